@@ -93,9 +93,9 @@ async def test_refused_first_load_of_the_store_is_retried(tmp_path: Path) -> Non
             lock.execute("PRAGMA locking_mode = EXCLUSIVE")
             lock.execute("BEGIN EXCLUSIVE")
             running = await stack.enter_async_context(process(tmp_path))
-            assert running.managed.unread
+            assert running.managed.unread_reason
             running.publisher.parts.append(part)
-        await eventually(lambda: running.managed.unread == "")
+        await eventually(lambda: running.managed.unread_reason == "")
         assert part.refused
         assert running.states() == {"crm": "ok"}
 

@@ -227,7 +227,7 @@ def requests(draw: st.DrawFn) -> Sent:
     # JSON is YAML.
     as_yaml = {"Accept": YAML, **({} if body is None else {"Content-Type": YAML})}
     fields = rarely(draw(st.sampled_from([{}, {}, as_yaml])), ODD_FIELDS)
-    if route.needs_key:
+    if route.needs_idempotency_key:
         fields = {**fields, "Idempotency-Key": rarely(draw(st.sampled_from(KEYS)), ["short", "*" * 20])}
     return Sent(
         route,

@@ -37,8 +37,8 @@ def build_integration(
             raise ApiProblem("invalid", "the stored document cannot be read: send the complete document with PUT")
         document = previous.patched(change.sent)
         errors += _size_errors(document)
-    draft = draft_of(document, previous, snapshot, errors)
-    overlap = overlap_in(snapshot, change.name, draft)
+    draft = validate_draft(document, previous, snapshot, errors)
+    overlap = describe_overlap(snapshot, change.name, draft)
     if overlap is not None:
         raise ApiProblem("overlaps", overlap)
     is_used = any(preset.rules.integration == change.name for preset in snapshot.presets.values())
@@ -49,18 +49,18 @@ def build_integration(
 
 
 def _size_errors(document: Mapping[str, Any]) -> Iterator[ItemError]:
-    """Return an error if a patched document is too large for the body of a PUT, which could never replace it."""
+    """Yield an error if a patched document is too large: a PUT with its whole text could not replace it."""
     if len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()) > MAX_SIZE:
         yield ItemError("", f"must have at most {MAX_SIZE >> 10} KiB after the patch")
 
 
-def draft_of(
+def validate_draft(
     document: Mapping[str, Any],
     previous: PreviousIntegration | None,
     snapshot: Snapshot,
     known_errors: Sequence[ItemError] = (),
 ) -> Draft:
-    """Validate a document. Raises ApiProblem with its errors and the `known_errors`."""
+    """Validate a document against the stored one, if any. Raises ApiProblem with its errors and the `known_errors`."""
     assessment = assess(document, previous, in_flight=snapshot.limits.in_flight, now=time.time())
     errors = [*known_errors, *(ItemError(*error) for error in assessment.errors)]
     reentry = reentry_errors(assessment.reenter)
@@ -73,12 +73,12 @@ def draft_of(
 
 
 def reentry_errors(errors: Iterable[DocumentError]) -> list[ItemError]:
-    """Convert errors of stored secrets that must be sent again."""
+    """Convert the errors of stored secrets that the client must send again."""
     return [ItemError(error.pointer, f"must be sent again, since {error.detail}") for error in errors]
 
 
-def overlap_in(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
-    """Return how a draft would overlap another integration of one caller, or None."""
+def describe_overlap(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
+    """Describe how a draft would overlap another integration of one caller. Return None if it would not."""
     # A draft that keeps a secret keeps its targets. Without `forward.match_by_host`, requests name their integration.
     if draft.kept or snapshot.matching is None:
         return None
@@ -109,14 +109,14 @@ def refuse_deletion(integration: str, state: State, snapshot: Snapshot) -> None:
 
 
 def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
-    """Return the IDs of all presets that use an integration, in the snapshot or only in the store."""
+    """Return the sorted IDs of all presets that use an integration, also those that only the store has."""
     served = {name for name, preset in snapshot.presets.items() if preset.rules.integration == integration}
     rows = (row for row in state.presets.values() if not is_preset_served(row, snapshot))
     return sorted(served | {row.id for row in rows if _uses(row, integration)})
 
 
 def is_preset_served(row: PresetRow, snapshot: Snapshot) -> bool:
-    """Return True if the snapshot has the preset of this row, so that the caller need not parse its document."""
+    """Return True if the snapshot has this version of the preset: then the document need not be parsed."""
     preset = snapshot.presets.get(row.id)
     return preset is not None and row.verified and (preset.row, preset.document) == (row.row, row.document)
 

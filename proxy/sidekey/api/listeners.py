@@ -54,7 +54,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether this process accepts callers."""
+        """True if this process accepts callers."""
         return not self.reason
 
 
@@ -66,7 +66,7 @@ _BLOCK = 65_536
 
 
 class Extension(ABC):
-    """Routes and checks that the admin listener adds to health and metrics."""
+    """Routes and checks that the admin listener has in addition to health and metrics."""
 
     @abstractmethod
     def names(self) -> frozenset[str]:

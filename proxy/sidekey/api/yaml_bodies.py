@@ -25,14 +25,14 @@ _LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, begin="a key, suc
 
 
 class YamlBody(NamedTuple):
-    """A parsed body: the value that the same JSON would have, and the table that knows its lines."""
+    """A parsed body: the value that equivalent JSON has, and the table with the positions of its values."""
 
     value: dict[str, Any]
     table: LocatedMapping
 
 
 def read_yaml(data: bytes) -> YamlBody:
-    """Parse a body like a config file, with the limits of its value as JSON. Raises ApiProblem."""
+    """Parse a body like a config file. The limits of a JSON body apply to its value. Raises ApiProblem."""
     try:
         table, errors = yaml_reader.parse("", data, _LIMITS)
     except yaml_reader.Malformed as malformed:

@@ -154,7 +154,7 @@ class CallerCollection(Collection[CallerRow]):
         row, now = change.row, int(time.time())
         if row is None:
             token, digest = new_token()
-            # `name_errors` covers the name in the body. A valid placeholder lets the rest be validated too.
+            # `renaming_errors` covers the name in the body. A valid placeholder lets the rest be validated too.
             sent: CallerDocument = read_body(NewCaller, {"name": "new", **change.sent}, change.known_errors)
             new = CallerRow(row=new_row(), id=change.name, token_sha256=digest, created_at=now)
         elif not row.token_sha256:

@@ -14,7 +14,7 @@ from pydantic import Field
 from sidekey.api.errors import ItemError, ProblemItem, limit_errors
 from sidekey.api.handlers.integration_tests import Places
 from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers
-from sidekey.api.integration_rows import overlap_in, reentry_errors
+from sidekey.api.integration_rows import describe_overlap, reentry_errors
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, Instant, read_name, strip_read_only
 from sidekey.api.route import Route
@@ -110,7 +110,7 @@ def _preview(
     assessment = assess(document, previous_integration(row), in_flight=snapshot.limits.in_flight, now=now)
     errors = [*known_errors, *(ItemError(*error) for error in assessment.errors)]
     if assessment.draft is not None:
-        overlap = overlap_in(snapshot, name, assessment.draft)
+        overlap = describe_overlap(snapshot, name, assessment.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
     warnings = limit_errors((ItemError(*warning) for warning in assessment.warnings), _MORE_WARNINGS)
     reentry = limit_errors(reentry_errors(assessment.reenter))

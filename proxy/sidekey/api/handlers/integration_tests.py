@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from sidekey.api.errors import ApiProblem, ItemError, invalid, not_found
 from sidekey.api.handlers.integrations import IntegrationDocument, IntegrationMembers, hidden_from_viewers
-from sidekey.api.integration_rows import draft_of
+from sidekey.api.integration_rows import validate_draft
 from sidekey.api.messages import JSON, YAML, ApiRequest, ApiResult
 from sidekey.api.models import Body, strip_read_only
 from sidekey.api.route import Route
@@ -206,7 +206,7 @@ def _explain(integration: Integration, url: str, sample: Sample, snapshot: Snaps
 async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the test request of an unsaved document, with the secrets in this request only."""
     snapshot, document = service.snapshot, strip_read_only(request.document, IntegrationMembers)
-    draft = await service.run_validation(draft_of, document, None, snapshot)
+    draft = await service.run_validation(validate_draft, document, None, snapshot)
     integration = await service.run_validation(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
