@@ -101,14 +101,14 @@ class Described(Body):
         default="", description="A description for operators."
     )
     tags: Annotated[list[Annotated[str, Field(max_length=MAX_TAG_LENGTH)]], Field(max_length=MAX_TAGS)] = Field(
-        default=[], description="Words to find it with."
+        default=[], description="Keywords to filter lists by."
     )
 
 
 class Members(Body):
     """The read-only members of every resource."""
 
-    source: Source = Field(description="`file` or `store`. What is in a file can be changed only there.")
+    source: Source = Field(description="`file` or `store`. Change a resource of a file in the file.")
     version: int | None = Field(description="The number that `ETag` begins with.")
     status: Annotated[str, OneOf(("ok", "unusable"))] = Field(description="`unusable`: its token is refused.")
     problem: str | None = Field(description="Why the status is not `ok`, and what to do; null if it is.")

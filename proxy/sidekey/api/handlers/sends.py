@@ -209,7 +209,7 @@ async def browse(service: ApiServices, request: ApiRequest) -> ApiResult:
     operator, query = request.operator, request.query
     sees_all = operator.may("viewer")
     if query.who and not sees_all:
-        raise ApiProblem("forbidden", "a sender reads only the own sends: omit `who`")
+        raise ApiProblem("forbidden", "a sender can read only their own sends: omit `who`")
     only_own = not sees_all or not (query.preset or query.who)
     page = await service.store.send_page(
         identity=operator.identity if only_own else "", preset=query.preset, who=query.who, before=query.before
