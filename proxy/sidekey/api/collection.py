@@ -54,8 +54,8 @@ class ResourceChange(NamedTuple, Generic[R]):
 class CollectionModels(NamedTuple):
     """The models of a collection.
 
-    A response is `resource`, `created` after a creation, or a `page` for a list with `query`. Both begin with the
-    read-only `members`. POST takes `new`, and PUT takes `document`.
+    Responses have a `resource`, or the `created` one, or a `page` of a list that `query` filters. `members` are the
+    read-only members of a resource. POST takes `new`, and PUT takes `document`.
     """
 
     members: type[Members]

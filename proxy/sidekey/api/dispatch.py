@@ -59,9 +59,9 @@ async def perform(
 ) -> ApiResult:
     """Check the permission, complete the request, and call the handler of the route.
 
-    `complete` adds query, body and condition, which only an operator with permission may make Sidekey read. This
-    function counts changes and audits refused ones. The handler audits the changes that it commits. Raises ApiProblem,
-    with line numbers for a YAML body, and StoreError if a refusal cannot be audited.
+    `complete` adds query, body and condition, after the check: without the permission, nobody makes Sidekey read a
+    body. This function counts changes and audits refused ones. The handler audits the changes that it commits. Raises
+    ApiProblem, with line numbers for a YAML body, and StoreError if a refusal cannot be audited.
     """
     try:
         if route.permission != "anonymous":
