@@ -24,7 +24,7 @@ def test_completion_prints_the_script_of_a_shell(shell: str) -> None:
 
 
 @pytest.fixture
-def build_variables(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     """Return the environment of a shell that finds `sidekey` and a config."""
     (tmp_path / "sidekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sidekey "$@"\n')
     (tmp_path / "sidekey").chmod(0o755)
