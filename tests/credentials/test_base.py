@@ -1,7 +1,7 @@
-"""Base classes of kinds: reading inputs, keeping secrets out of texts and pickles, supplementing grants."""
+"""Base classes of kinds: reading inputs, keeping secrets out of texts and pickles, and supplementing grants."""
 
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from importlib import import_module
 from pkgutil import walk_packages
@@ -57,7 +57,6 @@ from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.credentials.signatures.template import TemplateValues
-from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from support import oauth
@@ -337,8 +336,11 @@ def test_error_shows_its_reason_but_not_its_memory() -> None:
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda secret: type(secret).__name__)
-def test_text_of_an_object_redacts_its_secrets(secret: object) -> None:
-    for text in (repr(secret), str(secret), f"{secret}"):
+def test_text_and_dump_of_an_object_redact_its_secrets(secret: object) -> None:
+    texts = [repr(secret), str(secret), f"{secret}"]
+    if isinstance(secret, BaseModel):
+        texts += [secret.model_dump_json(), repr(secret.model_dump())]
+    for text in texts:
         assert "hunter2" not in text
         assert "REDACTED" in text
 
@@ -363,33 +365,3 @@ def test_supplement_precedes_the_values_of_a_grant() -> None:
         (b"b", b"k"),
         issued=own,
     )
-
-
-@pytest.mark.parametrize(("own", "further"), [(True, False), (False, True), (True, True), (False, False)])
-def test_signer_of_a_supplement_signs_last(own: bool, further: bool) -> None:
-    """It also signs the header that the grant's own signer has added."""
-    first, second = (Signing(b"X-First"), Signing(b"X-Second"))
-    grant = Grant(signer=first if own else None).supplemented(Grant(signer=second if further else None))
-    request = OutgoingRequest(b"GET", b"https", b"a.example", b"/", [b"\r\nHost: a.example"])
-    lines = [] if grant.signer is None else grant.signer.sign(request, (), 0.0, RandomIds(b"", b""))
-    expected = [b"\r\nX-First: 1"] if own else []
-    expected += [b"\r\nX-Second: %d" % (2 if own else 1)] if further else []
-    assert lines == expected
-
-
-class Signing(Signer):
-    """Adds one header with the number of lines in the request."""
-
-    def __init__(self, name: bytes) -> None:
-        self._name = name
-
-    def names(self, request: OutgoingRequest) -> list[bytes]:
-        return [self._name]
-
-    def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        return [b"\r\n%b: %d" % (self._name, len(request.lines))]
-
-    def explain(
-        self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
-    ) -> list[bytes]:
-        return []

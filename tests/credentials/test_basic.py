@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
+from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
@@ -64,14 +64,6 @@ def test_colon_in_a_plain_user_name_is_a_config_error() -> None:
 def test_colon_in_a_user_name_from_a_variable_makes_it_unreadable() -> None:
     with pytest.raises(SecretUnreadable, match=r"auth\.username: must not contain a colon"):
         grant_of({"env": "USER"}, "hunter2")
-
-
-def test_traits_have_one_header() -> None:
-    """It makes no call and watches no status."""
-    auth = {"type": "basic", "username": "svc", "password": {"env": "PASSWORD"}}
-    assert BasicSettings.model_validate(auth, context=Context("file")).traits() == CredentialTraits(
-        InjectionPoints(headers=("Authorization",))
-    )
 
 
 def test_user_name_and_password_do_not_change_the_destination() -> None:

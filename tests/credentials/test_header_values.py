@@ -1,21 +1,24 @@
-"""Header values: public texts, and secrets with a prefix."""
+"""Header values and other values that are a public text or `{prefix, secret}`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import Keys
+from sidekey.credentials.fields import Entered, Keys
 from sidekey.credentials.header_values import (
     CallHeaders,
     WrittenHeader,
+    WrittenValue,
     build_headers,
     comparable_headers,
     deciding_headers,
     inputs_of,
+    normalize_value,
+    written_schema,
 )
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from support.stored import OAUTH2, copied, destination, harmless
@@ -103,3 +106,54 @@ def test_every_header_of_a_call_is_part_of_the_destination() -> None:
     ):
         assert destination(having(other)) != destination(one)
     assert "headers" not in harmless(TokenRequestSettings)
+
+
+INSECURE = {"insecure_value": "hunter2"}
+ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(
+    Annotated[WrittenValue, BeforeValidator(normalize_value), written_schema("Title", {"type": "number"})]
+)
+
+
+def value_of(raw: Any) -> WrittenValue:
+    return ADAPTER.validate_python(raw, context=Context("file"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "inputs", "joined"),
+    [
+        ("acme", ["place"], "acme"),
+        ({"file": "a"}, ["place"], "a"),
+        ({"secret": INSECURE}, ["place.prefix", "place.secret"], "hunter2"),
+        ({"prefix": "Key ", "secret": INSECURE}, ["place.prefix", "place.secret"], "Key hunter2"),
+    ],
+)
+def test_value_is_a_public_text_or_a_secret_with_a_prefix(raw: Any, inputs: list[str], joined: str) -> None:
+    value = value_of(raw)
+    values = {key: reference.value for key, reference in value.inputs("place")}
+    assert [".".join(key) for key in values] == inputs
+    assert value.joined(values, "place") == joined
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (INSECURE, "must be a public text, or {prefix: TEXT, secret: {insecure_value: TEXT}}"),
+        ({"prefix": "Bearer "}, "secret is missing: write {prefix: TEXT, secret: REFERENCE}"),
+        (5, "must be a text"),
+        ({"secret": INSECURE, "other": 1}, "unknown key; known: prefix, secret"),
+        ({"secret": "hunter2"}, "a secret may not be written inline"),
+    ],
+)
+def test_other_mapping_is_refused_with_the_remedy(raw: Any, reason: str) -> None:
+    """Nothing of it is repeated."""
+    with pytest.raises(ValidationError) as caught:
+        value_of(raw)
+    (error,) = caught.value.errors(include_input=False)
+    assert reason in error["msg"]
+    assert "hunter2" not in error["msg"]
+
+
+@pytest.mark.parametrize("key", ["value", "set"])
+def test_stored_secret_cannot_replace_a_public_text(key: str) -> None:
+    with pytest.raises(ValidationError, match=r"secret: \{value: TEXT\}"):
+        ADAPTER.validate_python(Entered({key: "hunter2"}), context=Context("body"))

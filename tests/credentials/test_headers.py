@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
+from sidekey.credentials.base import FixedCredential, Grant
 from sidekey.credentials.context import Context
 from sidekey.credentials.headers import HeadersSettings
 from support.stored import HEADERS, copied, destination, harmless
@@ -19,13 +19,6 @@ WRITTEN: dict[str, Any] = {
 
 def settings_of(**written: object) -> HeadersSettings:
     return HeadersSettings.model_validate({"type": "headers", **written}, context=Context("file"))
-
-
-def test_traits_have_every_injection_point() -> None:
-    """In the spelling of the file."""
-    assert settings_of(**WRITTEN).traits() == CredentialTraits(
-        InjectionPoints(("X-Tenant", "x_key"), ("key",), ("on",))
-    )
 
 
 def test_values_become_a_fixed_grant() -> None:
@@ -49,23 +42,6 @@ def test_missing_or_duplicate_values_are_errors(written: dict[str, Any], place: 
     ((found, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
     assert found == place
     assert reason in said
-
-
-def test_secret_in_public_text_is_a_warning() -> None:
-    integration = {"auth": {"type": "headers", "headers": {"Authorization": "Bearer hunter2", "X-Tenant": "acme"}}}
-    assert [place for place, _ in HeadersSettings.find_warnings(integration)] == [("auth", "headers", "Authorization")]
-
-
-@pytest.mark.parametrize(
-    "dump",
-    [repr, str, lambda settings: settings.model_dump_json(), lambda settings: repr(settings.model_dump())],
-    ids=["repr", "str", "json", "dump"],
-)
-def test_dump_of_settings_redacts_secrets(dump: type[str]) -> None:
-    secret = {"X-Api-Key": {"prefix": "Key ", **SECRET}}
-    shown = dump(settings_of(headers=secret, query={"key": SECRET}, body={"key": SECRET}))
-    assert "hunter2" not in shown
-    assert "REDACTED" in shown
 
 
 def test_only_public_values_that_decide_the_target_change_the_destination() -> None:

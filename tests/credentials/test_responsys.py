@@ -336,11 +336,6 @@ def test_missing_login_or_path_means_no_destination() -> None:
     assert settings.destinations({("path_prefix",): "/rest"}) is None
 
 
-def test_credential_and_call_show_no_secret() -> None:
-    credential = credential_of(AUTH)
-    assert "s3cret" not in repr(credential) + repr(first_call(credential))
-
-
 def test_base_url_is_always_discovered() -> None:
     """Known before the block is valid."""
     assert ResponsysSettings.discovers_base_url({})

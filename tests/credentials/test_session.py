@@ -225,8 +225,7 @@ def test_number_as_the_whole_body_is_a_token(number: str) -> None:
 
 
 DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
-"""A quarter of an hour after or before NOW: the platform's clock is another."""
-THERE = 1_790_000_000
+"""The date of a response. Its clock differs from Sidekey's."""
 
 
 @pytest.mark.parametrize(

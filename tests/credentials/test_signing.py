@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
+from sidekey.credentials.base import Grant
 from sidekey.credentials.signing import (
     ChainedSigner,
     ChainedSigningRules,
@@ -52,9 +55,18 @@ def test_values_normalise_field_names() -> None:
     assert request.values(b"x-other") == []
 
 
-def test_second_signer_sees_the_fields_of_the_first() -> None:
-    signer = ChainedSigner(Stamp(b"One"), Stamp(b"Two"))
-    assert signer.sign(outgoing(b"\r\nHost: h"), [b"ab", b"c"], 0.0, UNIQUE) == [b"\r\nOne: 1/3", b"\r\nTwo: 2/3"]
+@pytest.mark.parametrize(
+    ("grant_signs", "supplement_signs"), [(True, False), (False, True), (True, True), (False, False)]
+)
+def test_signer_of_a_supplement_signs_last(grant_signs: bool, supplement_signs: bool) -> None:
+    """It sees the header that the signer of the grant adds."""
+    first, second = Stamp(b"One"), Stamp(b"Two")
+    grant = Grant(signer=first if grant_signs else None)
+    grant = grant.supplemented(Grant(signer=second if supplement_signs else None))
+    lines = [] if grant.signer is None else grant.signer.sign(outgoing(b"\r\nHost: h"), [b"ab", b"c"], 0.0, UNIQUE)
+    expected = [b"\r\nOne: 1/3"] if grant_signs else []
+    expected += [b"\r\nTwo: %d/3" % (2 if grant_signs else 1)] if supplement_signs else []
+    assert lines == expected
 
 
 def test_explained_text_of_the_second_signer_redacts_the_first() -> None:

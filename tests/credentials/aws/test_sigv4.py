@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -325,10 +324,3 @@ def test_explain_shows_the_signed_text_without_secrets() -> None:
     assert text.endswith(b"\n[redacted]")
     assert signed.endswith(b"aws4_request\n[redacted]")
     assert TOKEN not in text
-
-
-def test_keys_are_redacted_and_not_pickled() -> None:
-    signer = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), payload=True)
-    assert [repr(signer), repr(KEY)] == ["SigV4Signer(REDACTED)", "AccessKey(REDACTED)"]
-    with pytest.raises(TypeError, match="is not pickled"):
-        pickle.dumps(signer)

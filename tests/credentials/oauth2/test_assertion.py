@@ -19,7 +19,6 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from sidekey.config.secrets import SecretReader
-from sidekey.credentials import jose
 from sidekey.credentials.base import CallingCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.oauth2 import assertion
@@ -179,8 +178,3 @@ def test_unusable_key_is_named_by_its_location() -> None:
         ("auth", "client_authentication", "private_key"): "must be an RSA key for RS256",
         ("auth", "client_authentication", "certificate"): "must be a certificate in PEM",
     }
-
-
-def test_text_of_an_assertion_shows_only_its_algorithm() -> None:
-    signer = jose.TokenSigner(jose.load_key(pem(private_key("ES256")), "ES256"), "ES256")
-    assert repr(assertion.Assertion(signer, "i", "s", "a")) == "Assertion(TokenSigner(ES256, REDACTED))"

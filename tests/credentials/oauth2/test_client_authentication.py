@@ -66,7 +66,3 @@ def test_private_key_method_signs_a_new_assertion() -> None:
             ("client_assertion", "signed at 5"),
         )
     )
-
-
-def test_text_of_a_client_shows_only_its_method() -> None:
-    assert repr(Client("body", "c", "hunter2")) == "Client(body, REDACTED)"

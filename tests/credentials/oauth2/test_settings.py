@@ -1,16 +1,26 @@
 """The kind `oauth2`: validation, traits, destinations, and the requests of its grants."""
 
+import sys
 from typing import Any
 from urllib.parse import parse_qs
 
 import jwt
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from sidekey.config.validate import validate
-from sidekey.credentials.base import Destinations, InjectionPoints
+from sidekey.credentials.base import Destinations
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
+from sidekey.credentials.oauth2.client_authentication import (
+    ClientSecretJwtSettings,
+    HeaderSettings,
+    PrivateKeyJwtSettings,
+)
+from sidekey.credentials.oauth2.grants import JwtBearerSettings, RefreshTokenSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
+from sidekey.credentials.oauth2.token_request import TokenRequestSettings
+from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 from sidekey.policy.urls import Origin
 from support.drive_kinds import credential_of, first_call, issue, reply, settings_of
@@ -234,24 +244,6 @@ def test_pinned_base_url_replaces_the_token_endpoints_host() -> None:
     )
 
 
-def test_traits_have_the_token_placement() -> None:
-    traits = settings_of(AUTH).traits()
-    assert (traits.injection_points, traits.calls, traits.discovers_base_url) == (
-        InjectionPoints(headers=("Authorization",)),
-        True,
-        False,
-    )
-    assert traits.watched == {401}
-    learning = {**AUTH, "token_placement": "query", "token_response": {"base_url": "rest_instance_url"}}
-    traits = settings_of(learning).traits()
-    assert (traits.injection_points, traits.discovers_base_url) == (InjectionPoints(query=("access_token",)), True)
-
-
-def test_traits_have_the_renewal_keys() -> None:
-    traits = settings_of({**AUTH, "renewal_interval": "1s", "single_live_token": True}).traits()
-    assert (traits.renewal_interval, traits.single_live_token) == (1.0, True)
-
-
 @pytest.mark.parametrize("scope", [{"body": {"scope": ""}}, {"query": {"Scope": " "}}, {}])
 def test_empty_scope_is_never_sent(scope: dict[str, Any]) -> None:
     """Neither in the body nor in the query."""
@@ -294,19 +286,6 @@ def test_client_without_a_secret_sends_its_id_to_refresh() -> None:
     call = first_call(credential_of(auth))
     assert "Authorization" not in dict(call.headers)
     assert call.body.endswith(b"&client_id=client-1")
-
-
-@pytest.mark.parametrize("dump", [repr, str, lambda settings: settings.model_dump_json()], ids=["repr", "str", "json"])
-def test_dump_of_settings_redacts_secrets(dump: type[str]) -> None:
-    secret = {"insecure_value": "hunter2"}
-    request = {"body": {"a": secret, "b": "hunter2"}, "query": {"c": secret}}
-    auth = {
-        **AUTH,
-        "client_secret": secret,
-        "grant": {"type": "refresh_token", "refresh_token": secret},
-        "token_request": request,
-    }
-    assert "hunter2" not in dump(settings_of(auth))
 
 
 @pytest.mark.parametrize(
@@ -425,9 +404,9 @@ def test_custom_grant_is_sent_with_its_name(secret: bool) -> None:
 
 
 def test_refresh_token_of_a_repeatable_grant_is_ignored() -> None:
-    """The same request returns the next token."""
+    """The same request returns the next token (RFC 6749 4.4.3)."""
     response = reply({"access_token": "tok-1", "refresh_token": "r-1", "expires_in": 60})
-    for more in (custom("openapi_2lo"), OWNER):
+    for more in ({}, custom("openapi_2lo"), OWNER):
         issued, _ = issue(credential_of({**AUTH, **more}, {"PASSWORD": "x"}), response)
         assert issued.memory is None
         assert not settings_of({**AUTH, **more}).traits().rotates
@@ -528,3 +507,75 @@ def test_short_signing_secret_is_unusable() -> None:
     ((place, reason),) = caught.value.reasons
     assert place == ("auth", "client_secret")
     assert reason.startswith("must have at least 64 bytes for HS512")
+
+
+PRIVATE_KEY_JWT = {"type": "private_key_jwt", "private_key": {"env": "KEY"}}
+
+
+def section_errors(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...], str]:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(raw, context=Context("file"))
+    return {error["loc"]: str(error["msg"]) for error in caught.value.errors()}
+
+
+def test_get_allows_neither_body_nor_format() -> None:
+    """Each error has its key."""
+    found = section_errors(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
+    assert set(found) == {("body",), ("format",)}
+    assert (
+        TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}, context=Context("file")).method
+        == "GET"
+    )
+    assert (
+        TokenRequestSettings.model_validate({"method": "GET", "format": "form"}, context=Context("file")).format
+        == "form"
+    )
+
+
+def test_reserved_parameter_is_an_error_at_its_key() -> None:
+    """In the body and in the query."""
+    found = section_errors(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
+    assert set(found) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
+
+
+def test_parameter_in_body_and_query_is_an_error() -> None:
+    """In any spelling. The error is at the query's."""
+    found = section_errors(
+        TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}}
+    )
+    assert found == dict.fromkeys(
+        [("query", "Scope"), ("query", "a")], "Value error, this parameter is also in the body: remove one"
+    )
+
+
+@pytest.mark.parametrize("path", ["", ".", "a..b", "a.", ".a"])
+def test_path_cannot_have_an_empty_name(path: str) -> None:
+    assert set(section_errors(TokenResponseSettings, {"base_url": path})) == {("base_url",)}
+
+
+@pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"])
+def test_reserved_claim_is_an_error_at_its_key(claim: str) -> None:
+    found = section_errors(PrivateKeyJwtSettings, {**PRIVATE_KEY_JWT, "claims": {claim: "x", "scope": "x"}})
+    assert set(found) == {("claims", claim, "[key]")}
+
+
+def test_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joserfc", None)
+    (message,) = section_errors(PrivateKeyJwtSettings, PRIVATE_KEY_JWT).values()
+    assert message.endswith("signed assertions need joserfc: install from the checkout with the extra jwt")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "rs256", "Ed448", "HS1"])
+def test_algorithm_none_is_an_error(algorithm: str) -> None:
+    assert set(section_errors(PrivateKeyJwtSettings, {**PRIVATE_KEY_JWT, "algorithm": algorithm})) == {("algorithm",)}
+
+
+def test_only_key_id_certificate_and_lifetime_are_safe_to_change() -> None:
+    """The certificate is tied to the key."""
+    for model in (PrivateKeyJwtSettings, JwtBearerSettings):
+        assert harmless(model) == {"key_id", "certificate"}
+    assert harmless(ClientSecretJwtSettings) == {"key_id"}
+    assert harmless(HeaderSettings) == {"form_encoded"}
+    assert harmless(RefreshTokenSettings) == {"rotates"}
+    assert harmless(TokenResponseSettings) == {"expires_in"}
+    assert harmless(TokenRequestSettings) == set()

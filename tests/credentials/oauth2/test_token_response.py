@@ -120,7 +120,8 @@ def test_any_success_may_return_a_token(status: int) -> None:
     assert read_response(reply(GOOD, status), ResponseShape()).value == "tok-1"
     assert read_refresh_token(reply({**GOOD, "refresh_token": "r-2"}, status)) == "r-2"
     error = error_of(reply({"error": "invalid_client"}, status))
-    assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} invalid_client")
+    assert (error.outcome, error.settings) == ("refused", True)
+    assert error.reason == f"token endpoint returned {status} invalid_client"
 
 
 def test_success_without_a_body_is_an_error() -> None:
@@ -131,15 +132,6 @@ def test_success_without_a_body_is_an_error() -> None:
 def test_retry_after_is_kept() -> None:
     """RFC 9110 10.2.3, in seconds."""
     assert error_of(reply({}, 503, {"retry-after": "17"})).retry_after == 17
-
-
-def test_error_code_with_status_200_is_a_refusal() -> None:
-    error = error_of(reply({"error": "invalid_client"}))
-    assert (error.outcome, error.reason, error.settings) == (
-        "refused",
-        "token endpoint returned 200 invalid_client",
-        True,
-    )
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"tok", b"{", b"\xff{}", b"[" * 100_000, b'{"a":' * 100_000])

@@ -1,4 +1,4 @@
-"""Identity of OAuth 2.0 tokens: config changes that keep or replace a token."""
+"""Lineage of OAuth 2.0 tokens: config changes that keep or replace a token."""
 
 from __future__ import annotations
 
@@ -124,9 +124,3 @@ def test_secret_parameter_affects_the_lineage() -> None:
     body = {"body": {"api_key": {"insecure_value": "hunter2"}}}
     assert lineage(AUTH, token_request=body).token != lineage(AUTH).token
     assert "hunter2" not in repr(lineage(AUTH, token_request=body))
-
-
-def test_lineage_of_a_refresh_token_stays_the_same() -> None:
-    """With another form, a process would not find the token in the store, and would send one that is used up."""
-    client = ("oauth2", "refresh_token", AUTH["token_endpoint"], "client-1", "refresh-1", None, None, None)
-    assert lineage(REFRESHING).client == client
