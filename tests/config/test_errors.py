@@ -2,22 +2,12 @@
 
 import pytest
 
-from sidekey.config.errors import ConfigError, Loc, error_at, show
+from sidekey.config.errors import Loc, error_at, show
 from sidekey.config.yaml_reader import parse
 
 ROOT, _ = parse(
     "c.yaml", b"version: 1\nintegrations:\n  crm:\n    methods: [GET,\n      POST]\n    auth: {type: basic}\n"
 )
-
-
-def test_error_has_the_format_of_compilers() -> None:
-    """Editors jump to file:line:column."""
-    assert str(ConfigError("c.yaml", 3, 5, "via", "must be true or false")) == "c.yaml:3:5: via: must be true or false"
-
-
-def test_error_of_the_whole_file_has_a_placeholder_for_the_path() -> None:
-    """All lines can be split in the same way."""
-    assert str(ConfigError("c.yaml", 1, 1, "", "the file is empty")) == "c.yaml:1:1: (file): the file is empty"
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,6 @@ def test_a_thousand_integrations_load_without_an_error(tmp_path: Path) -> None:
     assert len({integration.secrets.credential for integration in integrations.values()}) == many
 
 
-REFERENCES = ("file", "env", "insecure_value", "store", "inline", "url")
 ODD = st.one_of(
     st.none(),
     st.booleans(),

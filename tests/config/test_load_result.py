@@ -14,10 +14,3 @@ def test_findings_are_sorted_and_unique() -> None:
     loaded.sort()
     assert loaded.of("unreadable") == [error("a", 10), error("b", 1)]
     assert loaded.of("error", "unreadable") == [error("a", 2), error("a", 10), error("b", 1), error("b", 1)]
-
-
-def test_strict_run_stops_at_unreadable_secrets() -> None:
-    loaded = Loaded()
-    loaded.add("mismatched", [error("a", 1)])
-    assert loaded.stopping(strict=False) == []
-    assert loaded.stopping(strict=True) == [error("a", 1)]

@@ -1,4 +1,4 @@
-"""Reloads in a running process, with real files, folders and signals."""
+"""Reloads in a running process, with real files, folders and signals, and their log lines."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from structlog.testing import capture_logs
 from sidekey.config.errors import ConfigError
 from sidekey.config.file_stamps import stamp
 from sidekey.config.load import Loader
-from sidekey.config.load_result import Loaded, LocatedFinding
-from sidekey.config.reload import Reloader, ReloadHooks
+from sidekey.config.load_result import Loaded, LocatedFinding, RetainedIntegration
+from sidekey.config.reload import WARNINGS_SHOWN, Reloader, ReloadHooks, log_load
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
@@ -571,3 +571,35 @@ async def test_lasting_transient_error_is_retried_slowly_and_logged_once(
         await eventually(lambda: len(told()) == 3)
         await reloader.close()
     assert told()[2] == "Stale file handle"
+
+
+A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")
+B = ConfigError("c.yaml", 4, 5, "integrations.b", "is odd too")
+
+
+def test_each_unreadable_file_is_an_error() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(findings=[LocatedFinding(A, "unreadable"), LocatedFinding(B, "unreadable")]))
+    assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A)), ("error", str(B))]
+
+
+def test_each_preset_that_does_not_fit_its_integration_is_an_error() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(findings=[LocatedFinding(A, "mismatched")]))
+    assert [(line["log_level"], line["place"]) for line in lines] == [("error", str(A))]
+    assert "preset" in lines[0]["event"]
+
+
+def test_retained_integration_is_named() -> None:
+    with capture_logs() as lines:
+        log_load(Loaded(retained={"a": RetainedIntegration([A], ())}))
+    assert [(line["log_level"], line["integration"], line["place"]) for line in lines] == [("error", "a", str(A))]
+
+
+def test_first_20_warnings_are_logged() -> None:
+    warnings = [ConfigError("c.yaml", line, 5, "integrations.a", "is odd") for line in range(3000)]
+    with capture_logs() as lines:
+        log_load(Loaded(findings=[LocatedFinding(warning, "warning") for warning in warnings]))
+    assert {line["log_level"] for line in lines} == {"warning"}
+    assert lines[0]["count"] == 3000
+    assert [line["place"] for line in lines[1:]] == [str(warning) for warning in warnings[:WARNINGS_SHOWN]]

@@ -169,7 +169,12 @@ def test_ca_path_starts_at_the_config_folder(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (None, "ca.pem does not exist; a relative path starts at the config file's folder"),
+        ("", "ca.pem must contain a certificate in PEM"),
         ("hunter2", "ca.pem must contain a certificate in PEM"),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+            "ca.pem must contain a certificate in PEM",
+        ),
         ("-----BEGIN CERTIFICATE-----\nhunter2\n", "ca.pem contains a certificate that cannot be read"),
     ],
 )

@@ -30,11 +30,6 @@ def test_secret_is_shown_with_its_author_and_time() -> None:
     }
 
 
-def test_certificate_is_shown() -> None:
-    row = stored(documents()["mtls"])
-    assert show_document(row)["auth"]["certificate"] == documents()["mtls"]["auth"]["certificate"]
-
-
 def test_public_values_are_shown() -> None:
     """Including the parameters of a profile."""
     document = documents()["profile"]
