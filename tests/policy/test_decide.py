@@ -248,13 +248,6 @@ def test_discovered_base_moves_targets() -> None:
     assert outcomes(first) == placeholder
 
 
-def test_discovered_base_outside_the_policy_is_refused() -> None:
-    with pytest.raises(ValueError, match="not under any allowed domain"):
-        IntegrationRules.of("h", LEARNING, PLACEHOLDER, (), unresolved=False).with_base(
-            parse_prefix("https://evil.test/rest")
-        )
-
-
 def test_discovered_base_keeps_the_other_rules() -> None:
     policy = Policy(domains=(parse_domain("https://*.a.test"),), methods=frozenset({"GET"}))
     original = IntegrationRules.of("h", policy, None, ("token",), unresolved=True)

@@ -1,4 +1,4 @@
-"""Hosts that integrations cover, and overlaps between integrations."""
+"""Hosts that integrations cover, overlaps between integrations, and origins of their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.policy.match import Coverage, HostRestriction, Matching, Overlap, is_under, overlaps
+from sidekey.policy.match import (
+    Coverage,
+    HostRestriction,
+    Matching,
+    Overlap,
+    has_several,
+    is_under,
+    overlaps,
+    target_origins,
+)
 from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_discovered_base, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin, parse_target
 
@@ -240,3 +249,45 @@ def test_restricted_integration_is_matched_only_at_allowed_hosts() -> None:
     assert matching.at("deep.co.test") == matching.at("z.deep.co.test") == ["wider"]
     result = overlaps(policies, lambda *_: True, narrowed)
     assert list(result) == [Overlap("exact", "wide", "https://y.in.test/b")]
+
+
+A, B = "https://a.test", "https://b.test"
+
+
+@pytest.mark.parametrize(
+    ("policies", "expected"),
+    [
+        ([], False),
+        ([policy(f"{A}/v1")], False),
+        ([policy(f"{A}/v1"), policy(f"{A}:443/v2")], False),
+        ([policy(f"{A}/v1", f"{A}/v2")], False),
+        ([policy(f"{A}/v1", f"{B}/v1")], True),
+        ([policy(f"{A}/v1"), policy(f"{B}/v1")], True),
+        ([policy("https://a.test:8443"), policy(A)], True),
+        ([policy("http://a.test"), policy(A)], True),
+        ([policy(domains=(A,)), policy(f"{A}/v1")], False),
+        ([policy(domains=(A, B))], True),
+        ([policy(f"{A}/v1", domains=(A, B))], False),
+        ([policy(domains=("https://*.x.test",))], False),
+        ([policy(domains=("https://*.x.test",)), policy(domains=("https://*.x.test",))], False),
+        ([policy(domains=("https://*.x.test", "https://*.y.test"))], True),
+        ([policy(domains=("https://*.x.test", "https://x.test"))], True),
+        ([policy(domains=(A, "https://*.x.test"), placeholder_origin="a.test")], False),
+        ([policy(domains=(A,), placeholder_origin="a.test"), policy(domains=(A,), placeholder_origin="a.test")], True),
+    ],
+)
+def test_target_origins(policies: list[Policy], expected: bool) -> None:
+    """Prefixes narrow the domains. A discovered base is an origin of its own."""
+    result = [
+        origin
+        for number, item in enumerate(policies)
+        for origin in target_origins(f"i{number}", item, unresolved=False)
+    ]
+    assert has_several(result) is expected
+
+
+def test_unresolved_origin_differs_from_all_others() -> None:
+    assert [*target_origins("h", Policy(), unresolved=True)] == ["h"]
+    assert has_several(
+        [*target_origins("h", Policy(), unresolved=True), *target_origins("i", Policy(), unresolved=True)]
+    )
