@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, call_weakly_at, fixed, growing, pause
-from support.manual_clock import advance, in_still_time, settle
+from support.manual_clock import in_still_time, settle
 
 Outcome = int | Failed[str]
 
@@ -51,19 +51,6 @@ AT_FIRST = SingleFlight[int, str]().not_before
 
 
 @in_still_time
-async def test_waiters_share_one_attempt() -> None:
-    owner = Owner()
-    owner.open.clear()
-    waiting = [asyncio.create_task(owner.join()) for _ in range(100)]
-    await settle()
-    assert (owner.refresh.running, owner.refresh.waiting) == (True, 100)
-    owner.open.set()
-    assert await asyncio.gather(*waiting) == [1] * 100
-    assert (owner.refresh.running, owner.refresh.waiting) == (False, 0)
-    assert await owner.join() == 2
-
-
-@in_still_time
 async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
     """Not for the remaining waiters, and not if all are cancelled: the next caller joins it."""
     owner = Owner()
@@ -98,36 +85,6 @@ async def test_attempt_needs_no_waiter() -> None:
 
 
 @in_still_time
-async def test_failure_is_kept_and_blocks_the_next_attempt() -> None:
-    """For longer with each failure in a row. All waiters get the same value."""
-    owner = Owner()
-    owner.failing = Failed("refused")
-    assert await asyncio.gather(owner.join(), owner.join()) == [Failed("refused")] * 2
-    assert owner.state == ("refused", 1, 10.0)
-    assert owner.refresh.blocked
-    await advance(9.9)
-    assert owner.refresh.blocked
-    await advance(0.1)
-    assert not owner.refresh.blocked
-    owner.failing = Failed("down")
-    await owner.join()
-    assert owner.state == ("down", 2, 30.0)
-
-
-@in_still_time
-async def test_success_resets_failures() -> None:
-    owner = Owner()
-    owner.failing = Failed("refused")
-    await owner.join()
-    owner.failing = None
-    # Whether one may begin is the owner's to ask: some have a reason that cannot wait.
-    assert owner.refresh.blocked
-    assert await owner.join() == 2
-    assert owner.state == (None, 0, AT_FIRST)
-    assert not owner.refresh.blocked
-
-
-@in_still_time
 async def test_running_attempt_is_not_blocked() -> None:
     """A caller can join it."""
     owner = Owner()
@@ -137,22 +94,6 @@ async def test_running_attempt_is_not_blocked() -> None:
     assert not owner.refresh.blocked
     await owner.refresh.wait()
     assert owner.refresh.blocked
-
-
-@in_still_time
-async def test_retry_after_is_passed_to_the_pause() -> None:
-    arguments: list[tuple[int, float | None]] = []
-
-    def pause(failures: int, seconds: float | None) -> float:
-        arguments.append((failures, seconds))
-        return 1.0
-
-    owner = Owner(SingleFlight(pause))
-    owner.failing = Failed("busy", retry_after=17.0)
-    await owner.join()
-    owner.failing = Failed("down")
-    await owner.join()
-    assert arguments == [(1, 17.0), (2, None)]
 
 
 @pytest.mark.parametrize(

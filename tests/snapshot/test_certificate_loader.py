@@ -30,34 +30,6 @@ def test_new_loader_reads_nothing() -> None:
     assert (loader.identity, loader.unreadable, source.calls) == (None, None, [])
 
 
-def test_valid_certificate_is_kept_with_its_warnings() -> None:
-    loader = CertificateLoader(Source(CertificateResult(GOOD, warnings=((PLACE, "a warning"),))))
-    loader.load(1.0)
-    assert (loader.identity, loader.unreadable, loader.warnings) == (GOOD, None, ((PLACE, "a warning"),))
-
-
-def test_invalid_first_certificate_has_errors_and_no_identity() -> None:
-    loader = CertificateLoader(Source(INVALID))
-    loader.load(1.0)
-    assert loader.identity is None
-    assert str(loader.unreadable) == "auth.certificate: this is empty"
-    assert loader.warnings == INVALID.warnings
-
-
-def test_invalid_certificate_does_not_replace_a_valid_one() -> None:
-    """An incomplete rotation does not stop the traffic."""
-    source = Source(CertificateResult(GOOD))
-    loader = CertificateLoader(source)
-    loader.load(1.0)
-    source.result = INVALID
-    loader.load(99.0)
-    assert loader.identity is GOOD
-    assert loader.unreadable is not None
-    source.result = CertificateResult(GOOD)
-    loader.load(99.0)
-    assert loader.unreadable is None
-
-
 def test_expired_certificate_is_dropped_if_the_new_one_is_invalid() -> None:
     source = Source(CertificateResult(GOOD))
     loader = CertificateLoader(source)
@@ -78,17 +50,6 @@ def test_unchanged_certificate_stays_the_same_object() -> None:
     source.result = CertificateResult(replace(GOOD, fingerprint="2" * 64))
     loader.load(3.0)
     assert loader.identity is source.result.identity
-
-
-def test_fetched_bytes_are_passed_to_read() -> None:
-    """Until then, the loader is pending."""
-    source = Source(CertificateResult(GOOD))
-    loader = CertificateLoader(source, urls=((PLACE, "https://vault.example/crt"),), refresh_every=60.0)
-    assert loader.pending
-    loader.receive({PLACE: b"pem"})
-    assert not loader.pending
-    loader.load(5.0)
-    assert source.calls == [({PLACE: b"pem"}, 5.0)]
 
 
 def test_expiry_is_that_of_the_certificate_in_use_or_of_the_last_one_read() -> None:

@@ -1,7 +1,6 @@
 """Loading secrets: a failed load keeps the previous credential, and concurrent requests share one load."""
 
 import asyncio
-import pickle
 import threading
 
 import pytest
@@ -45,13 +44,6 @@ def test_new_loader_reads_nothing() -> None:
     assert secrets.reads == 0
 
 
-def test_load_keeps_the_credential() -> None:
-    loader = SecretLoader(Secrets(there=True))
-    loader.load()
-    assert loader.credential is CREDENTIAL
-    assert loader.unreadable is None
-
-
 def test_supplement_is_kept_as_long_as_its_credential() -> None:
     kind = credential_of(RESPONSYS)
     results: list[Credential | Supplemented] = [Supplemented(kind, CREDENTIAL.grant), CREDENTIAL]
@@ -61,13 +53,6 @@ def test_supplement_is_kept_as_long_as_its_credential() -> None:
     loader.load()
     assert (loader.credential, loader.supplement) == (CREDENTIAL, None)
     assert "hunter2" not in repr(loader)
-
-
-def test_failed_load_keeps_the_reason() -> None:
-    loader = SecretLoader(Secrets(there=False))
-    loader.load()
-    assert loader.credential is None
-    assert loader.unreadable is UNREADABLE
 
 
 def test_kept_reason_has_no_traceback() -> None:
@@ -184,14 +169,6 @@ async def test_cancelled_request_does_not_cancel_the_load() -> None:
         await leaving
     release.set()
     assert await staying is CREDENTIAL
-
-
-def test_loader_is_not_shown_or_pickled() -> None:
-    loader = SecretLoader(Secrets(there=True))
-    loader.load()
-    assert repr(loader) == "SecretLoader(FixedCredential(Grant(headers=['Authorization'], REDACTED)))"
-    with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(loader)
 
 
 @in_still_time

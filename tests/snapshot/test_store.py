@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from sidekey.snapshot.store import StoreRules
-
-
-def test_same_path_is_the_same_database_with_other_keys() -> None:
-    rules = StoreRules(Path("/var/lib/store.db"), None, (("k1", b"1" * 32),), 1.0)
-    assert rules.is_at(replace(rules, keys=(("k2", b"2" * 32),), audit=2.0))
-    assert not rules.is_at(replace(rules, path=Path("/var/lib/other.db")))
-    assert not rules.is_at(replace(rules, path=None, url="postgresql://h/x"))
 
 
 @pytest.mark.parametrize(

@@ -87,17 +87,6 @@ async def test_reply_reaches_the_flow_and_the_lifetime_counts_from_the_call() ->
     assert road.counted == ["ok"]
 
 
-async def test_flow_without_a_call_counts_nothing() -> None:
-
-    def flow() -> AuthFlow:
-        return Issued(Grant(), 60)
-        yield
-
-    road = Road([])
-    assert (await road.run(flow())).called_at == 100
-    assert road.counted == []
-
-
 @pytest.mark.parametrize(
     ("first", "outcome"), [(Reply(500, {}, b""), "refused"), (CallError("timeout", "refresh did not"), "timeout")]
 )
@@ -217,13 +206,6 @@ def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
     assert limit.wait(60.0) == 0
     limit.record(60.0)
     assert limit.wait(60.0) == 1
-
-
-def test_no_limit_never_waits() -> None:
-    limit = CallLimit(None)
-    for _ in range(1000):
-        limit.record(0.0)
-    assert limit.wait(0.0) == 0
 
 
 def test_new_limit_remembers_previous_calls() -> None:

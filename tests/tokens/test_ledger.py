@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.credentials.base import Credential, FixedCredential, Grant, Lineage
+from sidekey.credentials.base import Credential, FixedCredential, Grant
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.policy.targets import Policy
@@ -111,7 +111,3 @@ def test_origin_has_lineage_trust_certificate_and_destinations() -> None:
 def test_origin_is_unknown_while_something_is_unreadable(changed: Integration) -> None:
     """A fixed credential has none, either."""
     assert origin_of(changed) is None
-
-
-def test_origin_is_redacted() -> None:
-    assert "hunter2" not in repr(TokenOrigin(Lineage(("hunter2",), ("hunter2",), ("hunter2",)), ("mozilla", ""), ""))

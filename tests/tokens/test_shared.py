@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from sidekey.credentials.base import FixedCredential, Grant, Lineage, Reply
+from sidekey.credentials.base import CallError, FixedCredential, Grant, Lineage, Reply
+from sidekey.errors import Problem, ProblemError
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
-from sidekey.tokens.ledger import TokenOrigin
-from sidekey.tokens.shared import MIN_POLL_INTERVAL, SPENT_REASON, WAIT, build_chain
+from sidekey.tokens.ledger import NoLedger, TokenLeaseLost, TokenOrigin, Unavailable
+from sidekey.tokens.shared import LINGER, MIN_POLL_INTERVAL, SPENT_REASON, WAIT, TokenLeases, build_chain
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
 from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
@@ -562,3 +564,68 @@ def test_lineage_with_an_unsupported_type_is_a_defect() -> None:
     origin = TokenOrigin(Lineage((b"bytes",), (), ()), ("", ""), "")
     with pytest.raises(TypeError, match="but not bytes"):
         build_chain(CRM, origin)
+
+
+class RunningLeases:
+    """Leases, and work that runs until the test ends it."""
+
+    def __init__(self) -> None:
+        self.leases = TokenLeases(NoLedger("ask another"))
+        self.defects: list[BaseException] = []
+        self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> asyncio.Task[str]:
+        """Begin the work; whoever waits for it."""
+        return asyncio.create_task(self.leases.run(self._work))
+
+    async def _work(self) -> str:
+        return await self.outcome
+
+    async def close(self) -> None:
+        await self.leases.close(self.defects.append)
+
+
+@pytest.fixture
+async def running() -> RunningLeases:
+    return RunningLeases()
+
+
+async def test_close_times_out(running: RunningLeases) -> None:
+    waiting = running.begin()
+    await settle()
+    with capture_logs() as lines:
+        closing = asyncio.create_task(running.close())
+        await advance(LINGER)
+        await closing
+    await settle()
+    (line,) = lines
+    assert line["event"] == "a token request did not finish in time: its refresh token may have been used"
+    assert waiting.cancelled()
+    assert running.outcome.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (CallError("timeout", "token endpoint did not respond in time"), "token endpoint did not respond in time"),
+        (Unavailable("it cannot be reached"), None),
+        (ProblemError(Problem("credential_unavailable", "no certificate")), None),
+        (TokenLeaseLost(), None),
+        (ZeroDivisionError("secret text"), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_error_of_work_without_a_waiter_is_logged(
+    running: RunningLeases, error: Exception, told: str | None
+) -> None:
+    """A defect is reported. The ledger has logged the other errors."""
+    waiting = running.begin()
+    await settle()
+    waiting.cancel()
+    with capture_logs() as lines:
+        closing = asyncio.create_task(running.close())
+        await settle()
+        running.outcome.set_exception(error)
+        await closing
+    assert [line["reason"] for line in lines] == ([] if told is None else [told])
+    assert running.defects == ([error] if isinstance(error, ZeroDivisionError) else [])

@@ -72,28 +72,6 @@ async def failure(rig: Rig) -> tuple[str, str, str | None]:
     return failed.value.problem.code, failed.value.problem.detail, dict(failed.value.problem.headers).get("Retry-After")
 
 
-async def test_five_hundred_requests_on_a_cold_cache_make_one_call(rig: Rig) -> None:
-    rig.endpoint.open.clear()
-    waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(500)]
-    await settle()
-    rig.endpoint.open.set()
-    grants = await asyncio.gather(*waiting)
-    assert {token_of(grant) for grant in grants} == {"t1"}
-    assert (len(rig.endpoint.calls), rig.outcomes()) == (1, {"ok": 1})
-
-
-async def test_cancelled_request_does_not_cancel_the_call(rig: Rig) -> None:
-    rig.endpoint.open.clear()
-    leader, follower = asyncio.create_task(rig.source.obtain()), asyncio.create_task(rig.source.obtain())
-    await settle()
-    leader.cancel()
-    await settle()
-    assert leader.cancelled()
-    rig.endpoint.open.set()
-    assert token_of(await follower) == "t1"
-    assert len(rig.endpoint.calls) == 1
-
-
 async def test_a_token_that_was_waited_for_is_active(rig: Rig) -> None:
     """Requests then read `grant` only, until shortly before expiry."""
     assert rig.source.grant is None
