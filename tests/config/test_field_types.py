@@ -141,11 +141,6 @@ def test_name_with_other_characters_is_refused(name: str) -> None:
         field_types.check_name(name)
 
 
-def test_name_unknown_is_reserved_for_metrics() -> None:
-    with pytest.raises(ValueError, match="unknown is reserved"):
-        field_types.check_name("unknown")
-
-
 @pytest.mark.parametrize(
     "text",
     [
