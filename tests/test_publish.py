@@ -41,7 +41,7 @@ class SnapshotPart:
 
 
 @dataclass(slots=True)
-class Rig:
+class PublishedParts:
     """A publisher of some parts, and the defects that it reported."""
 
     parts: list[SnapshotPart] = field(default_factory=lambda: [SnapshotPart() for _ in range(PARTS)])
@@ -61,36 +61,36 @@ def are_all(snapshots: list[Snapshot], snapshot: Snapshot) -> bool:
 
 def test_every_part_uses_a_published_snapshot() -> None:
     """Each part prepares once."""
-    rig = Rig()
-    publisher = rig.publisher()
+    published = PublishedParts()
+    publisher = published.publisher()
     assert publisher.snapshot is FIRST
     publisher.publish(SECOND)
     assert publisher.snapshot is SECOND
-    assert are_all(rig.in_use(), SECOND)
-    assert [part.prepared for part in rig.parts] == [1] * PARTS
-    assert rig.reported == []
+    assert are_all(published.in_use(), SECOND)
+    assert [part.prepared for part in published.parts] == [1] * PARTS
+    assert published.reported == []
 
 
 def test_first_snapshot_can_be_published() -> None:
     """Parts that begin with the first config use this."""
-    rig = Rig()
-    rig.publisher().publish(FIRST)
-    assert [part.prepared for part in rig.parts] == [1] * PARTS
+    published = PublishedParts()
+    published.publisher().publish(FIRST)
+    assert [part.prepared for part in published.parts] == [1] * PARTS
 
 
 def test_no_part_commits_before_all_are_prepared() -> None:
     """The last part to prepare sees the others unchanged."""
-    rig = Rig()
+    published = PublishedParts()
     seen: list[Snapshot] = []
 
     class Watcher(SnapshotPart):
         def prepare(self, snapshot: Snapshot) -> Commit:
-            seen.extend(rig.in_use())
+            seen.extend(published.in_use())
             seen.append(publisher.snapshot)
             return SnapshotPart.prepare(self, snapshot)
 
-    rig.parts.append(Watcher())
-    publisher = rig.publisher()
+    published.parts.append(Watcher())
+    publisher = published.publisher()
     publisher.publish(SECOND)
     assert len(seen) == PARTS + 2
     assert are_all(seen, FIRST)
@@ -99,38 +99,38 @@ def test_no_part_commits_before_all_are_prepared() -> None:
 @pytest.mark.parametrize("place", range(PARTS))
 def test_error_while_preparing_changes_nothing(place: int) -> None:
     """The error propagates, and the next snapshot can be published."""
-    rig = Rig()
-    publisher = rig.publisher()
-    rig.parts[place].fails = error = ZeroDivisionError()
+    published = PublishedParts()
+    publisher = published.publisher()
+    published.parts[place].fails = error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as raised:
         publisher.publish(SECOND)
     assert raised.value is error
     assert publisher.snapshot is FIRST
-    assert are_all(rig.in_use(), FIRST)
-    assert rig.reported == []
-    rig.parts[place].fails = None
+    assert are_all(published.in_use(), FIRST)
+    assert published.reported == []
+    published.parts[place].fails = None
     publisher.publish(THIRD)
     assert publisher.snapshot is THIRD
-    assert are_all(rig.in_use(), THIRD)
+    assert are_all(published.in_use(), THIRD)
 
 
 @pytest.mark.parametrize("place", range(PARTS))
 def test_error_in_a_commit_is_reported_and_other_parts_commit(place: int) -> None:
     """The call raises although the new snapshot is in use."""
-    rig = Rig()
-    publisher = rig.publisher()
-    rig.parts[place].fails_to_commit = error = ZeroDivisionError()
+    published = PublishedParts()
+    publisher = published.publisher()
+    published.parts[place].fails_to_commit = error = ZeroDivisionError()
     with pytest.raises(CommitError):
         publisher.publish(SECOND)
-    assert rig.reported == [error]
+    assert published.reported == [error]
     assert publisher.snapshot is SECOND
-    assert rig.parts[place].snapshot is FIRST
-    assert are_all([part.snapshot for part in rig.parts if part is not rig.parts[place]], SECOND)
+    assert published.parts[place].snapshot is FIRST
+    assert are_all([part.snapshot for part in published.parts if part is not published.parts[place]], SECOND)
 
 
 def test_every_failed_commit_is_reported() -> None:
     """Also those of a part that consists of several."""
-    rig = Rig()
+    published = PublishedParts()
     inner = [SnapshotPart(fails_to_commit=KeyError()), SnapshotPart(), SnapshotPart(fails_to_commit=IndexError())]
 
     class Composed:
@@ -138,29 +138,29 @@ def test_every_failed_commit_is_reported() -> None:
             commits = [part.prepare(snapshot) for part in inner]
             return lambda: commit_all(commits)
 
-    publisher = rig.publisher()
+    publisher = published.publisher()
     publisher.parts.insert(1, Composed())
-    rig.parts[-1].fails_to_commit = ZeroDivisionError()
+    published.parts[-1].fails_to_commit = ZeroDivisionError()
     with pytest.raises(CommitError):
         publisher.publish(SECOND)
-    assert [type(defect) for defect in rig.reported] == [KeyError, IndexError, ZeroDivisionError]
-    assert are_all([inner[1].snapshot, *rig.in_use()[:-1]], SECOND)
+    assert [type(defect) for defect in published.reported] == [KeyError, IndexError, ZeroDivisionError]
+    assert are_all([inner[1].snapshot, *published.in_use()[:-1]], SECOND)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("failing", [None, 0, 1, 2])
 def test_order_of_parts_does_not_matter(order: tuple[int, ...], failing: int | None) -> None:
     """Whether a part fails or not."""
-    rig = Rig([SnapshotPart() for _ in range(3)])
+    published = PublishedParts([SnapshotPart() for _ in range(3)])
     if failing is not None:
-        rig.parts[failing].fails = ZeroDivisionError()
-    publisher = Publisher(FIRST, [rig.parts[place] for place in order], rig.reported.append)
+        published.parts[failing].fails = ZeroDivisionError()
+    publisher = Publisher(FIRST, [published.parts[place] for place in order], published.reported.append)
     if failing is None:
         publisher.publish(SECOND)
     else:
         with pytest.raises(ZeroDivisionError):
             publisher.publish(SECOND)
-    assert are_all(rig.in_use(), FIRST if failing is not None else SECOND)
+    assert are_all(published.in_use(), FIRST if failing is not None else SECOND)
 
 
 @pytest.fixture
@@ -181,16 +181,16 @@ def no_collector() -> Iterator[None]:
 )
 def test_replaced_snapshot_is_freed_without_the_cyclic_collector(fail: Callable[[SnapshotPart], None]) -> None:
     """Also after a failure. The collector never visits the objects of a config."""
-    rig = Rig()
-    publisher = rig.publisher()
+    published = PublishedParts()
+    publisher = published.publisher()
     trust = Trust()
     watched = weakref.ref(trust)
-    fail(rig.parts[1])
+    fail(published.parts[1])
     try:
         publisher.publish(Snapshot(integrations={"h": integration("h", "https://h.test", trust=trust)}))
     except (ZeroDivisionError, CommitError):
-        rig.reported.clear()
-    rig.parts[1].fails = rig.parts[1].fails_to_commit = None
+        published.reported.clear()
+    published.parts[1].fails = published.parts[1].fails_to_commit = None
     del trust
     publisher.publish(THIRD)
     assert watched() is None

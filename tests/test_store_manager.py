@@ -267,8 +267,8 @@ def test_log_has_each_change_once(logged: list[Mapping[str, Any]]) -> None:
 
 def test_altered_row_is_logged_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
-    one: Name = ("caller", "b")
-    for altered in ({("token", "ops"), one}, {one, ("token", "ops")}, set[Name](), {one}):
+    caller: Name = ("caller", "b")
+    for altered in ({("token", "ops"), caller}, {caller, ("token", "ops")}, set[Name](), {caller}):
         report.note(Health(up=True), State(altered=frozenset(altered)))
     assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
 

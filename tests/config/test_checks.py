@@ -204,9 +204,9 @@ def test_test_request_with_a_referenced_prefix_is_not_checked() -> None:
 def test_integrations_that_share_no_caller_may_overlap() -> None:
     """The caller then determines the integration. Without callers, everybody may use all integrations."""
     integrations = {name: integration(name, "https://api.example.com/v1") for name in ("a", "b")}
-    one, other, all_ = Caller("one", frozenset({"a"})), Caller("other", frozenset({"b"})), Caller("all", None)
-    assert list(checks.matching_errors(integrations, [one, other])) == []
-    for callers in ([], [one, all_]):
+    first, second, all_ = Caller("one", frozenset({"a"})), Caller("other", frozenset({"b"})), Caller("all", None)
+    assert list(checks.matching_errors(integrations, [first, second])) == []
+    for callers in ([], [first, all_]):
         ((place, message),) = checks.matching_errors(integrations, callers)
         assert place == ("integrations", "b")
         assert "covers https://api.example.com/v1 as integration a does" in message

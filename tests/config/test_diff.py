@@ -163,12 +163,12 @@ def test_changed_reference_is_reported(tmp_path: Path) -> None:
 
 def test_changed_content_of_an_endpoint_prefix_is_reported_by_its_path(tmp_path: Path) -> None:
     text = "version: 1\nintegrations: {hook: {endpoint_prefix: {env: HOOK}, auth: {type: headers, headers: {X: y}}}}"
-    one, other, unread = (
+    first, second, unread = (
         snapshot_of(tmp_path / "sidekey.yaml", text, environ)
         for environ in ({"HOOK": "https://a.test/one"}, {"HOOK": "https://a.test/two"}, {})
     )
     expected = Changes(changed=("integrations.hook.endpoint_prefix",))
-    assert compare(one, other) == compare(unread, other) == compare(one, unread) == expected
+    assert compare(first, second) == compare(unread, second) == compare(first, unread) == expected
 
 
 def test_changed_ca_file_is_reported_at_its_key(tmp_path: Path, ca: Authority) -> None:

@@ -257,7 +257,7 @@ def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 @pytest.mark.parametrize(
-    ("commands", "said"),
+    ("commands", "expected"),
     [
         ("mount --bind files files && mount -o remount,bind,ro files", []),
         ("mount -t tmpfs -o mode=0777 none trust", []),
@@ -265,7 +265,7 @@ def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
     ],
     ids=["read-only mount", "root of a mount, as an emptyDir", "folder"],
 )
-def test_read_only_mounts_and_roots_of_mounts_are_ignored(commands: str, said: list[str], folder: Path) -> None:
+def test_read_only_mounts_and_roots_of_mounts_are_ignored(commands: str, expected: list[str], folder: Path) -> None:
     unshare = programs.require("unshare")
     if commands.startswith("mount --bind"):
         for path in (folder / "files", *(folder / "files").iterdir()):
@@ -279,7 +279,7 @@ def test_read_only_mounts_and_roots_of_mounts_are_ignored(commands: str, said: l
     run = subprocess.run([*within, *command], cwd=folder, capture_output=True, text=True, check=False)
     report = json.loads(run.stdout)
     messages = [error["message"].replace(f"{folder}/", "") for error in report["faults"]]
-    assert [message.partition(",")[0] for message in messages] == said
+    assert [message.partition(",")[0] for message in messages] == expected
     assert not [error for error in report["warnings"] if "chmod" in error["message"]]
 
 

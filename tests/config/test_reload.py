@@ -53,8 +53,8 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(slots=True)
-class Rig:
-    """A reloader whose snapshots are kept here instead of being served."""
+class Process:
+    """A process that reloads its config, and keeps the snapshots instead of serving them."""
 
     folder: Path
     secret: Projected
@@ -65,11 +65,10 @@ class Rig:
     defects: list[BaseException] = field(default_factory=list)
     reloader: Reloader | None = None
     fails: Callable[[], Exception] | None = None
-    """What the next snapshot makes of it: an error while it is prepared."""
+    """The error that the preparation of the next snapshot raises."""
     fails_to_commit: type[Exception] | None = None
 
     def hooks(self, loaded: Loaded) -> ReloadHooks:
-        """What a reloader works by, with `loaded` in use."""
         assert loaded.snapshot is not None
         publisher = Publisher(loaded.snapshot, [self], self.report)
         audit = AuditLog(LineWriter(os.open(self.folder / "audit", os.O_WRONLY | os.O_CREAT, 0o600)), "off")
@@ -80,7 +79,7 @@ class Rig:
         return self.folder / "sidekey.yaml"
 
     def write(self, text: str) -> None:
-        """As editors do it: beside, then renamed."""
+        """Write a new file and rename it, as editors do."""
         replace(self.config, CONFIG.format(text=text, secret=self.secret.folder / "pw"))
 
     async def rotate(self, paths: set[Path]) -> None:
@@ -112,45 +111,45 @@ class Rig:
 @asynccontextmanager
 async def following(
     folder: Path, *, strict: bool = False, certificates: frozenset[Path] = frozenset()
-) -> AsyncIterator[Rig]:
-    rig = Rig(folder, Projected(folder / "secret", {"pw": "one"}), certificates=set(certificates))
-    rig.write("first")
-    loader = Loader(rig.config, {})
+) -> AsyncIterator[Process]:
+    process = Process(folder, Projected(folder / "secret", {"pw": "one"}), certificates=set(certificates))
+    process.write("first")
+    loader = Loader(process.config, {})
     loaded = loader.load()
-    rig.reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=strict)
-    rig.reloader.start()
+    process.reloader = Reloader(loader, loaded, process.hooks(loaded), strict=strict)
+    process.reloader.start()
     try:
-        yield rig
+        yield process
     finally:
-        await rig.reloader.close()
-    assert rig.defects == []
+        await process.reloader.close()
+    assert process.defects == []
 
 
 async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        rig.write("second")
-        await eventually(lambda: rig.adopted)
-        assert rig.description() == "second"
+    async with following(tmp_path) as process:
+        process.write("second")
+        await eventually(lambda: process.adopted)
+        assert process.description() == "second"
 
 
 async def test_audit_has_each_change_once_before_the_reload_is_logged(tmp_path: Path) -> None:
     """Not the start, and no change without effect. A secret appears only by its path."""
 
-    def told() -> list[dict[str, Any]]:
+    def changes() -> list[dict[str, Any]]:
         return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
 
-    async with following(tmp_path) as rig:
-        assert rig.reloader is not None
-        assert told() == []
-        rig.write("second")
-        await eventually(lambda: len(told()) == 1)
-        rig.secret.update({"pw": "two-and-secret"})
-        await eventually(lambda: len(told()) == 2)
-        adopted = len(rig.adopted)
-        rig.reloader.request_load()
-        rig.secret.update({"pw": "two-and-secret"})
-        await eventually(lambda: len(rig.adopted) > adopted)
-    first, second = told()
+    async with following(tmp_path) as process:
+        assert process.reloader is not None
+        assert changes() == []
+        process.write("second")
+        await eventually(lambda: len(changes()) == 1)
+        process.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(changes()) == 2)
+        adopted = len(process.adopted)
+        process.reloader.request_load()
+        process.secret.update({"pw": "two-and-secret"})
+        await eventually(lambda: len(process.adopted) > adopted)
+    first, second = changes()
     assert list(first) == ["timestamp", "level", "event", "source", "changed_keys"]
     assert (first["level"], first["event"], first["source"]) == ("info", "config changed", "files")
     assert first["changed_keys"] == ["integrations.a.description"]
@@ -160,100 +159,99 @@ async def test_audit_has_each_change_once_before_the_reload_is_logged(tmp_path: 
 
 async def test_replaced_snapshot_stays_readable(tmp_path: Path) -> None:
     """A thread may still build a page or an API response from it."""
-    async with following(tmp_path) as rig:
-        rig.write("second")
-        await eventually(lambda: rig.adopted)
-        read = rig.adopted[-1]
+    async with following(tmp_path) as process:
+        process.write("second")
+        await eventually(lambda: process.adopted)
+        read = process.adopted[-1]
         for count, text in enumerate(("third", "fourth"), start=2):
-            rig.write(text)
-            await eventually(lambda expected=count: len(rig.adopted) >= expected)
-        assert rig.reloader is not None
-        # Whatever the load before leaves to its thread is done once this one is in use.
-        await rig.reloader.join(lambda: None)
+            process.write(text)
+            await eventually(lambda expected=count: len(process.adopted) >= expected)
+        assert process.reloader is not None
+        # The thread has then finished what the previous load left to it.
+        await process.reloader.join(lambda: None)
         assert read.integrations["a"].description == "second"
 
 
 async def test_change_between_the_load_and_the_first_check_is_reloaded(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
-    loader = Loader(rig.config, {})
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
+    loader = Loader(process.config, {})
     loaded = loader.load()
-    rig.write("second")
-    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    process.write("second")
+    reloader = Reloader(loader, loaded, process.hooks(loaded), strict=False)
     reloader.start()
-    await eventually(lambda: rig.adopted)
+    await eventually(lambda: process.adopted)
     await reloader.close()
-    assert rig.description() == "second"
+    assert process.description() == "second"
 
 
 async def test_every_swap_of_a_mounted_secret_changes_the_credential(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        seen = []
+    async with following(tmp_path) as process:
+        integrations = []
         for count, value in enumerate(("two", "three", "four"), start=1):
-            rig.secret.update({"pw": value})
-            await eventually(lambda expected=count: len(rig.adopted) >= expected)
-            seen.append(rig.adopted[-1].integrations["a"])
-        assert len({id(credential) for credential in seen}) == 3
+            process.secret.update({"pw": value})
+            await eventually(lambda expected=count: len(process.adopted) >= expected)
+            integrations.append(process.adopted[-1].integrations["a"])
+        assert len({id(credential) for credential in integrations}) == 3
 
 
 async def test_invalid_config_changes_nothing_and_logs_every_error(tmp_path: Path) -> None:
-    rig_folder = tmp_path
     with capture_logs() as lines:
-        async with following(rig_folder) as rig:
-            rig.metrics.config_loaded = True
-            replace(rig.config, "version: 1\nbogus: 1\nother: 2\n")
-            await eventually(lambda: not rig.metrics.config_loaded)
-            assert rig.adopted == []
-            rig.write("corrected")
-            await eventually(lambda: rig.adopted)
-            assert rig.metrics.config_loaded
+        async with following(tmp_path) as process:
+            process.metrics.config_loaded = True
+            replace(process.config, "version: 1\nbogus: 1\nother: 2\n")
+            await eventually(lambda: not process.metrics.config_loaded)
+            assert process.adopted == []
+            process.write("corrected")
+            await eventually(lambda: process.adopted)
+            assert process.metrics.config_loaded
     places = [line["place"] for line in lines if line["event"] == "config error"]
     assert any("bogus" in place for place in places)
     assert any("other" in place for place in places)
 
 
 async def test_changes_within_a_moment_are_one_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rest: list[Callable[[], None]] = []
+    changes: list[Callable[[], None]] = []
 
     def settle(_: float) -> None:
-        rest.pop()()
+        changes.pop()()
 
     monkeypatch.setattr(
         "sidekey.config.reload.time", SimpleNamespace(sleep=settle, perf_counter=perf_counter, time=time)
     )
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rest.append(partial(rig.write, "second"))
-            replace(rig.config, "version: 1\nintegrations: [")
-            await eventually(lambda: rig.adopted)
-            assert rig.description() == "second"
+        async with following(tmp_path) as process:
+            changes.append(partial(process.write, "second"))
+            replace(process.config, "version: 1\nintegrations: [")
+            await eventually(lambda: process.adopted)
+            assert process.description() == "second"
     assert [line for line in lines if line["log_level"] == "error"] == []
 
 
 async def test_invalid_config_is_not_loaded_again_before_it_changes(tmp_path: Path) -> None:
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            replace(rig.config, "version: 1\nbogus: 1\n")
+        async with following(tmp_path) as process:
+            replace(process.config, "version: 1\nbogus: 1\n")
             await eventually(lambda: any("not reloaded" in line["event"] for line in lines))
-            rig.write("corrected")
-            await eventually(lambda: rig.adopted)
+            process.write("corrected")
+            await eventually(lambda: process.adopted)
     assert len([line for line in lines if "not reloaded" in line["event"]]) == 1
 
 
 async def test_request_load_loads_without_a_change(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        assert rig.reloader is not None
-        rig.reloader.request_load()
-        await eventually(lambda: rig.adopted)
-        assert rig.description() == "first"
+    async with following(tmp_path) as process:
+        assert process.reloader is not None
+        process.reloader.request_load()
+        await eventually(lambda: process.adopted)
+        assert process.description() == "first"
 
 
 @pytest.mark.parametrize("first", [None, ZeroDivisionError])
 async def test_request_load_is_done_after_a_load_that_began_later(
     first: type[Exception] | None, tmp_path: Path
 ) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
     reads, proceed = threading.Event(), threading.Event()
 
     class Slow(Loader):
@@ -266,94 +264,98 @@ async def test_request_load_is_done_after_a_load_that_began_later(
                     raise first
             return loaded
 
-    loaded = Loader(rig.config, {}).load()
-    reloader = Reloader(Slow(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    loaded = Loader(process.config, {}).load()
+    reloader = Reloader(Slow(process.config, {}), loaded, process.hooks(loaded), strict=False)
     reloader.start()
     reloader.request_load()
     await asyncio.to_thread(reads.wait)
-    rig.write("second")
-    asked = reloader.request_load()
-    assert not asked.done()
+    process.write("second")
+    requested = reloader.request_load()
+    assert not requested.done()
     proceed.set()
-    await asked
-    assert rig.description() == "second"
+    await requested
+    assert process.description() == "second"
     await reloader.close()
 
 
 async def test_unusable_secret_is_counted_and_the_previous_one_stays(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        rig.secret.update({"pw": ""})
-        await eventually(lambda: rig.adopted)
-        assert rig.metrics.reload_failures["a", "secret"] == 1
-        assert rig.adopted[-1].integrations["a"].usable
+    async with following(tmp_path) as process:
+        process.secret.update({"pw": ""})
+        await eventually(lambda: process.adopted)
+        assert process.metrics.reload_failures["a", "secret"] == 1
+        assert process.adopted[-1].integrations["a"].usable
 
 
 async def test_strict_refuses_a_config_with_an_unreadable_secret(tmp_path: Path) -> None:
-    async with following(tmp_path, strict=True) as rig:
-        rig.metrics.config_loaded = True
-        text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
-        replace(rig.config, text)
-        await eventually(lambda: not rig.metrics.config_loaded)
-        assert rig.adopted == []
+    async with following(tmp_path, strict=True) as process:
+        process.metrics.config_loaded = True
+        text = process.config.read_text().replace("/pw", "/none").replace("first", "second")
+        replace(process.config, text)
+        await eventually(lambda: not process.metrics.config_loaded)
+        assert process.adopted == []
 
 
 @pytest.mark.parametrize("strict", [False, True])
 async def test_preset_mismatch_refuses_the_preset_or_with_strict_the_config(tmp_path: Path, *, strict: bool) -> None:
-    async with following(tmp_path, strict=strict) as rig:
-        rig.metrics.config_loaded = True
+    async with following(tmp_path, strict=strict) as process:
+        process.metrics.config_loaded = True
         keys = "{integration: a, url: https://elsewhere.example.com, content_type: text/plain}"
-        replace(rig.config, f"{rig.config.read_text()}\npresets: {{hook: {keys}}}\n")
-        await eventually(lambda: rig.adopted or not rig.metrics.config_loaded)
-        assert rig.metrics.config_loaded is not strict
-        assert [bool(snapshot.presets["hook"].invalid) for snapshot in rig.adopted] == ([] if strict else [True])
+        replace(process.config, f"{process.config.read_text()}\npresets: {{hook: {keys}}}\n")
+        await eventually(lambda: process.adopted or not process.metrics.config_loaded)
+        assert process.metrics.config_loaded is not strict
+        assert [bool(snapshot.presets["hook"].invalid) for snapshot in process.adopted] == ([] if strict else [True])
 
 
 async def test_changed_certificate_is_rotated_without_a_load(tmp_path: Path) -> None:
     file = tmp_path / "tls.crt"
     file.write_text("one")
-    async with following(tmp_path, certificates=frozenset({file})) as rig:
+    async with following(tmp_path, certificates=frozenset({file})) as process:
         replace(file, "another")
-        await eventually(lambda: rig.rotated)
-        assert rig.rotated[0] == {file}
-        assert rig.adopted == []
+        await eventually(lambda: process.rotated)
+        assert process.rotated[0] == {file}
+        assert process.adopted == []
 
 
 async def test_secret_in_a_new_folder_is_loaded(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
-    loader = Loader(rig.config, {})
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
+    loader = Loader(process.config, {})
     loaded = loader.load()
-    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    reloader = Reloader(loader, loaded, process.hooks(loaded), strict=False)
     reloader.start()
     (tmp_path / "later").mkdir()
     replace(tmp_path / "later/pw", "there")
-    await eventually(lambda: rig.adopted and rig.adopted[-1].integrations["a"].usable)
+    await eventually(lambda: process.adopted and process.adopted[-1].integrations["a"].usable)
     await reloader.close()
-    assert rig.adopted[-1].integrations["a"].secrets.unreadable is None
+    assert process.adopted[-1].integrations["a"].secrets.unreadable is None
 
 
 async def test_the_collector_runs_again_after_a_reload(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        rig.write("second")
-        await eventually(lambda: rig.adopted)
+    async with following(tmp_path) as process:
+        process.write("second")
+        await eventually(lambda: process.adopted)
     assert gc.isenabled()
 
 
 async def test_config_that_cannot_be_prepared_changes_nothing_until_the_next_change(tmp_path: Path) -> None:
     """Metric and log show the failure, and it is not tried again before a change."""
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rig.metrics.config_loaded = True
-            rig.fails = ZeroDivisionError
-            rig.write("second")
-            await eventually(lambda: rig.defects)
-            assert (rig.adopted, rig.metrics.config_loaded, rig.metrics.config_loaded_at) == ([], False, 0.0)
-            rig.write("third")
-            await eventually(lambda: rig.adopted)
-            assert [snapshot.integrations["a"].description for snapshot in rig.adopted] == ["third"]
-            assert rig.metrics.config_loaded
-            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
-            rig.defects.clear()
+        async with following(tmp_path) as process:
+            process.metrics.config_loaded = True
+            process.fails = ZeroDivisionError
+            process.write("second")
+            await eventually(lambda: process.defects)
+            assert (process.adopted, process.metrics.config_loaded, process.metrics.config_loaded_at) == (
+                [],
+                False,
+                0.0,
+            )
+            process.write("third")
+            await eventually(lambda: process.adopted)
+            assert [snapshot.integrations["a"].description for snapshot in process.adopted] == ["third"]
+            assert process.metrics.config_loaded
+            assert [type(defect) for defect in process.defects] == [ZeroDivisionError]
+            process.defects.clear()
             await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
     failed, reloaded = (line for line in lines if line["event"].startswith(("the config was", "config")))
     assert failed["event"] == NOT_RELOADED
@@ -365,12 +367,12 @@ async def test_config_that_cannot_be_prepared_changes_nothing_until_the_next_cha
 async def test_refused_publication_is_logged_with_the_reason_and_not_as_a_defect(tmp_path: Path) -> None:
     """For example, if a log file cannot be opened."""
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rig.metrics.config_loaded = True
-            rig.fails = partial(PublishRefused, "log.file: no")
-            rig.write("second")
-            await eventually(lambda: not rig.metrics.config_loaded and rig.fails is None)
-            assert rig.adopted == []
+        async with following(tmp_path) as process:
+            process.metrics.config_loaded = True
+            process.fails = partial(PublishRefused, "log.file: no")
+            process.write("second")
+            await eventually(lambda: not process.metrics.config_loaded and process.fails is None)
+            assert process.adopted == []
     (line,) = lines
     assert (line["log_level"], line["reason"]) == ("error", "log.file: no")
     assert line["event"] == "the config was not reloaded; the previous one stays in use"
@@ -378,33 +380,33 @@ async def test_refused_publication_is_logged_with_the_reason_and_not_as_a_defect
 
 async def test_config_that_could_not_be_prepared_is_loaded_again_on_request(tmp_path: Path) -> None:
     """Its integrations were not in use, although they have not changed since."""
-    async with following(tmp_path) as rig:
-        assert rig.reloader is not None
-        rig.fails = ZeroDivisionError
-        rig.write("second")
-        await eventually(lambda: rig.defects)
-        rig.reloader.request_load()
-        await eventually(lambda: rig.adopted)
-        assert rig.description() == "second"
-        rig.defects.clear()
+    async with following(tmp_path) as process:
+        assert process.reloader is not None
+        process.fails = ZeroDivisionError
+        process.write("second")
+        await eventually(lambda: process.defects)
+        process.reloader.request_load()
+        await eventually(lambda: process.adopted)
+        assert process.description() == "second"
+        process.defects.clear()
 
 
 async def test_failed_commit_is_a_failed_reload(tmp_path: Path) -> None:
     """The config is in use all the same, so its findings are logged, and the next change is compared with it."""
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rig.metrics.config_loaded = True
-            rig.fails_to_commit = ZeroDivisionError
-            text = rig.config.read_text().replace("/pw", "/none").replace("first", "second")
-            replace(rig.config, text)
-            await eventually(lambda: rig.defects)
-            assert (rig.metrics.config_loaded, rig.metrics.config_loaded_at) == (False, 0.0)
-            assert rig.description() == "second"
-            rig.write("third")
-            await eventually(lambda: len(rig.adopted) == 2)
-            assert rig.metrics.config_loaded
-            assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
-            rig.defects.clear()
+        async with following(tmp_path) as process:
+            process.metrics.config_loaded = True
+            process.fails_to_commit = ZeroDivisionError
+            text = process.config.read_text().replace("/pw", "/none").replace("first", "second")
+            replace(process.config, text)
+            await eventually(lambda: process.defects)
+            assert (process.metrics.config_loaded, process.metrics.config_loaded_at) == (False, 0.0)
+            assert process.description() == "second"
+            process.write("third")
+            await eventually(lambda: len(process.adopted) == 2)
+            assert process.metrics.config_loaded
+            assert [type(defect) for defect in process.defects] == [ZeroDivisionError]
+            process.defects.clear()
             await eventually(lambda: any(line["event"] == "config reloaded" for line in lines))
     events = [line["event"] for line in lines]
     assert events.count(IN_PART) == 1
@@ -417,11 +419,11 @@ async def test_failed_commit_is_a_failed_reload(tmp_path: Path) -> None:
 
 async def test_findings_of_an_unused_config_are_not_logged(tmp_path: Path) -> None:
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rig.fails = ZeroDivisionError
-            replace(rig.config, rig.config.read_text().replace("/pw", "/none"))
-            await eventually(lambda: rig.defects)
-            rig.defects.clear()
+        async with following(tmp_path) as process:
+            process.fails = ZeroDivisionError
+            replace(process.config, process.config.read_text().replace("/pw", "/none"))
+            await eventually(lambda: process.defects)
+            process.defects.clear()
     assert [line["event"] for line in lines] == [NOT_RELOADED]
 
 
@@ -429,9 +431,9 @@ async def test_certificate_that_changes_with_a_failing_config_is_rotated(tmp_pat
     """The next check does not see this change again."""
     file = tmp_path / "tls.crt"
     file.write_text("one")
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
-    rig.write("first")
-    loader = Loader(rig.config, {})
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
+    process.write("first")
+    loader = Loader(process.config, {})
     loaded = loader.load()
     loaded.certificates[file] = stamp(file)
 
@@ -439,23 +441,23 @@ async def test_certificate_that_changes_with_a_failing_config_is_rotated(tmp_pat
         def load(self, now: float | None = None) -> Loaded:
             raise ZeroDivisionError(now)
 
-    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
-    rig.write("second")
+    reloader = Reloader(Defective(process.config, {}), loaded, process.hooks(loaded), strict=False)
+    process.write("second")
     file.write_text("another")
     reloader.start()
-    await eventually(lambda: rig.rotated)
+    await eventually(lambda: process.rotated)
     await reloader.close()
-    assert (rig.rotated, rig.adopted) == ([{file}], [])
-    assert [type(defect) for defect in rig.defects] == [ZeroDivisionError], "it is not tried again before a change"
+    assert (process.rotated, process.adopted) == ([{file}], [])
+    assert [type(defect) for defect in process.defects] == [ZeroDivisionError], "it is not tried again before a change"
 
 
 async def test_no_log_line_of_a_reload_has_a_secret(tmp_path: Path) -> None:
     with capture_logs() as lines:
-        async with following(tmp_path) as rig:
-            rig.secret.update({"pw": "s3cr3t-value"})
-            await eventually(lambda: rig.adopted)
-            rig.secret.update({"pw": "s3cr3t-value\x01"})
-            await eventually(lambda: len(rig.adopted) == 2)
+        async with following(tmp_path) as process:
+            process.secret.update({"pw": "s3cr3t-value"})
+            await eventually(lambda: process.adopted)
+            process.secret.update({"pw": "s3cr3t-value\x01"})
+            await eventually(lambda: len(process.adopted) == 2)
     assert "s3cr3t" not in json.dumps(lines)
     await asyncio.sleep(0)
 
@@ -467,56 +469,56 @@ async def test_secret_rotated_during_an_invalid_config_causes_one_load(tmp_path:
         def refused() -> int:
             return len([line for line in lines if "not reloaded" in line["event"]])
 
-        async with following(tmp_path) as rig:
-            replace(rig.config, "version: 1\nintegrations: [")
+        async with following(tmp_path) as process:
+            replace(process.config, "version: 1\nintegrations: [")
             await eventually(lambda: refused() == 1)
-            rig.secret.update({"pw": "two"})
+            process.secret.update({"pw": "two"})
             await eventually(lambda: refused() == 2)
-            rig.write("corrected")
-            await eventually(lambda: rig.adopted)
+            process.write("corrected")
+            await eventually(lambda: process.adopted)
     assert refused() == 2
 
 
 async def test_certificate_that_changed_after_the_load_is_rotated(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
-    loader = Loader(rig.config, {})
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
+    loader = Loader(process.config, {})
     loaded = loader.load()
     file = tmp_path / "tls.crt"
     file.write_text("one")
     loaded.certificates[file] = stamp(file)
     file.write_text("another")
-    rig.certificates = {file}
-    reloader = Reloader(loader, loaded, rig.hooks(loaded), strict=False)
+    process.certificates = {file}
+    reloader = Reloader(loader, loaded, process.hooks(loaded), strict=False)
     reloader.start()
-    await eventually(lambda: rig.rotated)
+    await eventually(lambda: process.rotated)
     await reloader.close()
-    assert rig.rotated == [{file}]
+    assert process.rotated == [{file}]
 
 
 async def test_load_that_raises_is_a_failed_reload(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
-    loader = Loader(rig.config, {})
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
+    loader = Loader(process.config, {})
     loaded = loader.load()
-    rig.metrics.config_loaded = True
+    process.metrics.config_loaded = True
 
     class Defective(Loader):
         def load(self, now: float | None = None) -> Loaded:
             raise ZeroDivisionError(now)
 
-    reloader = Reloader(Defective(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    reloader = Reloader(Defective(process.config, {}), loaded, process.hooks(loaded), strict=False)
     reloader.start()
     reloader.request_load()
-    await eventually(lambda: rig.defects)
+    await eventually(lambda: process.defects)
     await reloader.close()
-    assert not rig.metrics.config_loaded
+    assert not process.metrics.config_loaded
 
 
 async def test_transient_read_error_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", 0.01)
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
     loads: list[Loaded] = []
 
     class Late(Loader):
@@ -528,11 +530,11 @@ async def test_transient_read_error_is_retried(tmp_path: Path, monkeypatch: pyte
             loads.append(late if len(loads) < 2 else super().load(now))
             return loads[-1]
 
-    loaded = Loader(rig.config, {}).load()
-    reloader = Reloader(Late(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    loaded = Loader(process.config, {}).load()
+    reloader = Reloader(Late(process.config, {}), loaded, process.hooks(loaded), strict=False)
     reloader.start()
     reloader.request_load()
-    await eventually(lambda: rig.adopted)
+    await eventually(lambda: process.adopted)
     await reloader.close()
     assert [load.transient for load in loads] == [True, True, False]
 
@@ -542,8 +544,8 @@ async def test_lasting_transient_error_is_retried_slowly_and_logged_once(
 ) -> None:
     retry_every = 0.3
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", retry_every)
-    rig = Rig(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
-    rig.write("first")
+    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process.write("first")
     began: list[float] = []
     message = "Too many open files"
 
@@ -554,23 +556,23 @@ async def test_lasting_transient_error_is_retried_slowly_and_logged_once(
                 findings=[LocatedFinding(ConfigError("sidekey.yaml", 1, 1, "", message), "error")], transient=True
             )
 
-    def told() -> list[str]:
+    def changes() -> list[str]:
         return [line["place"].rpartition(": ")[2] for line in logged if line["event"] == "config error"]
 
-    loaded = Loader(rig.config, {}).load()
-    reloader = Reloader(Unreadable(rig.config, {}), loaded, rig.hooks(loaded), strict=False)
+    loaded = Loader(process.config, {}).load()
+    reloader = Reloader(Unreadable(process.config, {}), loaded, process.hooks(loaded), strict=False)
     with capture_logs() as logged:
         reloader.start()
         await reloader.request_load()
         await eventually(lambda: len(began) == 4)
         assert began[3] - began[0] >= 2 * retry_every
-        assert told() == ["Too many open files"]
+        assert changes() == ["Too many open files"]
         await reloader.request_load()
-        assert told() == ["Too many open files"] * 2
+        assert changes() == ["Too many open files"] * 2
         message = "Stale file handle"
-        await eventually(lambda: len(told()) == 3)
+        await eventually(lambda: len(changes()) == 3)
         await reloader.close()
-    assert told()[2] == "Stale file handle"
+    assert changes()[2] == "Stale file handle"
 
 
 A = ConfigError("c.yaml", 3, 5, "integrations.a", "is odd")

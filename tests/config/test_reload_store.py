@@ -32,8 +32,8 @@ OWN = "integrations: {own: {endpoint_prefix: 'https://own.test', auth: {type: he
 
 
 @dataclass
-class Rig:
-    """A process that follows a config and a store; what is adopted is kept."""
+class Process:
+    """A process that follows a config and a store, and keeps the snapshots instead of serving them."""
 
     folder: Path
     source: StoredSource = field(default_factory=lambda: StoredSource(lambda _: None))
@@ -70,101 +70,101 @@ class Rig:
 
 
 @asynccontextmanager
-async def following(folder: Path) -> AsyncIterator[Rig]:
-    rig = Rig(folder)
+async def following(folder: Path) -> AsyncIterator[Process]:
+    process = Process(folder)
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
-    rig.write(OWN)
+    process.write(OWN)
     loader = Loader(folder / "sidekey.yaml", {})
-    loader.follow(rig.source)
+    loader.follow(process.source)
     loaded = loader.load()
     assert loaded.snapshot is not None
-    publisher = Publisher(loaded.snapshot, [rig], rig.report)
-    rig.reloader = Reloader(
+    publisher = Publisher(loaded.snapshot, [process], process.report)
+    process.reloader = Reloader(
         loader,
         loaded,
-        ReloadHooks(publisher, set, rig.rotate, rig.metrics, rig.report, AuditLog(NOWHERE, "off")),
+        ReloadHooks(publisher, set, process.rotate, process.metrics, process.report, AuditLog(NOWHERE, "off")),
         strict=False,
     )
-    rig.reloader.start()
+    process.reloader.start()
     try:
-        yield rig
+        yield process
     finally:
-        await rig.reloader.close()
+        await process.reloader.close()
 
 
 async def test_store_change_is_in_use_when_join_returns(tmp_path: Path) -> None:
     """Even if the files have errors."""
-    async with following(tmp_path) as rig:
-        await rig.put(stored(BASIC, "a"))
-        assert rig.now == ["a", "own"]
-        own = rig.adopted[-1].integrations["own"]
-        rig.write("nonsense: 1\n")
-        await eventually(lambda: rig.metrics.config_loaded is False)
-        await rig.put(stored(BASIC, "a"), stored(BASIC, "b"))
-        assert rig.now == ["a", "b", "own"]
-        assert rig.adopted[-1].integrations["own"] is own
-        assert rig.metrics.config_loaded is False
-        assert rig.metrics.config_loaded_at == 0
-        rig.write(f"{OWN}via: false\n")
-        await eventually(lambda: rig.metrics.config_loaded)
-        assert rig.now == ["a", "b", "own"]
-        assert (rig.adopted[-1].via, rig.adopted[-1].integrations["own"]) == (False, own)
-        await rig.put()
-        assert (rig.now, rig.adopted[-1].via) == (["own"], False)
-    assert rig.defects == []
+    async with following(tmp_path) as process:
+        await process.put(stored(BASIC, "a"))
+        assert process.now == ["a", "own"]
+        own = process.adopted[-1].integrations["own"]
+        process.write("nonsense: 1\n")
+        await eventually(lambda: process.metrics.config_loaded is False)
+        await process.put(stored(BASIC, "a"), stored(BASIC, "b"))
+        assert process.now == ["a", "b", "own"]
+        assert process.adopted[-1].integrations["own"] is own
+        assert process.metrics.config_loaded is False
+        assert process.metrics.config_loaded_at == 0
+        process.write(f"{OWN}via: false\n")
+        await eventually(lambda: process.metrics.config_loaded)
+        assert process.now == ["a", "b", "own"]
+        assert (process.adopted[-1].via, process.adopted[-1].integrations["own"]) == (False, own)
+        await process.put()
+        assert (process.now, process.adopted[-1].via) == (["own"], False)
+    assert process.defects == []
 
 
 async def test_simultaneous_changes_of_files_and_store_are_each_complete(tmp_path: Path) -> None:
     """The last snapshot has the newest state of both."""
-    async with following(tmp_path) as rig:
-        one = stored(BASIC, "a")
+    async with following(tmp_path) as process:
+        row = stored(BASIC, "a")
         for number in range(10):
-            rig.write(f"{OWN}limits: {{in_flight: {number + 1}}}\n")
-            await asyncio.gather(rig.put(one), rig.put(one, stored(BASIC, f"b{number}")))
-            assert rig.now == ["a", f"b{number}", "own"]
-        await eventually(lambda: rig.adopted[-1].limits.in_flight == 10)
-        assert rig.now == ["a", "b9", "own"]
-        assert len({id(snapshot.integrations.get("a")) for snapshot in rig.adopted} - {id(None)}) == 1
+            process.write(f"{OWN}limits: {{in_flight: {number + 1}}}\n")
+            await asyncio.gather(process.put(row), process.put(row, stored(BASIC, f"b{number}")))
+            assert process.now == ["a", f"b{number}", "own"]
+        await eventually(lambda: process.adopted[-1].limits.in_flight == 10)
+        assert process.now == ["a", "b9", "own"]
+        assert len({id(snapshot.integrations.get("a")) for snapshot in process.adopted} - {id(None)}) == 1
     assert gc.isenabled()
-    assert rig.defects == []
+    assert process.defects == []
 
 
 async def test_frequent_store_changes_do_not_delay_checks_of_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidekey.config.reload.CHECK_EVERY", 0.01)
-    async with following(tmp_path) as rig, asyncio.timeout(DEADLINE):
-        assert rig.reloader is not None
-        await rig.reloader.request_load()
-        rig.write(f"{OWN}limits: {{in_flight: 5}}\n")
-        one, two = stored(BASIC, "a"), stored(BASIC, "b")
-        while not rig.adopted or rig.adopted[-1].limits.in_flight != 5:
-            await asyncio.gather(rig.put(one), rig.put(one, two))
-    assert rig.defects == []
+    async with following(tmp_path) as process, asyncio.timeout(DEADLINE):
+        assert process.reloader is not None
+        await process.reloader.request_load()
+        process.write(f"{OWN}limits: {{in_flight: 5}}\n")
+        first, second = stored(BASIC, "a"), stored(BASIC, "b")
+        while not process.adopted or process.adopted[-1].limits.in_flight != 5:
+            await asyncio.gather(process.put(first), process.put(first, second))
+    assert process.defects == []
 
 
 async def test_join_raises_if_the_store_cannot_be_published(tmp_path: Path) -> None:
     """The previous content stays in use, and the next change is tried."""
-    async with following(tmp_path) as rig:
-        await rig.put(stored(BASIC, "a"))
-        before = list(rig.adopted)
-        rig.fails = True
+    async with following(tmp_path) as process:
+        await process.put(stored(BASIC, "a"))
+        before = list(process.adopted)
+        process.fails = True
         with pytest.raises(ReloadError):
-            await rig.put(stored(BASIC, "b"))
-        assert rig.adopted == before
-        assert [type(defect) for defect in rig.defects] == [ZeroDivisionError]
-        rig.fails = False
-        await rig.put(stored(BASIC, "c"))
-        assert rig.now == ["c", "own"]
+            await process.put(stored(BASIC, "b"))
+        assert process.adopted == before
+        assert [type(defect) for defect in process.defects] == [ZeroDivisionError]
+        process.fails = False
+        await process.put(stored(BASIC, "c"))
+        assert process.now == ["c", "own"]
 
 
 async def test_close_wakes_waiters_of_join(tmp_path: Path) -> None:
-    async with following(tmp_path) as rig:
-        reloader = rig.reloader
+    async with following(tmp_path) as process:
+        reloader = process.reloader
         assert reloader is not None
-        waiting = [asyncio.ensure_future(rig.put(stored(BASIC, name))) for name in ("a", "b")]
+        waiting = [asyncio.ensure_future(process.put(stored(BASIC, name))) for name in ("a", "b")]
         await asyncio.sleep(0)
         await reloader.close()
         assert {type(result) for result in await asyncio.gather(*waiting, return_exceptions=True)} == {ReloadError}
         with pytest.raises(ReloadError):
-            await rig.put(stored(BASIC, "c"))
+            await process.put(stored(BASIC, "c"))

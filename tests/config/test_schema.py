@@ -114,7 +114,7 @@ def test_schema_accepts_every_example(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "result"),
     [
         ("via: true", [": required"]),
         ("version: 2", [".version: const"]),
@@ -133,8 +133,8 @@ def test_schema_accepts_every_example(path: Path) -> None:
         ),
     ],
 )
-def test_schema_refuses_configs_that_do_not_load(text: str, found: list[str]) -> None:
-    assert list(problems(SCHEMA, parse("c.yaml", text.encode())[0])) == found
+def test_schema_refuses_configs_that_do_not_load(text: str, result: list[str]) -> None:
+    assert list(problems(SCHEMA, parse("c.yaml", text.encode())[0])) == result
 
 
 CLIENT = "client_id: id, client_secret: {env: SECRET}"

@@ -109,9 +109,9 @@ def models() -> Iterator[BaseModel]:
     assert isinstance(headers, HeadersSettings)
     yield from (signing, signing.grant, headers)
     context = Context("file")
-    yield from (OAuth2Settings.model_validate({**OAUTH2, "grant": each}, context=context).grant for each in GRANTS)
-    for each in METHODS:
-        oauth2 = {**OAUTH2, "client_authentication": each}
+    yield from (OAuth2Settings.model_validate({**OAUTH2, "grant": item}, context=context).grant for item in GRANTS)
+    for item in METHODS:
+        oauth2 = {**OAUTH2, "client_authentication": item}
         yield OAuth2Settings.model_validate(oauth2, context=context).client_authentication
     yield from (*headers.headers.values(), *headers.query.values(), *headers.body.values())
     yield AddedSettings.model_validate({"query": API_KEY}, context=Context("file"))
@@ -124,8 +124,8 @@ def models() -> Iterator[BaseModel]:
     session = settings_of(SESSION)
     assert isinstance(session, SessionSettings)
     logins = (
-        LoginSettings.model_validate({"url": "https://ws.example.com", "auth": each}, context=Context("file"))
-        for each in AUTHENTICATIONS
+        LoginSettings.model_validate({"url": "https://ws.example.com", "auth": item}, context=Context("file"))
+        for item in AUTHENTICATIONS
     )
     yield from (session, session.login, *(login.auth for login in logins))
     yield TokenRequestSettings.model_validate({"body": {"a": SECRET}, "query": {"b": SECRET}}, context=Context("file"))
@@ -147,18 +147,18 @@ def aws() -> Iterator[object]:
 
 
 def secrets() -> SecretLoader:
-    made = SecretLoader(lambda: FixedCredential(GRANT))
-    made.load()
-    return made
+    loader = SecretLoader(lambda: FixedCredential(GRANT))
+    loader.load()
+    return loader
 
 
 def certificates() -> CertificateLoader:
-    made = CertificateLoader(
+    loader = CertificateLoader(
         lambda _, __: CertificateResult(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),)
     )
-    made.receive({("auth", "pem"): b"hunter2"})
-    made.load(0.0)
-    return made
+    loader.receive({("auth", "pem"): b"hunter2"})
+    loader.load(0.0)
+    return loader
 
 
 def entered() -> Entered:

@@ -110,9 +110,9 @@ def test_secret_user_name_may_have_a_password() -> None:
 def test_user_name_is_required_and_plain_one_needs_a_password(
     auth: dict[str, object], places: dict[tuple[str, ...], str]
 ) -> None:
-    found: dict[tuple[int | str, ...], str] = {}
+    result: dict[tuple[int | str, ...], str] = {}
     try:
         BasicSettings.model_validate({"type": "basic", **auth}, context=Context("file"))
     except ValidationError as error:
-        found = {each["loc"]: each["type"] for each in error.errors()}
-    assert found == places
+        result = {item["loc"]: item["type"] for item in error.errors()}
+    assert result == places

@@ -52,25 +52,25 @@ def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Ta
         # Tags are no values, and a value as it is written has no key for what is not a secret.
         skipped = {"type", "scalar", "text"} if issubclass(annotation, WrittenValue) else {"type"}
         for name, field in annotation.model_fields.items():
-            models = [each.model for each in field.metadata if isinstance(each, DocumentType)]
-            for each in () if name in skipped else (field.annotation, *models):
-                yield from places_in(each, (*place, field.alias or name), tags)
+            models = [item.model for item in field.metadata if isinstance(item, DocumentType)]
+            for item in () if name in skipped else (field.annotation, *models):
+                yield from places_in(item, (*place, field.alias or name), tags)
     elif annotation is Any:
         yield from ((below, tags) for below in (place, (*place, "x-name"), (*place, 0)))
     elif origin in (Annotated, Union, UnionType):
-        for each in arguments[:1] if origin is Annotated else arguments:
-            yield from places_in(each, place, tags)
+        for item in arguments[:1] if origin is Annotated else arguments:
+            yield from places_in(item, place, tags)
     elif annotation is not NoneType:
         yield place, tags
 
 
-PLACES: Final = [each for each in places_in(IntegrationSettings, (), {}) if each[0] not in ((), ("auth",))]
+PLACES: Final = [item for item in places_in(IntegrationSettings, (), {}) if item[0] not in ((), ("auth",))]
 
 
 def document(place: Loc, value: Any, tags: Tags) -> dict[str, Any]:
     """Build a document with one value at a location, and the tags on the way."""
     root: dict[str, Any] = {"auth": dict(BASIC)} if place[0] != "auth" else {}
-    for where, written in (*(((*each, "type"), tag) for each, tag in tags.items()), (place, value)):
+    for where, written in (*(((*item, "type"), tag) for item, tag in tags.items()), (place, value)):
         node: Any = root
         for part, following in pairwise(where):
             empty: Any = [] if following == 0 else {}
@@ -97,8 +97,8 @@ def errors_at(place: Loc, raw: Mapping[str, Any], context: Context) -> list[str]
     def concerns(loc: Loc) -> bool:
         return loc[: len(place)] == place or (loc in above and place[: len(loc)] == loc)
 
-    found = validate(raw, context).errors
-    return [each.message for each in found if concerns(each.loc) or concerns((*each.loc[:3], *each.loc[4:]))]
+    result = validate(raw, context).errors
+    return [error.message for error in result if concerns(error.loc) or concerns((*error.loc[:3], *error.loc[4:]))]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=("file", "env"))
@@ -107,11 +107,11 @@ def test_body_and_row_cannot_refer_to_files_or_variables(source: Any, where: Lit
     """At every location where a file may."""
     accepting = set()
     for place, tags in PLACES:
-        found = errors_at(place, with_new_ids(document(place, source, tags)), Context(where))
-        assert found, place
+        result = errors_at(place, with_new_ids(document(place, source, tags)), Context(where))
+        assert result, place
         if not errors_at(place, document(place, source, tags), Context("file")):
             accepting.add(place)
-            assert any(each.startswith(REFUSALS) or each in FILE_ONLY.values() for each in found), place
+            assert any(item.startswith(REFUSALS) or item in FILE_ONLY.values() for item in result), place
     known = {("auth", "password"), ("auth", "username"), ("auth", "login", "body", "x-name"), ("trusted_ca",)}
     known |= {("auth", "headers", "x-name", "secret"), ("auth", "headers", "x-name"), ("client_certificate", "pem")}
     known |= {("endpoint_prefix",), ("endpoint_prefix", 0), ("auth", "secret"), ("auth", "secret", 0)}
@@ -126,9 +126,9 @@ def test_body_and_row_cannot_refer_to_files_or_variables(source: Any, where: Lit
 @pytest.mark.parametrize("where", ["body", "row"])
 def test_file_only_keys_are_refused_with_their_reasons(where: Literal["body", "row"]) -> None:
     for value in ([], None):
-        found = {
-            each.loc: each.message
-            for each in validate(
+        result = {
+            error.loc: error.message
+            for error in validate(
                 with_new_ids(
                     {
                         "allow_private": value,
@@ -139,7 +139,7 @@ def test_file_only_keys_are_refused_with_their_reasons(where: Literal["body", "r
                 Context(where),
             ).errors
         }
-        assert {place: found.get(place) for place in FILE_ONLY} == FILE_ONLY
+        assert {place: result.get(place) for place in FILE_ONLY} == FILE_ONLY
 
 
 @pytest.mark.parametrize(

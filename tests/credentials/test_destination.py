@@ -158,15 +158,15 @@ Member = tuple[type[BaseModel], str]
 """A model of a union, and its tag."""
 
 
-def unions(model: type[BaseModel], found: dict[str, list[Member]]) -> dict[str, list[Member]]:
+def unions(model: type[BaseModel], result: dict[str, list[Member]]) -> dict[str, list[Member]]:
     """Return the members of every union in a stored document."""
     for name, field in model.model_fields.items():
-        key, members = f"{model.__name__}.{name}", sorted(models_of(field.annotation), key=lambda each: each.__name__)
-        if key not in found:
-            found[key] = [(each, tag) for each in members for tag in tags_of(each)] if len(members) > 1 else []
-            for each in members:
-                unions(each, found)
-    return found
+        key, members = f"{model.__name__}.{name}", sorted(models_of(field.annotation), key=lambda item: item.__name__)
+        if key not in result:
+            result[key] = [(item, tag) for item in members for tag in tags_of(item)] if len(members) > 1 else []
+            for item in members:
+                unions(item, result)
+    return result
 
 
 def models_of(annotation: Any) -> set[type[BaseModel]]:
@@ -193,17 +193,17 @@ def test_every_union_is_covered() -> None:
     assert {tag for _, tag in UNIONS["IntegrationSettings.auth"]} == KINDS.keys()
 
 
-def defaults(model: type[BaseModel], found: dict[str, Json]) -> dict[str, Json]:
+def defaults(model: type[BaseModel], result: dict[str, Json]) -> dict[str, Json]:
     """Collect the default of every key that counts, including those of nested models."""
     for key in keys_of(model):
         field = model.model_fields[key.attribute]
         if not key.safe_to_change:
             name = f"{model.__name__}.{key.name}"
-            if name not in found:
-                found[name] = key.default_form
-                for each in models_of(field.annotation):
-                    defaults(each, found)
-    return found
+            if name not in result:
+                result[name] = key.default_form
+                for item in models_of(field.annotation):
+                    defaults(item, result)
+    return result
 
 
 DEFAULTS: dict[str, Json] = {
@@ -238,8 +238,8 @@ DEFAULTS: dict[str, Json] = {
 
 def test_defaults_of_keys_that_count_do_not_change() -> None:
     """A destination omits defaults: after a change, stored secrets would be sent in another way."""
-    found = defaults(IntegrationSettings, {})
-    assert {name: default for name, default in found.items() if default not in (None, {}, [])} == DEFAULTS
+    result = defaults(IntegrationSettings, {})
+    assert {name: default for name, default in result.items() if default not in (None, {}, [])} == DEFAULTS
 
 
 @pytest.mark.parametrize("key", UNIONS)

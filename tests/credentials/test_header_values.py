@@ -52,7 +52,7 @@ def test_headers_are_built_in_the_order_and_spelling_of_the_document() -> None:
 def test_comparable_headers_ignore_order_and_case() -> None:
     """RFC 9110 5.1, and CGI-like servers read _ as -."""
     other = {"API-Key": WRITTEN["api_key"], "x_tenant": "acme"}
-    compared = [comparable_headers(headers_of(each), values_of(headers_of(each))) for each in (WRITTEN, other)]
+    compared = [comparable_headers(headers_of(item), values_of(headers_of(item))) for item in (WRITTEN, other)]
     assert compared[0] == compared[1] == (("api-key", "Key hunter2"), ("x-tenant", "acme"))
 
 
@@ -95,16 +95,16 @@ def test_every_header_of_a_call_is_part_of_the_destination() -> None:
         changed["auth"]["token_request"]["headers"] = headers
         return changed
 
-    one = having({"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}})
+    first = having({"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}})
     same = having({"x_tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "b"}}})
-    assert destination(one) == destination(same) != destination(document)
-    for other in (
+    assert destination(first) == destination(same) != destination(document)
+    for second in (
         {"X-Tenant": "other", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}},
         {"X-Tenant": "acme", "X-Key": {"prefix": "", "secret": {"value": "a"}}},
         {"X-Tenant": "acme"},
         {"X-Tenant": "acme", "X-Other": {"prefix": "Key ", "secret": {"value": "a"}}},
     ):
-        assert destination(having(other)) != destination(one)
+        assert destination(having(second)) != destination(first)
     assert "headers" not in harmless(TokenRequestSettings)
 
 

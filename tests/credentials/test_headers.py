@@ -39,8 +39,8 @@ def test_values_become_a_fixed_grant() -> None:
     ],
 )
 def test_missing_or_duplicate_values_are_errors(written: dict[str, Any], place: tuple[str, ...], reason: str) -> None:
-    ((found, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
-    assert found == place
+    ((result, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
+    assert result == place
     assert reason in said
 
 

@@ -97,8 +97,8 @@ def test_value_is_public_or_a_secret_with_a_prefix(value: object, sent: str) -> 
 
 @pytest.mark.parametrize("value", [True, False, 0, -5, 1.5])
 def test_only_a_body_field_may_be_a_number_or_boolean(value: object) -> None:
-    ((name, found),) = grant_of(body={"async": value}).body
-    assert (name, found, type(found)) == ("async", value, type(value))
+    ((name, result),) = grant_of(body={"async": value}).body
+    assert (name, result, type(result)) == ("async", value, type(value))
     for place in ("headers", "query"):
         with pytest.raises(ValidationError, match="must be a text"):
             settings_of(**{place: {"async": value}})

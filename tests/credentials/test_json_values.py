@@ -66,8 +66,8 @@ def test_secrets_and_texts_have_their_locations() -> None:
 def test_secrets_are_filled_in() -> None:
     """All other values keep their type."""
     values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
-    found = fill_secrets(parse_tree(BODY, Context("file")), values, text=str.upper)
-    assert json.dumps(found) == json.dumps(
+    result = fill_secrets(parse_tree(BODY, Context("file")), values, text=str.upper)
+    assert json.dumps(result) == json.dumps(
         {
             "user": {"name": "SVC", "key": "hunter2"},
             "scopes": ["READ", "write", {"of": [1, 2.5, True]}],
@@ -97,8 +97,8 @@ def test_all_errors_are_reported_at_their_locations() -> None:
         "i": {"value": "as a stored document has it"},
         "j": {"set": True},
     }
-    found = errors_of(raw)
-    assert {place[1:] for place in found} == {
+    result = errors_of(raw)
+    assert {place[1:] for place in result} == {
         ("", "[key]"),
         ("a", 0),
         ("a", 1, "b\n", "[key]"),
@@ -111,8 +111,8 @@ def test_all_errors_are_reported_at_their_locations() -> None:
         ("i",),
         ("j",),
     }
-    assert "hunter2" not in str(found)
-    assert found["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
+    assert "hunter2" not in str(result)
+    assert result["body", "c"] == "a reference must have exactly one key: use {file: PATH} or {env: NAME}"
 
 
 def test_depth_and_size_are_limited() -> None:
@@ -129,8 +129,8 @@ def test_depth_and_size_are_limited() -> None:
 @pytest.mark.parametrize("written", [{"value": "hunter2"}, {"set": True, "id": "s_1", "set_by": "eve"}])
 def test_reference_keys_are_the_same_in_files_and_store(written: dict[str, Any]) -> None:
     """Otherwise the import of a file could change the document that is sent."""
-    found = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
-    assert set(found) == {("body", "a")}
+    result = errors_of({"a": written, "b": {"value": 1, "name": "x"}})
+    assert set(result) == {("body", "a")}
 
 
 def test_stored_document_has_new_or_kept_secrets() -> None:
@@ -139,19 +139,19 @@ def test_stored_document_has_new_or_kept_secrets() -> None:
         {"a": {"value": "hunter2"}, "b": [{"set": True, "id": "s_1", "set_by": "eve"}], "c": {"value": 1, "name": "x"}}
     )
     tree = parse_tree(raw, Context("body"))
-    assert {place: each.source for place, each in references(tree)} == {("a",): "stored", ("b", "0"): "stored"}
-    found = errors_of(
+    assert {place: item.source for place, item in references(tree)} == {("a",): "stored", ("b", "0"): "stored"}
+    result = errors_of(
         with_new_ids({"a": {"file": "/etc/passwd"}, "b": {"value": 5}, "c": {"insecure_value": "x"}}), "body"
     )
-    assert found["body", "a"].startswith("no file of Sidekey's machine may be read")
-    assert set(found) == {("body", "a"), ("body", "b"), ("body", "c")}
+    assert result["body", "a"].startswith("no file of Sidekey's machine may be read")
+    assert set(result) == {("body", "a"), ("body", "b"), ("body", "c")}
 
 
 def test_dump_redacts_public_texts_too() -> None:
     """Someone may have pasted a secret."""
-    made = model_of({"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]}, Context("file"))
-    assert "hunter2" not in repr(made)
-    assert made.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
+    model = model_of({"a": "hunter2", "b": [{"c": {"insecure_value": "hunter2"}}]}, Context("file"))
+    assert "hunter2" not in repr(model)
+    assert model.model_dump() == {"body": {"a": "REDACTED", "b": [{"c": "REDACTED"}]}}
 
 
 def test_destination_is_public_values_and_names_of_secrets() -> None:
@@ -160,7 +160,7 @@ def test_destination_is_public_values_and_names_of_secrets() -> None:
     assert destination_of(model_of(raw, Context("body"))) == {
         "body": {"user": {}, "scopes": ["a", {"": {}}], "empty": None, "none": [], "field": {"value": "x", "name": "y"}}
     }
-    places = [place for place, each in references_in(model_of(BODY, Context("file"))) if each.source != "text"]
+    places = [place for place, item in references_in(model_of(BODY, Context("file"))) if item.source != "text"]
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
 
 
@@ -185,9 +185,9 @@ def without_secrets(node: Any) -> Any:
     if is_secret(node):
         return "secret"
     if isinstance(node, dict):
-        return ["mapping", sorted((name, without_secrets(each)) for name, each in node.items())]
+        return ["mapping", sorted((name, without_secrets(item)) for name, item in node.items())]
     if isinstance(node, list):
-        public = [without_secrets(each) for each in node if not is_secret(each)]
+        public = [without_secrets(item) for item in node if not is_secret(item)]
         return ["list", public, len(public) < len(node)] if public or not node else "secret"
     return ["value", type(node).__name__, node]
 
@@ -199,11 +199,13 @@ def form(raw: dict[str, Any]) -> str | None:
         return None
 
 
-@given(one=DOCUMENTS, other=DOCUMENTS)
-def test_documents_with_the_same_form_have_the_same_public_content(one: dict[str, Any], other: dict[str, Any]) -> None:
-    forms = form(one), form(other)
+@given(first=DOCUMENTS, second=DOCUMENTS)
+def test_documents_with_the_same_form_have_the_same_public_content(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    forms = form(first), form(second)
     if None not in forms:
-        assert (forms[0] == forms[1]) is (json.dumps(without_secrets(one)) == json.dumps(without_secrets(other)))
+        assert (forms[0] == forms[1]) is (json.dumps(without_secrets(first)) == json.dumps(without_secrets(second)))
 
 
 def test_secret_added_to_public_values_changes_the_destination() -> None:

@@ -33,8 +33,8 @@ def issue(credential: CallingCredential, now: float = NOW) -> Issued:
     """Return the issued grant; no call may be yielded."""
     with pytest.raises(StopIteration) as done:
         next(credential.obtain(Attempt(now)))
-    found: Issued = done.value.value
-    return found
+    result: Issued = done.value.value
+    return result
 
 
 def token_of(credential: CallingCredential, now: float = NOW) -> str:
@@ -57,8 +57,8 @@ def errors(auth: dict[str, Any]) -> dict[tuple[int | str, ...], str]:
 
 def test_token_is_backdated_by_half_a_minute() -> None:
     """A grant lives as long as its token. Sidekey renews it after half of that."""
-    found = claims_of(credential_from({**AUTH, "lifetime": "20m"}))
-    assert found == {"iat": int(NOW) - BACKDATING, "exp": int(NOW) - BACKDATING + 1200}
+    result = claims_of(credential_from({**AUTH, "lifetime": "20m"}))
+    assert result == {"iat": int(NOW) - BACKDATING, "exp": int(NOW) - BACKDATING + 1200}
     grant = issue(credential_from({**AUTH, "lifetime": "20m"}), NOW + 0.75)
     assert grant.lifetime == pytest.approx(1200 - BACKDATING - 0.75)
     assert grant.renewed_after == grant.lifetime / 2
@@ -69,11 +69,11 @@ def test_token_is_backdated_by_half_a_minute() -> None:
 def test_claims_keep_their_types_and_order() -> None:
     """Secrets among them are read."""
     claims = {"iss": "me", "sub": "you", "aud": ["a", "b"], "list": [1, 1.5, True, {"deep": {"env": "KEY"}}]}
-    found = claims_of(credential_from({**AUTH, "claims": claims, "jti": True}))
-    assert found.pop("jti")
-    assert [*found] == ["iss", "sub", "aud", "list", "iat", "exp"]
-    assert found["list"] == [1, 1.5, True, {"deep": SECRET}]
-    assert found["aud"] == ["a", "b"]
+    result = claims_of(credential_from({**AUTH, "claims": claims, "jti": True}))
+    assert result.pop("jti")
+    assert [*result] == ["iss", "sub", "aud", "list", "iat", "exp"]
+    assert result["list"] == [1, 1.5, True, {"deep": SECRET}]
+    assert result["aud"] == ["a", "b"]
 
 
 def test_secret_claim_is_a_secret_of_the_grant() -> None:
@@ -100,12 +100,12 @@ def test_fingerprint_replaces_its_placeholder_in_texts() -> None:
         {**SIGNED, "claims": {**claims, "secret": secret}},
         {"KEY": signer().private_pem.decode(), "BRACES": "{public_key_sha256}"},
     )
-    found = jwt.decode(token_of(credential), options={"verify_signature": False})
+    result = jwt.decode(token_of(credential), options={"verify_signature": False})
     fingerprint = jose.public_key_sha256(signer().private_pem.decode())
     assert len(base64.b64decode(fingerprint)) == 32
-    assert found["iss"] == f"A.SHA256:{fingerprint}"
-    assert found["deep"] == [{"a": fingerprint * 2}]
-    assert found["secret"] == "{public_key_sha256}"
+    assert result["iss"] == f"A.SHA256:{fingerprint}"
+    assert result["deep"] == [{"a": fingerprint * 2}]
+    assert result["secret"] == "{public_key_sha256}"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_fingerprint_replaces_its_placeholder_in_texts() -> None:
 )
 def test_error_has_its_key_and_the_rule(changes: dict[str, Any], place: str, reason: str) -> None:
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
-    found = {".".join(map(str, key)): text for key, text in errors(auth).items()}
-    assert reason in found[place]
+    result = {".".join(map(str, key)): text for key, text in errors(auth).items()}
+    assert reason in result[place]
 
 
 def test_secret_encoding_needs_a_secret() -> None:
@@ -142,8 +142,8 @@ def test_secret_encoding_needs_a_secret() -> None:
 
 
 def test_all_errors_of_claims_are_reported_at_once() -> None:
-    found = errors({**AUTH, "claims": {"exp": 5, "jti": "x", "a": "{", "b": ["}"]}})
-    assert set(found) == {("claims", "exp"), ("claims", "jti"), ("claims", "a"), ("claims", "b", 0)}
+    result = errors({**AUTH, "claims": {"exp": 5, "jti": "x", "a": "{", "b": ["}"]}})
+    assert set(result) == {("claims", "exp"), ("claims", "jti"), ("claims", "a"), ("claims", "b", 0)}
 
 
 def test_keys_are_checked_when_they_are_read() -> None:
@@ -169,8 +169,8 @@ def test_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_a_401_rejects_the_token() -> None:
-    found = {status: credential_from(AUTH).verdict(status, None) for status in (200, 401, 403, 500)}
-    assert found == {200: Verdict.GOOD, 401: Verdict.REJECTED, 403: Verdict.GOOD, 500: Verdict.GOOD}
+    result = {status: credential_from(AUTH).verdict(status, None) for status in (200, 401, 403, 500)}
+    assert result == {200: Verdict.GOOD, 401: Verdict.REJECTED, 403: Verdict.GOOD, 500: Verdict.GOOD}
 
 
 def test_traits_need_no_key() -> None:
@@ -196,7 +196,7 @@ def lineage(**changes: Any) -> Lineage:
 def test_change_of_any_token_key_changes_the_lineage() -> None:
     """Other keys leave it unchanged."""
     same = ({"renewal_interval": "5s"}, {"claims": {"b": 2, "a": 1}}, {"secret": {"insecure_value": SECRET}})
-    assert [lineage(**each) == lineage() for each in same] == [True] * len(same)
+    assert [lineage(**item) == lineage() for item in same] == [True] * len(same)
     other: tuple[dict[str, Any], ...] = (
         {"claims": {"a": True, "b": 2}},
         {"claims": {"a": 1.5, "b": 2}},
@@ -207,7 +207,7 @@ def test_change_of_any_token_key_changes_the_lineage() -> None:
         {"secret": {"insecure_value": SECRET[::-1]}},
         {"secret": {"insecure_value": SECRET * 2}, "secret_encoding": "hex"},
     )
-    assert [lineage(**each) != lineage() for each in other] == [True] * len(other)
+    assert [lineage(**item) != lineage() for item in other] == [True] * len(other)
 
 
 @pytest.mark.parametrize("key", ["iss", "aud", "sub", "issuer", "audience", "subject", "scope"])
@@ -222,8 +222,8 @@ def test_other_unknown_key_gets_no_hint() -> None:
 
 def test_placement_with_disadvantages_is_a_warning() -> None:
     kind = type(settings_of(AUTH))
-    (found,) = kind.find_warnings({"auth": {**AUTH, "token_placement": "query"}})
-    assert found[0] == ("auth", "token_placement")
+    (result,) = kind.find_warnings({"auth": {**AUTH, "token_placement": "query"}})
+    assert result[0] == ("auth", "token_placement")
     assert [*kind.find_warnings({"auth": AUTH})] == []
 
 
@@ -241,9 +241,9 @@ def test_stored_claim_in_a_list_is_kept_at_any_position() -> None:
             "claims": {"keys": [{"value": "new"}, kept]},
         },
     }
-    found = draft(moved, former(row))
-    assert len(found.kept) == 2
-    assert list(found.entered.values()) == ["new"]
+    result = draft(moved, former(row))
+    assert len(result.kept) == 2
+    assert list(result.entered.values()) == ["new"]
     after = stored(moved, before=row)
     assert sorted(opened(after).values.values()) == sorted([JWT["auth"]["secret"]["value"], f"{CANARY}-one", "new"])
     beside = {**moved, "auth": {**moved["auth"], "claims": {"keys": [kept, "public"]}}}

@@ -63,9 +63,9 @@ def pem(key: PrivateKey, encryption: KeySerializationEncryption | None = None) -
 
 def test_private_key_of_any_type_is_loaded() -> None:
     key = Ed25519PrivateKey.generate()
-    found = read_private_key(pem(key))
-    assert isinstance(found, Ed25519PrivateKey)
-    assert found.private_bytes_raw() == key.private_bytes_raw()
+    result = read_private_key(pem(key))
+    assert isinstance(result, Ed25519PrivateKey)
+    assert result.private_bytes_raw() == key.private_bytes_raw()
 
 
 def test_unusable_private_key_is_refused_with_the_rule() -> None:
@@ -89,9 +89,9 @@ def test_unusable_private_key_is_refused_with_the_rule() -> None:
 def test_rsa_key_is_proven_prime_once() -> None:
     text = oauth.signer().private_pem.decode()
     for _ in range(3):
-        found = read_private_key(text)
-        assert isinstance(found, RSAPrivateKey)
-        assert pem(found) == text
+        result = read_private_key(text)
+        assert isinstance(result, RSAPrivateKey)
+        assert pem(result) == text
 
 
 def test_rsa_key_with_a_composite_factor_is_refused_every_time() -> None:

@@ -39,7 +39,7 @@ def test_union_selects_the_kind_by_its_type() -> None:
 
 
 BLOCKS: Final = [
-    dict(expand(with_new_ids(copied(each)), Context("body")).table["auth"]) for each in documents().values()
+    dict(expand(with_new_ids(copied(item)), Context("body")).table["auth"]) for item in documents().values()
 ]
 
 
@@ -47,5 +47,5 @@ BLOCKS: Final = [
 def test_validated_settings_are_returned_unchanged(block: dict[str, Any]) -> None:
     """The same object: parts of the process compare by identity."""
     adapter: TypeAdapter[Any] = TypeAdapter(AuthSettings)
-    found = adapter.validate_python(block, context=Context("body"))
-    assert adapter.validate_python(found, context=Context("body")) is found
+    result = adapter.validate_python(block, context=Context("body"))
+    assert adapter.validate_python(result, context=Context("body")) is result

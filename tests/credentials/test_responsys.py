@@ -245,23 +245,23 @@ def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: 
 
 def places(**changes: Any) -> Destinations:
     settings = settings_of({**AUTH, **changes})
-    found = settings.destinations({part.key: part.reference.value for part in settings.inputs()})
-    assert found is not None
-    return found
+    result = settings.destinations({part.key: part.reference.value for part in settings.inputs()})
+    assert result is not None
+    return result
 
 
 def test_login_origin_is_the_placeholder_of_the_end_point() -> None:
     """The base URL is the login's host and the path prefix, until an `endPoint` replaces the host."""
-    found = places()
+    result = places()
     origin = Origin("https", "login2.responsys.net", 443)
-    assert (found.placeholder_origin, found.path, found.base) == (
+    assert (result.placeholder_origin, result.path, result.base) == (
         origin,
         "/rest/api/v1.3",
         Prefix(origin, "/rest/api/v1.3"),
     )
     hosts = {"responsys.net", "rsys8.net", "rsys9.net", "responsys.ocs.oraclecloud.com"}
-    assert {domain.origin.host for domain in found.domains if domain.wildcard} == hosts
-    assert [domain.origin for domain in found.domains if not domain.wildcard] == [origin]
+    assert {domain.origin.host for domain in result.domains if domain.wildcard} == hosts
+    assert [domain.origin for domain in result.domains if not domain.wildcard] == [origin]
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_login_origin_is_the_placeholder_of_the_end_point() -> None:
 )
 def test_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> None:
     """On any host, in any spelling."""
-    found = places(path_prefix=prefix)
-    policy = Policy(domains=found.domains, forbidden=found.forbidden, path=found.path)
+    result = places(path_prefix=prefix)
+    policy = Policy(domains=result.domains, forbidden=result.forbidden, path=result.path)
     for host in ("login2.responsys.net", "api5-009.responsys.net"):
         assert decide(policy, "GET", f"https://{host}{path}").allowed is allowed
 
@@ -343,8 +343,8 @@ def test_base_url_is_always_discovered() -> None:
 
 def test_single_live_token_is_a_warning() -> None:
     """A second process would revoke it."""
-    (found,) = ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": True}})
-    assert found == (("auth", "single_live_token"), ONE_PROCESS)
+    (result,) = ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": True}})
+    assert result == (("auth", "single_live_token"), ONE_PROCESS)
     assert (
         list(ResponsysSettings.find_single_process({"auth": {"type": "responsys", "single_live_token": False}})) == []
     )
@@ -363,8 +363,8 @@ def test_single_live_token_is_a_warning() -> None:
 )
 def test_password_is_the_proof_in_the_lineage(changes: dict[str, Any], parts: set[str]) -> None:
     """Another path prefix needs another base URL, which a refresh returns without a login."""
-    one, other = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
-    assert {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)} == parts
+    first, second = credential_of(AUTH).lineage, credential_of({**AUTH, **changes}).lineage
+    assert {part for part in ("client", "token", "proof") if getattr(first, part) != getattr(second, part)} == parts
 
 
 def test_login_and_path_are_the_destination_in_canonical_form() -> None:

@@ -35,8 +35,8 @@ def errors(block: dict[str, Any]) -> dict[str, str]:
     """Return the locations and messages of errors."""
     with pytest.raises(ValidationError) as caught:
         settings_of(block)
-    found = caught.value.errors()
-    return {".".join(map(str, each["loc"][1:])): each["msg"].removeprefix("Value error, ") for each in found}
+    result = caught.value.errors()
+    return {".".join(map(str, error["loc"][1:])): error["msg"].removeprefix("Value error, ") for error in result}
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def errors(block: dict[str, Any]) -> dict[str, str]:
 )
 def test_error_has_its_key(block: dict[str, Any], place: str, message: str) -> None:
     """One error causes no other."""
-    found = errors(block)
-    assert list(found) == [place]
-    assert message in found[place]
+    result = errors(block)
+    assert list(result) == [place]
+    assert message in result[place]
 
 
 def test_all_errors_are_reported_at_once() -> None:
@@ -229,7 +229,7 @@ DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
 
 
 @pytest.mark.parametrize(
-    ("token", "said", "life"),
+    ("token", "body", "lifetime"),
     [
         ({}, {}, 300),
         ({"lifetime": "2h"}, {}, 7200),
@@ -252,11 +252,11 @@ DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
         ({"expires_at": "e", "lifetime": "1h"}, {"e": float("nan")}, 3600),
     ],
 )
-def test_response_may_have_lifetime_or_expiry(token: dict[str, str], said: dict[str, Any], life: float) -> None:
+def test_response_may_have_lifetime_or_expiry(token: dict[str, str], body: dict[str, Any], lifetime: float) -> None:
     """An invalid one counts as missing."""
-    answer = reply({"t": "tok-1", **said})
+    answer = reply({"t": "tok-1", **body})
     issued, _ = issue(credential_of(auth(token=token)), answer, attempt=Attempt(NOW))
-    assert issued.lifetime == pytest.approx(life, abs=1e-3)
+    assert issued.lifetime == pytest.approx(lifetime, abs=1e-3)
 
 
 def test_expiry_is_relative_to_the_responses_date() -> None:
@@ -284,8 +284,8 @@ def test_seconds_and_milliseconds_differ_by_their_size(seconds: int) -> None:
 
 @given(st.none() | st.booleans() | st.floats() | st.text() | st.lists(st.integers()))
 def test_any_time_is_a_number_or_none(value: object) -> None:
-    found = parse_time(value)
-    assert found is None or isinstance(found, float)
+    result = parse_time(value)
+    assert result is None or isinstance(result, float)
 
 
 def test_only_configured_statuses_reject_the_token() -> None:
@@ -350,8 +350,8 @@ WHOLE = auth({"body": {"user": "ann", "key": {"env": "P"}}, "headers": {"X-A": "
 )
 def test_change_that_may_name_another_user_changes_the_lineage(block: dict[str, Any], parts: set[str]) -> None:
     """A secret of the body may be a user name. A separate password is not."""
-    one, other = credential_of(WHOLE, KEYS).lineage, credential_of(block, KEYS).lineage
-    assert {name for name in ("client", "token", "proof") if getattr(one, name) != getattr(other, name)} == parts
+    first, second = credential_of(WHOLE, KEYS).lineage, credential_of(block, KEYS).lineage
+    assert {name for name in ("client", "token", "proof") if getattr(first, name) != getattr(second, name)} == parts
 
 
 def test_lineage_can_be_serialized() -> None:

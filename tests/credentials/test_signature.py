@@ -28,7 +28,7 @@ CUSTOM: dict[str, Any] = {
 
 
 def errors(document: dict[str, Any]) -> dict[tuple[Any, ...], str]:
-    return {each.loc: each.message for each in validate({**PREFIX, **document}, Context("file")).errors}
+    return {error.loc: error.message for error in validate({**PREFIX, **document}, Context("file")).errors}
 
 
 def signed(signer: Signer | None) -> list[bytes]:
@@ -53,8 +53,8 @@ def test_credential_and_supplement_sign_alike() -> None:
 def test_kind_requires_a_prefix() -> None:
     auth = {"type": "signature", **CUSTOM}
     assert errors({"auth": auth}) == {}
-    found = validate({"auth": auth}, Context("file")).errors
-    assert [each.loc for each in found] == [("endpoint_prefix",)]
+    result = validate({"auth": auth}, Context("file")).errors
+    assert [error.loc for error in result] == [("endpoint_prefix",)]
 
 
 BASIC = {"auth": {"type": "basic", "username": "svc", "password": SECRET}}
@@ -136,11 +136,11 @@ def test_injected_header_may_be_signed() -> None:
 
 
 def test_findings_of_the_supplement_have_its_location() -> None:
-    found = errors({**BASIC, "signature": {**CUSTOM, "secret": [SECRET, SECRET], "signed": "{nonce}"}})
-    assert {*found} == {("signature", "secret"), ("signature", "signed")}
+    result = errors({**BASIC, "signature": {**CUSTOM, "secret": [SECRET, SECRET], "signed": "{nonce}"}})
+    assert {*result} == {("signature", "secret"), ("signature", "signed")}
     warned = validate({**PREFIX, **BASIC, "signature": {**CUSTOM, "signed": "{target}"}}, Context("file")).warnings
-    assert ("signature", "signed") in [each.loc for each in warned]
-    assert ("signature", "secret", "insecure_value") in [each.loc for each in warned]
+    assert ("signature", "signed") in [error.loc for error in warned]
+    assert ("signature", "secret", "insecure_value") in [error.loc for error in warned]
 
 
 def test_scheme_and_components_are_no_destination_of_stored_secrets() -> None:
@@ -155,7 +155,7 @@ def test_stored_secret_is_kept_when_its_position_and_scheme_change() -> None:
     row = stored(SIGNATURE)
     document = json.loads(row.document)["integration"]
     document["auth"] |= {"scheme": "convoy", "secret": [{"value": "newest"}, *reversed(document["auth"]["secret"])]}
-    found = stored(document, before=row)
-    values = opened(found).values
+    result = stored(document, before=row)
+    values = opened(result).values
     assert [*values.values()] == ["newest", CANARY, f"{CANARY}-new"]
-    assert [*ids(found).values()][1:] == [*reversed(ids(row).values())]
+    assert [*ids(result).values()][1:] == [*reversed(ids(row).values())]

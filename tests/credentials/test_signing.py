@@ -78,9 +78,9 @@ def test_explained_text_of_the_second_signer_redacts_the_first() -> None:
 
 
 def test_check_returns_the_first_problem() -> None:
-    one, two = Problem("request_invalid", "one"), Problem("request_invalid", "two")
-    assert ChainedSigner(Stamp(b"One", one), Stamp(b"Two", two)).check(outgoing()) is one
-    assert ChainedSigner(Stamp(b"One"), Stamp(b"Two", two)).check(outgoing()) is two
+    first, second = Problem("request_invalid", "one"), Problem("request_invalid", "two")
+    assert ChainedSigner(Stamp(b"One", first), Stamp(b"Two", second)).check(outgoing()) is first
+    assert ChainedSigner(Stamp(b"One"), Stamp(b"Two", second)).check(outgoing()) is second
     assert ChainedSigner(Stamp(b"One"), Stamp(b"Two")).check(outgoing()) is None
 
 
@@ -132,24 +132,32 @@ def test_chain_uses_random_ids_if_either_signer_does() -> None:
 def test_rules_are_equal_by_value() -> None:
     """So that a rebuilt integration counts as unchanged."""
     names = frozenset({b"x-one"})
-    one, same, other = SigningRules(names, body=True), SigningRules(names, body=True), SigningRules(names, body=False)
-    assert one == same
-    assert hash(one) == hash(same)
-    assert one != other
-    assert one != names
-    assert ChainedSigningRules(one, other) == ChainedSigningRules(same, other)
-    assert ChainedSigningRules(one, other) != ChainedSigningRules(other, one)
-    assert ChainedSigningRules(one, one) != one
+    first, same, second = (
+        SigningRules(names, body=True),
+        SigningRules(names, body=True),
+        SigningRules(names, body=False),
+    )
+    assert first == same
+    assert hash(first) == hash(same)
+    assert first != second
+    assert first != names
+    assert ChainedSigningRules(first, second) == ChainedSigningRules(same, second)
+    assert ChainedSigningRules(first, second) != ChainedSigningRules(second, first)
+    assert ChainedSigningRules(first, first) != first
 
 
 def test_chained_rules() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
-    one = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
-    two = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
-    both = ChainedSigningRules(one, two)
+    first = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
+    second = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
+    both = ChainedSigningRules(first, second)
     assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
     assert both.signs(b"x-tenant") and not both.signs(b"x-id")
     assert both.needs_body(head)
-    assert not ChainedSigningRules(one, one).needs_body(head)
-    assert [ChainedSigningRules(one, one).body, both.body, ChainedSigningRules(two, one).body] == [False, True, True]
+    assert not ChainedSigningRules(first, first).needs_body(head)
+    assert [ChainedSigningRules(first, first).body, both.body, ChainedSigningRules(second, first).body] == [
+        False,
+        True,
+        True,
+    ]
     assert both.refusal(head, Origin("https", "api.example.com", 443), Policy()) is None

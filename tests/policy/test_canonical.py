@@ -94,12 +94,12 @@ def test_canonical_form_keeps_the_meaning_of_a_target(segments: list[str], parts
     assert re.fullmatch(rf"/(?:[{UNRESERVED}/]|%[0-9A-F]{{2}})*", target.path)
     assert re.fullmatch(rf"(?:[{UNRESERVED}=&]|%[0-9A-F]{{2}})*", target.query or "")
     assert SPELLING.canonicalize(target) == target
-    result = [unquote(each, "latin-1") for each in target.path[1:].split("/")]
-    assert result == [unquote(each, "latin-1") for each in path[1:].split("/")]
+    result = [unquote(part, "latin-1") for part in target.path[1:].split("/")]
+    assert result == [unquote(part, "latin-1") for part in path[1:].split("/")]
     pairs = [part.partition("=")[::2] for part in (target.query or "").split("&") if part]
     expected = [part.partition("=")[::2] for part in query.split("&") if part]
-    assert [tuple(unquote(each, "latin-1") for each in pair) for pair in pairs] == [
-        tuple(unquote_plus(each, "latin-1") for each in pair) for pair in expected
+    assert [tuple(unquote(part, "latin-1") for part in pair) for pair in pairs] == [
+        tuple(unquote_plus(part, "latin-1") for part in pair) for pair in expected
     ]
 
 

@@ -469,7 +469,7 @@ def test_tunnel_passes_to_listed_ports_of_uncovered_hosts(target: str, name: str
 def by_host(*integrations: Known) -> Integrations:
     """Integrations that requests need not name."""
     routes = known(*integrations)
-    routes.matching = Matching.of({each.rules.name: each.rules.configured for each in integrations})
+    routes.matching = Matching.of({item.rules.name: item.rules.configured for item in integrations})
     return routes
 
 
@@ -658,7 +658,7 @@ STORED = Known(rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),))
 def stored_at(*hosts: str) -> Integrations:
     """A stored integration and one of a file, both matched by host."""
     result = known(H, STORED)
-    policies = {each.rules.name: each.rules.policy for each in (H, STORED)}
+    policies = {item.rules.name: item.rules.policy for item in (H, STORED)}
     result.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
     result.stored_at = frozenset(hosts)
     return result
@@ -703,15 +703,15 @@ def test_stored_integration_is_matched_for_callers_that_list_it() -> None:
     """At hosts that the operator allows."""
     callers = tokens(lists=frozenset({"s"}), all=None, other=frozenset({"h"}))
 
-    def found(token: str, *hosts: str) -> tuple[str, str]:
+    def result(token: str, *hosts: str) -> tuple[str, str]:
         routes = stored_at(*hosts)
         tunnel = decide_connect(head("s.test:443", b"CONNECT", token=token), callers, routes)
         opened = tunnel.problem.code if isinstance(tunnel, Denied) else "opened"
         return outcome(decide(head("https://s.test/api/a", token=token), callers, routes)), opened
 
-    assert found("lists", "s.test") == ("https://s.test/api/a", "opened")
+    assert result("lists", "s.test") == ("https://s.test/api/a", "opened")
     for token, hosts in (("lists", ()), ("lists", ("x.s.test",)), ("all", ("s.test",)), ("other", ("s.test",))):
-        assert found(token, *hosts) == ("target_denied", "target_denied")
+        assert result(token, *hosts) == ("target_denied", "target_denied")
     assert outcome(decide(head("https://a.test/api/a", token="all"), callers, stored_at())) == "https://a.test/api/a"
 
 

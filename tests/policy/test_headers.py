@@ -148,7 +148,7 @@ def test_name_is_cached() -> None:
 def alive() -> int:
     """Count the names in the process."""
     gc.collect()
-    return sum(isinstance(each, FieldName) for each in gc.get_objects())
+    return sum(isinstance(item, FieldName) for item in gc.get_objects())
 
 
 @pytest.mark.parametrize("size", [6, 62], ids=["short", "long"])

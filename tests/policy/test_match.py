@@ -114,7 +114,7 @@ def test_discovered_base_was_covered_before(policy: Policy, host: str) -> None:
         return
     before = Coverage.of([policy])
     after = Coverage.of([learnt])
-    assert all(before.covers(each) for each in after.hosts | after.suffixes)
+    assert all(before.covers(item) for item in after.hosts | after.suffixes)
     if learnt.prefixes or learnt.domains:
         assert before.covers(host)
 
@@ -171,7 +171,7 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "where"),
+    ("first", "second", "where"),
     [
         (policy(ROOT), policy(SEGMENT), "https://x.test/a"),
         (policy(SEGMENT), policy(SEGMENT), "https://x.test/a"),
@@ -195,10 +195,10 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
         (policy(domains=("https://x.test",), placeholder_origin="x.test"), policy(SEGMENT), "https://x.test/a"),
     ],
 )
-def test_overlapping_policies(one: Policy, other: Policy, where: str | None) -> None:
+def test_overlapping_policies(first: Policy, second: Policy, where: str | None) -> None:
     """In either order. An http target that is upgraded overlaps, too."""
     expected = [] if where is None else [Overlap("a", "b", where)]
-    for policies in ({"a": one, "b": other}, {"b": other, "a": one}):
+    for policies in ({"a": first, "b": second}, {"b": second, "a": first}):
         result = list(overlaps(policies, lambda *_: True))
         assert [overlap[:2] for overlap in result] == [overlap[:2] for overlap in expected]
         assert all(overlap.where.split("://")[1] == str(where).split("://")[1] for overlap in result)

@@ -91,8 +91,8 @@ def test_unknown_preset_and_unlisted_preset_have_the_same_response() -> None:
         decide_preset(posted(f"/p/{name}", token="c"), allowed_presets("outside"), by_preset(H))
         for name in ("hook", "none")
     ]
-    assert len({each.problem for each in answers if isinstance(each, Denied)}) == 1
-    assert all(isinstance(each, Denied) and each.candidate is None and each.preset == "" for each in answers)
+    assert len({item.problem for item in answers if isinstance(item, Denied)}) == 1
+    assert all(isinstance(item, Denied) and item.candidate is None and item.preset == "" for item in answers)
 
 
 def test_admitted_preset_sends_its_method_and_target() -> None:

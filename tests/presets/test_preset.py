@@ -329,7 +329,7 @@ def test_defaults_are_used() -> None:
 )
 def test_an_error_names_the_parameter_and_never_the_value(name: str, value: str, reason: str) -> None:
     sent = {"user": '"ann"', name: value}
-    payload = ",".join(f'"{each}": {text}' for each, text in sent.items())
+    payload = ",".join(f'"{name}": {text}' for name, text in sent.items())
     assert read_parameters(PARAMETERS, f"{{{payload}}}".encode())[1] == [(f"/{name}", reason)]
 
 

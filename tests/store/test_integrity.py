@@ -52,5 +52,5 @@ def test_tombstone_verifies_only_for_its_row_and_version() -> None:
 
 
 def test_line_feed_in_an_id_does_not_shift_the_authenticated_parts() -> None:
-    one, other = HEADER._replace(id="crm\n{}"), HEADER._replace(id="crm")
-    assert AUTHENTICATOR._row_mac(one, "x") != AUTHENTICATOR._row_mac(other, "{}\nx")
+    first, second = HEADER._replace(id="crm\n{}"), HEADER._replace(id="crm")
+    assert AUTHENTICATOR._row_mac(first, "x") != AUTHENTICATOR._row_mac(second, "{}\nx")

@@ -58,15 +58,15 @@ async def test_each_change_increments_version_and_revision(place: Place) -> None
 
 async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
     """In every process, so that it knows what to build again."""
-    one, two = integration("one"), integration("two")
+    first, second = integration("one"), integration("two")
     async with place.open() as store, place.open() as other:
-        await store.commit([Put(one, None), Put(two, None)], ENTRY)
+        await store.commit([Put(first, None), Put(second, None)], ENTRY)
         before = await other.read()
-        await store.commit([Put(one, 1)], ENTRY)
+        await store.commit([Put(first, 1)], ENTRY)
         after = await other.read()
         assert after.integrations["two"] is before.integrations["two"]
         assert after.integrations["one"] is not before.integrations["one"]
-        await store.commit([Delete(one, 2)], ENTRY)
+        await store.commit([Delete(first, 2)], ENTRY)
         assert (await other.read()).integrations == {"two": before.integrations["two"]}
         assert (await other.read()) is (await other.read())
 

@@ -34,10 +34,10 @@ async def use(place: Place) -> None:
     """Do all that, and search the disk for the secrets."""
     lineage, result = f"{CANARY}-lineage", f"{CANARY}-result"
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
-        one, two = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
-        await store.commit([Put(one, None), Put(two, None)], ENTRY)
-        again = sealed(store, "one", f"{CANARY}-again", "known", row=one.row)
-        await store.commit([Put(again, 1), Delete(two, 1)], ENTRY)
+        first, second = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
+        await store.commit([Put(first, None), Put(second, None)], ENTRY)
+        again = sealed(store, "one", f"{CANARY}-again", "known", row=first.row)
+        await store.commit([Put(again, 1), Delete(second, 1)], ENTRY)
         lease = await store.lease("file:crm", lineage, ("",), 60)
         assert isinstance(lease, Lease)
         await store.intend(lease, 60)

@@ -25,8 +25,8 @@ def call(step: str, previous: Outcome = "ok") -> Call:
 
 
 @dataclass
-class Road:
-    """A runner whose calls take two seconds each and return `answers` one after the other."""
+class ScriptedRunner:
+    """A runner whose calls take two seconds and return `answers` in order."""
 
     answers: list[Reply | CallError]
     limit: CallLimit = field(default_factory=lambda: CallLimit(None))
@@ -34,13 +34,13 @@ class Road:
     steps: list[str] = field(default_factory=list)
     counted: list[Outcome] = field(default_factory=list)
 
-    async def fetch(self, wanted: Call) -> Reply:
-        self.steps.append(wanted.step)
+    async def fetch(self, call: Call) -> Reply:
+        self.steps.append(call.step)
         self.now += 2
-        answer = self.answers.pop(0)
-        if isinstance(answer, CallError):
-            raise answer
-        return answer
+        reply = self.answers.pop(0)
+        if isinstance(reply, CallError):
+            raise reply
+        return reply
 
     def learn(self, base_url: str) -> Policy:
         return Policy(domains=(parse_domain("https://*.example.com"),)).with_base(parse_discovered_base(base_url))
@@ -80,11 +80,11 @@ def learning(base_url: str) -> AuthFlow:
 
 async def test_reply_reaches_the_flow_and_the_lifetime_counts_from_the_call() -> None:
     """The token was issued after the call was sent, never before."""
-    road = Road([OK])
-    fresh = await road.run(one_call())
+    runner = ScriptedRunner([OK])
+    fresh = await runner.run(one_call())
     assert fresh.issued.grant.headers == (("Authorization", "ok"),)
-    assert (fresh.called_at, road.now) == (100, 102)
-    assert road.counted == ["ok"]
+    assert (fresh.called_at, runner.now) == (100, 102)
+    assert runner.counted == ["ok"]
 
 
 @pytest.mark.parametrize(
@@ -92,36 +92,36 @@ async def test_reply_reaches_the_flow_and_the_lifetime_counts_from_the_call() ->
 )
 async def test_flow_may_continue_after_a_failed_call(first: Reply | CallError, outcome: Outcome) -> None:
     """Both calls are counted by their outcome, and the lifetime counts from the last one."""
-    road = Road([first, OK])
-    fresh = await road.run(refresh_then_login())
-    assert road.steps == ["refresh", "login"]
-    assert road.counted == [outcome, "ok"]
+    runner = ScriptedRunner([first, OK])
+    fresh = await runner.run(refresh_then_login())
+    assert runner.steps == ["refresh", "login"]
+    assert runner.counted == [outcome, "ok"]
     assert fresh.called_at == 102
 
 
 async def test_error_of_the_flow_is_the_outcome_of_its_call() -> None:
-    road = Road([OK])
+    runner = ScriptedRunner([OK])
     with pytest.raises(CallError, match="invalid_client"):
-        await road.run(refusing())
-    assert road.counted == ["refused"]
+        await runner.run(refusing())
+    assert runner.counted == ["refused"]
 
 
 async def test_call_without_a_response_is_counted_once() -> None:
-    road = Road([CallError("unreachable", "token endpoint: it refused the connection")])
+    runner = ScriptedRunner([CallError("unreachable", "token endpoint: it refused the connection")])
     with pytest.raises(CallError, match="refused the connection"):
-        await road.run(one_call())
-    assert road.counted == ["unreachable"]
+        await runner.run(one_call())
+    assert runner.counted == ["unreachable"]
 
 
 async def test_call_over_the_limit_ends_the_attempt_uncounted() -> None:
     """The reason names the limit, and Retry-After the wait."""
-    road = Road([Reply(500, {}, b"")], limit=CallLimit(1))
+    runner = ScriptedRunner([Reply(500, {}, b"")], limit=CallLimit(1))
     with pytest.raises(CallError) as failed:
-        await road.run(refresh_then_login())
+        await runner.run(refresh_then_login())
     assert (failed.value.outcome, failed.value.retry_after) == ("rate_limited", 58)
     assert failed.value.unspent
     assert failed.value.reason == "login skipped: limit of 1 calls a minute reached"
-    assert (road.steps, road.counted) == (["refresh"], ["refused"])
+    assert (runner.steps, runner.counted) == (["refresh"], ["refused"])
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,19 @@ async def test_call_over_the_limit_ends_the_attempt_uncounted() -> None:
 )
 async def test_denied_base_url_fails_the_attempt(base_url: str, words: str) -> None:
     """The outcome is invalid, and the reason does not repeat the URL."""
-    road = Road([OK])
+    runner = ScriptedRunner([OK])
     with pytest.raises(CallError) as failed:
-        await road.run(learning(base_url))
+        await runner.run(learning(base_url))
     assert failed.value.reason == f"the base URL that the login returned is not allowed: {words}"
     assert failed.value.unspent
-    assert (failed.value.outcome, road.counted) == ("invalid", ["invalid"])
+    assert (failed.value.outcome, runner.counted) == ("invalid", ["invalid"])
     assert failed.value.memory == "refresh-2"
 
 
 async def test_allowed_base_url_is_accepted() -> None:
-    road = Road([OK])
-    fresh = await road.run(learning("https://t1.example.com"))
-    assert (fresh.issued.grant.base_url, road.counted) == ("https://t1.example.com", ["ok"])
+    runner = ScriptedRunner([OK])
+    fresh = await runner.run(learning("https://t1.example.com"))
+    assert (fresh.issued.grant.base_url, runner.counted) == ("https://t1.example.com", ["ok"])
 
 
 async def test_token_expired_on_arrival_is_an_error() -> None:
@@ -156,10 +156,10 @@ async def test_token_expired_on_arrival_is_an_error() -> None:
         yield call("token endpoint")
         return Issued(Grant(), 2, memory="refresh-2")
 
-    road = Road([OK])
+    runner = ScriptedRunner([OK])
     with pytest.raises(CallError, match="token endpoint returned a token that had expired on arrival") as failed:
-        await road.run(flow())
-    assert (road.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
+        await runner.run(flow())
+    assert (runner.counted, failed.value.memory, failed.value.expired) == (["invalid"], "refresh-2", True)
 
 
 async def test_defect_is_raised_and_closes_the_flow() -> None:
@@ -173,10 +173,10 @@ async def test_defect_is_raised_and_closes_the_flow() -> None:
             closed.append(True)
         raise AssertionError
 
-    road = Road([])
+    runner = ScriptedRunner([])
     with pytest.raises(IndexError):
-        await road.run(flow())
-    assert (road.counted, closed) == ([], [True])
+        await runner.run(flow())
+    assert (runner.counted, closed) == ([], [True])
 
 
 def no_call(ran: list[str]) -> AuthFlow:
@@ -188,10 +188,10 @@ def no_call(ran: list[str]) -> AuthFlow:
 
 async def test_flow_without_calls_is_not_limited() -> None:
     """Its lifetime counts from its start."""
-    road, ran = Road([], CallLimit(5)), list[str]()
+    runner, ran = ScriptedRunner([], CallLimit(5)), list[str]()
     for _ in range(6):
-        assert (await road.run(no_call(ran))).called_at == 100.0
-    assert (road.counted, road.steps) == ([], [])
+        assert (await runner.run(no_call(ran))).called_at == 100.0
+    assert (runner.counted, runner.steps) == ([], [])
     assert set(ran) == {current_thread().name}
 
 
@@ -282,7 +282,7 @@ async def test_exception_of_fetch_is_raised() -> None:
         calls.append(call)
         raise ZeroDivisionError
 
-    made: list[Call] = []
+    sent: list[Call] = []
     with pytest.raises(ZeroDivisionError):
-        await calls_of(Family()).run(partial(fetch, calls=made))
-    assert len(made) == 1
+        await calls_of(Family()).run(partial(fetch, calls=sent))
+    assert len(sent) == 1

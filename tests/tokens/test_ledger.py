@@ -50,16 +50,16 @@ def secrets(credential: Credential | None) -> SecretLoader:
             raise SecretUnreadable(((("auth",), "does not exist"),))
         return credential
 
-    made = SecretLoader(read)
-    made.load()
-    return made
+    loader = SecretLoader(read)
+    loader.load()
+    return loader
 
 
 def certificate(identity: ClientIdentity | None) -> CertificateLoader:
     """Return a loader after its first reading."""
-    made = CertificateLoader(lambda _, __: CertificateResult(identity))
-    made.load(1.0)
-    return made
+    loader = CertificateLoader(lambda _, __: CertificateResult(identity))
+    loader.load(1.0)
+    return loader
 
 
 CRM = Integration("crm", "oauth2", Policy(), None, secrets(Kind(Endpoint())), TRAITS)
@@ -92,8 +92,8 @@ def test_origin_has_lineage_trust_certificate_and_destinations() -> None:
     """The content of CAs and certificate counts, not their path."""
     trust = Trust("file", "/ca.pem", "digest", "PEM")
     assert origin_of(CRM) == TokenOrigin(LINEAGE, ("mozilla", ""), "")
-    found = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
-    assert found == TokenOrigin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
+    result = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
+    assert result == TokenOrigin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
     stored = origin_of(replace(CRM, destinations=("a", "b")))
     assert stored == TokenOrigin(LINEAGE, ("mozilla", ""), "", ("a", "b"))
 

@@ -155,7 +155,7 @@ async def test_missing_certificate_prevents_the_call(metrics: Metrics, ca: Autho
 
 def serve(tokens: Tokens, *integrations: Integration) -> None:
     """Serve these from now on."""
-    tokens.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
+    tokens.prepare(Snapshot(integrations={item.id: item for item in integrations}))()
 
 
 async def test_prepare_changes_nothing_before_the_commit(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
@@ -325,10 +325,10 @@ async def test_source_whose_state_was_taken_over_is_freed_with_its_last_user(tok
             del waiting
             await asyncio.sleep(0)
             assert len({id(grant) for grant in grants}) == 1
-            assert [each() is None for each in seen] == [True] * 4 + [False] * 2
+            assert [item() is None for item in seen] == [True] * 4 + [False] * 2
             serve(tokens)
             await asyncio.sleep(0)
-            assert [each() is None for each in seen] == [True] * 6
+            assert [item() is None for item in seen] == [True] * 6
         finally:
             gc.enable()
     await tokens.close()
@@ -347,8 +347,8 @@ async def test_close_waits_for_a_call_with_a_shared_refresh_token(metrics: Metri
     shared = Shared()
     tokens = made(metrics, None, Process("a", shared))
     async with RawUpstream(slow, ssl_context=ca.server_context("up.test")) as upstream:
-        found = integration(ca, upstream.port)
-        rotating = replace(found, traits=found.traits._replace(rotates=True))
+        result = integration(ca, upstream.port)
+        rotating = replace(result, traits=result.traits._replace(rotates=True))
         waiting = asyncio.create_task(tokens.source(rotating).obtain())
         await called.wait()
         closing = asyncio.create_task(tokens.close())
@@ -368,8 +368,8 @@ async def test_only_kinds_that_revoke_each_others_tokens_share_them(
     """Other kinds never use the ledger."""
     tokens = made(metrics, None, NoLedger("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
-        found = integration(ca, upstream.port)
-        source = tokens.source(replace(found, traits=found.traits._replace(**traits)))
+        result = integration(ca, upstream.port)
+        source = tokens.source(replace(result, traits=result.traits._replace(**traits)))
         if not traits:
             assert (await source.obtain()).headers
         else:

@@ -23,7 +23,7 @@ JITTERS = st.floats(0, 1)
 
 
 @pytest.mark.parametrize(
-    ("life", "refresh", "end"),
+    ("lifetime", "refresh", "end"),
     [
         (3600, 3240, 3599),
         (300, 270, 299),
@@ -35,31 +35,31 @@ JITTERS = st.floats(0, 1)
         (86400, 77760, 86399),
     ],
 )
-def test_margin_is_a_tenth_of_the_lifetime_within_30_s_and_half(life: float, refresh: float, end: float) -> None:
+def test_margin_is_a_tenth_of_the_lifetime_within_30_s_and_half(lifetime: float, refresh: float, end: float) -> None:
     """The token is usable until a second, or 5 % of its lifetime, before expiry."""
-    assert plan_schedule(1000.0, life, 0.0) == pytest.approx((1000 + refresh, 1000 + end, 1000 + life))
+    assert plan_schedule(1000.0, lifetime, 0.0) == pytest.approx((1000 + refresh, 1000 + end, 1000 + lifetime))
 
 
 @given(LIVES, JITTERS)
-def test_schedule_is_in_order(life: float, jitter: float) -> None:
-    plan = plan_schedule(0.0, life, jitter)
-    assert 0 < plan.refresh_at < plan.usable_until < plan.expires_at == life
+def test_schedule_is_in_order(lifetime: float, jitter: float) -> None:
+    plan = plan_schedule(0.0, lifetime, jitter)
+    assert 0 < plan.refresh_at < plan.usable_until < plan.expires_at == lifetime
 
 
 @given(LIVES, JITTERS)
-def test_jitter_moves_the_refresh_earlier_by_at_most_a_tenth_of_the_margin(life: float, jitter: float) -> None:
-    plain, moved = plan_schedule(0.0, life, 0.0), plan_schedule(0.0, life, jitter)
-    margin = life - plain.refresh_at
+def test_jitter_moves_the_refresh_earlier_by_at_most_a_tenth_of_the_margin(lifetime: float, jitter: float) -> None:
+    plain, moved = plan_schedule(0.0, lifetime, 0.0), plan_schedule(0.0, lifetime, jitter)
+    margin = lifetime - plain.refresh_at
     assert moved.usable_until == plain.usable_until
-    assert plain.refresh_at - margin / 10 <= moved.refresh_at + 1e-6 * life
+    assert plain.refresh_at - margin / 10 <= moved.refresh_at + 1e-6 * lifetime
     assert moved.refresh_at <= plain.refresh_at
 
 
 @given(LIVES, JITTERS, st.floats(0.0, 1.0))
-def test_token_without_a_call_has_its_own_refresh_time(life: float, jitter: float, part: float) -> None:
-    plan = plan_schedule(100.0, life, jitter, life * part)
-    assert plan.refresh_at == 100.0 + life * part
-    assert plan[1:] == plan_schedule(100.0, life, jitter)[1:]
+def test_token_without_a_call_has_its_own_refresh_time(lifetime: float, jitter: float, part: float) -> None:
+    plan = plan_schedule(100.0, lifetime, jitter, lifetime * part)
+    assert plan.refresh_at == 100.0 + lifetime * part
+    assert plan[1:] == plan_schedule(100.0, lifetime, jitter)[1:]
 
 
 DOWN = {"outcome": "unreachable", "reason": "token endpoint: it refused the connection"}
@@ -206,12 +206,16 @@ async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) ->
     assert token_of(await rig.source.obtain()) == "t3"
 
 
-@pytest.mark.parametrize(("asked", "told"), [(0.0, "1"), (17.5, "18"), (3600.0, "3600"), (86_400.0, "3600")])
-async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, asked: float, told: str) -> None:
+@pytest.mark.parametrize(("retry_after", "remaining"), [(0.0, "1"), (17.5, "18"), (3600.0, "3600"), (86_400.0, "3600")])
+async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: float, remaining: str) -> None:
     """O20: up to an hour, and sent to the caller in whole seconds."""
-    rig.endpoint.refuses = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": asked}
-    assert await failure(rig) == ("credential_unavailable", "token endpoint answered 429", told)
-    await rig.loop.advance(float(told) - 0.6)
+    rig.endpoint.refuses = {
+        "outcome": "rate_limited",
+        "reason": "token endpoint answered 429",
+        "retry_after": retry_after,
+    }
+    assert await failure(rig) == ("credential_unavailable", "token endpoint answered 429", remaining)
+    await rig.loop.advance(float(remaining) - 0.6)
     await failure(rig)
     assert rig.outcomes() == {"rate_limited": 1}
 

@@ -227,7 +227,7 @@ async def test_result_of_a_running_attempt_is_taken_over(rig: Rig) -> None:
     source = rig.change(of(rig, proof=("another",)))
     waiting += [asyncio.create_task(source.obtain()) for _ in range(3)]
     await rig.loop.advance(5)
-    assert not any(each.done() for each in waiting)
+    assert not any(waiter.done() for waiter in waiting)
     rig.endpoint.open.set()
     assert [token_of(grant) for grant in await asyncio.gather(*waiting)] == ["t1"] * 3 + ["t2"] * 3
     assert len(rig.endpoint.calls) == 2
@@ -271,7 +271,7 @@ async def test_request_in_flight_keeps_no_intermediate_sources_alive(rig: Rig) -
         await rig.change().obtain()
         between.append(ref(rig.source))
         rig.sources.clear()
-    assert [each() for each in between if each() is not None] == [rig.source]
+    assert [item() for item in between if item() is not None] == [rig.source]
     assert previous.report_rejection(old, 401, b"")
     assert token_of(await previous.refreshed_after(old)) == "t2"
     await rig.loop.advance(1000)

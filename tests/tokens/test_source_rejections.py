@@ -34,7 +34,7 @@ async def test_rejection_of_the_current_token_refreshes_it_once(rig: Rig) -> Non
     waiting = [asyncio.create_task(rig.source.refreshed_after(old)) for _ in range(20)]
     waiting += [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
     await rig.loop.advance(1.9)
-    assert not any(each.done() for each in waiting)
+    assert not any(waiter.done() for waiter in waiting)
     rig.endpoint.open.set()
     assert {token_of(grant) for grant in await asyncio.gather(*waiting)} == {"t2"}
     assert token_of(rig.source.grant) == "t2"
@@ -49,9 +49,9 @@ async def test_requests_wait_two_seconds_for_the_replacement(rig: Rig) -> None:
     assert rig.source.report_rejection(old, 401, b"")
     waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
     await rig.loop.advance(1.99)
-    assert not any(each.done() for each in waiting)
+    assert not any(waiter.done() for waiter in waiting)
     await rig.loop.advance(0.01)
-    assert [await each for each in waiting] == [old] * 20
+    assert [await waiter for waiter in waiting] == [old] * 20
     assert rig.source.grant is old
     assert rig.source.report_rejection(old, 401, b"")
     assert rig.source.grant is old
@@ -222,22 +222,22 @@ async def test_refresh_with_the_same_token_has_no_replacement(rig: Rig) -> None:
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5, 0.8, 0.99])
 async def test_repeated_token_with_its_remaining_lifetime_is_never_sent_expired(jitter: float) -> None:
     """As from Marketo, in whole seconds down to 0. No request fails, or waits longer than a second."""
-    life = 3600
+    lifetime = 3600
     secrets = SecretLoader(lambda: credential_of(AUTH))
     secrets.load()
     rig = Rig(secrets=secrets, jitter=lambda: jitter)
     ends = 0.0
-    made = 0
+    count = 0
 
     def answer(moment: float) -> Reply:
-        nonlocal ends, made
+        nonlocal ends, count
         if moment >= ends:
-            ends, made = moment + life, made + 1
-        return reply({"access_token": f"t{made}", "expires_in": int(ends - moment)})
+            ends, count = moment + lifetime, count + 1
+        return reply({"access_token": f"t{count}", "expires_in": int(ends - moment)})
 
     rig.endpoint.answer = answer
     longest = 0.0
-    while rig.loop.now < 2.5 * life:
+    while rig.loop.now < 2.5 * lifetime:
         grant = rig.source.grant
         if grant is None:
             asking, began = asyncio.create_task(rig.source.obtain()), rig.loop.now
@@ -245,10 +245,10 @@ async def test_repeated_token_with_its_remaining_lifetime_is_never_sent_expired(
             while not asking.done():
                 await rig.loop.advance(0.05)
             grant, longest = await asking, max(longest, rig.loop.now - began)
-        assert (token_of(grant), rig.loop.now < ends) == (f"t{made}", True)
+        assert (token_of(grant), rig.loop.now < ends) == (f"t{count}", True)
         left = ends - rig.loop.now
         await rig.loop.advance(0.1 if left < 5 else 1 if left < 60 else 10)
-    assert made == 3
+    assert count == 3
     assert len(rig.endpoint.calls) <= 3 * 12
     assert longest <= 1.05
     await rig.source.close()
@@ -262,11 +262,11 @@ async def test_endpoint_that_returns_only_expired_tokens_gets_few_calls() -> Non
     rig.endpoint.answer = lambda moment: reply({"access_token": "t", "expires_in": 0})
     waiting = [asyncio.create_task(rig.source.obtain()) for _ in range(20)]
     await rig.loop.advance(1.9, step=0.1)
-    assert not any(each.done() for each in waiting)
+    assert not any(waiter.done() for waiter in waiting)
     await rig.loop.advance(0.1)
-    for each in await asyncio.gather(*waiting, return_exceptions=True):
-        assert isinstance(each, ProblemError)
-        assert each.problem.detail == "token endpoint returned a token that has expired"
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(error, ProblemError)
+        assert error.problem.detail == "token endpoint returned a token that has expired"
     for _ in range(30):
         with pytest.raises(ProblemError):
             await rig.source.obtain()
@@ -283,8 +283,8 @@ async def test_refresh_token_of_an_expired_token_is_used_next() -> None:
     rig = Rig(secrets=secrets)
 
     def answer(moment: float) -> Reply:
-        life = 0 if moment < 1 else 600
-        return reply({"access_token": "t", "refresh_token": f"r{len(rig.endpoint.calls)}", "expires_in": life})
+        lifetime = 0 if moment < 1 else 600
+        return reply({"access_token": "t", "refresh_token": f"r{len(rig.endpoint.calls)}", "expires_in": lifetime})
 
     rig.endpoint.answer = answer
     waiting = asyncio.create_task(rig.source.obtain())

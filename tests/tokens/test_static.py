@@ -21,10 +21,10 @@ CALLING = {
 
 
 def secrets(*, read: bool) -> SecretLoader:
-    made = SecretLoader(lambda: FixedCredential(GRANT))
+    loader = SecretLoader(lambda: FixedCredential(GRANT))
     if read:
-        made.load()
-    return made
+        loader.load()
+    return loader
 
 
 def unreadable() -> Credential:

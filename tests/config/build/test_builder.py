@@ -16,7 +16,7 @@ def test_same_ignores_places_and_layout(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("1", "true"),
         ("0", "false"),
@@ -34,6 +34,6 @@ def test_same_ignores_places_and_layout(text: str) -> None:
         ("{a: {b: x}}", "{a: {b: y}}"),
     ],
 )
-def test_same_compares_types_and_the_order_of_keys(one: str, other: str) -> None:
+def test_same_compares_types_and_the_order_of_keys(first: str, second: str) -> None:
     """Headers are sent in the order of keys."""
-    assert not same(read(one), read(other))
+    assert not same(read(first), read(second))

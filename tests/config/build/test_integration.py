@@ -102,7 +102,7 @@ def test_unusable_secret_keeps_the_previous_one_and_the_reasons(loader: Loader, 
 
 
 @pytest.mark.parametrize(
-    ("top", "kept"),
+    ("top", "unchanged"),
     [
         ("via: false\n", {"a", "b"}),
         ("limits: {in_flight: 500}\n", {"a", "b"}),
@@ -111,14 +111,14 @@ def test_unusable_secret_keeps_the_previous_one_and_the_reasons(loader: Loader, 
     ],
 )
 def test_global_setting_rebuilds_only_integrations_that_use_it(
-    loader: Loader, tmp_path: Path, top: str, kept: set[str]
+    loader: Loader, tmp_path: Path, top: str, unchanged: set[str]
 ) -> None:
     lines = (f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}, trusted_ca: mozilla")
     write(tmp_path, *lines)
     first = good(loader.load()).integrations
     write(tmp_path, *lines, top=top)
     second = good(loader.load()).integrations
-    assert {name for name in second if second[name] is first[name]} == kept
+    assert {name for name in second if second[name] is first[name]} == unchanged
 
 
 def test_no_old_credential_goes_to_a_new_destination(loader: Loader, tmp_path: Path) -> None:

@@ -70,12 +70,12 @@ def test_passthrough_has_no_credential_and_the_network_s_trust(ca: Authority, tm
 
 def test_stored_integrations_cover_only_ca_hosts() -> None:
     """An unusable one covers nothing."""
-    own, one, torn = (integration(name, f"https://{name}.test") for name in ("own", "one", "torn"))
-    stored = [replace(one, stored=True), replace(torn, stored=True, rebuild=lambda: torn)]
+    in_file, stored_one, unusable = (integration(name, f"https://{name}.test") for name in ("own", "one", "torn"))
+    stored = [replace(stored_one, stored=True), replace(unusable, stored=True, rebuild=lambda: unusable)]
     for hosts, covered in (
         (frozenset[str](), ["own.test"]),
         (frozenset({"one.test", "torn.test"}), ["own.test", "one.test"]),
     ):
-        passing = build_passthrough({item.id: item for item in (own, *stored)}, Trust(), (443, 80), stored_at=hosts)
+        passing = build_passthrough({item.id: item for item in (in_file, *stored)}, Trust(), (443, 80), stored_at=hosts)
         assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
         assert passing.unresolved == frozenset()

@@ -211,7 +211,7 @@ SOCKET = Address(path="/run/sidekey.sock")
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "keys"),
+    ("first", "second", "keys"),
     [
         (Listen(), Listen(), []),
         (Listen(), Listen(proxy=Address(port=1)), ["proxy"]),
@@ -224,9 +224,9 @@ SOCKET = Address(path="/run/sidekey.sock")
         (Listen(proxy=SOCKET), Listen(proxy=Address(path="/run/other.sock", mode=0o660)), ["proxy"]),
     ],
 )
-def test_moved_keys_are_those_that_differ(one: Listen, other: Listen, keys: list[str]) -> None:
+def test_moved_keys_are_those_that_differ(first: Listen, second: Listen, keys: list[str]) -> None:
     """The mode counts only for unix sockets, the order of names does not."""
-    assert list(moved_keys(one, other)) == keys
+    assert list(moved_keys(first, second)) == keys
 
 
 def built_of_store(document: dict[str, Any]) -> Integration:

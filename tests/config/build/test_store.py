@@ -222,7 +222,7 @@ ROTATING = (
 
 
 @pytest.mark.parametrize(
-    ("store", "said"),
+    ("store", "expected"),
     [
         (None, ["only one process may use this token", "only one process may use this client"]),
         (f"path: store.db, {KEYS}", ["only processes that use the file of store.path may use this"] * 2),
@@ -231,11 +231,11 @@ ROTATING = (
     ids=["none", "a file", "PostgreSQL"],
 )
 def test_warning_of_unshared_credentials_depends_on_the_store(
-    store: str | None, said: list[str], tmp_path: Path
+    store: str | None, expected: list[str], tmp_path: Path
 ) -> None:
     """Processes on one store share such tokens."""
     write(tmp_path, ROTATING, top="" if store is None else f"store: {{{store}}}\n")
     result = load(tmp_path, ENVIRON)
     good(result)
-    assert [words for words in said if not any(words in warning.message for warning in result.warnings)] == []
-    assert len([warning for warning in result.warnings if ".auth." in str(warning)]) == len(said)
+    assert [words for words in expected if not any(words in warning.message for warning in result.warnings)] == []
+    assert len([warning for warning in result.warnings if ".auth." in str(warning)]) == len(expected)

@@ -220,9 +220,9 @@ def test_every_secret_has_an_id_and_a_place() -> None:
 def test_id_replaces_a_secret() -> None:
     """Mappings that are not secrets stay unchanged."""
     raw = with_new_ids({"a": {"value": "x"}, "b": {"value": "y"}, "c": {"url": "z"}, "d": KEPT})
-    one, _, url, kept = (secret.id for secret in secrets_in(raw))
-    assert with_secret_ids(raw, {one, url, kept}) == {
-        "a": {"set": True, "id": one},
+    new, _, url, kept = (secret.id for secret in secrets_in(raw))
+    assert with_secret_ids(raw, {new, url, kept}) == {
+        "a": {"set": True, "id": new},
         "b": {"value": "y"},
         "c": {"url": {"set": True, "id": url}},
         "d": {"set": True, "id": kept},

@@ -59,24 +59,24 @@ def test_younger_integration_is_shadowed_and_shadows_no_other() -> None:
 
 
 def test_saving_an_integration_or_a_caller_reports_the_overlap() -> None:
-    one = replace(integration("one", "https://a.in.test/x"), stored=True)
-    two = replace(integration("two", "https://a.in.test/x/y"), stored=True)
+    first = replace(integration("one", "https://a.in.test/x"), stored=True)
+    second = replace(integration("two", "https://a.in.test/x/y"), stored=True)
     caller = Caller("c", frozenset({"one", "two"}))
     digest = sha256(b"t").digest()
     snapshot = Snapshot(
-        MappingProxyType({"one": one}),
+        MappingProxyType({"one": first}),
         callers={digest: caller},
         ca=CaRules(hosts=("in.test",)),
         matching=Matching(),
     )
-    assert overlap_of(snapshot, two) == Overlap("one", "two", "https://a.in.test/x/y")
-    assert overlap_of(snapshot, replace(two, policy=Policy())) is None
-    assert overlap_of(replace(snapshot, matching=None), two) is None
-    assert overlap_of(replace(snapshot, callers={}), two) is None
-    with_both = replace(snapshot, integrations={"one": one, "two": two}, callers=None)
+    assert overlap_of(snapshot, second) == Overlap("one", "two", "https://a.in.test/x/y")
+    assert overlap_of(snapshot, replace(second, policy=Policy())) is None
+    assert overlap_of(replace(snapshot, matching=None), second) is None
+    assert overlap_of(replace(snapshot, callers={}), second) is None
+    with_both = replace(snapshot, integrations={"one": first, "two": second}, callers=None)
     assert overlap_for(with_both, caller) == Overlap("one", "two", "https://a.in.test/x/y")
     assert overlap_for(with_both, Caller("c", frozenset({"one"}))) is None
-    assert overlap_of(with_both, one) is None
+    assert overlap_of(with_both, first) is None
 
 
 def test_objects_that_are_saved_together_are_checked_together() -> None:

@@ -481,9 +481,9 @@ def test_secrets_of_a_list_are_kept_when_it_is_reordered() -> None:
     assert old["id"] != middle["id"]
     assert set(opened(row).values.values()) == {"svc", CANARY, OLD["value"], MIDDLE["value"]}
     row = stored({**read(row), "keys": [NEW, middle, old]}, before=row)
-    assert [each["id"] for each in read(row)["keys"][1:]] == [middle["id"], old["id"]]
+    assert [item["id"] for item in read(row)["keys"][1:]] == [middle["id"], old["id"]]
     assert [opened(row).values[f"/keys/{index}"] for index in range(3)] == [
-        each["value"] for each in (NEW, MIDDLE, OLD)
+        item["value"] for item in (NEW, MIDDLE, OLD)
     ]
     row = stored({**read(row), "keys": [read(row)["keys"][2]]}, before=row)
     assert opened(row).values["/keys/0"] == OLD["value"]

@@ -113,10 +113,10 @@ def test_unsigned_payload_over_http_is_an_error() -> None:
 def test_access_key_needs_no_call() -> None:
     settings = made({**AUTH, "session_token": {"file": "token"}})
     values = {("region",): "eu-west-1", ("access_key_id",): "AKIA", ("secret_access_key",): "s"}
-    found = settings.credential({**values, ("session_token",): "t0ken"})
-    assert isinstance(found, FixedCredential)
-    assert isinstance(found.grant.signer, SigV4Signer)
-    assert (found.grant.headers, found.grant.secrets) == ((), (b"t0ken",))
+    result = settings.credential({**values, ("session_token",): "t0ken"})
+    assert isinstance(result, FixedCredential)
+    assert isinstance(result.grant.signer, SigV4Signer)
+    assert (result.grant.headers, result.grant.secrets) == ((), (b"t0ken",))
     assert settings.destinations({}) == Destinations()
     traits = settings.traits()
     assert not traits.calls
@@ -135,8 +135,8 @@ def test_endpoint_of_sts_is_a_forbidden_target() -> None:
     assert settings.destinations(values) == Destinations(forbidden=(Forbidden(sts, "/", below=True),))
     assert settings.destinations({}) is None
     own = made({**BY_IDENTITY, "sts_endpoint": "https://minio.example.com/sts"})
-    found = own.destinations({("sts_endpoint",): "https://minio.example.com/sts"})
-    assert found == Destinations(forbidden=(Forbidden(Origin("https", "minio.example.com", 443), "/sts"),))
+    result = own.destinations({("sts_endpoint",): "https://minio.example.com/sts"})
+    assert result == Destinations(forbidden=(Forbidden(Origin("https", "minio.example.com", 443), "/sts"),))
     assert own.destinations(values) is None
 
 
@@ -148,7 +148,7 @@ def test_stored_integration_may_not_use_web_identity() -> None:
     """It would read a file of Sidekey's machine."""
     auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
     (said,) = [
-        each.detail for each in judged({**AWS_SIGV4, "auth": auth}).errors if each.pointer == "/auth/web_identity"
+        item.detail for item in judged({**AWS_SIGV4, "auth": auth}).errors if item.pointer == "/auth/web_identity"
     ]
     assert "give access_key_id and secret_access_key" in said
 

@@ -89,14 +89,14 @@ def test_aws_test_suite_with_the_signer(row: dict[str, Any]) -> None:
     token = dict(fields).get(b"x-amz-security-token")
     signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), payload=True)
     spelled = CanonicalForm("x-amz-").canonicalize(Target(AWS, path.decode(), query.decode("latin-1") or None))
-    lines = [b"\r\n%b: %b" % each for each in fields if each[0] not in (b"x-amz-date", b"x-amz-security-token")]
+    lines = [b"\r\n%b: %b" % field for field in fields if field[0] not in (b"x-amz-date", b"x-amz-security-token")]
     request = OutgoingRequest(method, b"https", b"example.amazonaws.com", spelled.request_target.encode(), lines)
-    found = signer.sign(request, [body] if body else [], NOW, UNIQUE)
-    assert found[:2] == [
+    result = signer.sign(request, [body] if body else [], NOW, UNIQUE)
+    assert result[:2] == [
         f"\r\nAuthorization: {row['authorization']}".encode(),
         b"\r\nX-Amz-Date: 20150830T123600Z",
     ]
-    assert found[2:] == ([] if token is None else [b"\r\nX-Amz-Security-Token: " + token])
+    assert result[2:] == ([] if token is None else [b"\r\nX-Amz-Security-Token: " + token])
 
 
 PATHS = st.lists(
@@ -166,10 +166,10 @@ def test_random_requests_are_signed_like_botocore(
         target.request_target.encode("latin-1"),
         lines,
     )
-    found = dict(line[2:].decode().split(": ", 1) for line in signer.sign(outgoing, body, now + 0.7, UNIQUE))
+    result = dict(line[2:].decode().split(": ", 1) for line in signer.sign(outgoing, body, now + 0.7, UNIQUE))
     given_names = {name.lower() for name, _ in fields}
     expected = {name.title(): value for name, value in request.headers.items() if name.lower() not in given_names}
-    assert {name.title(): value for name, value in found.items()} == expected
+    assert {name.title(): value for name, value in result.items()} == expected
 
 
 def head(*fields: bytes, method: bytes = b"PUT") -> RequestHead:
@@ -192,16 +192,16 @@ def test_payload_with_an_unsigned_trailer_is_signed_by_name() -> None:
         assert not rules.needs_body(received)
         assert rules.refusal(received, AWS, Policy()) is None
         signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=payload)
-        found = signer.sign(outgoing(received=received), (), NOW, UNIQUE)
-        assert b"\r\nX-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER" in found
+        result = signer.sign(outgoing(received=received), (), NOW, UNIQUE)
+        assert b"\r\nX-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER" in result
 
 
 def test_unsigned_payload_needs_no_body() -> None:
     assert not SigV4Rules("s3", payload=False).needs_body(head())
     assert SigV4Rules("s3", payload=True).needs_body(head(b"x-amz-content-sha256: UNSIGNED-PAYLOAD"))
     signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=False)
-    found = signer.sign(outgoing(received=head()), (), NOW, UNIQUE)
-    assert b"\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD" in found
+    result = signer.sign(outgoing(received=head()), (), NOW, UNIQUE)
+    assert b"\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD" in result
 
 
 def test_unsigned_payload_requires_https() -> None:
@@ -280,7 +280,7 @@ def test_names_are_those_that_sign_writes(service: str, token: bytes | None) -> 
 def test_key_is_derived_each_day() -> None:
     signer = SigV4Signer(KEY, CredentialScope("us-east-1", "iam"), payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")
-    first, same, next_day = (signer.sign(request, (), NOW + each, UNIQUE)[0] for each in (0, 0.9, 86_400))
+    first, same, next_day = (signer.sign(request, (), NOW + seconds, UNIQUE)[0] for seconds in (0, 0.9, 86_400))
     assert first == same != next_day
     assert b"Credential=AKIDEXAMPLE/20150831/us-east-1/iam/aws4_request" in next_day
     assert signer.sign(request, (), NOW, UNIQUE)[0] == first

@@ -32,9 +32,9 @@ RESPONSE = {"AssumeRoleWithWebIdentityResponse": {"AssumeRoleWithWebIdentityResu
 def credential(changes: dict[str, Any] | None = None, **values: str) -> CallingCredential:
     settings = settings_of({**AUTH, **(changes or {})})
     assert isinstance(settings, AwsSigV4Settings)
-    found = settings.credential({**VALUES, **{(key,): value for key, value in values.items()}})
-    assert isinstance(found, WebIdentityCredential)
-    return found
+    result = settings.credential({**VALUES, **{(key,): value for key, value in values.items()}})
+    assert isinstance(result, WebIdentityCredential)
+    return result
 
 
 def test_one_call_obtains_a_signing_key() -> None:
@@ -60,8 +60,8 @@ def test_one_call_obtains_a_signing_key() -> None:
 
 
 def test_endpoint_of_sts_is_that_of_the_region_or_the_config() -> None:
-    def url(found: CallingCredential) -> str:
-        return issue(found, reply(RESPONSE))[1][0].url
+    def url(result: CallingCredential) -> str:
+        return issue(result, reply(RESPONSE))[1][0].url
 
     assert url(credential(region="cn-north-1")) == "https://sts.cn-north-1.amazonaws.com.cn/"
     own = {"sts_endpoint": "https://sts.example.com/x"}

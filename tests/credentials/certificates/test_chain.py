@@ -16,7 +16,7 @@ from sidekey.credentials.certificates.encoding import blocks
 from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, private_chain, signed_with
 
 CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
-ROOT, INTERMEDIATE, LEAF = (each.certificate for each in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
+ROOT, INTERMEDIATE, LEAF = (certificate.certificate for certificate in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
 STRANGER = issue("stranger.example").certificate
 PRESENT = NOW.timestamp()
 PUBLIC = [chain.read_certificate(block.der) for block in blocks(certifi.contents().encode())]
@@ -61,16 +61,16 @@ def test_unrelated_certificate_causes_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "found"),
+    ("days", "result"),
     [
         (0, []),
         (89, ["this certificate expired on 2026-08-29 00:00 UTC"]),
         (-2, ["this certificate is valid only from 2026-05-31 00:00 UTC on"]),
     ],
 )
-def test_validity_of_a_leaf(days: int, found: list[str]) -> None:
+def test_validity_of_a_leaf(days: int, result: list[str]) -> None:
     """To the second; the message has the date."""
-    assert list(chain.chain_errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == found
+    assert list(chain.chain_errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == result
     assert list(chain.chain_errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []
 
 
@@ -115,7 +115,7 @@ def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("issued", "found"),
+    ("issued", "result"),
     [
         (issue(), []),
         (issue(usages=None), []),
@@ -128,10 +128,10 @@ def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
     ],
     ids=count(),
 )
-def test_properties_that_servers_refuse_cause_warnings(issued: Issued, found: list[str]) -> None:
+def test_properties_that_servers_refuse_cause_warnings(issued: Issued, result: list[str]) -> None:
     remarks = list(chain.certificate_warnings([issued.certificate], PRESENT))
-    assert len(remarks) == len(found)
-    assert all(remark.startswith(each) for remark, each in zip(remarks, found, strict=True))
+    assert len(remarks) == len(result)
+    assert all(remark.startswith(certificate) for remark, certificate in zip(remarks, result, strict=True))
 
 
 def test_expired_intermediate_causes_a_warning() -> None:
@@ -165,21 +165,23 @@ def test_private_ca_is_reported() -> None:
 
 def test_missing_intermediate_is_reported_with_its_url() -> None:
     """The URL is in the certificate."""
-    told = chain.mozilla_trust_error([LEAF])
-    assert told is not None
-    assert told.startswith("the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the")
-    assert "(it is at http://ca.bank.example/client.cer)" in told
-    assert told.endswith("write allow_private_ca: true")
+    reason = chain.mozilla_trust_error([LEAF])
+    assert reason is not None
+    assert reason.startswith(
+        "the issuer CN=Bank Client CA is neither in the chain nor a CA of Mozilla's bundle: add the"
+    )
+    assert "(it is at http://ca.bank.example/client.cer)" in reason
+    assert reason.endswith("write allow_private_ca: true")
     assert "it is at" not in (chain.mozilla_trust_error([LEAF, INTERMEDIATE]) or "")
 
 
 def test_issuer_with_the_name_of_a_public_ca_is_reported() -> None:
     key = rsa.generate_private_key(65537, 2048)
-    public = next(each for each in PUBLIC if isinstance(each.public_key(), rsa.RSAPublicKey))
+    public = next(certificate for certificate in PUBLIC if isinstance(certificate.public_key(), rsa.RSAPublicKey))
     impostor = Issued(public, key)
-    told = chain.mozilla_trust_error([issue(issuer=impostor).certificate])
-    assert told is not None
-    assert "has the name of a CA of Mozilla's bundle but another key" in told
+    reason = chain.mozilla_trust_error([issue(issuer=impostor).certificate])
+    assert reason is not None
+    assert "has the name of a CA of Mozilla's bundle but another key" in reason
 
 
 @pytest.mark.parametrize("url", ["ldap://ca/ cn", "http://ca.example/\x07", "http://ca.example/" + "a" * 200])

@@ -36,12 +36,12 @@ def test_public_key_of_a_certificate(kind: str) -> None:
     """It is equal for all certificates of a key, and for no others."""
     key = KEYS[kind]
     whole = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    one, other = issue("one", key=key), issue("other", key=key, authority=True)
-    found = encoding.public_key(one.der)
-    assert whole.endswith(found)
-    assert len(whole) - len(found) < 40
-    assert encoding.public_key(other.der) == found
-    assert len({encoding.public_key(issue(key=each).der) for each in KEYS.values()}) == len(KEYS)
+    first, second = issue("one", key=key), issue("other", key=key, authority=True)
+    result = encoding.public_key(first.der)
+    assert whole.endswith(result)
+    assert len(whole) - len(result) < 40
+    assert encoding.public_key(second.der) == result
+    assert len({encoding.public_key(issue(key=key).der) for key in KEYS.values()}) == len(KEYS)
 
 
 def test_subject_of_a_certificate() -> None:
@@ -73,9 +73,9 @@ def reason_for(data: bytes) -> str:
 def test_blocks_are_parsed_in_order() -> None:
     """Without the text around them, as from openssl pkcs12."""
     data = b"Bag Attributes\n    localKeyID: 01\n" + ISSUED.pem + b"Key Attributes: <No Attributes>\n" + ISSUED.key_pem
-    found = encoding.blocks(data)
-    assert [block.label for block in found] == ["CERTIFICATE", "PRIVATE KEY"]
-    assert found[0].der == ISSUED.der
+    result = encoding.blocks(data)
+    assert [block.label for block in result] == ["CERTIFICATE", "PRIVATE KEY"]
+    assert result[0].der == ISSUED.der
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
@@ -204,8 +204,8 @@ def test_a_pem_is_split_into_certificates_and_keys() -> None:
     other = issue("other.example").pem.decode()
     encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
-    found = encoding.split(f"words\n{key}{other}{parameters}{certificate}")
-    assert found == encoding.PemParts(other + certificate, key, f"words\n\n\n{parameters}\n")
+    result = encoding.split(f"words\n{key}{other}{parameters}{certificate}")
+    assert result == encoding.PemParts(other + certificate, key, f"words\n\n\n{parameters}\n")
     assert encoding.split(encrypted + certificate) == encoding.PemParts(certificate, encrypted, "\n\n")
     assert encoding.split(certificate) == encoding.PemParts(certificate, "", "\n")
     for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):

@@ -17,8 +17,8 @@ TRADITIONAL = PrivateFormat.TraditionalOpenSSL
 
 
 def block(data: bytes) -> Block:
-    (found,) = blocks(data)
-    return found
+    (result,) = blocks(data)
+    return result
 
 
 def integers(*values: int) -> bytes:

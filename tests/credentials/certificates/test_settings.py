@@ -13,7 +13,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 def errors(keys: dict[str, object]) -> dict[str, str]:
     with pytest.raises(ValidationError) as caught:
         CertificateSettings.model_validate(keys, context=Context("file"))
-    return {str(each["loc"][0]): each["msg"].removeprefix("Value error, ") for each in caught.value.errors()}
+    return {str(error["loc"][0]): error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
 def test_certificate_and_private_key() -> None:
@@ -34,7 +34,7 @@ def test_one_pem_replaces_certificate_and_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "found"),
+    ("keys", "result"),
     [
         ({}, {"certificate": "Field required", "private_key": "Field required"}),
         ({"certificate": {"file": "a"}}, {"private_key": "Field required"}),
@@ -50,8 +50,8 @@ def test_one_pem_replaces_certificate_and_key() -> None:
     ],
     ids=["nothing", "no key", "no certificate", "both ways", "an invalid pem"],
 )
-def test_missing_or_duplicate_part_is_reported(keys: dict[str, object], found: dict[str, str]) -> None:
-    assert errors(keys) == found
+def test_missing_or_duplicate_part_is_reported(keys: dict[str, object], result: dict[str, str]) -> None:
+    assert errors(keys) == result
 
 
 def test_refresh_interval_of_a_url() -> None:

@@ -86,7 +86,7 @@ SWAPPED = "certificate and private_key are swapped"
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "passphrase", "found"),
+    ("certificate", "key", "passphrase", "expected"),
     [
         (b"hunter2", b"hunter2", None, {"certificate": "is not PEM", "private_key": "is not PEM"}),
         (KEY, LEAF.pem, None, {"certificate": SWAPPED, "private_key": SWAPPED}),
@@ -114,13 +114,15 @@ SWAPPED = "certificate and private_key are swapped"
         ),
     ],
 )
-def test_errors_have_a_location(certificate: bytes, key: bytes, passphrase: str | None, found: dict[str, str]) -> None:
+def test_errors_have_a_location(
+    certificate: bytes, key: bytes, passphrase: str | None, expected: dict[str, str]
+) -> None:
     """All errors at once, and no identity."""
     examined = judged(certificate, key, passphrase)
     assert examined.identity is None
-    told = dict(examined.errors)
-    assert told.keys() == found.keys()
-    assert [place for place, reason in found.items() if reason not in told[place]] == []
+    errors = dict(examined.errors)
+    assert errors.keys() == expected.keys()
+    assert [place for place, reason in expected.items() if reason not in errors[place]] == []
 
 
 def test_errors_of_certificate_and_key_are_reported_at_once() -> None:
@@ -143,9 +145,9 @@ def test_errors_of_a_combined_pem_are_located_at_pem() -> None:
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
 def test_unread_part_is_ignored(certificate: bytes | None, key: bytes | None) -> None:
     """Its reader reports it, and the other part is checked."""
-    found = judged(certificate, key)
-    assert replace(found, not_after=None) == CertificateCheck()
-    assert (found.not_after is None) is (certificate is None)
+    result = judged(certificate, key)
+    assert replace(result, not_after=None) == CertificateCheck()
+    assert (result.not_after is None) is (certificate is None)
     assert judged(b"", None).errors == (("certificate", "this is empty"),)
 
 
@@ -183,14 +185,18 @@ def nearly(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 @given(nearly() | st.binary(max_size=100), nearly() | st.binary(max_size=100), st.booleans(), st.booleans())
-def test_any_bytes_result_in_errors_or_an_identity(certificate: bytes, key: bytes, one: bool, consent: bool) -> None:
+def test_any_bytes_result_in_errors_or_an_identity(
+    certificate: bytes, key: bytes, combined: bool, consent: bool
+) -> None:
     """Never in an exception, and no message repeats bytes of a key."""
     examined = examine(
-        CertificateInput(certificate, certificate if one else key, combined=one), PRESENT, allow_private_ca=consent
+        CertificateInput(certificate, certificate if combined else key, combined=combined),
+        PRESENT,
+        allow_private_ca=consent,
     )
     assert (examined.identity is None) == bool(examined.errors)
-    told = f"{examined!r}"
-    assert not any(line in told for line in KEY.decode().splitlines()[1:-1])
+    text = f"{examined!r}"
+    assert not any(line in text for line in KEY.decode().splitlines()[1:-1])
 
 
 def test_expiry_is_reported_despite_other_errors() -> None:

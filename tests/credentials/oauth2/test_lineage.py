@@ -31,8 +31,8 @@ def lineage(auth: dict[str, Any], **changes: Any) -> Lineage:
 
 def differing(auth: dict[str, Any], **changes: Any) -> set[str]:
     """Return the parts of the lineage that a change affects."""
-    one, other = lineage(auth), lineage(auth, **changes)
-    return {part for part in ("client", "token", "proof") if getattr(one, part) != getattr(other, part)}
+    first, second = lineage(auth), lineage(auth, **changes)
+    return {part for part in ("client", "token", "proof") if getattr(first, part) != getattr(second, part)}
 
 
 @pytest.mark.parametrize(

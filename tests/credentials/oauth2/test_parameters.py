@@ -63,7 +63,7 @@ def test_reserved_parameter_cannot_be_overridden(spelling: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "expected"),
+    ("first", "second", "expected"),
     [
         ("scope", "Scope", True),
         ("scope", "scope[]", True),
@@ -74,10 +74,10 @@ def test_reserved_parameter_cannot_be_overridden(spelling: str) -> None:
         ("a-b", "a_b", False),
     ],
 )
-def test_names_that_a_server_may_confuse_are_equal(one: str, other: str, expected: bool) -> None:
+def test_names_that_a_server_may_confuse_are_equal(first: str, second: str, expected: bool) -> None:
     """In either order, also in the query of a URL."""
-    assert (Names([other]).find(one) == other) is (Names(["x", one]).find(other) == one) is expected
-    assert (parameters.names_in(f"x&{quote(one)}=y").find(other) is not None) is expected
+    assert (Names([second]).find(first) == second) is (Names(["x", first]).find(second) == first) is expected
+    assert (parameters.names_in(f"x&{quote(first)}=y").find(second) is not None) is expected
 
 
 @pytest.mark.parametrize("query", ["scope=", "scope", "a=b&Scope=%20", "SCOPE=+&a=b", "a=b;scope=", "scope[]="])

@@ -50,8 +50,8 @@ def custom(name: str) -> dict[str, Any]:
 def errors(**changes: Any) -> dict[str, str]:
     """Return locations and messages of the errors in a file. A key that is None is omitted."""
     auth = {key: value for key, value in {**AUTH, **changes}.items() if value is not None}
-    found = validate({"client_certificate": {"pem": {"env": "PEM"}}, "auth": auth}, Context("file")).errors
-    return {".".join(map(str, error.loc[1:])): error.message for error in found}
+    result = validate({"client_certificate": {"pem": {"env": "PEM"}}, "auth": auth}, Context("file")).errors
+    return {".".join(map(str, error.loc[1:])): error.message for error in result}
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,13 @@ def errors(**changes: Any) -> dict[str, str]:
 )
 def test_error_has_its_key(changes: dict[str, Any], place: str, message: str) -> None:
     """Also if two keys contradict each other. One error causes no other."""
-    found = errors(**changes)
-    assert list(found) == [place]
-    assert all(message in said for said in found.values())
+    result = errors(**changes)
+    assert list(result) == [place]
+    assert all(message in text for text in result.values())
 
 
 def test_all_errors_are_reported_at_once() -> None:
-    found = errors(
+    result = errors(
         token_endpoint="http://a.example/t",
         client_id="",
         client_secret=None,
@@ -188,7 +188,7 @@ def test_all_errors_are_reported_at_once() -> None:
         assertion=KEY,
         token_response={"x": 1},
     )
-    assert set(found) == {
+    assert set(result) == {
         "token_endpoint",
         "client_id",
         "client_secret",
@@ -305,9 +305,9 @@ def test_client_without_a_secret_sends_its_id_to_refresh() -> None:
 )
 def test_single_process_values_are_warnings(auth: dict[str, object], keys: list[str]) -> None:
     """Without a store, a second process would revoke the tokens of the first."""
-    found = list(OAuth2Settings.find_single_process({"auth": {"type": "oauth2", **auth}}))
-    assert [".".join(place) for place, _ in found] == [f"auth.{key}" for key in keys]
-    assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in found)
+    result = list(OAuth2Settings.find_single_process({"auth": {"type": "oauth2", **auth}}))
+    assert [".".join(place) for place, _ in result] == [f"auth.{key}" for key in keys]
+    assert all(text.startswith("only one process may use this") and "run one replica" in text for _, text in result)
 
 
 QUERY = (("auth", "token_placement"), "a token in the query appears in the logs of servers (RFC 6750 2.3)")
@@ -471,15 +471,15 @@ def test_secret_signs_the_client_assertion(algorithm: str | None) -> None:
     fields = {name: values[0] for name, values in parse_qs(call.body.decode()).items()}
     assert LONG not in str(fields) + str(call.headers)
     used = algorithm or "HS256"
-    found = jwt.decode(
+    result = jwt.decode(
         fields["client_assertion"],
         LONG,
         algorithms=[used],
         audience=AUTH["token_endpoint"],
         options={"verify_exp": False, "verify_iat": False},
     )
-    assert (found["iss"], found["sub"]) == (AUTH["client_id"], AUTH["client_id"])
-    assert found.get("a") == (None if algorithm is None else 1)
+    assert (result["iss"], result["sub"]) == (AUTH["client_id"], AUTH["client_id"])
+    assert result.get("a") == (None if algorithm is None else 1)
     assert jwt.get_unverified_header(fields["client_assertion"]).get("kid") == (None if algorithm is None else "k")
 
 
@@ -495,9 +495,9 @@ def test_secret_signs_the_client_assertion(algorithm: str | None) -> None:
     ],
 )
 def test_client_secret_jwt_has_its_own_rules(changes: dict[str, Any], place: str, message: str) -> None:
-    found = errors(**{**BY_SECRET, **changes})
-    assert list(found) == [place]
-    assert message in found[place]
+    result = errors(**{**BY_SECRET, **changes})
+    assert list(result) == [place]
+    assert message in result[place]
 
 
 def test_short_signing_secret_is_unusable() -> None:
@@ -520,8 +520,8 @@ def section_errors(model: type[BaseModel], raw: object) -> dict[tuple[Any, ...],
 
 def test_get_allows_neither_body_nor_format() -> None:
     """Each error has its key."""
-    found = section_errors(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
-    assert set(found) == {("body",), ("format",)}
+    result = section_errors(TokenRequestSettings, {"method": "GET", "format": "json", "body": {"a": "b"}})
+    assert set(result) == {("body",), ("format",)}
     assert (
         TokenRequestSettings.model_validate({"method": "GET", "query": {"a": "b"}}, context=Context("file")).method
         == "GET"
@@ -534,16 +534,16 @@ def test_get_allows_neither_body_nor_format() -> None:
 
 def test_reserved_parameter_is_an_error_at_its_key() -> None:
     """In the body and in the query."""
-    found = section_errors(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
-    assert set(found) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
+    result = section_errors(TokenRequestSettings, {"body": {"Client_ID": "x"}, "query": {"assertion": "x"}})
+    assert set(result) == {("body", "Client_ID", "[key]"), ("query", "assertion", "[key]")}
 
 
 def test_parameter_in_body_and_query_is_an_error() -> None:
     """In any spelling. The error is at the query's."""
-    found = section_errors(
+    result = section_errors(
         TokenRequestSettings, {"body": {"scope": "x", "a": "b"}, "query": {"Scope": "x", "a": 1, "b": "c"}}
     )
-    assert found == dict.fromkeys(
+    assert result == dict.fromkeys(
         [("query", "Scope"), ("query", "a")], "Value error, this parameter is also in the body: remove one"
     )
 
@@ -555,8 +555,8 @@ def test_path_cannot_have_an_empty_name(path: str) -> None:
 
 @pytest.mark.parametrize("claim", ["iss", "sub", "aud", "exp", "iat", "nbf", "jti"])
 def test_reserved_claim_is_an_error_at_its_key(claim: str) -> None:
-    found = section_errors(PrivateKeyJwtSettings, {**PRIVATE_KEY_JWT, "claims": {claim: "x", "scope": "x"}})
-    assert set(found) == {("claims", claim, "[key]")}
+    result = section_errors(PrivateKeyJwtSettings, {**PRIVATE_KEY_JWT, "claims": {claim: "x", "scope": "x"}})
+    assert set(result) == {("claims", claim, "[key]")}
 
 
 def test_error_names_the_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:

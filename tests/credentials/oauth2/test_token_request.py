@@ -86,8 +86,8 @@ def test_refresh_token_of_an_unusable_response_is_kept(change: dict[str, object]
 def test_token_is_in_the_configured_place(placement: object, expected: dict[str, object]) -> None:
     """RFC 6750 2.1 to 2.3, and other headers."""
     issued, _ = issue(credential_of({**AUTH, "token_placement": placement}), reply(TOKEN))
-    found = {place: getattr(issued.grant, place) for place in ("headers", "query", "body")}
-    assert {place: pairs for place, pairs in found.items() if pairs} == expected
+    result = {place: getattr(issued.grant, place) for place in ("headers", "query", "body")}
+    assert {place: pairs for place, pairs in result.items() if pairs} == expected
 
 
 @pytest.mark.parametrize("body", [None, b"", b'{"error":"invalid_token"}'])

@@ -172,12 +172,12 @@ def test_token_of_another_type_is_refused(token_type: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expires_in", "life"),
+    ("expires_in", "lifetime"),
     [(3600, 3600), ("3599", 3599), (1, 1), (1.5, 1.5), (366 * 86400, 366 * 86400)],
 )
-def test_lifetime_is_a_number_or_digits(expires_in: object, life: float) -> None:
+def test_lifetime_is_a_number_or_digits(expires_in: object, lifetime: float) -> None:
     """Microsoft Entra v1 returns a string."""
-    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).lifetime == life
+    assert read_response(reply({**GOOD, "expires_in": expires_in}), ResponseShape()).lifetime == lifetime
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "result"),
     [
         (reply({**GOOD, "refresh_token": "r-2"}), "r-2"),
         (reply({"refresh_token": "r-2", "access_token": None}), "r-2"),
@@ -228,9 +228,9 @@ def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
         (reply(b"r-2"), None),
     ],
 )
-def test_refresh_token_is_read_from_any_success(answer: Reply, found: str | None) -> None:
+def test_refresh_token_is_read_from_any_success(answer: Reply, result: str | None) -> None:
     """Only if it can be sent."""
-    assert read_refresh_token(answer) == found
+    assert read_refresh_token(answer) == result
 
 
 def test_field_names_are_paths() -> None:

@@ -121,8 +121,8 @@ def whsec(key: bytes) -> str:
 )
 def test_secret_is_decoded_from_text_hex_or_base64(secret: str, encoding: SecretEncoding, key: bytes) -> None:
     """Text is the key itself. Padding is optional."""
-    found = hmac_key(secret, encoding, "hmac-sha512")
-    assert found.sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha512")
+    result = hmac_key(secret, encoding, "hmac-sha512")
+    assert result.sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha512")
 
 
 @pytest.mark.parametrize(("secret", "encoding"), [("hunter2", "hex"), ("hunter2!", "base64"), ("=", "base64")])

@@ -122,8 +122,8 @@ def verified(
     url = f"{request.scheme.decode()}://{request.authority.decode()}{request.target.decode()}"
     message = SimpleNamespace(method=request.method.decode(), url=url, headers=Lines((*request.lines, *lines)))
     verifier = HTTPMessageVerifier(signature_algorithm=LIBRARY[algorithm], key_resolver=Receiver(key))
-    (found,) = verifier.verify(message, max_age=timedelta(days=36500), body=body)
-    return found
+    (result,) = verifier.verify(message, max_age=timedelta(days=36500), body=body)
+    return result
 
 
 def signer_of(algorithm: str, **parameters: Any) -> tuple[Signer, Any]:
@@ -148,11 +148,11 @@ def test_library_accepts_every_algorithm(algorithm: str) -> None:
         assert signer.check(request) is None
         now = datetime.now(UTC).timestamp()
         lines = signer.sign(request, pieces(BODY, size=5), now, UNIQUE)
-        found = verified(request, lines, algorithm, public, body=BODY)
-        assert found.parameters["created"] == int(now)
-        assert found.parameters["expires"] == int(now) + 60
-        assert found.parameters["nonce"] == NONCE.decode()
-        assert found.parameters["tag"] == 'a "tag" of \\ours'
+        result = verified(request, lines, algorithm, public, body=BODY)
+        assert result.parameters["created"] == int(now)
+        assert result.parameters["expires"] == int(now) + 60
+        assert result.parameters["nonce"] == NONCE.decode()
+        assert result.parameters["tag"] == 'a "tag" of \\ours'
         assert written(lines)["Content-Digest"] == DIGEST
         assert signer.slow is (algorithm == "rsa-pss-sha512")
 
@@ -201,9 +201,9 @@ def test_request_without_a_body_omits_content_fields(lines: tuple[bytes, ...]) -
     signer, public = signer_of("ed25519", components=(*DEFAULT_COMPONENTS, "content-language"))
     request = outgoing(*lines, method=b"GET")
     assert signer.check(request) is None
-    found = signer.sign(request, (), NOW, UNIQUE)
-    assert written(found).keys() == {"Signature-Input", "Signature"}
-    covered = [*verified(request, found, "ed25519", public).covered_components]
+    result = signer.sign(request, (), NOW, UNIQUE)
+    assert written(result).keys() == {"Signature-Input", "Signature"}
+    covered = [*verified(request, result, "ed25519", public).covered_components]
     assert covered == ['"@method"', '"@target-uri"', '"@signature-params"']
 
 
@@ -230,8 +230,8 @@ def test_names_are_those_that_sign_writes(components: tuple[str, ...], lines: tu
     """A second signer needs them."""
     signer, _ = signer_of("hmac-sha256", components=components)
     request = outgoing(*lines)
-    found = written(signer.sign(request, [BODY] if lines else [], NOW, UNIQUE))
-    assert [name.decode() for name in signer.names(request)] == [name.lower() for name in found]
+    result = written(signer.sign(request, [BODY] if lines else [], NOW, UNIQUE))
+    assert [name.decode() for name in signer.names(request)] == [name.lower() for name in result]
 
 
 def test_empty_field_is_signed() -> None:
@@ -308,5 +308,5 @@ def test_library_accepts_every_signable_request(
     request = outgoing(*lines, b"Content-Length: %d" % len(body), target=target.encode())
     signer, public = signer_of("ed25519", components=tuple(components))
     if signer.check(request) is None:
-        found = signer.sign(request, [body], NOW, UNIQUE)
-        verified(request, found, "ed25519", public, body=body if "content-digest" in components else None)
+        result = signer.sign(request, [body], NOW, UNIQUE)
+        verified(request, result, "ed25519", public, body=body if "content-digest" in components else None)

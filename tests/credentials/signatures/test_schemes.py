@@ -37,9 +37,9 @@ def signed(
     scheme: str, *keys: str, body: bytes = BODY, at: float = NOW, fields: tuple[bytes, ...] = ()
 ) -> dict[str, str]:
     """Sign with a scheme, and with Standard Webhooks secrets if it uses them."""
-    found = SCHEMES[scheme]
-    read = [webhook_key(key) if found.asymmetric else Hmac(key.encode(), found.algorithm) for key in keys]
-    signer, request = found.signer(read), outgoing(*fields)
+    result = SCHEMES[scheme]
+    read = [webhook_key(key) if result.asymmetric else Hmac(key.encode(), result.algorithm) for key in keys]
+    signer, request = result.signer(read), outgoing(*fields)
     assert signer.check(request) is None
     return written(signer.sign(request, pieces(body, size=7), at, UNIQUE))
 
@@ -97,8 +97,8 @@ def test_each_secret_makes_a_signature(scheme: str, keys: int) -> None:
     """So that receivers can rotate secrets. Each signature depends on its secret only."""
     secrets = [f"whsec_{b64encode(bytes([index]) * 32).decode()}" for index in range(keys)]
     (name,) = (name for name in SCHEMES[scheme].headers if "signature" in name.lower())
-    each = [signed(scheme, secret)[name].rpartition(SCHEMES[scheme].join)[2] for secret in secrets]
-    assert signed(scheme, *secrets)[name].removeprefix("t=1614265330,") == SCHEMES[scheme].join.join(each)
+    signatures = [signed(scheme, secret)[name].rpartition(SCHEMES[scheme].join)[2] for secret in secrets]
+    assert signed(scheme, *secrets)[name].removeprefix("t=1614265330,") == SCHEMES[scheme].join.join(signatures)
 
 
 def test_libraries_of_receivers_accept_the_signatures() -> None:
@@ -115,9 +115,9 @@ def test_libraries_of_receivers_accept_the_signatures() -> None:
         def now(self) -> float:
             return now
 
-    found = signed("slack", "hunter2", at=now)
-    assert SignatureVerifier("hunter2", Stopped()).is_valid_request(BODY, found)
-    assert not SignatureVerifier("hunter3", Stopped()).is_valid_request(BODY, found)
+    result = signed("slack", "hunter2", at=now)
+    assert SignatureVerifier("hunter2", Stopped()).is_valid_request(BODY, result)
+    assert not SignatureVerifier("hunter3", Stopped()).is_valid_request(BODY, result)
 
 
 def test_message_id_cannot_make_two_messages_equal() -> None:
@@ -225,18 +225,20 @@ def test_algorithm_of_the_scheme(algorithm: str) -> None:
 def test_format_of_several_signatures() -> None:
     headers = {"X-Signature": "t={timestamp};{signatures};end%"}
     scheme = Scheme("{timestamp_ms}.{method}", headers, each="%v1={signature}%", join=" | ")
-    one, two = (hmac.new(key, b"1614265330750.POST", "sha256").hexdigest() for key in (b"one", b"two"))
-    assert signed_by(scheme, keys=[b"one", b"two"]) == {"X-Signature": f"t=1614265330;%v1={one}% | %v1={two}%;end%"}
-    assert signed_by(scheme, keys=[b"two"]) == {"X-Signature": f"t=1614265330;%v1={two}%;end%"}
+    first, second = (hmac.new(key, b"1614265330750.POST", "sha256").hexdigest() for key in (b"one", b"two"))
+    assert signed_by(scheme, keys=[b"one", b"two"]) == {
+        "X-Signature": f"t=1614265330;%v1={first}% | %v1={second}%;end%"
+    }
+    assert signed_by(scheme, keys=[b"two"]) == {"X-Signature": f"t=1614265330;%v1={second}%;end%"}
     assert scheme.allows_several
     assert not Scheme("{body}", {**headers, **PLAIN}).allows_several
 
 
 def test_generated_values_may_be_in_a_header() -> None:
     headers = {"Date": "{date}", "X-Id": "i={id}", "X-Nonce": "{nonce}", "X-Ms": "{timestamp_ms}", **PLAIN}
-    found = signed_by(Scheme("{body}", headers))
-    assert [*found] == [*headers]
-    assert found == {
+    result = signed_by(Scheme("{body}", headers))
+    assert [*result] == [*headers]
+    assert result == {
         "Date": "Thu, 25 Feb 2021 15:02:10 GMT",
         "X-Id": f"i={NEW_ID.decode()}",
         "X-Nonce": NONCE.decode(),
@@ -254,8 +256,8 @@ def test_message_id_of_the_caller_is_signed_and_kept(sent: str) -> None:
 
 
 def test_message_without_an_id_gets_one() -> None:
-    found = signed_by(Scheme("{id}", WITH_ID))
-    assert found == {
+    result = signed_by(Scheme("{id}", WITH_ID))
+    assert result == {
         "X-Message-Id": NEW_ID.decode(),
         "X-Signature": hmac.new(KEY, NEW_ID, "sha256").hexdigest(),
     }
@@ -301,8 +303,8 @@ def test_explain_shows_one_text_for_all_keys() -> None:
     signer = scheme.signer([Hmac(b"one", scheme.algorithm), Hmac(b"two", scheme.algorithm)])
     (text,) = signer.explain(outgoing(), [b"bo", b"dy"], NOW, UNIQUE)
     assert text == b"%b.1614265330.%b.body.%b" % (NEW_ID, NONCE, hashlib.sha256(b"body").hexdigest().encode())
-    found = written(signer.sign(outgoing(), [b"bo", b"dy"], NOW, UNIQUE))
-    assert found["X-Signature"] == hmac.new(b"one", text, "sha256").hexdigest()
+    result = written(signer.sign(outgoing(), [b"bo", b"dy"], NOW, UNIQUE))
+    assert result["X-Signature"] == hmac.new(b"one", text, "sha256").hexdigest()
     (hidden,) = signer.explain(outgoing(), None, NOW, UNIQUE)
     assert hidden == b"%b.1614265330.%b.[redacted].[redacted]" % (NEW_ID, NONCE)
 
@@ -329,8 +331,8 @@ def test_random_ids_affect_only_signers_that_use_them(
     text: str, headers: dict[str, str], uses_random_ids: bool
 ) -> None:
     signer = Scheme(text, headers).signer([Hmac(KEY, "hmac-sha256")])
-    one, other = (signer.sign(outgoing(), [b"body"], NOW, unique) for unique in (UNIQUE, NO_RANDOM_IDS))
-    assert signer.uses_random_ids is uses_random_ids is (one != other)
+    first, second = (signer.sign(outgoing(), [b"body"], NOW, unique) for unique in (UNIQUE, NO_RANDOM_IDS))
+    assert signer.uses_random_ids is uses_random_ids is (first != second)
 
 
 def test_rules_of_a_scheme() -> None:
@@ -368,18 +370,18 @@ TEXTS = st.text("aZ09.,:;=-_% ", max_size=4)
     keys=SECRETS,
     names=st.lists(st.sampled_from(["id", "timestamp", "method", "target", "body", "header:x"]), max_size=5),
     between=TEXTS,
-    each=st.tuples(TEXTS, TEXTS),
+    around=st.tuples(TEXTS, TEXTS),
     join=TEXTS,
     body=st.binary(max_size=30),
     size=st.integers(1, 9),
 )
 def test_signature_equals_one_by_the_standard_library(
-    keys: list[bytes], names: list[str], between: str, each: tuple[str, str], join: str, body: bytes, size: int
+    keys: list[bytes], names: list[str], between: str, around: tuple[str, str], join: str, body: bytes, size: int
 ) -> None:
     """For any pieces of the body."""
     text = between.join(f"{{{name}}}" for name in names)
     scheme = Scheme(
-        text, {"X-I": "{id}", "X-T": "{timestamp}", "X-S": "={signatures}."}, each="{signature}".join(each), join=join
+        text, {"X-I": "{id}", "X-T": "{timestamp}", "X-S": "={signatures}."}, each="{signature}".join(around), join=join
     )
     request = outgoing(b"X: tenant")
     values = {
@@ -391,7 +393,7 @@ def test_signature_equals_one_by_the_standard_library(
         "header:x": b"tenant",
     }
     message = between.encode().join(values[name] for name in names)
-    signatures = [hmac.new(key, message, "sha256").hexdigest().join(each) for key in keys]
+    signatures = [hmac.new(key, message, "sha256").hexdigest().join(around) for key in keys]
     signer = scheme.signer([Hmac(key, scheme.algorithm) for key in keys])
     assert signer.check(request) is None
     assert written(signer.sign(request, pieces(body, size=size), NOW, UNIQUE)) == {

@@ -61,18 +61,18 @@ def signed(block: Mapping[str, Any], request: OutgoingRequest | None = None) -> 
 def errors(block: Mapping[str, Any]) -> dict[tuple[Any, ...], str]:
     """Return every error of a section by its location."""
     auth = {"type": "signature", **block}
-    found: dict[tuple[Any, ...], str] = {}
+    result: dict[tuple[Any, ...], str] = {}
     try:
         SignatureSettings.model_validate(auth, context=Context("file"))
     except ValidationError as error:
-        for each in error.errors(include_url=False, include_input=False):
-            context = each.get("ctx", {})
-            found[each["loc"]] = str(context.get("error", each["type"]))
+        for item in error.errors(include_url=False, include_input=False):
+            context = item.get("ctx", {})
+            result[item["loc"]] = str(context.get("error", item["type"]))
     for place, text in SignatureSettings.find_errors({"auth": auth}):
         assert place[0] == "auth"
-        assert place[1:] not in found
-        found[place[1:]] = text
-    return found
+        assert place[1:] not in result
+        result[place[1:]] = text
+    return result
 
 
 def warnings(block: Mapping[str, Any]) -> list[tuple[Keys, str]]:
@@ -115,8 +115,8 @@ def test_custom_scheme_with_all_keys() -> None:
     }
     assert errors(block) == {}
     text = b"1614265330\nPOST\n/v1/mails?a=b\nbody"
-    one, two = (code(text, "sha512", key) for key in (b"hunter2", b"\x00\xff"))
-    assert signed(block) == {"X-Signature": f"t=1614265330,v1={one},v1={two}"}
+    first, second = (code(text, "sha512", key) for key in (b"hunter2", b"\x00\xff"))
+    assert signed(block) == {"X-Signature": f"t=1614265330,v1={first},v1={second}"}
 
 
 def test_custom_scheme_with_defaults() -> None:
@@ -124,8 +124,8 @@ def test_custom_scheme_with_defaults() -> None:
     assert errors(CUSTOM) == {}
     assert signed(CUSTOM) == {"X-Signature": f"t=1614265330,{code(b'1614265330.body')}"}
     several = {**CUSTOM, "secret": [SECRET, {"insecure_value": "b"}], "headers": {"X": "{signatures}-{timestamp}"}}
-    found = signed(several)["X"]
-    assert found == f"{code(b'1614265330.body')},{code(b'1614265330.body', key=b'b')}-1614265330"
+    result = signed(several)["X"]
+    assert result == f"{code(b'1614265330.body')},{code(b'1614265330.body', key=b'b')}-1614265330"
 
 
 def test_secret_with_whsec_is_text_in_other_schemes() -> None:
@@ -150,17 +150,17 @@ def test_secret_with_whsec_is_text_in_other_schemes() -> None:
 def test_keys_are_checked_when_they_are_read(block: dict[str, Any], place: Keys, reason: str) -> None:
     """Each error names its location, and repeats no key."""
     values, reasons = settings_of(block).read(read, {})
-    ((found, text),) = reasons
-    assert found == ("auth", *place)
+    ((result, text),) = reasons
+    assert result == ("auth", *place)
     assert text.startswith(reason)
     assert place not in values
 
 
 def test_rfc9421_uses_the_thumbprint_as_default_key_id() -> None:
-    found = signed(ED25519, outgoing(b"Content-Type: a/b", b"Content-Length: 4"))
-    assert found.keys() == {"Content-Digest", "Signature-Input", "Signature"}
+    result = signed(ED25519, outgoing(b"Content-Type: a/b", b"Content-Length: 4"))
+    assert result.keys() == {"Content-Digest", "Signature-Input", "Signature"}
     parameters = '=("@method" "@target-uri" "content-type" "content-digest");created=1614265330;keyid="'
-    assert found["Signature-Input"].startswith(f"sig1{parameters}")
+    assert result["Signature-Input"].startswith(f"sig1{parameters}")
     named = {**ED25519, "key_id": "ours", "components": ["@path"], "expires": "5m", "tag": "app", "label": "a"}
     assert signed(named)["Signature-Input"] == (
         'a=("@path");created=1614265330;expires=1614265630;keyid="ours";tag="app"'
@@ -271,10 +271,10 @@ def test_rfc9421_uses_the_thumbprint_as_default_key_id() -> None:
     ],
 )
 def test_errors_have_a_location_and_a_remedy(block: dict[str, Any], expected: dict[tuple[Any, ...], str]) -> None:
-    found = errors(block)
-    assert found.keys() == expected.keys()
+    result = errors(block)
+    assert result.keys() == expected.keys()
     for place, text in expected.items():
-        assert found[place].startswith(text)
+        assert result[place].startswith(text)
 
 
 def test_all_errors_are_reported_at_once() -> None:
@@ -287,9 +287,9 @@ def test_all_errors_are_reported_at_once() -> None:
         "label": "a",
     }
     auth = {"type": "signature", **block}
-    found = [place for place, _ in SignatureSettings.find_errors({"auth": auth})]
+    result = [place for place, _ in SignatureSettings.find_errors({"auth": auth})]
     assert (
-        found == [("auth", key) for key in ("secret", "join")] + [("auth", "headers", "B")] + [("auth", "signed")] * 2
+        result == [("auth", key) for key in ("secret", "join")] + [("auth", "headers", "B")] + [("auth", "signed")] * 2
     )
     with pytest.raises(ValidationError, match="may be used only with scheme rfc9421"):
         settings_of(block)
@@ -304,8 +304,8 @@ def test_all_errors_are_reported_at_once() -> None:
 )
 def test_unsigned_body_causes_a_warning(block: dict[str, Any], place: str) -> None:
     assert errors(block) == {}
-    ((found, text),) = warnings(block)
-    assert found == ("auth", place)
+    ((result, text),) = warnings(block)
+    assert result == ("auth", place)
     assert text.startswith("the body is not signed")
     for other in (CUSTOM, {**CUSTOM, "signed": "{timestamp}{body_sha256}"}, ED25519, SHARED):
         assert warnings(other) == []

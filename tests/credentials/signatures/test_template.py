@@ -71,9 +71,9 @@ def test_query_of_a_target_without_one_is_empty() -> None:
 def test_body_stays_in_pieces() -> None:
     """The same objects, which are hashed one after the other."""
     body = [b"x" * 100, b"y" * 100]
-    found = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
-    assert found == [NEW_ID + b".", *body, b".", *body]
-    assert all(found[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
+    result = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
+    assert result == [NEW_ID + b".", *body, b".", *body]
+    assert all(result[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
 
 def test_hidden_body_and_its_digest_are_redacted() -> None:
@@ -146,8 +146,8 @@ def test_filling_replaces_each_value_once(
 
 
 def test_prefix_text_and_signatures() -> None:
-    given = facts(outgoing(), ())
-    given.set_signatures(b"%b", b"{id}")
+    values = facts(outgoing(), ())
+    values.set_signatures(b"%b", b"{id}")
     names = [*GENERATED, *RESULTS]
     for text, expected in (
         ("", b""),
@@ -156,4 +156,4 @@ def test_prefix_text_and_signatures() -> None:
         ("{signature},{signatures}%", b"%b,{id}%"),
         ("{signatures}{timestamp}{signature}%", b"{id}1614265330%b%"),
     ):
-        assert compile_text(read(text, names), before="\r\nX: ")(given) == b"\r\nX: " + expected
+        assert compile_text(read(text, names), before="\r\nX: ")(values) == b"\r\nX: " + expected
