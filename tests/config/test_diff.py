@@ -55,7 +55,7 @@ def snapshot_of(path: Path, text: str, environ: dict[str, str] = ENVIRON) -> Sna
 
 
 def changes(folder: Path, text: str, *, environ: dict[str, str] = ENVIRON) -> dict[str, Any]:
-    """Compare `CONFIG` with another config, and leave out what is empty."""
+    """Compare `CONFIG` with another config, without empty lists."""
     path = folder / "sidekey.yaml"
     result = compare(snapshot_of(path, CONFIG), snapshot_of(path, text, environ))
     assert SECRET not in repr(result)

@@ -21,7 +21,7 @@ def test_default_path_is_from_the_environment_or_etc(environ: dict[str, str], pa
 
 
 def test_folder_is_read_by_name_without_subfolders_and_hidden_files(tmp_path: Path) -> None:
-    """As Kubernetes mounts it."""
+    """Kubernetes mounts hidden files and folders beside the files."""
     for name in ("b.yml", "a.yaml", "..data.yaml", ".hidden.yaml", "notes.txt", "c.yaml.bak"):
         (tmp_path / name).write_text("version: 1\n")
     (tmp_path / "d.yaml").mkdir()

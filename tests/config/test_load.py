@@ -79,7 +79,7 @@ def test_config_without_integrations_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_credential_that_two_processes_cannot_share_is_a_warning_at_its_key(tmp_path: Path) -> None:
-    """A profile whose refresh token stays valid has no warning."""
+    """A profile whose refresh token can be used repeatedly causes no warning."""
     text = (
         "version: 1\nintegrations:\n  mails:\n    auth:\n      type: oauth2\n"
         "      token_endpoint: https://auth.example.com/token\n      client_id: id\n"

@@ -210,7 +210,7 @@ def test_replaced_objects_are_freed_without_the_collector(loader: Loader, tmp_pa
 
 
 def test_emptied_folder_is_the_only_error(loader: Loader, tmp_path: Path) -> None:
-    """No error says that a listener has moved."""
+    """The listener that is gone with it causes no error of its own."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top='listen: {proxy: "127.0.0.1:8081"}\n')
     first = good(loader.load()).integrations["a"]
     file = tmp_path / "sidekey.yaml"

@@ -58,7 +58,7 @@ def place(name: str) -> str:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Make a config whose files are closed to others, in a folder that every user can enter."""
+    """Write a config whose files only their owner can read, in a folder that every user can enter."""
     path = Path(tempfile.mkdtemp(prefix="sidekey-test-"))
     path.chmod(0o755)
     (path / "files").mkdir(0o755)
@@ -81,7 +81,7 @@ def folder() -> Iterator[Path]:
 
 
 def check(folder: Path, *, status: int) -> list[str]:
-    """Return what `sidekey check` says about permissions, without the name of the config file."""
+    """Return the messages of `sidekey check` about permissions, without the name of the config file."""
     result = run_cli("check", "--config", str(folder / "sidekey.yaml"))
     lines = [line.replace(f"{folder}/sidekey.yaml:", "", 1) for line in result.stdout.splitlines()]
     messages = [line for line in lines if "chmod" in line]

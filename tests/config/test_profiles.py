@@ -451,7 +451,10 @@ def test_commercetools_scope_is_that_of_the_project_or_the_client(written: str, 
 
 
 class Restored(NamedTuple):
-    """A profile's parameters, the line that restores a host that it once allowed, a target there, what it learns."""
+    """A config that restores a host which its profile no longer allows.
+
+    `line` allows the host of `url` again. `learnt` is the base URL of a token response.
+    """
 
     parameters: dict[str, str]
     line: dict[str, Any]
@@ -501,7 +504,7 @@ def test_host_that_a_profile_lacks_can_be_allowed_by_the_integration(name: str, 
 
 @pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])
 def test_acoustic_pod_may_be_upper_case(pod: str) -> None:
-    """As in Acoustic's documentation. The host is the same."""
+    """Acoustic's documentation writes it so. The host is the same."""
     expansion = with_examples("acoustic-campaign", pod=pod)
     target = parse_target(expansion.table["auth"]["token_endpoint"])
     assert (expansion.errors, target.origin.host) == ([], f"api-campaign-{pod.lower()}.goacoustic.com")
@@ -533,7 +536,7 @@ def test_profile_without_domains_adds_neither_key() -> None:
 
 
 def test_summary_has_the_additions_and_no_value_of_the_file() -> None:
-    """As paths and texts, for explain."""
+    """`sidekey explain` prints these paths and texts."""
     text = f"{MARKETING_CLOUD}, account_id: 12, client_secret: hunter2, client_authentication: header}}\n"
     filled = expand(table(text), Context("file")).summary
     assert filled is not None
@@ -794,7 +797,7 @@ def test_own_prefix_replaces_that_of_the_profile() -> None:
 
 
 def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
-    """Whatever the secret is."""
+    """The secret does not matter."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
     brought = expand(table(text), Context("file")).additions
     assert brought is not None

@@ -120,7 +120,7 @@ def test_token_is_ignored_without_callers() -> None:
 
 
 def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
-    """The same problem, of no integration; and an integration that is not this caller's is not even looked for."""
+    """The same problem without an integration. Sidekey does not even look up another caller's integration."""
     callers = tokens(t=frozenset({"o", "gone"}))
     routes = known(H)
     foreign = decide(head("/i/h/a", token="t"), callers, routes)
@@ -131,14 +131,14 @@ def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
     assert isinstance(unknown, Denied)
     expected = Problem("integration_denied", foreign.problem.detail, denial="integration_unlisted")
     assert foreign.problem == unknown.problem == expected
-    # What is counted differs by the caller's own list, and so by nothing that a caller could find out.
+    # The counted reason depends only on the caller's own list, which the caller knows.
     assert (foreign.problem.denial, unknown.problem.denial) == ("integration_unlisted", "integration_unknown")
     assert (foreign.candidate, unknown.candidate) == (None, None)
 
 
 @pytest.mark.parametrize("target", ["/i/h/a", "https://a.test/api/a"])
 def test_trace_is_refused_by_either_way_in(target: str) -> None:
-    """RFC 9110 9.3.8: it reflects credentials. Whoever asks and whatever they name."""
+    """RFC 9110 9.3.8: it reflects credentials. For every caller and target."""
     for callers in ({}, tokens(t=None)):
         decision = decide(head(target, b"TRACE", host=b"evil.test"), callers, known(H))
         assert isinstance(decision, Denied)

@@ -51,7 +51,7 @@ def test_wide_escapes_are_decoded_to_utf_8(text: str, decoded: str) -> None:
 
 
 def test_characters_are_folded_by_nfkc() -> None:
-    """Except those that stand for words without ASCII, which would make the text longer."""
+    """Except ligatures of whole words without ASCII, which would make the text longer."""
     for character in map(chr, [*range(0x80, 0xD800), *range(0xE000, 0x110000)]):
         folded = unicodedata.normalize("NFKC", character)
         is_word = len(folded) > 3 and not set(folded) & set(string.printable.strip())

@@ -129,7 +129,7 @@ FIELDS = st.lists(st.sampled_from([*SPECIAL, b"Accept", b"accept", b"X-A", b"x" 
 
 @given(st.lists(FIELDS, max_size=6))
 def test_cache_never_changes_the_role_of_a_name(heads: list[list[bytes]]) -> None:
-    """Whatever preceded it in this head and in others."""
+    """The preceding names, in this head and in others, do not matter."""
     names = FieldNames(REQUEST_ROLES)
     for fields in heads * 2:
         result = read_head(names, fields)

@@ -77,8 +77,8 @@ def test_without_a_policy_nothing_is_covered() -> None:
     assert not Coverage().covers("")
 
 
-def test_wildcard_does_not_cover_an_address() -> None:
-    """Nor is what it covers a name among the exact ones: the two are kept apart."""
+def test_hosts_and_wildcards_are_covered_separately() -> None:
+    """Exact hosts and suffixes of wildcards are separate sets."""
     result = Coverage.of([Policy(domains=(parse_domain("https://*.c.test"), parse_domain("https://b.test")))])
     assert (result.hosts, result.suffixes) == ({"b.test"}, {"c.test"})
 

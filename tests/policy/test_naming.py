@@ -189,5 +189,5 @@ def test_host_of_the_maximum_length_is_accepted() -> None:
     ],
 )
 def test_target_names_a_preset_or_an_integration(target: bytes, preset: bytes, reverse: bytes) -> None:
-    """Nothing follows a preset's ID."""
+    """The path of a preset ends with its ID."""
     assert (naming.preset_id(target), naming.reverse_id(target)) == (preset, reverse)

@@ -80,7 +80,7 @@ def test_numbers_and_booleans_are_written_as_in_json() -> None:
     ],
 )
 def test_callers_parameter_is_detected_in_any_encoding(query: str) -> None:
-    """As the laxest servers read it."""
+    """Some servers decode names this leniently."""
     assert parameters.contains_parameter(query, ["access_token"])
 
 

@@ -134,7 +134,7 @@ DRAWN = st.sampled_from(ALPHABETS).flatmap(
 
 
 def body_of(secrets: list[bytes], parts: list[bytes | int]) -> bytes:
-    """Build a text with secrets in several spellings, some of them cut off."""
+    """Build a text with secrets in several spellings, some without their last character."""
     spelled = sorted(text for secret in secrets for text in spellings(secret))
     chosen = [part if isinstance(part, bytes) else spelled[part % len(spelled)] if spelled else b"" for part in parts]
     return b"".join(text[: len(text) - (len(text) % 3 == 2)] for text in chosen)

@@ -184,7 +184,7 @@ def test_wildcard_covers_labels_under_its_suffix(url: str, verdict: bool) -> Non
 
 
 def test_encoded_control_character_is_an_invalid_request() -> None:
-    """Whatever the rules are."""
+    """No rule allows it."""
     elsewhere = Policy(prefixes=(parse_prefix("https://b.example/api"),))
     for policy in (POLICY, Policy(), Policy(domains=(parse_domain("https://a.example"),)), elsewhere):
         assert decide(policy, "GET", "https://a.example/api/v1/%2500").code == "request_invalid"

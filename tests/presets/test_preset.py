@@ -173,7 +173,7 @@ def test_content_type_in_connection_does_not_count() -> None:
     ],
 )
 def test_parameters_are_json_without_a_coding(lines: tuple[str, ...], connection: bytes | None, accepted: bool) -> None:
-    """Whatever the preset's own type is."""
+    """The type of the preset's own body does not matter."""
     result = FILLED.receive(head(*lines, connection=connection))
     if accepted:
         assert isinstance(result, RequestHead)
@@ -193,7 +193,7 @@ def test_parameters_fill_url_headers_and_body() -> None:
 
 
 def test_all_errors_are_reported_together() -> None:
-    """Those of the parameter, and those of its place."""
+    """Errors of values, and of the places that values are written to."""
     assert errors(b'{"user": "a/b\\n", "n": "x", "zz": 1}') == (
         ("/n", "must be a number, such as 12.50"),
         ("/zz", "the preset has no such parameter"),

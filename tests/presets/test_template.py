@@ -89,7 +89,7 @@ def test_json_value_keeps_its_type() -> None:
 )
 @pytest.mark.parametrize("value", ['"', "\\", '","x":"', "{{b}}", "é\u2028\x00", ""])
 def test_json_strings_contain_values_as_text(text: str, value: str) -> None:
-    """Whatever surrounds the placeholder."""
+    """Text around the placeholder does not matter."""
     expected = text.replace("{{{{", "\ue000").replace("{{a}}", value).replace("\ue000", "{{")
     key = text.replace("{{", "")
     filled = filled_json({"k": [text, "{{n}}"], key: 1}, a=value)

@@ -1,4 +1,4 @@
-"""The status of an integration, whatever is true of it at the same time."""
+"""The status of an integration with any combination of problems."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_status_follows_a_secret_that_appears() -> None:
 
 @given(st.lists(CONDITIONS, max_size=8))
 def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> None:
-    """A scrape skips integrations whose status cannot have changed."""
+    """A scrape of the metrics skips integrations whose status cannot have changed."""
     names = [f"i{number}" for number in range(len(conditions))]
     problems = {name: condition.problem for name, condition in zip(names, conditions, strict=True)}
     served = {

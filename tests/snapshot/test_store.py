@@ -1,4 +1,4 @@
-"""The store's settings: which of them mean the same database."""
+"""Settings of the store, and whether two of them are of one database."""
 
 from __future__ import annotations
 

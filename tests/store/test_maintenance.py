@@ -66,7 +66,7 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
 
 
 async def test_other_processes_write_during_a_rotation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They write with the new key first or last. The rotation also finds what they write with the old key."""
+    """With either key. The rotation also encrypts again the rows that they write with the old key."""
     monkeypatch.setattr("sidekey.store.maintenance.BATCH", 1)
     async with place.open() as store:
         await fill(store, 6)

@@ -99,7 +99,7 @@ async def test_flood_of_notifications_does_not_increase_the_poll_rate(
 
 
 async def test_server_crash_loses_no_acknowledged_commit(place: PostgresPlace) -> None:
-    """Its `synchronous_commit` is off. Processes keep what is loaded, and see later changes."""
+    """Its `synchronous_commit` is off. Processes still have the loaded rows, and see later changes."""
     async with place.open() as writer, watched(place) as (store, woken):
         acknowledged: set[str] = set()
         failed: list[StoreUnavailable] = []

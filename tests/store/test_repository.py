@@ -22,7 +22,7 @@ EVERYTHING = {"one", "two"}
 
 
 async def fill(store: Store) -> None:
-    """Commit two integrations, one of them changed, a caller and a token."""
+    """Commit two integrations, a caller and a token, and a change of the first integration."""
     await store.commit([Put(record, None) for record in (ONE, TWO, CALLER, TOKEN)], ENTRY)
     await store.commit([Put(replace(ONE, document='{"one":2}'), 1)], ENTRY)
 

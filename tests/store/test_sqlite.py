@@ -32,7 +32,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 async def test_only_the_owner_can_read_the_files(place: SqlitePlace) -> None:
-    """Whatever the umask is. SQLite creates its other files with the same mode."""
+    """With any umask. SQLite creates its other files with the same mode."""
     before = os.umask(0)
     try:
         async with place.open() as store:

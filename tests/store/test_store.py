@@ -72,7 +72,7 @@ async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
 
 
 async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:
-    """Whatever each of them has read before."""
+    """It does not matter what each of them has read before."""
     crm = integration("crm")
     async with place.open() as store, place.open() as other:
         await store.commit([Put(crm, None)], ENTRY)
@@ -154,7 +154,7 @@ async def test_watch_reports_nothing_without_a_change(place: Place, monkeypatch:
 
 
 async def test_processes_that_start_together_create_one_store(place: Place) -> None:
-    """One of them creates it, under a lock."""
+    """The first creates it under a lock, and the others wait."""
     stores = await asyncio.gather(*(Store.start(place.database(), KeyRing(KEYS), retention=1) for _ in range(4)))
     try:
         for store in stores:

@@ -24,7 +24,7 @@ def files_with(folder: Path, text: bytes) -> list[Path]:
 
 
 async def test_no_secret_is_on_the_disk_in_plain_text(place: Place) -> None:
-    """Whether it is saved, changed, rotated, deleted, part of a lease, or part of a failed statement."""
+    """Including secrets that were changed, deleted or encrypted again, and those of leases and failed statements."""
     with logged(logging.DEBUG) as log:
         await use(place)
     assert CANARY not in log.text

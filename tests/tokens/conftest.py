@@ -1,4 +1,4 @@
-"""An event loop whose time tests move by hand."""
+"""An event loop whose clock advances only when a test says so."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     """A token source that must end without a task or timer."""
-    made = Rig()
+    rig = Rig()
     unhandled: list[dict[str, Any]] = []
-    made.loop.set_exception_handler(lambda _, context: unhandled.append(context))
-    yield made
-    await made.close()
+    rig.loop.set_exception_handler(lambda _, context: unhandled.append(context))
+    yield rig
+    await rig.close()
     assert unhandled == []
     assert asyncio.all_tasks() == {asyncio.current_task()}

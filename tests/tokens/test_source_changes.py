@@ -30,8 +30,8 @@ async def failure(waiting: Any) -> Problem:
     return failed.value.problem
 
 
-def of(rig: Rig, **changes: tuple[str, ...]) -> Kind:
-    """Build a credential whose lineage differs in these parts."""
+def credential_with(rig: Rig, **changes: tuple[str, ...]) -> Kind:
+    """Return a credential whose lineage has these changes."""
     return Kind(rig.endpoint, replace(LINEAGE, **changes))
 
 
@@ -74,24 +74,24 @@ async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> Non
     rig = Rig(traits=traits)
     old = await rig.source.obtain()
     rig.endpoint.refuses = REFUSED
-    source = rig.change(of(rig, proof=("wrong",)))
+    source = rig.change(credential_with(rig, proof=("wrong",)))
     assert await source.obtain() is old
     assert len(rig.endpoint.calls) == 2
     assert (await failure(source.prove())).detail == "token endpoint returned 401 invalid_client"
-    source = rig.change(of(rig, proof=("wrong",)))
+    source = rig.change(credential_with(rig, proof=("wrong",)))
     assert await source.obtain() is old
     await rig.loop.advance(300, step=1)
     assert source.grant is old
     # It is tried again as after every failure.
     assert 8 < len(rig.endpoint.calls) < 15
     rig.endpoint.refuses = None
-    source = rig.change(of(rig, proof=("right",)))
+    source = rig.change(credential_with(rig, proof=("right",)))
     assert token_of(await source.obtain()) == f"t{len(rig.endpoint.calls)}"
     await source.prove()
     await rig.loop.advance(100, step=1)
     calls = len(rig.endpoint.calls)
     rig.endpoint.refuses = REFUSED
-    source = rig.change(of(rig, proof=("wrong",)))
+    source = rig.change(credential_with(rig, proof=("wrong",)))
     await source.obtain()
     await rig.loop.advance(999, step=1)
     assert (await failure(source.obtain())).detail == "token endpoint returned 401 invalid_client"
@@ -103,7 +103,7 @@ async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_
     """Then they use the old token until the new one arrives."""
     old = await rig.source.obtain()
     rig.endpoint.open.clear()
-    source = rig.change(of(rig, proof=("another",)))
+    source = rig.change(credential_with(rig, proof=("another",)))
     waiting = asyncio.create_task(source.obtain())
     await rig.loop.advance(1.9, step=0.1)
     assert not waiting.done()
@@ -160,7 +160,7 @@ async def test_another_client_takes_over_nothing(rig: Rig, change: dict[str, Any
     )
     old = await rig.source.obtain()
     previous = rig.source
-    kind = of(rig, client=change["client"]) if "client" in change else Kind(rig.endpoint)
+    kind = credential_with(rig, client=change["client"]) if "client" in change else Kind(rig.endpoint)
     source = rig.change(
         kind,
         trust=change.get("trust", Trust("file", "/moved.pem", "one", "PEM")),
@@ -185,7 +185,7 @@ async def test_moved_ca_and_certificate_files_change_nothing(rig: Rig) -> None:
 async def test_another_scope_keeps_the_refresh_token(rig: Rig) -> None:
     """The refresh token of the config may be spent."""
     old = await rig.source.obtain()
-    previous, source = rig.source, rig.change(of(rig, token=("another scope",)))
+    previous, source = rig.source, rig.change(credential_with(rig, token=("another scope",)))
     assert token_of(await source.obtain()) == "t2"
     assert rig.kind.attempts[0].memory == "memory of t1"
     # Requests in flight keep what they had, and nothing is called for them.
@@ -224,7 +224,7 @@ async def test_result_of_a_running_attempt_is_taken_over(rig: Rig) -> None:
     previous = rig.source
     waiting = [asyncio.create_task(previous.obtain()) for _ in range(3)]
     await settle()
-    source = rig.change(of(rig, proof=("another",)))
+    source = rig.change(credential_with(rig, proof=("another",)))
     waiting += [asyncio.create_task(source.obtain()) for _ in range(3)]
     await rig.loop.advance(5)
     assert not any(waiter.done() for waiter in waiting)
@@ -240,7 +240,7 @@ async def test_memory_of_a_failed_attempt_is_taken_over(rig: Rig) -> None:
     rig.endpoint.open.clear()
     waiting = asyncio.create_task(rig.source.obtain())
     await settle()
-    source = rig.change(of(rig, proof=("another",)), domain="https://*.example.org")
+    source = rig.change(credential_with(rig, proof=("another",)), domain="https://*.example.org")
     rig.endpoint.open.set()
     assert (await failure(waiting)).code == "credential_unavailable"
     await source.obtain()
@@ -285,7 +285,7 @@ async def test_request_of_a_previous_config_gets_no_token_of_another_client(rig:
     await settle()
     second = asyncio.create_task(rig.change().obtain())
     await settle()
-    third = asyncio.create_task(rig.change(of(rig, client=("another",))).obtain())
+    third = asyncio.create_task(rig.change(credential_with(rig, client=("another",))).obtain())
     await settle()
     rig.endpoint.open.set()
     assert token_of(await first) == "t1"
@@ -341,7 +341,7 @@ async def test_pause_of_the_endpoint_is_taken_over(rig: Rig) -> None:
     assert (problem.detail, dict(problem.headers)) == ("token endpoint returned 429", {"Retry-After": "3000"})
     assert len(rig.endpoint.calls) == 1
     for calls, part in enumerate(("proof", "token", "client"), 2):
-        await failure(rig.change(of(rig, **{part: ("another",)})).obtain())
+        await failure(rig.change(credential_with(rig, **{part: ("another",)})).obtain())
         assert len(rig.endpoint.calls) == calls
 
 

@@ -221,7 +221,7 @@ async def test_refresh_with_the_same_token_has_no_replacement(rig: Rig) -> None:
 
 @pytest.mark.parametrize("jitter", [0.0, 0.3, 0.5, 0.8, 0.99])
 async def test_repeated_token_with_its_remaining_lifetime_is_never_sent_expired(jitter: float) -> None:
-    """As from Marketo, in whole seconds down to 0. No request fails, or waits longer than a second."""
+    """Marketo returns whole seconds down to 0. No request fails, or waits longer than about a second."""
     lifetime = 3600
     secrets = SecretLoader(lambda: credential_of(AUTH))
     secrets.load()

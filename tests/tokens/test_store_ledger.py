@@ -163,7 +163,7 @@ async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -
 
 
 async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqlitePlace, store: Store) -> None:
-    """A missing table stands for an unreachable database."""
+    """A missing table simulates an unreachable database."""
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await first.intend()

@@ -152,8 +152,7 @@ def test_merge_patch_passes_the_examples_of_rfc_7396(target: Any, patch: Any, re
     assert json.dumps(target) == before
 
 
-def test_patch_replaces_a_stored_secret_as_a_whole() -> None:
-    """Nothing of the stored secret remains."""
+def test_patch_replaces_all_keys_of_a_stored_secret() -> None:
     target = {"password": {"set": True, "id": "s_1", "set_at": "2026-01-01T00:00:00Z", "set_by": "ann"}}
     assert merge_patch(target, {"password": {"value": "x"}}) == {"password": {"value": "x"}}
     assert merge_patch(target, {"other": 1})["password"] == target["password"]

@@ -144,7 +144,7 @@ def test_edit_that_moves_no_secret_keeps_all(name: str, patch: dict[str, Any]) -
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "x_rewrite_url", "X-HTTP-Method-Override"])
 def test_header_that_overrides_the_target_must_be_public(name: str) -> None:
-    """As a secret, it could be entered while the other secrets are kept."""
+    """If it were secret, it could be changed without entering the other secrets again."""
     row = stored(HEADERS)
     patch = {"auth": {"headers": {name: {"secret": {"value": "/admin"}}}}}
     assert errors(former(row).patched(patch), former(row)) == {
@@ -156,7 +156,7 @@ def test_header_that_overrides_the_target_must_be_public(name: str) -> None:
 
 
 def test_secret_missing_from_a_document_is_removed() -> None:
-    """A patch keeps what it does not mention."""
+    """A patch does not change the secrets that it does not mention."""
     both: dict[str, Any] = copied(HEADERS)
     both["auth"]["headers"]["X-Key"] = {"secret": {"value": f"{CANARY}-key"}}
     row = stored(both)
@@ -169,7 +169,7 @@ def test_secret_missing_from_a_document_is_removed() -> None:
 
 
 def test_removed_token_request_parameter_changes_the_destination() -> None:
-    """Whether it is secret or not."""
+    """Even if it is secret."""
     row = stored(OAUTH2)
     document = read(row)
     del document["auth"]["token_request"]["body"]["key"]
@@ -510,7 +510,7 @@ def test_single_secret_and_list_of_one_are_interchangeable() -> None:
     ],
 )
 def test_unknown_or_duplicate_id_is_an_error(keys: Any, expected: dict[str, str]) -> None:
-    """The error is at its place, says what to do, and does not repeat the ID."""
+    """The error has the path of the ID, and does not repeat it. Other errors are still reported."""
     row = stored(with_keys(OLD))
     (old,) = read(row)["keys"]
     document = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}

@@ -80,7 +80,7 @@ def test_blocks_are_parsed_in_order() -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
 def test_line_endings_do_not_matter(old: bytes, new: bytes) -> None:
-    """As on Windows, or in variables with spaces instead of line endings."""
+    """Windows writes other ones, and environment variables often have spaces instead."""
     assert [block.der for block in encoding.blocks(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
 
 
@@ -141,7 +141,7 @@ NO_PEM = [
 
 @pytest.mark.parametrize(("data", "reason"), NO_PEM, ids=[reason for _, reason in NO_PEM])
 def test_other_data_is_described(data: bytes, reason: str) -> None:
-    """The message says how to convert it, if that is possible."""
+    """The message names the conversion, if there is one."""
     assert reason_for(data).startswith(f"this is {reason}")
 
 
@@ -168,7 +168,7 @@ def test_parameters_say_nothing() -> None:
 
 @given(st.binary(max_size=200) | st.text("-BEGIN CERT\n", max_size=80).map(str.encode))
 def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
-    """Nothing else is raised."""
+    """No other exception is raised."""
     try:
         assert encoding.blocks(data)
     except ValueError as error:

@@ -386,7 +386,7 @@ def test_safe_keys_do_not_change_the_destination() -> None:
 def test_rotating_refresh_token_is_used_one_at_a_time(
     auth: dict[str, object], rotates: bool, one_at_a_time: bool
 ) -> None:
-    """As is a single live token."""
+    """A single live token too."""
     base = {"type": "oauth2", "token_endpoint": "https://a.example.com/t", "client_id": "c"}
     traits = settings_of({**base, "client_secret": {"env": "SECRET"}, **auth}).traits()
     assert (traits.rotates, traits.one_at_a_time) == (rotates, one_at_a_time)

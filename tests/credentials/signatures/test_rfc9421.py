@@ -96,7 +96,7 @@ def test_vectors_of_the_rfc(
 
 
 class Receiver(HTTPSignatureKeyResolver, HTTPSignatureComponentResolver):
-    """What http-message-signatures asks for: keys, and the components of a message."""
+    """Resolves keys and the components of a message for http-message-signatures."""
 
     def __init__(self, key: Any) -> None:
         self._key = key
@@ -106,7 +106,7 @@ class Receiver(HTTPSignatureKeyResolver, HTTPSignatureComponentResolver):
 
 
 class Lines:
-    """Fields as a library asks for them, each line by itself."""
+    """Headers in the form that http-message-signatures requires, one line each."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self._lines = [line[2:].decode("latin-1").split(":", 1) for line in lines]

@@ -86,7 +86,7 @@ def test_vector_of_slack() -> None:
 
 
 def test_shopify_signs_the_body_in_base64() -> None:
-    """As its documentation computes it."""
+    """Its documentation computes it so."""
     assert signed("shopify", "hunter2") == {
         "X-Shopify-Hmac-Sha256": b64encode(new(b"hunter2", BODY, sha256).digest()).decode()
     }

@@ -314,7 +314,7 @@ def test_unsigned_body_causes_a_warning(block: dict[str, Any], place: str) -> No
 @pytest.mark.parametrize("key", ["0123456789abcdef", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "a1" * 8, "1a" * 16])
 @pytest.mark.parametrize("signed", ["KEY{timestamp}.{body}", "{timestamp}:KEY:{body}", "{timestamp}.{body}.KEY"])
 def test_key_in_the_template_causes_a_warning(signed: str, key: str) -> None:
-    """Users who may explain a target see the template. The warning does not repeat the key."""
+    """`sidekey explain` prints the template. The warning does not repeat the key."""
     ((place, text),) = warnings({**CUSTOM, "signed": signed.replace("KEY", key)})
     assert place == ("auth", "signed")
     assert text.startswith("has what looks like a key")
