@@ -69,7 +69,7 @@ def test_an_exception_carries_a_problem_unchanged() -> None:
     assert ProblemError(problem).problem is problem
 
 
-def test_caller_gone_is_no_response() -> None:
+def test_disconnected_caller_has_no_kind_of_response() -> None:
     """It is an outcome in logs and metrics."""
     assert errors.CALLER_GONE not in KINDS
 

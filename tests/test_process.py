@@ -82,12 +82,12 @@ def test_few_descriptors_lower_parallel_calls(hard: int, maximum: int) -> None:
     assert output(code) == str(maximum)
 
 
-def test_loop_is_uvloops_if_installed() -> None:
+def test_loop_is_of_uvloop_if_installed() -> None:
     pytest.importorskip("uvloop", reason="uvloop is not available here")
     assert output("print(type(process.new_event_loop()).__module__)").startswith("uvloop")
 
 
-def test_loop_is_asyncios_without_uvloop() -> None:
+def test_loop_is_of_asyncio_without_uvloop() -> None:
     """Some platforms have no uvloop."""
     code = "sys.modules['uvloop'] = None\nprint(type(process.new_event_loop()).__module__)"
     assert output(code).startswith("asyncio")
@@ -112,7 +112,7 @@ def test_collector_is_off_until_the_last_block_ends() -> None:
     assert output(code) == "False\nTrue"
 
 
-def test_leave_ends_the_process_at_once() -> None:
+def test_leave_ends_the_process_immediately() -> None:
     """Without exit handlers and without waiting for threads."""
     result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
     assert (result.returncode, result.stdout) == (143, "")

@@ -67,7 +67,7 @@ def test_stamp_cache_stats_each_file_once(tmp_path: Path) -> None:
     assert StampCache()(path) is None
 
 
-def test_only_a_folder_is_a_folder(tmp_path: Path) -> None:
+def test_files_and_unusable_paths_are_not_folders(tmp_path: Path) -> None:
     """A path that is too long for the file system is none."""
     (tmp_path / "file").write_text("")
     paths = [tmp_path, tmp_path / "file", tmp_path / "none", tmp_path / "file/below", tmp_path / ("a" * 300)]

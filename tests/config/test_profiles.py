@@ -811,7 +811,7 @@ def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
     assert prefix(f"{text}endpoint_prefix: https://own.example.com\n") == "https://own.example.com"
 
 
-def test_placeholders_of_a_request_stay() -> None:
+def test_placeholders_of_a_request_are_not_filled_in() -> None:
     """They are filled when a request is signed."""
     text = (
         "kind: headers\ntitle: T\ncategory: cloud\ndocumentation: https://docs.example.com\nsources: []\nnotes: N\n"

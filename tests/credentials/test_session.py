@@ -102,7 +102,7 @@ def test_token_field_is_parsed(written: str, field: TokenField) -> None:
     assert parse_token_field(written) == field
 
 
-def test_login_is_sent_as_written() -> None:
+def test_login_is_sent_as_configured() -> None:
     """Nested, with numbers as numbers, and its secrets filled in."""
     login = {
         "query": {"a b": "c", "n": 5, "key": {"env": "SECRET"}},

@@ -146,7 +146,7 @@ def test_rules_are_equal_by_value() -> None:
     assert ChainedSigningRules(first, first) != first
 
 
-def test_chained_rules() -> None:
+def test_chained_rules_combine_those_of_both_signers() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
     first = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
     second = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)

@@ -19,7 +19,7 @@ MAPPED = int(IPv6Address("::ffff:0:0"))
 
 
 @pytest.mark.parametrize("row", cases.rows("ip_classes"), ids=lambda row: f"{row['ip']} {row['why']}")
-def test_address_table(row: dict[str, Any]) -> None:
+def test_address_is_allowed_as_in_the_table(row: dict[str, Any]) -> None:
     assert (refusal(ip_address(row["ip"])) is None) is row["allowed"]
 
 

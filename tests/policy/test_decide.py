@@ -56,7 +56,7 @@ def test_target_form_selects_the_proxy(target: str, forward: bool) -> None:
         ("a.test:443", "request_invalid"),
     ],
 )
-def test_forward_proxy_targets(url: str, expected: str) -> None:
+def test_forward_proxy_accepts_absolute_urls_and_upgrades_http(url: str, expected: str) -> None:
     """http is upgraded only if https rules alone name the host. Host is ignored."""
     for host in (b"evil.test", None, b"h.test"):
         assert outcome(decide(head(url, host=host, integration_id="h"), None, known(H))) == expected
@@ -284,7 +284,7 @@ def test_target_that_no_integration_covers_passes(url: str, unnamed: str, named:
         assert decision.candidate.rules is PASSING
 
 
-def test_invalid_request_does_not_pass() -> None:
+def test_invalid_request_does_not_pass_without_a_credential() -> None:
     """An unknown ID, a loop, TRACE or an unknown caller is denied first."""
     routes = known(H, passing=True)
     assert outcome(decide(head("http://up.test/", integration_id="nobody"), None, routes)) == "integration_denied"
@@ -402,7 +402,7 @@ def test_tunnel_opens_if_the_policy_may_allow_its_authority(target: str, expecte
         (Policy(), "a.test:443", False),
     ],
 )
-def test_policy_reach(policy: Policy, target: str, reached: bool) -> None:
+def test_tunnel_opens_only_to_hosts_that_the_policy_allows(policy: Policy, target: str, reached: bool) -> None:
     """Prefixes and domains together, and the discovered host or its placeholder."""
     result = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
     assert isinstance(result, TunnelAdmitted) is reached
@@ -545,7 +545,7 @@ ENTRY = TunnelEntry(Origin("https", "a.test", 443), b"h", b"one")
         (head("https://a.test/api", host=b"a.test", origin="https://a.test", sec_fetch_site="same-origin"), ""),
     ],
 )
-def test_request_in_a_tunnel(sent: RequestHead, code: str) -> None:
+def test_request_in_a_tunnel_must_match_its_connect(sent: RequestHead, code: str) -> None:
     """Its ID and token must agree with those of the CONNECT. Browser headers are not checked."""
     callers = tokens(one=frozenset({"h"}), two=None)
     result = decide(sent, callers, known(Known(rules())), ENTRY)
@@ -641,7 +641,7 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         ),
     ],
 )
-def test_denial_details(result: Denied[Known], detail: str) -> None:
+def test_detail_of_a_denial_names_the_reason(result: Denied[Known], detail: str) -> None:
     assert result.problem.detail == detail
 
 

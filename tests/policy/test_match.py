@@ -90,7 +90,7 @@ def test_coverage_is_immutable() -> None:
     assert not hasattr(COVERAGE, "__dict__")
 
 
-def test_union_of_two_coverages() -> None:
+def test_union_covers_the_hosts_of_both() -> None:
     both = Coverage.of([Policy(domains=(parse_domain("https://*.d.test"),))]) | COVERAGE
     assert [both.covers(host) for host in ("x.d.test", "a.test", "x.c.test", "e.test")] == [True, True, True, False]
 
@@ -119,7 +119,7 @@ def test_discovered_base_was_covered_before(policy: Policy, host: str) -> None:
         assert before.covers(host)
 
 
-def test_coverage_within_some_hosts() -> None:
+def test_coverage_is_restricted_to_hosts() -> None:
     """A wider wildcard keeps only the part under these hosts."""
     policies = [
         Policy(prefixes=(Prefix(Origin("https", host, 443), ""),))
@@ -149,7 +149,7 @@ def policy(*prefixes: str, domains: tuple[str, ...] = (), path: str = "", placeh
     )
 
 
-def test_integrations_by_host_and_suffix() -> None:
+def test_integrations_are_matched_by_host_and_suffix() -> None:
     matching = Matching.of(
         {
             "a": policy("https://x.test/a", "https://x.test/b", "https://y.test"),
@@ -195,7 +195,7 @@ ROOT, SEGMENT = "https://x.test", "https://x.test/a"
         (policy(domains=("https://x.test",), placeholder_origin="x.test"), policy(SEGMENT), "https://x.test/a"),
     ],
 )
-def test_overlapping_policies(first: Policy, second: Policy, where: str | None) -> None:
+def test_policies_that_cover_the_same_target_overlap(first: Policy, second: Policy, where: str | None) -> None:
     """In either order. An http target that is upgraded overlaps, too."""
     expected = [] if where is None else [Overlap("a", "b", where)]
     for policies in ({"a": first, "b": second}, {"b": second, "a": first}):
@@ -276,7 +276,7 @@ A, B = "https://a.test", "https://b.test"
         ([policy(domains=(A,), placeholder_origin="a.test"), policy(domains=(A,), placeholder_origin="a.test")], True),
     ],
 )
-def test_target_origins(policies: list[Policy], expected: bool) -> None:
+def test_several_origins_are_detected(policies: list[Policy], expected: bool) -> None:
     """Prefixes narrow the domains. A discovered base is an origin of its own."""
     result = [
         origin

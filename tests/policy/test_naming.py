@@ -14,13 +14,13 @@ from sidekey.policy.urls import check_characters
 
 
 @pytest.mark.parametrize("text", ["crm", "a", "0", "a-b_c", "x" * 63, "unknown2"])
-def test_valid_ids(text: str) -> None:
+def test_id_has_lower_case_letters_digits_hyphens_and_underscores(text: str) -> None:
     """Up to 63 characters, of which the first is a letter or digit."""
     assert naming.valid_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "unknown", "CRM", "-a", "_a", "a.b", "a b", "a\n", "é", "x" * 64, "a%62"])
-def test_invalid_ids(text: str) -> None:
+def test_id_with_other_characters_is_invalid(text: str) -> None:
     """Metrics use `unknown` for requests without an integration."""
     assert not naming.valid_id(text)
 
@@ -103,7 +103,7 @@ def test_single_value_ignores_missing_sources() -> None:
         b"side.svc:80",
     ],
 )
-def test_listener_hosts(host: bytes) -> None:
+def test_host_of_the_listener_is_recognized(host: bytes) -> None:
     """A page cannot send an IP literal as Host for a name that it controls."""
     assert naming.is_own_host(host, frozenset({"side.svc"}))
 

@@ -118,7 +118,7 @@ def test_repr_does_not_show_secrets() -> None:
         ((b"abcdefgh",), b"ABCDEFGH abcdefg", b"ABCDEFGH abcdefg"),
     ],
 )
-def test_overlapping_secrets(secrets: tuple[bytes, ...], text: bytes, out: bytes) -> None:
+def test_overlapping_secrets_are_redacted(secrets: tuple[bytes, ...], text: bytes, out: bytes) -> None:
     assert redact(Redactor(secrets), text) == out
 
 
@@ -161,7 +161,7 @@ def test_cuts_of_a_body_do_not_change_the_output(
 
 
 @given(drawn=DRAWN)
-def test_no_spelling_remains(drawn: tuple[list[bytes], list[bytes | int]]) -> None:
+def test_no_spelling_of_a_secret_remains(drawn: tuple[list[bytes], list[bytes | int]]) -> None:
     secrets, parts = drawn
     out = redact(Redactor(secrets), body_of(secrets, parts))
     for secret in secrets:

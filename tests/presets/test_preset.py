@@ -284,7 +284,7 @@ def test_caller_fields_are_forwarded_unless_the_preset_sets_them() -> None:
         (b"null", "must be a JSON object"),
     ],
 )
-def test_parameters_are_strict_json(payload: bytes, reason: str) -> None:
+def test_parameters_must_be_strict_json(payload: bytes, reason: str) -> None:
     assert read_parameters(PARAMETERS, payload) == ({}, [("", f"the parameters {reason}")])
 
 

@@ -271,7 +271,7 @@ def test_url_contains_values_in_segments_and_query() -> None:
         "https://{{a}}@h.example/",
     ],
 )
-def test_no_value_is_part_of_the_host(text: str) -> None:
+def test_placeholder_in_the_host_is_refused(text: str) -> None:
     with pytest.raises(InvalidTemplate, match="must not stand in the scheme or the host"):
         url(text)
 
@@ -293,7 +293,7 @@ def test_no_value_is_part_of_the_host(text: str) -> None:
         ("https://h.example/\0{{a}}", "percent-encoded"),
     ],
 )
-def test_url_is_sound_whatever_the_values_are(text: str, reason: str) -> None:
+def test_url_that_a_value_could_break_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidTemplate, match=reason):
         url(text)
 

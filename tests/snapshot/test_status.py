@@ -152,7 +152,7 @@ def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> N
     assert +counts == expected
 
 
-def test_settled_integrations_are_skipped() -> None:
+def test_integrations_whose_status_cannot_change_are_skipped() -> None:
     """Ten thousand integrations with loaded secrets cost a scrape nothing."""
     served = {f"i{number}": replace(PLAIN, id=f"i{number}") for number in range(100)}
     stored = Stored(problems=dict.fromkeys(served, ""), integrations=served)

@@ -205,7 +205,7 @@ async def test_lock_of_another_process_times_out_with_an_error(
         await store.commit([Put(integration("crm"), None)], ENTRY)
 
 
-async def test_standby_is_named(place: PostgresPlace) -> None:
+async def test_commit_to_a_standby_suggests_a_primary(place: PostgresPlace) -> None:
     async with place.open() as store:
         await place.sql("ALTER ROLE sidekey SET default_transaction_read_only = on")
         try:

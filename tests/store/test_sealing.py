@@ -158,7 +158,7 @@ def test_missing_key_of_a_ring_is_named() -> None:
 
 
 @pytest.mark.parametrize("keys", [{}, {"k1": b"1" * 31}, {"k1": b"1" * 33}], ids=["none", "short", "long"])
-def test_ring_needs_keys_of_32_bytes(keys: dict[str, bytes]) -> None:
+def test_key_of_a_ring_must_have_32_bytes(keys: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match=r"must hold a key|key k1 must be 32 bytes"):
         KeyRing(keys)
 

@@ -256,7 +256,7 @@ async def test_unreadable_secrets_cause_no_call_and_no_pause() -> None:
     await rig.source.close()
 
 
-async def test_rate_limit_of_calls() -> None:
+async def test_calls_to_the_endpoint_are_limited() -> None:
     """At most five calls in any minute; the problem has the limit and Retry-After."""
     rig = Rig(LimitedKind)
     rig.endpoint.life = 2.0

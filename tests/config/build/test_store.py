@@ -49,7 +49,7 @@ def test_store_may_be_at_a_url(tmp_path: Path) -> None:
     assert (result.path, result.url, result.audit) == (None, "postgresql://u:canary@h/x", 400 * 86_400.0)
 
 
-def test_without_a_store_there_are_no_rules(tmp_path: Path) -> None:
+def test_config_without_a_store_has_no_store_rules(tmp_path: Path) -> None:
     write(tmp_path, CRM)
     assert good(load(tmp_path, {})).store is None
 

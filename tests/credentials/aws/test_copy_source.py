@@ -104,7 +104,7 @@ def test_root_prefix_with_the_bucket_in_the_path_allows_every_source() -> None:
         "%61rn:aws:s3:::mine/key",
     ],
 )
-def test_arn_is_refused(value: str) -> None:
+def test_copy_source_may_not_be_an_arn(value: str) -> None:
     assert source(IN_PATH, value) == "target_denied"
 
 

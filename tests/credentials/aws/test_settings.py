@@ -58,7 +58,7 @@ def made(auth: dict[str, Any]) -> AwsSigV4Settings:
         ({**BY_IDENTITY, "sts_endpoint": "https://sts.example.com?a"}, "sts_endpoint", "must not contain a query"),
     ],
 )
-def test_errors_of_access_keys(changes: dict[str, Any], place: str, message: str) -> None:
+def test_invalid_access_key_is_an_error(changes: dict[str, Any], place: str, message: str) -> None:
     assert message in errors({**AUTH, **changes})[place,]
 
 
@@ -74,7 +74,7 @@ def test_errors_of_access_keys(changes: dict[str, Any], place: str, message: str
         ({"audience": "x"}, "audience", "Extra inputs"),
     ],
 )
-def test_errors_of_a_web_identity(changes: dict[str, Any], place: str, message: str) -> None:
+def test_invalid_web_identity_is_an_error(changes: dict[str, Any], place: str, message: str) -> None:
     assert message in errors({**BY_IDENTITY, "web_identity": {**IDENTITY, **changes}})["web_identity", place]
 
 

@@ -262,7 +262,7 @@ def test_rules_list_signed_and_written_fields() -> None:
     ]
 
 
-def test_equal_rules() -> None:
+def test_rules_of_services_with_the_same_behaviour_are_equal() -> None:
     assert SigV4Rules("sqs", payload=True) == SigV4Rules("sns", payload=True)
     others = (SigV4Rules("s3", payload=True), SigV4Rules("s3", payload=False))
     assert len({SigV4Rules("sqs", payload=True), *others}) == 3
@@ -270,7 +270,7 @@ def test_equal_rules() -> None:
 
 @pytest.mark.parametrize("service", ["s3", "sqs"])
 @pytest.mark.parametrize("token", [None, TOKEN])
-def test_names_are_those_that_sign_writes(service: str, token: bytes | None) -> None:
+def test_names_equal_those_of_the_written_headers(service: str, token: bytes | None) -> None:
     """A second signer needs them."""
     signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", service), payload=True)
     lines = signer.sign(outgoing(), [], NOW, UNIQUE)

@@ -38,11 +38,11 @@ def answer(credentials: dict[str, object]) -> dict[str, object]:
     return {"AssumeRoleWithWebIdentityResponse": {"AssumeRoleWithWebIdentityResult": result}}
 
 
-def test_a_key_in_json() -> None:
+def test_access_key_is_read_from_json() -> None:
     assert parse_response(reply(answer(CREDENTIALS)), NOW) == (KEY, 3600)
 
 
-def test_a_key_in_xml() -> None:
+def test_access_key_is_read_from_xml() -> None:
     assert parse_response(reply(XML.encode()), NOW) == (KEY, 3600)
 
 

@@ -68,7 +68,7 @@ def test_unrelated_certificate_causes_a_warning() -> None:
         (-2, ["this certificate is valid only from 2026-05-31 00:00 UTC on"]),
     ],
 )
-def test_validity_of_a_leaf(days: int, result: list[str]) -> None:
+def test_leaf_outside_its_validity_is_an_error(days: int, result: list[str]) -> None:
     """To the second; the message has the date."""
     assert list(chain.chain_errors([LEAF, INTERMEDIATE], PRESENT + days * 86400)) == result
     assert list(chain.chain_errors([LEAF, INTERMEDIATE], LEAF.not_valid_after_utc.timestamp() - 1)) == []

@@ -32,7 +32,7 @@ KEYS: dict[str, Key] = {
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_public_key_of_a_certificate(kind: str) -> None:
+def test_public_key_is_read_from_a_certificate(kind: str) -> None:
     """It is equal for all certificates of a key, and for no others."""
     key = KEYS[kind]
     whole = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -44,7 +44,7 @@ def test_public_key_of_a_certificate(kind: str) -> None:
     assert len({encoding.public_key(issue(key=key).der) for key in KEYS.values()}) == len(KEYS)
 
 
-def test_subject_of_a_certificate() -> None:
+def test_subject_is_read_from_a_certificate() -> None:
     certificate = issue("a subject").certificate
     assert encoding.subject(certificate.public_bytes(Encoding.DER)) == certificate.subject.public_bytes()[2:]
 
@@ -161,7 +161,7 @@ def test_other_blocks_are_described(data: bytes, words: str) -> None:
     assert (encoding.describe_block(block.label) or "").startswith(words)
 
 
-def test_parameters_say_nothing() -> None:
+def test_block_with_parameters_has_no_description() -> None:
     """openssl ecparam -genkey writes them before the key."""
     assert encoding.describe_block("EC PARAMETERS") is None
 
@@ -176,17 +176,17 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
 
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
-def test_any_der_is_called_something(data: bytes) -> None:
+def test_any_der_has_a_description(data: bytes) -> None:
     """However it goes on."""
     assert encoding.describe_data(data)
 
 
-def test_nested_json_is_no_trap() -> None:
+def test_deeply_nested_json_is_described() -> None:
     """Deeper than the parser goes."""
     assert encoding.describe_data(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
 
 
-def test_encryption_needs_no_words() -> None:
+def test_encrypted_data_is_recognized_by_its_structure() -> None:
     """A passphrase-protected PKCS#12 begins like another."""
     locked = pkcs12.serialize_key_and_certificates(
         b"a",

@@ -16,7 +16,7 @@ def errors(keys: dict[str, object]) -> dict[str, str]:
     return {str(error["loc"][0]): error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
-def test_certificate_and_private_key() -> None:
+def test_certificate_and_private_key_are_references() -> None:
     settings = CertificateSettings.model_validate(FILES, context=Context("file"))
     assert settings.references() == {
         "certificate": Reference("file", "tls.crt"),

@@ -54,7 +54,7 @@ def test_equal_content_has_an_equal_fingerprint(pem: bytes) -> None:
     assert combined(pem) == judged(CHAIN.pem, KEY)
 
 
-def test_root_of_a_chain_is_kept() -> None:
+def test_root_of_a_chain_stays_in_the_chain() -> None:
     identity = judged(CHAIN.root.pem + CHAIN.pem, KEY).identity
     assert identity is not None
     assert identity.chain == CHAIN.pem + CHAIN.root.pem
@@ -143,7 +143,7 @@ def test_errors_of_a_combined_pem_are_located_at_pem() -> None:
 
 
 @pytest.mark.parametrize(("certificate", "key"), [(CHAIN.pem, None), (None, KEY), (None, None)], ids=count())
-def test_unread_part_is_ignored(certificate: bytes | None, key: bytes | None) -> None:
+def test_missing_part_causes_no_error(certificate: bytes | None, key: bytes | None) -> None:
     """Its reader reports it, and the other part is checked."""
     result = judged(certificate, key)
     assert replace(result, not_after=None) == CertificateCheck()

@@ -157,7 +157,7 @@ def test_library_accepts_every_algorithm(algorithm: str) -> None:
         assert signer.slow is (algorithm == "rsa-pss-sha512")
 
 
-def test_signature_base() -> None:
+def test_signature_covers_the_base_of_the_rfc() -> None:
     """2.5, by hand. The values of a repeated field are joined."""
     components = (*DEFAULT_COMPONENTS, "x-tenant", "@query")
     signer, _ = signer_of("hmac-sha256", components=components)
@@ -226,7 +226,7 @@ def test_signed_field_is_required(components: tuple[str, ...], lines: tuple[byte
 
 @pytest.mark.parametrize("lines", [(), (b"Content-Length: 18",)], ids=["without a body", "with one"])
 @pytest.mark.parametrize("components", [DEFAULT_COMPONENTS, ("@method",)])
-def test_names_are_those_that_sign_writes(components: tuple[str, ...], lines: tuple[bytes, ...]) -> None:
+def test_names_equal_those_of_the_written_headers(components: tuple[str, ...], lines: tuple[bytes, ...]) -> None:
     """A second signer needs them."""
     signer, _ = signer_of("hmac-sha256", components=components)
     request = outgoing(*lines)

@@ -168,7 +168,7 @@ def test_scheme_of_a_platform_is_a_valid_custom_scheme(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_documentation_of_each_scheme(name: str) -> None:
+def test_documentation_matches_each_scheme(name: str) -> None:
     """The table in docs/signatures.md."""
     scheme = SCHEMES[name]
     page = (Path(__file__).parents[3] / "docs" / "signatures.md").read_text("utf-8")
@@ -211,7 +211,7 @@ def signed_by(scheme: Scheme, request: OutgoingRequest | None = None, keys: Sequ
         ("base64url", b64encode(OF_BODY.digest(), b"-_").decode().rstrip("=")),
     ],
 )
-def test_encoding_of_a_signature(encoding: Any, value: str) -> None:
+def test_signature_is_encoded_as_configured(encoding: Any, value: str) -> None:
     """This signature has a plus, a slash and padding in base64."""
     assert signed_by(Scheme("{body}", PLAIN, encoding=encoding)) == {"X-Signature": value}
 
@@ -310,7 +310,7 @@ def test_explain_shows_one_text_for_all_keys() -> None:
 
 
 @pytest.mark.parametrize("request_", [outgoing(), outgoing(b"X_Message_Id: mine")], ids=["without an ID", "with one"])
-def test_names_are_those_that_sign_writes(request_: OutgoingRequest) -> None:
+def test_names_equal_those_of_the_written_headers(request_: OutgoingRequest) -> None:
     """A second signer needs them."""
     scheme = Scheme("{id}", WITH_ID)
     signer = scheme.signer([Hmac(KEY, scheme.algorithm)])
@@ -335,7 +335,7 @@ def test_random_ids_affect_only_signers_that_use_them(
     assert signer.uses_random_ids is uses_random_ids is (first != second)
 
 
-def test_rules_of_a_scheme() -> None:
+def test_rules_list_the_headers_of_a_scheme() -> None:
     rules = Scheme("{id}{header:X_Tenant}{body_sha256}", {**WITH_ID, "X_Time": "{timestamp}"}).rules()
     assert rules.names == {b"x-message-id", b"x-signature", b"x-time"}
     assert rules.kept == {b"x-message-id"}

@@ -58,7 +58,7 @@ def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingReques
         ("header:host", b"api.example.com"),
     ],
 )
-def test_value(name: str, value: bytes) -> None:
+def test_name_is_replaced_by_its_value(name: str, value: bytes) -> None:
     assert filled(f"a%{{{name}}}%b", [b"one", b"", b" two"]) == b"a%" + value + b"%b"
 
 
@@ -68,7 +68,7 @@ def test_query_of_a_target_without_one_is_empty() -> None:
     assert filled("{path}|{query}", request=outgoing(target=b"/v1?a?b")) == b"/v1|a?b"
 
 
-def test_body_stays_in_pieces() -> None:
+def test_pieces_of_the_body_are_not_joined() -> None:
     """The same objects, which are hashed one after the other."""
     body = [b"x" * 100, b"y" * 100]
     result = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
@@ -145,7 +145,7 @@ def test_filling_replaces_each_value_once(
     assert b"".join(compile_pieces(template)(facts(request, body))) == expected
 
 
-def test_prefix_text_and_signatures() -> None:
+def test_text_with_signatures_is_filled_in_after_its_prefix() -> None:
     values = facts(outgoing(), ())
     values.set_signatures(b"%b", b"{id}")
     names = [*GENERATED, *RESULTS]
