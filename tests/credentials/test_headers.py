@@ -39,9 +39,9 @@ def test_values_become_a_fixed_grant() -> None:
     ],
 )
 def test_missing_or_duplicate_values_are_errors(written: dict[str, Any], place: tuple[str, ...], reason: str) -> None:
-    ((result, said),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
+    ((result, message),) = HeadersSettings.find_errors({"auth": {"type": "headers", **written}})
     assert result == place
-    assert reason in said
+    assert reason in message
 
 
 def test_only_public_values_that_decide_the_target_change_the_destination() -> None:

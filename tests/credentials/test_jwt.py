@@ -78,10 +78,10 @@ def test_claims_keep_their_types_and_order() -> None:
 
 def test_secret_claim_is_a_secret_of_the_grant() -> None:
     """The upstream can read it in the token, and may repeat it without the token."""
-    made_of = {**AUTH, "claims": {"iss": "me", "list": [{"deep": {"env": "KEY"}}]}}
-    token = token_of(credential_from(made_of))
-    assert issue(credential_from(made_of)).grant.secrets == (token.encode(), SECRET.encode())
-    assert issue(credential_from({**made_of, "token_placement": "query"})).grant.secret_pairs() == (
+    auth = {**AUTH, "claims": {"iss": "me", "list": [{"deep": {"env": "KEY"}}]}}
+    token = token_of(credential_from(auth))
+    assert issue(credential_from(auth)).grant.secrets == (token.encode(), SECRET.encode())
+    assert issue(credential_from({**auth, "token_placement": "query"})).grant.secret_pairs() == (
         ("access_token", token),
     )
 

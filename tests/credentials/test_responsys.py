@@ -111,7 +111,7 @@ def test_rejected_token_is_not_refreshed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "previous"),
+    ("response", "previous"),
     [
         (reply(error("INVALID_TOKEN"), 401), "refused"),
         (reply(error("TOKEN_EXPIRED"), 401), "refused"),
@@ -119,9 +119,9 @@ def test_rejected_token_is_not_refreshed() -> None:
         (reply(b"<html>", 200), "invalid"),
     ],
 )
-def test_login_follows_a_refused_refresh(answer: Reply, previous: str) -> None:
+def test_login_follows_a_refused_refresh(response: Reply, previous: str) -> None:
     """The login has the outcome of the refresh."""
-    issued, calls = issue(credential_of(AUTH), answer, reply(TOKEN), attempt=AGAIN)
+    issued, calls = issue(credential_of(AUTH), response, reply(TOKEN), attempt=AGAIN)
     assert [(call.step, call.previous) for call in calls] == [("token refresh", "ok"), ("login", previous)]
     assert issued.memory == TOKEN["authToken"]
 
@@ -160,13 +160,13 @@ def test_login_is_below_the_version_of_the_api(prefix: str, path: str) -> None:
     assert issued.grant.base_url == f"https://api5-009.responsys.net{prefix.rstrip('/')}"
 
 
-@pytest.mark.parametrize("answer", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
-def test_no_login_follows_a_rate_limited_refresh(answer: Reply) -> None:
-    assert error_of(answer, attempt=AGAIN).outcome == "rate_limited"
+@pytest.mark.parametrize("response", [reply({}, 429), reply(error("API_LIMIT_EXCEEDED"), 401)])
+def test_no_login_follows_a_rate_limited_refresh(response: Reply) -> None:
+    assert error_of(response, attempt=AGAIN).outcome == "rate_limited"
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "reason", "settings"),
+    ("response", "outcome", "reason", "settings"),
     [
         (
             reply(error("INVALID_USER_NAME_PASSWORD"), 400),
@@ -186,9 +186,9 @@ def test_no_login_follows_a_rate_limited_refresh(answer: Reply) -> None:
     ],
 )
 def test_failed_login_is_reported_without_the_servers_text(
-    answer: Reply, outcome: str, reason: str, settings: bool
+    response: Reply, outcome: str, reason: str, settings: bool
 ) -> None:
-    error = error_of(answer)
+    error = error_of(response)
     assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
 
 

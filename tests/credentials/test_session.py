@@ -156,7 +156,7 @@ def test_unusable_value_is_named_when_it_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "answer"),
+    ("source", "response"),
     [
         ("t", reply({"t": "tok-1"})),
         ("t", reply({"t": "tok-1"}, 201)),
@@ -170,15 +170,15 @@ def test_unusable_value_is_named_when_it_is_read() -> None:
         ("body", reply(b'"tok\\u002d1"\n')),
     ],
 )
-def test_any_success_returns_the_token(source: str, answer: Reply) -> None:
-    issued, _ = issue(credential_of(auth(token={"from": source})), answer)
+def test_any_success_returns_the_token(source: str, response: Reply) -> None:
+    issued, _ = issue(credential_of(auth(token={"from": source})), response)
     assert issued.grant.headers == (("Authorization", "Bearer tok-1"),)
     assert issued.grant.secrets == (b"tok-1",)
     assert (issued.lifetime, issued.memory) == (300.0, None)
 
 
 @pytest.mark.parametrize(
-    ("source", "answer", "reason"),
+    ("source", "response", "reason"),
     [
         ("t", reply({"t": 5}), "did not return a usable token under t"),
         ("t", reply({"t": "a b"}), "did not return a usable token under t"),
@@ -211,9 +211,9 @@ def test_any_success_returns_the_token(source: str, answer: Reply) -> None:
         ("t", reply({"t": "tok-1"}, 500), "returned 500"),
     ],
 )
-def test_unusable_response_is_an_error_that_repeats_nothing(source: str, answer: Reply, reason: str) -> None:
+def test_unusable_response_is_an_error_that_repeats_nothing(source: str, response: Reply, reason: str) -> None:
     with pytest.raises(CallError) as caught:
-        issue(credential_of(auth(token={"from": source})), answer)
+        issue(credential_of(auth(token={"from": source})), response)
     assert caught.value.reason == f"login {reason}"
 
 
@@ -254,15 +254,15 @@ DATE = {"date": "Mon, 21 Sep 2026 14:13:20 GMT"}
 )
 def test_response_may_have_lifetime_or_expiry(token: dict[str, str], body: dict[str, Any], lifetime: float) -> None:
     """An invalid one counts as missing."""
-    answer = reply({"t": "tok-1", **body})
-    issued, _ = issue(credential_of(auth(token=token)), answer, attempt=Attempt(NOW))
+    response = reply({"t": "tok-1", **body})
+    issued, _ = issue(credential_of(auth(token=token)), response, attempt=Attempt(NOW))
     assert issued.lifetime == pytest.approx(lifetime, abs=1e-3)
 
 
 def test_expiry_is_relative_to_the_responses_date() -> None:
     """Sidekey's clock may differ."""
-    answer = reply({"t": "tok-1", "e": NOW + 60}, headers=DATE)
-    issued, _ = issue(credential_of(auth(token={"expires_at": "e"})), answer, attempt=Attempt(NOW - 900))
+    response = reply({"t": "tok-1", "e": NOW + 60}, headers=DATE)
+    issued, _ = issue(credential_of(auth(token={"expires_at": "e"})), response, attempt=Attempt(NOW - 900))
     assert issued.lifetime == 60
 
 

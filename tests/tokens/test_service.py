@@ -63,10 +63,10 @@ def metrics() -> Metrics:
 @pytest.fixture
 def tokens(metrics: Metrics) -> Tokens:
     """Rules that allow nothing private by themselves."""
-    return made(metrics, None)
+    return build_tokens(metrics, None)
 
 
-def made(metrics: Metrics, certificate: IdentitySource | None, ledger: Ledger | None = None) -> Tokens:
+def build_tokens(metrics: Metrics, certificate: IdentitySource | None, ledger: Ledger | None = None) -> Tokens:
     fetcher = Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16)
     return Tokens(fetcher, metrics, lambda _: "d1", identity_of=lambda _: certificate, ledger=ledger)
 
@@ -129,7 +129,7 @@ async def test_endpoint_receives_the_client_certificate(metrics: Metrics, ca: Au
     first, second = current("first"), current("second")
     context = asking(ca.server_context("up.test"), first, second)
     certificate = Certificate(first)
-    tokens = made(metrics, certificate)
+    tokens = build_tokens(metrics, certificate)
     async with RawUpstream(answering(OK), ssl_context=context) as upstream:
         source = tokens.source(integration(ca, upstream.port))
         await source.obtain()
@@ -142,7 +142,7 @@ async def test_endpoint_receives_the_client_certificate(metrics: Metrics, ca: Au
 
 async def test_missing_certificate_prevents_the_call(metrics: Metrics, ca: Authority) -> None:
     """The problem is the certificate's, without its Retry-After."""
-    tokens = made(metrics, Certificate(None))
+    tokens = build_tokens(metrics, Certificate(None))
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
         with pytest.raises(ProblemError) as failed:
             await tokens.source(integration(ca, upstream.port)).obtain()
@@ -345,7 +345,7 @@ async def test_close_waits_for_a_call_with_a_shared_refresh_token(metrics: Metri
         await connection.send(OK)
 
     shared = Shared()
-    tokens = made(metrics, None, Process("a", shared))
+    tokens = build_tokens(metrics, None, Process("a", shared))
     async with RawUpstream(slow, ssl_context=ca.server_context("up.test")) as upstream:
         result = integration(ca, upstream.port)
         rotating = replace(result, traits=result.traits._replace(rotates=True))
@@ -366,7 +366,7 @@ async def test_only_kinds_that_revoke_each_others_tokens_share_them(
     traits: dict[str, bool], metrics: Metrics, ca: Authority
 ) -> None:
     """Other kinds never use the ledger."""
-    tokens = made(metrics, None, NoLedger("ask another"))
+    tokens = build_tokens(metrics, None, NoLedger("ask another"))
     async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
         result = integration(ca, upstream.port)
         source = tokens.source(replace(result, traits=result.traits._replace(**traits)))

@@ -229,13 +229,13 @@ async def test_repeated_token_with_its_remaining_lifetime_is_never_sent_expired(
     ends = 0.0
     count = 0
 
-    def answer(moment: float) -> Reply:
+    def response(moment: float) -> Reply:
         nonlocal ends, count
         if moment >= ends:
             ends, count = moment + lifetime, count + 1
         return reply({"access_token": f"t{count}", "expires_in": int(ends - moment)})
 
-    rig.endpoint.answer = answer
+    rig.endpoint.answer = response
     longest = 0.0
     while rig.loop.now < 2.5 * lifetime:
         grant = rig.source.grant
@@ -282,11 +282,11 @@ async def test_refresh_token_of_an_expired_token_is_used_next() -> None:
     secrets.load()
     rig = Rig(secrets=secrets)
 
-    def answer(moment: float) -> Reply:
+    def response(moment: float) -> Reply:
         lifetime = 0 if moment < 1 else 600
         return reply({"access_token": "t", "refresh_token": f"r{len(rig.endpoint.calls)}", "expires_in": lifetime})
 
-    rig.endpoint.answer = answer
+    rig.endpoint.answer = response
     waiting = asyncio.create_task(rig.source.obtain())
     await rig.loop.advance(1, step=0.5)
     await waiting

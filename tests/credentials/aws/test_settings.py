@@ -27,7 +27,7 @@ def errors(auth: dict[str, Any]) -> dict[tuple[Any, ...], str]:
     return {error["loc"][1:]: error["msg"].removeprefix("Value error, ") for error in caught.value.errors()}
 
 
-def made(auth: dict[str, Any]) -> AwsSigV4Settings:
+def sigv4_settings(auth: dict[str, Any]) -> AwsSigV4Settings:
     settings = settings_of({key: value for key, value in auth.items() if value is not None})
     assert isinstance(settings, AwsSigV4Settings)
     return settings
@@ -96,7 +96,7 @@ def test_values_of_references_are_checked() -> None:
         (by_key, {"region", "access_key_id", "secret_access_key", "session_token"}),
         (by_identity, {"sts_endpoint", "role_arn", "session_name", "token"}),
     ):
-        _, reasons = made(auth).read(lambda reference: values.get(reference.value, reference.value), {})
+        _, reasons = sigv4_settings(auth).read(lambda reference: values.get(reference.value, reference.value), {})
         assert {place[-1] for place, _ in reasons} == places
 
 
@@ -111,7 +111,7 @@ def test_unsigned_payload_over_http_is_an_error() -> None:
 
 
 def test_access_key_needs_no_call() -> None:
-    settings = made({**AUTH, "session_token": {"file": "token"}})
+    settings = sigv4_settings({**AUTH, "session_token": {"file": "token"}})
     values = {("region",): "eu-west-1", ("access_key_id",): "AKIA", ("secret_access_key",): "s"}
     result = settings.credential({**values, ("session_token",): "t0ken"})
     assert isinstance(result, FixedCredential)
@@ -123,34 +123,34 @@ def test_access_key_needs_no_call() -> None:
     assert not traits.reread
     assert traits.signing is not None
     assert traits.signing.body
-    unsigned = made({**AUTH, "payload": "unsigned"}).traits().signing
+    unsigned = sigv4_settings({**AUTH, "payload": "unsigned"}).traits().signing
     assert unsigned is not None
     assert not unsigned.body
 
 
 def test_endpoint_of_sts_is_a_forbidden_target() -> None:
-    settings = made(BY_IDENTITY)
+    settings = sigv4_settings(BY_IDENTITY)
     values = {("region",): "eu-west-1"}
     sts = Origin("https", "sts.eu-west-1.amazonaws.com", 443)
     assert settings.destinations(values) == Destinations(forbidden=(Forbidden(sts, "/", below=True),))
     assert settings.destinations({}) is None
-    own = made({**BY_IDENTITY, "sts_endpoint": "https://minio.example.com/sts"})
+    own = sigv4_settings({**BY_IDENTITY, "sts_endpoint": "https://minio.example.com/sts"})
     result = own.destinations({("sts_endpoint",): "https://minio.example.com/sts"})
     assert result == Destinations(forbidden=(Forbidden(Origin("https", "minio.example.com", 443), "/sts"),))
     assert own.destinations(values) is None
 
 
 def test_token_file_is_read_again_for_each_call() -> None:
-    assert made(BY_IDENTITY).traits().reread == {("web_identity", "token")}
+    assert sigv4_settings(BY_IDENTITY).traits().reread == {("web_identity", "token")}
 
 
 def test_stored_integration_may_not_use_web_identity() -> None:
     """It would read a file of Sidekey's machine."""
     auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
-    (said,) = [
+    (detail,) = [
         item.detail for item in judged({**AWS_SIGV4, "auth": auth}).errors if item.pointer == "/auth/web_identity"
     ]
-    assert "give access_key_id and secret_access_key" in said
+    assert "give access_key_id and secret_access_key" in detail
 
 
 def test_region_and_service_are_destinations_of_stored_secrets() -> None:

@@ -167,8 +167,8 @@ def test_random_requests_are_signed_like_botocore(
         lines,
     )
     result = dict(line[2:].decode().split(": ", 1) for line in signer.sign(outgoing, body, now + 0.7, UNIQUE))
-    given_names = {name.lower() for name, _ in fields}
-    expected = {name.title(): value for name, value in request.headers.items() if name.lower() not in given_names}
+    names_of_caller = {name.lower() for name, _ in fields}
+    expected = {name.title(): value for name, value in request.headers.items() if name.lower() not in names_of_caller}
     assert {name.title(): value for name, value in result.items()} == expected
 
 

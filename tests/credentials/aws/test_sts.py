@@ -33,13 +33,13 @@ XML = """<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc
 </AssumeRoleWithWebIdentityResponse>"""
 
 
-def answer(credentials: dict[str, object]) -> dict[str, object]:
+def response(credentials: dict[str, object]) -> dict[str, object]:
     result = {"Credentials": credentials, "SubjectFromWebIdentityToken": "sub"}
     return {"AssumeRoleWithWebIdentityResponse": {"AssumeRoleWithWebIdentityResult": result}}
 
 
 def test_access_key_is_read_from_json() -> None:
-    assert parse_response(reply(answer(CREDENTIALS)), NOW) == (KEY, 3600)
+    assert parse_response(reply(response(CREDENTIALS)), NOW) == (KEY, 3600)
 
 
 def test_access_key_is_read_from_xml() -> None:
@@ -48,18 +48,18 @@ def test_access_key_is_read_from_xml() -> None:
 
 def test_lifetime_counts_from_the_date_of_the_response() -> None:
     headers = {"date": "Mon, 21 Sep 2026 15:03:20 GMT"}
-    assert parse_response(reply(answer(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
+    assert parse_response(reply(response(CREDENTIALS), headers=headers), NOW - 1e6)[1] == 600
 
 
 def test_lifetime_is_limited_to_that_of_a_session() -> None:
-    assert parse_response(reply(answer({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
+    assert parse_response(reply(response({**CREDENTIALS, "Expiration": 1e12})), NOW)[1] == 43_200
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
 @pytest.mark.parametrize("value", [None, "", "a b", "\u00e9", True, ["x"], "canary\n"])
 def test_unusable_key_is_an_error(name: str, value: object) -> None:
     with pytest.raises(CallError) as caught:
-        parse_response(reply(answer({**CREDENTIALS, name: value})), NOW)
+        parse_response(reply(response({**CREDENTIALS, name: value})), NOW)
     assert caught.value.outcome == "invalid"
     assert "did not return" in caught.value.reason
     assert "canary" not in caught.value.reason
@@ -68,7 +68,7 @@ def test_unusable_key_is_an_error(name: str, value: object) -> None:
 @pytest.mark.parametrize("end", [float("nan"), 10**400])
 def test_invalid_expiration_is_an_error(end: float) -> None:
     with pytest.raises(CallError, match="did not return when"):
-        parse_response(reply(answer({**CREDENTIALS, "Expiration": end})), NOW)
+        parse_response(reply(response({**CREDENTIALS, "Expiration": end})), NOW)
 
 
 @pytest.mark.parametrize(

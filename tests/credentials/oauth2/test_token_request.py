@@ -44,15 +44,15 @@ def test_refresh_token_without_rotation_is_always_the_configs() -> None:
 
 def test_configured_lifetime_is_the_default() -> None:
     """Salesforce returns none."""
-    answer = {key: value for key, value in TOKEN.items() if key != "expires_in"}
-    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(answer))[0].lifetime == 900
+    response = {key: value for key, value in TOKEN.items() if key != "expires_in"}
+    assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(response))[0].lifetime == 900
     assert issue(credential_of({**AUTH, "token_lifetime": "15m"}), reply(TOKEN))[0].lifetime == 3600
 
 
 @pytest.mark.parametrize("rotated", [None, "", 5, "a b", "\ud800"])
 def test_refresh_token_stays_if_the_response_has_no_usable_one(rotated: object) -> None:
-    answer = {**TOKEN, "refresh_token": rotated}
-    issued, _ = issue(credential_of(REFRESHING), reply(answer), attempt=Attempt(NOW, memory="refresh-7"))
+    response = {**TOKEN, "refresh_token": rotated}
+    issued, _ = issue(credential_of(REFRESHING), reply(response), attempt=Attempt(NOW, memory="refresh-7"))
     assert issued.memory == "refresh-7"
 
 
@@ -99,7 +99,7 @@ def test_only_a_401_rejects_the_token(body: bytes | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "unspent"),
+    ("response", "unspent"),
     [
         (reply({**TOKEN, "access_token": None}), True),
         (reply({**TOKEN, "expires_in": 0}), True),
@@ -115,10 +115,10 @@ def test_only_a_401_rejects_the_token(body: bytes | None) -> None:
     ],
     ids=["next", "ended", "none", "said in 200", "400", "503", "unusable", "null", "no JSON", "500", "502"],
 )
-def test_error_is_unspent_if_the_next_refresh_token_is_known(answer: Reply, unspent: bool) -> None:
+def test_error_is_unspent_if_the_next_refresh_token_is_known(response: Reply, unspent: bool) -> None:
     """Otherwise the current one may be used up, and its successor lost (RFC 6749 6)."""
     with pytest.raises(CallError) as failed:
-        issue(credential_of(REFRESHING), answer)
+        issue(credential_of(REFRESHING), response)
     assert failed.value.unspent is unspent
 
 

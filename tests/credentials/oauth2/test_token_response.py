@@ -31,9 +31,9 @@ KEYS = st.sampled_from(["access_token", "token_type", "expires_in", "refresh_tok
 STRANGE = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON) | st.sampled_from(["tok", "bearer", *CODES]))
 
 
-def error_of(answer: Reply, shape: ResponseShape | None = None) -> CallError:
+def error_of(response: Reply, shape: ResponseShape | None = None) -> CallError:
     with pytest.raises(CallError) as caught:
-        read_response(answer, shape or ResponseShape())
+        read_response(response, shape or ResponseShape())
     return caught.value
 
 
@@ -166,9 +166,9 @@ def test_case_of_the_token_type_is_ignored(token_type: object) -> None:
 @pytest.mark.parametrize("token_type", ["mac", "DPoP", "", 5, ["bearer"]])
 def test_token_of_another_type_is_refused(token_type: object) -> None:
     """RFC 6749 7.1, unless the config sets another scheme."""
-    answer = reply({**GOOD, "token_type": token_type})
-    assert error_of(answer).reason == "token endpoint returned a token that is not a bearer token"
-    assert read_response(answer, ResponseShape(bearer=False)).value == "tok-1"
+    response = reply({**GOOD, "token_type": token_type})
+    assert error_of(response).reason == "token endpoint returned a token that is not a bearer token"
+    assert read_response(response, ResponseShape(bearer=False)).value == "tok-1"
 
 
 @pytest.mark.parametrize(
@@ -202,9 +202,9 @@ def test_lifetime_is_a_number_or_digits(expires_in: object, lifetime: float) -> 
     ],
 )
 def test_invalid_lifetime_is_replaced_by_the_default(expires_in: object) -> None:
-    answer = reply({**GOOD, "expires_in": expires_in})
-    assert read_response(answer, ResponseShape()).lifetime == DEFAULT_LIFETIME
-    assert read_response(answer, ResponseShape(lifetime=900.0)).lifetime == 900
+    response = reply({**GOOD, "expires_in": expires_in})
+    assert read_response(response, ResponseShape()).lifetime == DEFAULT_LIFETIME
+    assert read_response(response, ResponseShape(lifetime=900.0)).lifetime == 900
 
 
 @pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999, -1, -5, "-5", -0.5, -(10**400)])
@@ -217,7 +217,7 @@ def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "result"),
+    ("response", "result"),
     [
         (reply({**GOOD, "refresh_token": "r-2"}), "r-2"),
         (reply({"refresh_token": "r-2", "access_token": None}), "r-2"),
@@ -228,14 +228,14 @@ def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
         (reply(b"r-2"), None),
     ],
 )
-def test_refresh_token_is_read_from_any_success(answer: Reply, result: str | None) -> None:
+def test_refresh_token_is_read_from_any_success(response: Reply, result: str | None) -> None:
     """Only if it can be sent."""
-    assert read_refresh_token(answer) == result
+    assert read_refresh_token(response) == result
 
 
 def test_field_names_are_paths() -> None:
-    answer = {"data": {"accessToken": "tok-2", "meta": {"life": 60}}, "api": {"url": "https://x.example.com"}}
-    token = read_response(reply(answer), ResponseShape("data.accessToken", "data.meta.life", "api.url"))
+    response = {"data": {"accessToken": "tok-2", "meta": {"life": 60}}, "api": {"url": "https://x.example.com"}}
+    token = read_response(reply(response), ResponseShape("data.accessToken", "data.meta.life", "api.url"))
     assert (token.value, token.lifetime, token.base_url) == ("tok-2", 60, "https://x.example.com")
     assert "tok-2" not in repr(token)
 
