@@ -1,21 +1,14 @@
 from typing import Any
 
-import pytest
-
 from sidekey.config.build.integration import (
     credential_of,
-    public_headers_of,
     read_parts,
-    supplements_of,
-    traits_of,
     values_of,
 )
 from sidekey.config.models import IntegrationSettings
-from sidekey.credentials.base import FixedCredential, Grant, InjectionPoints, Supplemented
+from sidekey.credentials.base import FixedCredential, Grant, Supplemented
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
-from sidekey.credentials.injection import AddedSettings
-from sidekey.credentials.signing import SigningRules
 
 SECRET = {"secret": {"insecure_value": "hunter2"}}
 ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": SECRET}}
@@ -40,23 +33,6 @@ def read(reference: Reference) -> str:
     return reference.value
 
 
-def test_traits_are_those_of_the_kind_and_the_added_names() -> None:
-    """Added names come first."""
-    plain, added = settings_of(OAUTH2), settings_of(OAUTH2, add=ADD)
-    assert traits_of(plain) == plain.auth.traits()
-    assert supplements_of(plain) == []
-    assert supplements_of(added) == [added.add]
-    places = InjectionPoints(("X-Tenant", "Authorization"), ("key",))
-    assert traits_of(added) == added.auth.traits()._replace(injection_points=places)
-    assert (public_headers_of(plain), public_headers_of(added)) == ((), (("X-Tenant", "acme"),))
-
-
-def test_signature_beside_a_signing_kind_has_the_rules_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = SigningRules(frozenset({b"x-signature"}), body=True)
-    monkeypatch.setattr(AddedSettings, "signing", lambda _: rules)
-    assert traits_of(settings_of(BASIC, add=ADD)).signing is rules
-
-
 def test_values_have_keys_with_their_section() -> None:
     """Two sections may have the same key. All unreadable values are reported at once."""
     settings = settings_of({**BASIC, "username": {"env": "USER"}}, add={**ADD, "body": {"k": {"secret": {"env": "K"}}}})
@@ -72,17 +48,6 @@ def test_values_have_keys_with_their_section() -> None:
         for place in (("auth", "username"), ("auth", "password"), ("add", "body", "k", "secret"))
     )
     assert values_of(settings.auth, {("auth", "a"): "1", ("add", "b"): "2"}) == {("a",): "1"}
-
-
-def test_fixed_credential_includes_the_supplements() -> None:
-    """The kind's own names come last."""
-    settings = settings_of(BASIC, add=ADD)
-    values = {("auth", "username"): "svc", ("auth", "password"): "p", **read_parts(settings, read, {})[0]}
-    credential = credential_of(settings, values)
-    assert isinstance(credential, FixedCredential)
-    assert credential.grant.headers == (("X-Tenant", "acme"), ("Authorization", "Basic c3ZjOnA="))
-    assert credential.grant.query == (("key", "hunter2"),)
-    assert credential.grant.secrets == (b"hunter2", b"p", b"c3ZjOnA=")
 
 
 def test_token_does_not_depend_on_the_supplements() -> None:
