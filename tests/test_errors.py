@@ -34,7 +34,7 @@ def test_problem_defaults_to_the_first_status_and_error(code: str) -> None:
 
 @pytest.mark.parametrize("code", KINDS)
 def test_every_status_is_a_standard_http_status(code: str) -> None:
-    """So that it has a reason phrase."""
+    """Every status then has a reason phrase."""
     assert all(HTTPStatus(status) >= 400 for status in KINDS[code].statuses)
 
 
@@ -91,7 +91,7 @@ def test_denied_response_without_a_denial_is_a_defect(code: str) -> None:
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=lambda reason: reason.denial)
 def test_denial_allows_only_its_codes(reason: Reason) -> None:
-    """And it is no part of the response."""
+    """Two problems that differ only in it are equal, as their responses are."""
     for code in reason.codes:
         assert Problem(code, "because", denial=reason.denial) == Problem(code, "because", denial=denial_of(code))
     with pytest.raises(ValueError, match=f"{reason.denial} must have one of the codes"):

@@ -150,7 +150,7 @@ def test_every_failed_commit_is_reported() -> None:
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("failing", [None, 0, 1, 2])
 def test_order_of_parts_does_not_matter(order: tuple[int, ...], failing: int | None) -> None:
-    """Whether a part fails or not."""
+    """One part may fail."""
     published = PublishedParts([SnapshotPart() for _ in range(3)])
     if failing is not None:
         published.parts[failing].fails = ZeroDivisionError()

@@ -52,7 +52,7 @@ AT_FIRST = SingleFlight[int, str]().not_before
 
 @in_still_time
 async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
-    """Not for the remaining waiters, and not if all are cancelled: the next caller joins it."""
+    """Remaining waiters get its result. If all are cancelled, the next caller joins it."""
     owner = Owner()
     owner.open.clear()
     leaving = [asyncio.create_task(owner.join()) for _ in range(3)]

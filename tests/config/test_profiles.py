@@ -487,7 +487,7 @@ RESTORED = {
 @pytest.mark.parametrize("restored", [True, False])
 @pytest.mark.parametrize("name", RESTORED)
 def test_host_that_a_profile_lacks_can_be_allowed_by_the_integration(name: str, restored: bool, tmp_path: Path) -> None:
-    """Also if the base URL comes with the token."""
+    """The base URL may come with the token."""
     case = RESTORED[name]
     line = case.line if restored else {}
     client = {"client_id": "id", "client_secret": {"env": "SECRET"}}
@@ -967,7 +967,7 @@ API: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_profile_allows_its_api_and_no_similar_host(name: str, tmp_path: Path) -> None:
-    """And nothing without TLS."""
+    """It allows no target without TLS."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(json.dumps({"version": 1, "integrations": {"it": {"auth": auth_of(name)}}}))
     loaded = load(path, environment())

@@ -133,7 +133,7 @@ async def test_a_changed_config_is_reloaded(tmp_path: Path) -> None:
 
 
 async def test_audit_has_each_change_once_before_the_reload_is_logged(tmp_path: Path) -> None:
-    """Not the start, and no change without effect. A secret appears only by its path."""
+    """The start and changes without effect are left out. Only the path of a secret is written."""
 
     def changes() -> list[dict[str, Any]]:
         return [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]

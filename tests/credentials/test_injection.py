@@ -139,7 +139,7 @@ def test_header_in_two_spellings_is_an_error(other: str) -> None:
 @pytest.mark.parametrize("place", ["query", "body"])
 @pytest.mark.parametrize("other", ["API_KEY", "api.key", "Api.Key"])
 def test_parameter_in_two_spellings_is_an_error(place: str, other: str) -> None:
-    """As the most lenient servers read them."""
+    """Names are compared as the most lenient servers read them."""
     with pytest.raises(ValidationError, match=f"api_key and {other} are the same parameter"):
         settings_of(**{place: {"api_key": "a", "version": "2", other: "b"}})
     assert settings_of(**{place: {"api_key": "a", "apikey": "b", "api-key": "c"}})

@@ -39,7 +39,7 @@ def test_every_spelling_of_an_encoded_secret_is_decoded(key: bytes) -> None:
 
 
 def test_text_is_encoded_as_utf_8() -> None:
-    """Also if it looks like hex."""
+    """Text that looks like hex is not decoded."""
     assert decode_secret("00ff\u00fc", "text") == b"00ff\xc3\xbc"
 
 

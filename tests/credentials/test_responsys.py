@@ -233,7 +233,7 @@ def test_code_in_the_body_decides_the_verdict(status: int, body: bytes | None, v
 
 @given(st.sampled_from([200, 400, 401, 429, 500]), st.binary(), st.sampled_from([None, AGAIN]))
 def test_any_response_is_a_token_or_an_error(status: int, body: bytes, attempt: Attempt | None) -> None:
-    """And any response has a verdict."""
+    """Every response of the upstream has a verdict."""
     credential = credential_of(AUTH)
     assert credential.verdict(status, body) is Verdict.GOOD
     flow = credential.obtain(attempt or Attempt(NOW))

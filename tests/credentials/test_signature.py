@@ -117,7 +117,7 @@ BASIC = {"auth": {"type": "basic", "username": "svc", "password": SECRET}}
     ],
 )
 def test_header_of_another_part_is_refused(document: dict[str, Any], place: Keys, reason: str) -> None:
-    """Also a header that an earlier signature covers."""
+    """A header that an earlier signature covers is refused too."""
     assert errors(document)[place] == reason
 
 

@@ -85,7 +85,7 @@ def test_check_returns_the_first_problem() -> None:
 
 
 def test_check_of_the_second_signer_sees_the_names_of_the_first() -> None:
-    """So that it may sign a field of the first signer."""
+    """It may sign a field that the first signer writes."""
 
     class Needy(Stamp):
         """Signs the field One."""
@@ -130,7 +130,7 @@ def test_chain_uses_random_ids_if_either_signer_does() -> None:
 
 
 def test_rules_are_equal_by_value() -> None:
-    """So that a rebuilt integration counts as unchanged."""
+    """A rebuilt integration then counts as unchanged."""
     names = frozenset({b"x-one"})
     first, same, second = (
         SigningRules(names, body=True),

@@ -60,7 +60,7 @@ def test_characters_are_folded_by_nfkc() -> None:
 
 @given(OCTETS)
 def test_characters_convert_back_to_octets(octets: str) -> None:
-    """Also if they are not UTF-8."""
+    """They need not be UTF-8."""
     assert to_octets(to_characters(octets)) == octets
 
 

@@ -230,7 +230,7 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
     ],
 )
 def test_invalid_json_is_refused(body: bytes) -> None:
-    """However deep or broken it is."""
+    """Even if it is nested deeply."""
     with pytest.raises(UnsupportedBody, match=r"\Athe body must be valid JSON in UTF-8\Z"):
         parameters.check_body(body, JSON, ["access_token"])
 
@@ -407,7 +407,7 @@ def test_invalid_utf_8_does_not_prevent_folding() -> None:
 
 
 def test_name_inside_a_value_does_not_match() -> None:
-    """Nor does a longer name that contains it."""
+    """A longer name that contains it does not match either."""
     assert not parameters.contains_parameter("a=acce%c5%bfs_token&b=%ef%bd%81&xacce%c5%bfs_token=1", ["access_token"])
     assert parameters.contains_parameter("a=b%26acce%c5%bfs_token=1", ["access_token"])
 

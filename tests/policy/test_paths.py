@@ -294,7 +294,7 @@ def test_overlong_utf_8_is_refused(octets: str) -> None:
 
 @pytest.mark.parametrize("octets", ["e0a080", "ef", "f0908080", "f48fbfbf", "f04180", "f49080", "f58080", "e0"])
 def test_other_lead_bytes_are_letters_of_latin_1(octets: str) -> None:
-    """Or they begin characters in UTF-8."""
+    """Some begin other characters of UTF-8."""
     spelled = "".join(f"%{octets[at : at + 2]}" for at in range(0, len(octets), 2))
     assert is_allowed(f"/api/v1/{spelled}/x")
 

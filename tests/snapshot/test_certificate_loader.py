@@ -40,7 +40,7 @@ def test_expired_certificate_is_dropped_if_the_new_one_is_invalid() -> None:
 
 
 def test_unchanged_certificate_stays_the_same_object() -> None:
-    """So that nothing that depends on it is built again."""
+    """Objects that depend on it are then not built again."""
     source = Source(CertificateResult(GOOD))
     loader = CertificateLoader(source)
     loader.load(1.0)

@@ -127,7 +127,7 @@ async def test_removed_row_is_noticed(place: Place) -> None:
 
 
 async def test_older_database_is_noticed_and_used(place: Place) -> None:
-    """Also after writes up to the known revision, and past it."""
+    """Even if later writes reach the known revision, or exceed it."""
     for later in range(3):
         async with place.open() as store:
             known = await store.read()

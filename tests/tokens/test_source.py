@@ -111,7 +111,7 @@ async def test_active_token_is_refreshed_in_the_background(rig: Rig) -> None:
 
 
 async def test_jitter_moves_the_refresh_earlier_and_shortens_the_pauses() -> None:
-    """So that many processes neither refresh nor retry at once."""
+    """Many processes then do not refresh or retry at the same time."""
     rig = Rig(jitter=lambda: 1.0)
     await rig.source.obtain()
     rig.endpoint.down = DOWN

@@ -154,7 +154,7 @@ async def test_prove_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> No
     ids=str,
 )
 async def test_another_client_takes_over_nothing(rig: Rig, change: dict[str, Any]) -> None:
-    """Nor the same client with another CA or client certificate."""
+    """A change of the CA or client certificate counts as another client."""
     rig.source = rig.make(
         rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
     )
@@ -279,7 +279,7 @@ async def test_request_in_flight_keeps_no_intermediate_sources_alive(rig: Rig) -
 
 
 async def test_request_of_a_previous_config_gets_no_token_of_another_client(rig: Rig) -> None:
-    """Nor a token of another scope."""
+    """A token of another scope is not used either."""
     rig.endpoint.open.clear()
     first = asyncio.create_task(rig.source.obtain())
     await settle()

@@ -24,8 +24,8 @@ def write(folder: Path, admin: str, more: str = "") -> Path:
     return path
 
 
-def test_rules_have_digests_and_roles_of_tokens(tmp_path: Path) -> None:
-    """And host names in lower case."""
+def test_rules_of_the_admin_listener_have_tokens_and_host_names(tmp_path: Path) -> None:
+    """Host names become lower case."""
     tokens = "ops: {token: {env: OPS}, role: admin}"
     rules = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
     assert rules.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()

@@ -56,7 +56,7 @@ def test_integration_with_an_unreadable_prefix_is_unresolved(tmp_path: Path) -> 
 
 
 def test_passthrough_has_no_credential_and_the_network_s_trust(ca: Authority, tmp_path: Path) -> None:
-    """And no addresses beyond the network's."""
+    """It allows only the network's addresses."""
     text = f"forward: {{unmatched: pass}}\nnetwork: {{trusted_ca: {{file: {ca.bundle}}}}}\n{CRM}"
     passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passing
     assert passing is not None

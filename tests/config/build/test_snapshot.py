@@ -95,8 +95,7 @@ def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> Non
     assert (result.test.method, result.test.path) == ("POST", "/whoami")
 
 
-def test_integration_without_methods_allows_all(tmp_path: Path) -> None:
-    """Except TRACE and CONNECT."""
+def test_integration_without_methods_has_no_list_of_methods(tmp_path: Path) -> None:
     assert integration(tmp_path, "endpoint_prefix: https://api.example.com").policy.methods is None
 
 
@@ -179,7 +178,7 @@ def test_ca_path_starts_at_the_config_folder(tmp_path: Path) -> None:
     ],
 )
 def test_unusable_ca_file_is_reported(tmp_path: Path, content: str | None, reason: str) -> None:
-    """Wherever it is named, and `run` continues."""
+    """At each place that names it. `sidekey run` starts nevertheless."""
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     path = tmp_path / "sidekey.yaml"

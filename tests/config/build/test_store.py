@@ -139,7 +139,7 @@ def test_url_needs_the_extra_and_a_path_does_not(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("near", ["near", "keys/near"])
 def test_key_in_the_folder_of_the_store_is_a_warning(tmp_path: Path, near: str) -> None:
-    """Or below that folder."""
+    """A folder below it too."""
     (tmp_path / "state" / "keys").mkdir(parents=True)
     (tmp_path / "keys").mkdir()
     (tmp_path / "state" / near).write_text(ENVIRON["STORE_K1"])

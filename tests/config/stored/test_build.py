@@ -516,7 +516,7 @@ def test_stored_integration_does_not_extend_the_hosts_of_the_local_ca(joined: Co
 
 
 def test_draft_is_built_from_its_new_secrets_only(joined: ConfigWithStore) -> None:
-    """Never with stored secrets."""
+    """A draft that refers to a stored secret is unreadable."""
     row = stored(BASIC)
     joined.put(row)
     snapshot = joined.load()

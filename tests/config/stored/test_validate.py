@@ -81,7 +81,7 @@ def test_saved_document_has_no_secret_of_any_kind(name: str) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_document_sent_back_keeps_every_secret(name: str) -> None:
-    """Also if a harmless key was edited."""
+    """The description was edited."""
     row = stored(documents()[name])
     document = read(row)
     assert CANARY not in json.dumps(document)
@@ -411,7 +411,7 @@ def test_invalid_stored_document_requires_every_secret_again() -> None:
 
 
 def test_error_of_a_profile_secret_is_at_its_parameter() -> None:
-    """Not at the places that the profile fills."""
+    """Places that the profile fills in have no error of their own."""
     auth = {"type": "headers", "provider": "klaviyo"}
     assert errors({"auth": {**auth, "key": {"value": " x "}}}).keys() == {"/auth/key"}
     assert "this secret is missing" in errors({"auth": auth})["/auth/key"]

@@ -177,7 +177,6 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
 def test_any_der_has_a_description(data: bytes) -> None:
-    """However it goes on."""
     assert encoding.describe_data(data)
 
 

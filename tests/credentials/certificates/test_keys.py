@@ -44,7 +44,7 @@ def integers(*values: int) -> bytes:
     ids=["PKCS#8", "SEC 1", "encrypted PKCS#8", "encrypted SEC 1", "UTF-8", "PKCS#1", "encrypted PKCS#1"],
 )
 def test_every_form_of_a_key_is_opened(data: bytes, passphrase: str | None) -> None:
-    """It is written again as PKCS#8 without a passphrase."""
+    """All are then the same key in PKCS#8 without a passphrase."""
     key = keys.open_key(block(data), passphrase)
     assert keys.to_pem(key) in (ISSUED.key_pem, PKCS1.key_pem)
 
@@ -105,7 +105,7 @@ def test_rounds_of_an_encrypted_key_are_limited(
     ids=count(),
 )
 def test_damaged_encrypted_key_is_reported(der: bytes) -> None:
-    """Also with too deep nesting."""
+    """One of them is nested too deeply for the parser."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
         keys.open_key(Block("ENCRYPTED PRIVATE KEY", der), "hunter2")
 

@@ -188,7 +188,7 @@ def nearly(draw: st.DrawFn) -> bytes:
 def test_any_bytes_result_in_errors_or_an_identity(
     certificate: bytes, key: bytes, combined: bool, consent: bool
 ) -> None:
-    """Never in an exception, and no message repeats bytes of a key."""
+    """No exception is raised, and no message repeats bytes of a key."""
     examined = examine(
         CertificateInput(certificate, certificate if combined else key, combined=combined),
         PRESENT,

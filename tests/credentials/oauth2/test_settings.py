@@ -173,7 +173,7 @@ def errors(**changes: Any) -> dict[str, str]:
     ],
 )
 def test_error_has_its_key(changes: dict[str, Any], place: str, message: str) -> None:
-    """Also if two keys contradict each other. One error causes no other."""
+    """Two keys that contradict each other cause one error."""
     result = errors(**changes)
     assert list(result) == [place]
     assert all(message in text for text in result.values())

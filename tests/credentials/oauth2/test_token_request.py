@@ -155,7 +155,7 @@ def test_proof_is_in_the_body_or_in_the_query() -> None:
 
 
 def test_get_sends_all_parameters_in_the_query() -> None:
-    """As Marketo requires: without a body and its headers."""
+    """Marketo requires it. There is no body, and no header of a body."""
     proof = ClientProof(query=(("client_id", "c"), ("client_secret", "s")))
     call = TokenRequest(URL, "GET", query=FURTHER).call(GRANTED, proof)
     assert (call.method, call.body, call.headers) == ("GET", b"", (("Accept", "application/json"),))

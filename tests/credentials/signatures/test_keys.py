@@ -141,7 +141,7 @@ def test_webhook_key_has_24_to_64_bytes(size: int) -> None:
 
 @pytest.mark.parametrize("secret", [SEED, SEED + PUBLIC.public_bytes_raw()], ids=["alone", "pair"])
 def test_ed25519_key_may_be_followed_by_its_public_key(secret: bytes) -> None:
-    """As Svix encodes it."""
+    """Svix encodes keys in this form."""
     key = webhook_key(f"whsk_{b64encode(secret).decode()}")
     assert isinstance(key, Ed25519)
     PUBLIC.verify(key.sign([b"a", b"b"]), b"ab")

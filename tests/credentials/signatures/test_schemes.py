@@ -94,7 +94,7 @@ def test_shopify_signs_the_body_in_base64() -> None:
 
 @pytest.mark.parametrize(("scheme", "keys"), [("convoy", 3), ("stripe", 3), ("standard-webhooks", 3), ("svix", 3)])
 def test_each_secret_makes_a_signature(scheme: str, keys: int) -> None:
-    """So that receivers can rotate secrets. Each signature depends on its secret only."""
+    """Receivers can then rotate secrets. Each signature depends on its secret only."""
     secrets = [f"whsec_{b64encode(bytes([index]) * 32).decode()}" for index in range(keys)]
     (name,) = (name for name in SCHEMES[scheme].headers if "signature" in name.lower())
     signatures = [signed(scheme, secret)[name].rpartition(SCHEMES[scheme].join)[2] for secret in secrets]
