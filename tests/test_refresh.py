@@ -55,12 +55,12 @@ async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
     """Remaining waiters get its result. If all are cancelled, the next caller joins it."""
     owner = Owner()
     owner.open.clear()
-    leaving = [asyncio.create_task(owner.join()) for _ in range(3)]
+    waiters = [asyncio.create_task(owner.join()) for _ in range(3)]
     await settle()
-    for task in leaving:
+    for task in waiters:
         task.cancel()
     await settle()
-    assert [task.cancelled() for task in leaving] == [True] * 3
+    assert [task.cancelled() for task in waiters] == [True] * 3
     assert (owner.refresh.running, owner.refresh.waiting) == (True, 0)
     late = asyncio.create_task(owner.join())
     await settle()

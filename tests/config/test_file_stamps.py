@@ -59,11 +59,11 @@ def test_folder_with_a_new_file_has_another_stamp(tmp_path: Path) -> None:
 def test_stamp_cache_stats_each_file_once(tmp_path: Path) -> None:
     path = tmp_path / "crm"
     path.write_text("older")
-    looks = StampCache()
-    first = looks(path)
+    stamps = StampCache()
+    first = stamps(path)
     path.unlink()
-    assert looks(path) == first
-    assert looks.stamps == {path: first}
+    assert stamps(path) == first
+    assert stamps.stamps == {path: first}
     assert StampCache()(path) is None
 
 

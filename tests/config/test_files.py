@@ -102,12 +102,12 @@ def test_device_is_an_error() -> None:
 def test_folder_and_files_are_stamped_even_if_unreadable(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("version: 1\n")
     (tmp_path / "b.yaml").symlink_to("nowhere.yaml")
-    looks = StampCache()
-    read_config(tmp_path, stamp_of=looks)
-    assert looks.stamps.keys() == {tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml"}
-    looks = StampCache()
-    read_config(tmp_path / "a.yaml", stamp_of=looks)
-    assert looks.stamps.keys() == {tmp_path / "a.yaml"}
+    stamps = StampCache()
+    read_config(tmp_path, stamp_of=stamps)
+    assert stamps.stamps.keys() == {tmp_path, tmp_path / "a.yaml", tmp_path / "b.yaml"}
+    stamps = StampCache()
+    read_config(tmp_path / "a.yaml", stamp_of=stamps)
+    assert stamps.stamps.keys() == {tmp_path / "a.yaml"}
 
 
 def test_path_that_is_too_long_is_an_error(tmp_path: Path) -> None:

@@ -799,9 +799,9 @@ def test_own_prefix_replaces_that_of_the_profile() -> None:
 def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
     """The secret does not matter."""
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
-    brought = expand(table(text), Context("file")).additions
-    assert brought is not None
-    known = brought._replace(keys={**brought.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
+    additions = expand(table(text), Context("file")).additions
+    assert additions is not None
+    known = additions._replace(keys={**additions.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
 
     def prefix(written: str) -> object:
         return expand(table(written), Context("file"), known).table.get("endpoint_prefix")

@@ -143,10 +143,10 @@ def test_reader_records_the_files_of_each_reading(tmp_path: Path) -> None:
 def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
     """The next check finds a change during the read."""
     (tmp_path / "crm").write_text("older")
-    looks = StampCache()
-    before = looks(tmp_path / "crm")
+    stamps = StampCache()
+    before = stamps(tmp_path / "crm")
     (tmp_path / "crm").write_text("newer one")
-    read = NotingReader(tmp_path, {}, looks)
+    read = NotingReader(tmp_path, {}, stamps)
     assert read(Reference("file", "crm")) == "newer one"
     assert read.take_noted() == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
@@ -161,19 +161,19 @@ def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Pat
     """The next load builds again what lacks the file, although the file has not changed."""
     path = tmp_path / "pw"
     path.write_text("x")
-    looks = StampCache()
-    noting = NotingReader(tmp_path, {}, looks)
+    stamps = StampCache()
+    reader = NotingReader(tmp_path, {}, stamps)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
         with pytest.raises(Transient, match="Too many open files"):
-            noting.content("pw", 10)
+            reader.content("pw", 10)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    assert noting.transient
-    assert [(noted, state != looks(noted)) for noted, state in noting.take_noted()] == [(path, True)]
-    assert noting.content("pw", 10) == b"x"
-    assert noting.take_noted() == ((path, looks(path)),)
+    assert reader.transient
+    assert [(noted, state != stamps(noted)) for noted, state in reader.take_noted()] == [(path, True)]
+    assert reader.content("pw", 10) == b"x"
+    assert reader.take_noted() == ((path, stamps(path)),)
 
 
 @pytest.mark.parametrize(

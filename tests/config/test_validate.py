@@ -111,8 +111,8 @@ def test_saved_document_is_validated_with_its_saved_additions() -> None:
     saved = merge_patch(PROFILE, {"auth": {"client_secret": {"value": None, "set": True, "id": "s_1"}}})
     validated = validate(saved, Context("row"))
     assert validated.expansion.additions is not None
-    brought = validated.expansion.additions._replace(provider="gone")
-    again = validate_saved(saved, brought)
+    additions = validated.expansion.additions._replace(provider="gone")
+    again = validate_saved(saved, additions)
     assert again.errors == ()
     assert again.settings == validated.settings
     assert again.expansion.table == validated.expansion.table

@@ -170,7 +170,6 @@ def unions(model: type[BaseModel], result: dict[str, list[Member]]) -> dict[str,
 
 
 def models_of(annotation: Any) -> set[type[BaseModel]]:
-    """Return the models in a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {annotation}
     return set().union(*map(models_of, get_args(annotation)))

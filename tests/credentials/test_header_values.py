@@ -90,13 +90,13 @@ def test_every_header_of_a_call_is_part_of_the_destination() -> None:
     """Its name and public text, or the name and prefix of a secret."""
     document = copied(OAUTH2)
 
-    def having(headers: dict[str, Any]) -> Any:
+    def with_headers(headers: dict[str, Any]) -> Any:
         changed = copied(document)
         changed["auth"]["token_request"]["headers"] = headers
         return changed
 
-    first = having({"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}})
-    same = having({"x_tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "b"}}})
+    first = with_headers({"X-Tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}})
+    same = with_headers({"x_tenant": "acme", "X-Key": {"prefix": "Key ", "secret": {"value": "b"}}})
     assert destination(first) == destination(same) != destination(document)
     for second in (
         {"X-Tenant": "other", "X-Key": {"prefix": "Key ", "secret": {"value": "a"}}},
@@ -104,7 +104,7 @@ def test_every_header_of_a_call_is_part_of_the_destination() -> None:
         {"X-Tenant": "acme"},
         {"X-Tenant": "acme", "X-Other": {"prefix": "Key ", "secret": {"value": "a"}}},
     ):
-        assert destination(having(second)) != destination(first)
+        assert destination(with_headers(second)) != destination(first)
     assert "headers" not in harmless(TokenRequestSettings)
 
 

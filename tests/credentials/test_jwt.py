@@ -246,5 +246,5 @@ def test_stored_claim_in_a_list_is_kept_at_any_position() -> None:
     assert list(result.entered.values()) == ["new"]
     after = stored(moved, before=row)
     assert sorted(opened(after).values.values()) == sorted([JWT["auth"]["secret"]["value"], f"{CANARY}-one", "new"])
-    beside = {**moved, "auth": {**moved["auth"], "claims": {"keys": [kept, "public"]}}}
-    assert judged(beside, former(row)).draft is None
+    extended = {**moved, "auth": {**moved["auth"], "claims": {"keys": [kept, "public"]}}}
+    assert judged(extended, former(row)).draft is None

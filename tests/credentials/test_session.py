@@ -366,20 +366,20 @@ def test_lineage_can_be_serialized() -> None:
 def test_login_is_the_destination_in_canonical_form() -> None:
     """Without its secrets."""
 
-    def having(**login: Any) -> Any:
+    def with_login(**login: Any) -> Any:
         document = copied(SESSION)
         document["auth"]["login"] |= login
         return document
 
-    assert destination(having(url="https://WS.example.com:443/login")) == destination(SESSION)
-    assert destination(having(method="POST", format="json", auth={"type": "none"})) == destination(SESSION)
+    assert destination(with_login(url="https://WS.example.com:443/login")) == destination(SESSION)
+    assert destination(with_login(method="POST", format="json", auth={"type": "none"})) == destination(SESSION)
     body = SESSION["auth"]["login"]["body"]
     for other in (
-        having(url="https://ws.example.com/other"),
-        having(method="PUT"),
-        having(headers={"X-A": "b"}),
-        having(query={"a": "b"}),
-        having(body={**body, "user": {**body["user"], "name": "other"}}),
-        having(auth={"type": "basic", "username": {"value": "a"}, "password": {"value": "x"}}),
+        with_login(url="https://ws.example.com/other"),
+        with_login(method="PUT"),
+        with_login(headers={"X-A": "b"}),
+        with_login(query={"a": "b"}),
+        with_login(body={**body, "user": {**body["user"], "name": "other"}}),
+        with_login(auth={"type": "basic", "username": {"value": "a"}, "password": {"value": "x"}}),
     ):
         assert destination(other) != destination(SESSION)

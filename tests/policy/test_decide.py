@@ -67,12 +67,12 @@ def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
     exact = decide(head("/i/h/a"), None, known(H))
     assert isinstance(exact, Admitted)
     assert (exact.candidate, exact.rule) == (H, "https://a.test/api")
-    there = Target(Origin("https", "quick.test", 443), "/x", None)
-    quick = Known(rules(), {b"/a": there, b"http://a.test/x": there})
+    fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
+    quick = Known(rules(), {b"/a": fast_target, b"http://a.test/x": fast_target})
     for result in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
         decision = decide(result, None, known(quick))
         assert isinstance(decision, Admitted)
-        assert (decision.candidate, decision.target, decision.rule) == (quick, there, "")
+        assert (decision.candidate, decision.target, decision.rule) == (quick, fast_target, "")
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,9 @@ def test_parameter_that_sidekey_adds_is_denied(query: str, expected: bool) -> No
 
 def test_unresolved_integration_is_admitted_without_a_target() -> None:
     """Its method is checked at once, its target once it is resolved. No fast match happens before."""
-    there = Target(Origin("https", "quick.test", 443), "/x", None)
+    fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
     policy = Policy(prefixes=(BASE,), methods=frozenset({"GET"}))
-    unresolved = Known(rules(policy=policy, unresolved=True), {b"/../x": there})
+    unresolved = Known(rules(policy=policy, unresolved=True), {b"/../x": fast_target})
     assert outcome(decide(head("/i/h/../x"), None, known(unresolved))) == "unresolved"
     assert outcome(decide(head("/i/h/../x", b"POST"), None, known(unresolved))) == "method_denied"
     assert outcome(decide_again(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
@@ -318,11 +318,11 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
 
 
 def test_fast_match_proves_that_a_target_is_covered() -> None:
-    there = Target(Origin("https", "quick.test", 443), "/x", None)
-    quick = Known(rules(), {b"http://up.test/x": there})
+    fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
+    quick = Known(rules(), {b"http://up.test/x": fast_target})
     decision = decide(head("http://up.test/x", integration_id="h"), None, known(quick, passing=True))
     assert isinstance(decision, Admitted)
-    assert (decision.candidate, decision.target) == (quick, there)
+    assert (decision.candidate, decision.target) == (quick, fast_target)
 
 
 def test_target_of_a_removed_integration_does_not_pass() -> None:

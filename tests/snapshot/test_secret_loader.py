@@ -161,12 +161,12 @@ async def test_cancelled_request_does_not_cancel_the_load() -> None:
         return CREDENTIAL
 
     loader = SecretLoader(load)
-    leaving = asyncio.create_task(loader.obtain())
+    cancelled = asyncio.create_task(loader.obtain())
     await asyncio.to_thread(begun.wait)
     staying = asyncio.create_task(loader.obtain())
-    leaving.cancel()
+    cancelled.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await leaving
+        await cancelled
     release.set()
     assert await staying is CREDENTIAL
 

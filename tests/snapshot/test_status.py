@@ -38,8 +38,6 @@ CERTIFICATES: Mapping[str, Status] = {
 
 
 class Conditions(NamedTuple):
-    """The conditions of an integration."""
-
     problem: str
     certificate: str
     has_secret: bool

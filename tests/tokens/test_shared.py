@@ -117,7 +117,7 @@ async def test_a_restart_uses_the_token_and_then_the_newest_refresh_token(cluste
 async def test_process_that_dies_before_the_intent_is_succeeded(cluster: Cluster) -> None:
     dead, node = cluster.node(), cluster.node()
     dead.ledger.dies_at = "intend"
-    lost = asyncio.create_task(dead.token())
+    waiting_dead = asyncio.create_task(dead.token())
     await settle()
     waiting = asyncio.create_task(node.token())
     await advance(HOLD - 1, step=0.5)
@@ -125,7 +125,7 @@ async def test_process_that_dies_before_the_intent_is_succeeded(cluster: Cluster
     await advance(2, step=0.5)
     assert await waiting == "t1"
     await dead.die()
-    assert lost.cancelled()
+    assert waiting_dead.cancelled()
 
 
 @pytest.mark.parametrize(("dies_at", "presented"), [("call", []), ("response", ["r0"]), ("finish", ["r0"])])
@@ -135,13 +135,13 @@ async def test_process_that_dies_after_the_intent_makes_the_token_spent(
     """Until a new refresh token is entered, also after restarts."""
     dead, node = cluster.node(), cluster.node()
     dead.ledger.dies_at = dies_at
-    lost = asyncio.create_task(dead.token())
+    waiting_dead = asyncio.create_task(dead.token())
     await settle()
     waiting = asyncio.create_task(node.problem())
     await advance(HOLD + 2, step=0.5)
     assert await waiting == SPENT_REASON
     await dead.die()
-    assert lost.cancelled()
+    assert waiting_dead.cancelled()
     assert await cluster.node().problem() == SPENT_REASON
     await advance(10_000)
     assert await cluster.node().problem() == SPENT_REASON
@@ -219,14 +219,14 @@ async def test_process_that_dies_without_rotation_is_succeeded(cluster: Cluster)
     cluster.endpoint.valid = None
     dead, node = cluster.node(traits=SINGLE_LIVE), cluster.node(traits=SINGLE_LIVE)
     dead.ledger.dies_at = "call"
-    lost = asyncio.create_task(dead.token())
+    waiting_dead = asyncio.create_task(dead.token())
     await settle()
     waiting = asyncio.create_task(node.token())
     await advance(HOLD + 1, step=0.5)
     assert await waiting == "t1"
     assert "b intend" not in cluster.shared.events
     await dead.die()
-    assert lost.cancelled()
+    assert waiting_dead.cancelled()
 
 
 async def test_valid_token_is_used_while_the_store_is_down(cluster: Cluster) -> None:
@@ -530,14 +530,14 @@ async def test_waiting_for_another_lease_times_out(cluster: Cluster) -> None:
     """The next attempt waits again."""
     slow, node = cluster.node(), cluster.node()
     cluster.endpoint.open.clear()
-    lost = asyncio.create_task(slow.token())
+    waiting_dead = asyncio.create_task(slow.token())
     await settle()
     next(iter(cluster.shared.entries.values())).until = 1e9
     waiting = asyncio.create_task(node.problem())
     await advance(WAIT + 2, step=0.5)
     assert await waiting == "another process is obtaining the token, and has not ended yet"
     cluster.endpoint.open.set()
-    assert await lost == "t1"
+    assert await waiting_dead == "t1"
 
 
 async def test_lease_that_is_always_lost_times_out(cluster: Cluster) -> None:

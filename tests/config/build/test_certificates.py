@@ -34,7 +34,7 @@ def mtls(keys: str) -> str:
     return f"auth: {{type: mtls, {keys}}}"
 
 
-def beside(keys: str) -> str:
+def with_keys(keys: str) -> str:
     return f"auth: {{type: headers, headers: {{X-Tenant: acme}}}}, client_certificate: {{{keys}}}"
 
 
@@ -44,7 +44,7 @@ def findings_of(result: Loaded) -> list[tuple[str, str]]:
     ]
 
 
-@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (with_keys, "client_certificate")])
 def test_valid_pair_becomes_an_identity(folder: Path, section: type[str], block: str) -> None:
     """For kind mtls, and beside another kind."""
     result = loaded(folder, section(f"{FILES}, {PRIVATE}"))
@@ -60,7 +60,7 @@ def test_valid_pair_becomes_an_identity(folder: Path, section: type[str], block:
     assert integration.usable
 
 
-@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (beside, "client_certificate")])
+@pytest.mark.parametrize(("section", "block"), [(mtls, "auth"), (with_keys, "client_certificate")])
 def test_errors_are_located_at_their_keys(folder: Path, section: type[str], block: str) -> None:
     """`run` continues without that integration."""
     (folder / "tls.crt").unlink()
@@ -87,7 +87,7 @@ def test_certificate_may_be_in_a_file_a_variable_or_inline(folder: Path) -> None
     assert result.of("refused") == []
     lines = [LEAF.pem.decode().replace("\n", "\\n"), LEAF.key_pem.decode().replace("\n", "\\n")]
     pasted = f'certificate: {{inline: "{lines[0]}"}}, private_key: {{insecure_value: "{lines[1]}"}}, {PRIVATE}'
-    for section in (mtls, beside):
+    for section in (mtls, with_keys):
         result = loaded(folder, section(pasted))
         assert result.of("unreadable") == []
         assert [error.message for error in result.warnings] == [
@@ -144,7 +144,7 @@ BY_URL = 'certificate: {url: "https://vault.example/crt"}, private_key: {file: t
 
 
 def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) -> None:
-    result = loaded(folder, beside(BY_URL))
+    result = loaded(folder, with_keys(BY_URL))
     assert result.of("refused") == result.of("unreadable") == result.warnings == []
     assert result.snapshot is not None
     integration = result.snapshot.integrations["bank"]
@@ -163,7 +163,7 @@ def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) 
 
 
 def test_valid_fetched_certificate_has_no_error(folder: Path) -> None:
-    result = loaded(folder, beside(f"{BY_URL}, {PRIVATE}"))
+    result = loaded(folder, with_keys(f"{BY_URL}, {PRIVATE}"))
     assert result.snapshot is not None
     certificate = result.snapshot.integrations["bank"].certificate
     assert certificate is not None

@@ -141,8 +141,8 @@ def test_only_changed_presets_are_checked_again() -> None:
     again = check(hooks, {"h": other})
     assert (bool(again["fits"].invalid), again["outside"].invalid) == (True, "")
     # What is invalid by itself is not told more.
-    torn = replace(hooks["fits"], invalid="why")
-    assert check({"fits": torn}, {})["fits"] is torn
+    invalid = replace(hooks["fits"], invalid="why")
+    assert check({"fits": invalid}, {})["fits"] is invalid
 
 
 def test_broken_presets_are_those_that_fit_now() -> None:

@@ -246,8 +246,8 @@ def test_preset_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> Non
     assert "a config file has the same preset ID" in snapshot.preset_problem("hook")
     assert joined.states(snapshot) == {"crm": "ok", "hook": "ok"}
     joined.write("")
-    gone = joined.load()
-    assert (gone.presets["hook"].stored, gone.preset_problem("hook")) == (True, "")
+    snapshot = joined.load()
+    assert (snapshot.presets["hook"].stored, snapshot.preset_problem("hook")) == (True, "")
 
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
@@ -319,12 +319,12 @@ def test_integration_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -
 
 async def test_error_affects_only_its_own_integration(joined: ConfigWithStore) -> None:
     """Callers get an error about the integration. Only the operator sees the reason."""
-    fine, gone, moved, torn = (stored(BASIC, name) for name in ("fine", "gone", "moved", "torn"))
+    fine, unsupported, moved, damaged = (stored(BASIC, name) for name in ("fine", "gone", "moved", "torn"))
     joined.put(
         fine,
-        replace(gone, document=gone.document.replace('"basic"', '"vanished"')),
+        replace(unsupported, document=unsupported.document.replace('"basic"', '"vanished"')),
         replace(moved, document=moved.document.replace("api.example.com", "evil.example.com")),
-        replace(torn, document="{"),
+        replace(damaged, document="{"),
         IntegrationRow(row="r", id="changed", version=3, verified=False),
         replace(stored(BASIC, "private"), document='{"integration":{"allow_private":["0.0.0.0/0"],"auth":{}}}'),
     )
@@ -357,9 +357,9 @@ async def test_error_affects_only_its_own_integration(joined: ConfigWithStore) -
 
 def test_unusable_rows_are_not_rebuilt_after_an_edit(joined: ConfigWithStore) -> None:
     """They are rebuilt after an hour, or if a key or a file changes."""
-    torn, sealed = replace(stored(BASIC, "torn"), document="{"), stored(BASIC, "sealed")
+    damaged, sealed = replace(stored(BASIC, "torn"), document="{"), stored(BASIC, "sealed")
     joined.vault = SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32}))
-    joined.put(torn, sealed)
+    joined.put(damaged, sealed)
     loaded = joined.loader.load(PRESENT)
 
     def after_edit(now: float) -> list[Integration]:
@@ -501,8 +501,8 @@ def test_stored_integration_stops_passthrough_only_at_the_operators_hosts(joined
     assert snapshot.passing is not None
     assert snapshot.passing.coverage.covers("api.example.com")
     assert not snapshot.passing.coverage.covers("api.other.test")
-    torn = replace(stored(BASIC, "torn"), document="{")
-    joined.put(torn)
+    damaged = replace(stored(BASIC, "torn"), document="{")
+    joined.put(damaged)
     passing = joined.load().passing
     assert passing is not None
     assert passing.unresolved == frozenset()
