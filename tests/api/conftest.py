@@ -1,4 +1,4 @@
-"""Fixtures: the Sidekey that the tests of the API share, with a token of each role."""
+"""Fixtures: a Sidekey that the tests of the API share, and its API with the token of each role."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from support.api import TOKENS, Api, Running, serving
 
 @pytest.fixture
 def api(running: Running) -> Api:
-    """The API with an admin's token."""
+    """Return the API with an admin's token."""
     return Api(running.child.admin_port)
 
 
 @pytest.fixture
 def editor(api: Api) -> Api:
-    """The API with an editor's token."""
+    """Return the API with an editor's token."""
     return api.by(TOKENS["editor"])
 
 
 @pytest.fixture
 def viewer(api: Api) -> Api:
-    """The API with a viewer's token."""
+    """Return the API with a viewer's token."""
     return api.by(TOKENS["viewer"])
 
 
@@ -35,12 +35,12 @@ _NUMBERS = count()
 
 @pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store and an echoing upstream, for tests that use unique names."""
+    """Run a Sidekey with a store and an echoing upstream. Tests that share it use unique names."""
     with serving(tmp_path_factory.mktemp("admin")) as process:
         yield process
 
 
 @pytest.fixture
 def named() -> Named:
-    """Makes unique names."""
+    """Return a function that makes unique names."""
     return lambda word: f"{word}-{next(_NUMBERS)}"

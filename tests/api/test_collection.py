@@ -9,7 +9,7 @@ from support.http_get import within
 
 
 def documents(running: Running) -> dict[str, dict[str, object]]:
-    """A valid document of each collection, by path."""
+    """Build a valid document of each collection, by path."""
     return {
         "/integrations": basic(running.upstream),
         "/presets": {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"},
@@ -18,32 +18,34 @@ def documents(running: Running) -> dict[str, dict[str, object]]:
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
 def test_put_creates_only_a_missing_resource(path: str, api: Api, running: Running) -> None:
-    """RFC 9110 13.1.2. `If-Match: *` changes only an existing one (13.1.1)."""
+    """RFC 9110 13.1.2. `If-Match: *` changes only an existing resource (13.1.1)."""
     name = f"put-{path[1:]}"
-    # An operator whose refused changes are all listed: earlier tests may have used up the budget of the others.
+    # A new operator: other tests may have used up the audit limit of refused changes for the shared ones.
     created = api.make("/tokens", {"name": f"by-{name}", "role": "editor", "own_token": api.token})
     editor = api.by(created["token"])
     document = documents(running)[path]
-    one = f"{path}/{name}"
+    resource = f"{path}/{name}"
     create = {"If-None-Match": "*"}
-    response = editor.ask("PUT", one, document, match="*")
+    response = editor.ask("PUT", resource, document, match="*")
     assert (response.status, response.code) == (412, "changed")
-    assert editor.ask("PUT", one, document).code == "precondition_required"
-    response = editor.ask("PUT", one, {"id": "other", **document}, headers=create)
+    assert editor.ask("PUT", resource, document).code == "precondition_required"
+    response = editor.ask("PUT", resource, {"id": "other", **document}, headers=create)
     assert (response.code, response.pointers) == ("invalid", {"/id"})
-    response = editor.ask("PUT", one, document, headers=create)
-    assert (response.status, response.headers["Location"], response.etag) == (201, f"/api/v1{one}", '"1"')
-    response = editor.ask("PUT", one, document, headers=create)
+    response = editor.ask("PUT", resource, document, headers=create)
+    assert (response.status, response.headers["Location"], response.etag) == (201, f"/api/v1{resource}", '"1"')
+    response = editor.ask("PUT", resource, document, headers=create)
     assert (response.status, response.code) == (412, "changed")
     assert editor.ask("PUT", f"{path}/no*name", document, headers=create).pointers == {"/id"}
     described = {"description": "x"}
-    assert editor.ask("PATCH", one, described, match="*").etag == '"2"'
-    assert editor.ask("PATCH", one, {"description": "y"}, match='"1", "2"').etag == '"3"'
+    assert editor.ask("PATCH", resource, described, match="*").etag == '"2"'
+    assert editor.ask("PATCH", resource, {"description": "y"}, match='"1", "2"').etag == '"3"'
     for method, headers in (("PATCH", create), ("DELETE", create), ("PUT", create | {"If-Match": "*"})):
-        assert editor.ask(method, one, None if method == "DELETE" else described, headers=headers).code == "malformed"
-    assert editor.ask("PUT", one, document, headers={"If-None-Match": '"7"'}).code == "malformed"
-    assert editor.ask("DELETE", one, match="*").status == 204
-    assert editor.ask("DELETE", one, match="*").code == "changed"
+        assert (
+            editor.ask(method, resource, None if method == "DELETE" else described, headers=headers).code == "malformed"
+        )
+    assert editor.ask("PUT", resource, document, headers={"If-None-Match": '"7"'}).code == "malformed"
+    assert editor.ask("DELETE", resource, match="*").status == 204
+    assert editor.ask("DELETE", resource, match="*").code == "changed"
     items = [(item["action"], item["outcome"]) for item in api.get("/audit")["items"] if item["name"] == name]
     assert items == [
         ("delete", "changed"),
@@ -65,7 +67,7 @@ def test_put_does_not_create_a_resource_of_a_file(path: str, editor: Api, runnin
 
 
 def test_put_without_changes_makes_no_version(api: Api, editor: Api, running: Running) -> None:
-    """A secret that is sent again is a change: editors must not learn whether they guessed it."""
+    """A secret that is sent again counts as a change: editors must not learn whether they guessed it."""
     name = "unchanged"
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     for match in ('"1"', "*"):
@@ -77,7 +79,7 @@ def test_put_without_changes_makes_no_version(api: Api, editor: Api, running: Ru
     assert response.etag == '"3"'
 
 
-def test_integration_is_deleted_although_presets_use_that_of_a_file(editor: Api, running: Running) -> None:
+def test_stored_integration_can_be_deleted_while_presets_use_the_one_in_a_file(editor: Api, running: Running) -> None:
     name, child = "taken", running.child
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     url = f"http://127.0.0.1:{running.upstream}/v1/x"
@@ -87,12 +89,12 @@ def test_integration_is_deleted_although_presets_use_that_of_a_file(editor: Api,
     own = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
     with rewritten(child, child.config.read_text() + own):
         within(lambda: editor.get(f"/integrations/{name}")["status"] == "unusable")
-        # An edit of what is not served changes nothing for the presets.
+        # The stored integration is not in use, so an edit of it cannot break the presets.
         edit = {"methods": ["GET"]}
         assert editor.ask("PATCH", f"/integrations/{name}", edit, match='"1"').status == 200
         assert editor.ask("DELETE", f"/integrations/{name}", match='"2"').status == 204
         assert editor.get("/presets/of-taken")["status"] == "ok"
-    # A file's change that takes the integration away makes the preset unusable, and listed so.
+    # After the integration leaves the file, the preset is unusable.
     within(lambda: editor.get("/presets/of-taken")["status"] == "unusable")
     assert editor.get("/presets/of-taken")["problem"] == "no integration has this ID"
     assert editor.ask("DELETE", "/presets/of-taken", match='"1"').status == 204

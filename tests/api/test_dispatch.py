@@ -21,8 +21,8 @@ ANONYMOUS = {route.path for route in ROUTES if route.permission == "anonymous"}
 PATHS = sorted({route.path for route in ROUTES} - ANONYMOUS)
 
 
-def raw(port: int, request: bytes) -> tuple[int, bytes]:
-    """Send raw bytes. Return the status and the complete response, a problem, without waiting for the end."""
+def send_raw(port: int, request: bytes) -> tuple[int, bytes]:
+    """Send raw bytes. Return the status and the response, which must be a JSON object."""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
         connection.sendall(request)
         response = b""
@@ -35,28 +35,27 @@ def raw(port: int, request: bytes) -> tuple[int, bytes]:
     "header", ["", "Bearer", "Bearer ", "Bearer sidekey_wrong", "Basic dTpw", f"Token {TOKENS['admin']}", "Bearer \xe9"]
 )
 def test_request_without_a_token_is_unauthenticated(api: Api, header: str) -> None:
-    """401 with a challenge, also on loopback, whether or not the path exists."""
+    """The response is 401 with a challenge, whether or not the path exists."""
     paths = [*PATHS, "/nothing", ""]
-    answers = {path: api.ask("GET", path, headers={"Authorization": header}) for path in paths}
-    values = {path: (response.status, response.code) for path, response in answers.items()}
+    responses = {path: api.ask("GET", path, headers={"Authorization": header}) for path in paths}
+    values = {path: (response.status, response.code) for path, response in responses.items()}
     assert values == dict.fromkeys(paths, (401, "unauthenticated"))
-    for response in answers.values():
+    for response in responses.values():
         assert response.headers["WWW-Authenticate"].startswith('Bearer realm="sidekey"')
 
 
 def test_token_is_read_from_a_single_authorization_header(api: Api, running: Running) -> None:
-    """Neither from a cookie nor from the query."""
+    """Sidekey reads it neither from a cookie nor from the query."""
     token = TOKENS["admin"]
     nothing = {"Authorization": "", "Cookie": f"token={token}; session={token}"}
     assert api.ask("GET", "/whoami", headers=nothing).code == "unauthenticated"
     assert api.ask("GET", f"/whoami?access_token={token}", headers={"Authorization": ""}).code == "unauthenticated"
     fields = f"Authorization: Bearer {token}\r\n" * 2
     request = f"GET {PREFIX}/whoami HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n"
-    assert raw(running.child.admin_port, request.encode())[0] == 400
+    assert send_raw(running.child.admin_port, request.encode())[0] == 400
 
 
 def test_unknown_methods_and_paths_are_refused(api: Api) -> None:
-    """405 with Allow, and 404. HEAD is GET without a body."""
     response = api.ask("POST", "/whoami")
     assert (response.status, response.code, response.headers["Allow"]) == (405, "method_denied", "GET, HEAD")
     response = api.ask("PUT", "/integrations")
@@ -75,23 +74,23 @@ def test_unknown_methods_and_paths_are_refused(api: Api) -> None:
 
 
 def test_invalid_body_or_type_is_refused(api: Api, named: Named) -> None:
-    """415, 400 and 413, and no response repeats a value."""
+    """No response repeats a value."""
 
-    def sent(body: bytes, **headers: str) -> Said:
+    def send(body: bytes, **headers: str) -> Said:
         fields = {key.replace("_", "-"): value for key, value in headers.items()}
         return api.ask("POST", "/callers", body, headers=fields)
 
     document = json.dumps({"name": named("typed")}).encode()
     for wrong in ("text/plain", "", "application/x-www-form-urlencoded", "application/json; charset=latin-1"):
-        response = sent(document, Content_Type=wrong)
+        response = send(document, Content_Type=wrong)
         assert (response.status, response.code) == (415, "unsupported"), wrong
-    assert sent(document, Content_Encoding="gzip").code == "unsupported"
+    assert send(document, Content_Encoding="gzip").code == "unsupported"
     for broken in (b"{", b"[]", b'"canary"', b'{"a": 1, "a": 2}', b"\xff\xfe", b'{"a": NaN}', b"[" * 5000):
-        response = sent(broken)
+        response = send(broken)
         assert (response.status, response.code) == (400, "malformed"), broken
         assert b"canary" not in response.body
-    assert sent(b"").code == "malformed"
-    assert sent(document, Content_Type="application/json; charset=UTF-8").status == 201
+    assert send(b"").code == "malformed"
+    assert send(document, Content_Type="application/json; charset=UTF-8").status == 201
     response = api.ask("PATCH", f"/callers/{named('typed')}", {}, match='"1"', headers={"Content-Type": "text/json"})
     assert (response.code, response.headers["Accept-Patch"]) == (
         "unsupported",
@@ -101,17 +100,17 @@ def test_invalid_body_or_type_is_refused(api: Api, named: Named) -> None:
 
 
 def test_body_over_512_kib_is_refused(api: Api, running: Running) -> None:
-    """With Content-Length or in chunks. The connection closes, since Sidekey does not read the rest."""
+    """The connection closes, because Sidekey does not read the rest of the body."""
     exactly = b'{"name": "Not", "a": "' + b"x" * ((512 << 10) - 24) + b'"}'
     assert len(exactly) == 512 << 10
     assert api.ask("POST", "/callers", exactly).status == 422
     head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
     head += "Content-Type: application/json\r\n"
     port = running.child.admin_port
-    status, response = raw(port, f"{head}Content-Length: 524289\r\n\r\n".encode())
+    status, response = send_raw(port, f"{head}Content-Length: 524289\r\n\r\n".encode())
     assert (status, b"Connection: close" in response, b'"too_large"' in response) == (413, True, True)
     chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-    assert raw(port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 9)[0] == 413
+    assert send_raw(port, f"{head}Transfer-Encoding: chunked\r\n\r\n".encode() + chunk * 9)[0] == 413
 
 
 def test_100_continue_comes_after_authentication(running: Running) -> None:
@@ -120,7 +119,7 @@ def test_100_continue_comes_after_authentication(running: Running) -> None:
 
     def first(fields: str, host: str = "localhost") -> tuple[int, bytes]:
         head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: {host}\r\nContent-Length: 2\r\n{fields}"
-        return raw(port, f"{head}Expect: 100-continue\r\n\r\n".encode())
+        return send_raw(port, f"{head}Expect: 100-continue\r\n\r\n".encode())
 
     admin, viewer = (f"Authorization: Bearer {TOKENS[role]}\r\n" for role in ("admin", "viewer"))
     for fields, host, status in (
@@ -143,7 +142,7 @@ def test_transfer_coding_other_than_chunked_is_refused(running: Running) -> None
     """It would be parsed as JSON without decoding."""
     head = f"POST {PREFIX}/callers HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKENS['admin']}\r\n"
     coded = "Content-Type: application/json\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
-    status, response = raw(running.child.admin_port, (head + coded).encode())
+    status, response = send_raw(running.child.admin_port, (head + coded).encode())
     assert (status, b'"malformed"' in response) == (400, True)
 
 
@@ -155,7 +154,6 @@ def test_every_character_in_a_path_stays_in_the_api(api: Api) -> None:
 
 
 def test_list_of_errors_is_cut_with_a_last_item(api: Api) -> None:
-    """Here for a list in a caller. A document may have thousands."""
     response = api.ask("POST", "/callers", {"name": "x", "integrations": ["Not"] * 9000})
     assert (response.code, len(response.json["errors"])) == ("invalid", 201)
     assert [error["pointer"] for error in response.json["errors"][198:]] == [
@@ -170,7 +168,7 @@ def test_list_of_errors_is_cut_with_a_last_item(api: Api) -> None:
 
 
 def test_unknown_or_repeated_query_parameter_is_refused(api: Api) -> None:
-    """400, without a value of the query."""
+    """The response does not repeat a value of the query."""
     for query in (
         "canary=1",
         "q=a&q=b",
@@ -186,8 +184,8 @@ def test_unknown_or_repeated_query_parameter_is_refused(api: Api) -> None:
     assert api.ask("GET", "/whoami?x=1").code == "malformed"
 
 
-def test_foreign_hosts_and_pages_of_other_sites_are_refused_as_problems(api: Api) -> None:
-    """Before authentication."""
+def test_other_hosts_and_pages_of_other_sites_are_refused(api: Api) -> None:
+    """Sidekey checks Host and Sec-Fetch-Site before authentication."""
     response = api.ask("GET", "/whoami", headers={"Host": "rebound.example"})
     assert (response.status, response.code) == (421, "misdirected")
     response = api.ask("GET", "/whoami", headers={"Sec-Fetch-Site": "cross-site"})
@@ -195,16 +193,16 @@ def test_foreign_hosts_and_pages_of_other_sites_are_refused_as_problems(api: Api
 
 
 def test_responses_are_not_cached(api: Api) -> None:
-    """They may contain a new token."""
+    """Responses may contain a new token."""
     for response in (api.ask("GET", "/whoami"), api.ask("GET", "/nothing")):
         assert response.headers["Cache-Control"] == "no-store"
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running, named: Named) -> None:
-    """By kind of resource and outcome."""
+    """The labels are the kind of resource and the outcome."""
 
-    def counted() -> dict[str, float]:
+    def counts() -> dict[str, float]:
         connection = http.client.HTTPConnection("127.0.0.1", running.child.admin_port, timeout=DEADLINE)
         connection.request("GET", "/metrics")
         page = connection.getresponse().read().decode()
@@ -213,16 +211,16 @@ def test_changes_and_logins_are_counted(api: Api, viewer: Api, running: Running,
 
     created = 'sidekey_admin_changes_total{object="integration",outcome="ok"}'
     forbidden = 'sidekey_admin_changes_total{object="integration",outcome="forbidden"}'
-    invalid, let_in = 'sidekey_admin_logins_total{outcome="invalid"}', 'sidekey_admin_logins_total{outcome="ok"}'
-    counters = (created, forbidden, invalid, let_in)
+    invalid, accepted = 'sidekey_admin_logins_total{outcome="invalid"}', 'sidekey_admin_logins_total{outcome="ok"}'
+    counters = (created, forbidden, invalid, accepted)
     name = named("counted")
-    before = counted()
+    before = counts()
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     viewer.ask("DELETE", f"/integrations/{name}", match='"1"')
     api.by("wrong").ask("GET", "/whoami")
-    after = counted()
+    after = counts()
     grown = {series: after[series] - before[series] for series in counters}
-    assert grown == {created: 1, forbidden: 1, invalid: 1, let_in: 2}
+    assert grown == {created: 1, forbidden: 1, invalid: 1, accepted: 2}
 
 
 @pytest.mark.parametrize("by_session", [False, True])
@@ -230,14 +228,14 @@ def test_token_revoked_during_the_body_changes_nothing(
     api: Api, running: Running, named: Named, by_session: bool
 ) -> None:
     """Otherwise a stolen token could create another one after it was revoked."""
-    port, name, made = running.child.admin_port, named("slow"), named("made")
+    port, name, created = running.child.admin_port, named("slow"), named("created")
     token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
     fields = f"Authorization: Bearer {token}"
     if by_session:
         response = api.ask("POST", "/session", {"token": token}, headers={"Authorization": "", "Sidekey-Console": "1"})
         cookie = response.headers["Set-Cookie"].partition(";")[0]
         fields = f"Cookie: {cookie}\r\nSec-Fetch-Site: same-origin\r\nSidekey-Console: 1"
-    body = json.dumps({"name": made, "role": "admin", "own_token": token}).encode()
+    body = json.dumps({"name": created, "role": "admin", "own_token": token}).encode()
     head = f"POST {PREFIX}/tokens HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n{fields}\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
@@ -246,7 +244,7 @@ def test_token_revoked_during_the_body_changes_nothing(
         assert api.ask("DELETE", f"/tokens/{name}", match="*").status == 204
         connection.sendall(body)
         assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
-    assert api.ask("GET", f"/tokens/{made}").code == "not_found"
+    assert api.ask("GET", f"/tokens/{created}").code == "not_found"
 
 
 def test_incomplete_or_malformed_request_is_no_defect(api: Api, running: Running, named: Named) -> None:
@@ -273,7 +271,7 @@ def test_incomplete_or_malformed_request_is_no_defect(api: Api, running: Running
     def reloads() -> int:
         return sum("store reloaded" in line for line in running.child.lines)
 
-    # The log is written in order: whatever was to be said of them stands before this.
+    # The log is in order: a line about these requests would be before this one.
     before = reloads()
     api.make("/callers", {"name": named("after")})
     within(lambda: reloads() > before)
@@ -296,7 +294,7 @@ def test_conditional_get_responds_304_until_something_changes(
     assert editor.ask("PATCH", path, {"description": "new"}, match=tag).status == 200
     result = editor.ask("GET", path, headers={"If-None-Match": tag})
     assert (result.status, result.json["description"]) == (200, "new")
-    # There is no version of what a file has, nor of a list.
+    # Neither resources of files nor lists have a version.
     for unversioned in ("/integrations/of-a-file", "/integrations"):
         assert api.ask("GET", unversioned, headers={"If-None-Match": "*"}).status == 200
     head = f"GET {PREFIX}{path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {editor.token}\r\n"

@@ -1,4 +1,4 @@
-"""Every mistake in a document: the response names error, location and remedy."""
+"""Mistakes in documents: each case in `errors` has a request, and the errors of its response."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ integrations:
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """The API of a Sidekey for these documents, with an editor's and an admin's token."""
+    """Run a Sidekey for these documents, and return its API."""
     with managed(tmp_path_factory.mktemp("errors"), more=CONFIG) as child:
         yield Api(child.admin_port)
 
@@ -62,10 +62,10 @@ def with_ids(api: Api, name: str, body: bytes) -> bytes:
     assert created.status == 201, created
 
     def id_of(match: re.Match[bytes]) -> bytes:
-        found = created.json
+        value = created.json
         for key in match[1].decode().split("."):
-            found = found[int(key) if key.isdecimal() else key]
-        return str(found["id"]).encode()
+            value = value[int(key) if key.isdecimal() else key]
+        return str(value["id"]).encode()
 
     return re.sub(rb"<([a-z0-9_.]+)>", id_of, body)
 
@@ -76,25 +76,25 @@ def send(api: Api, name: str, body: bytes, media_type: str) -> Said:
     return api.ask(method, path, body, match='"1"' if method == "PUT" else None, headers={"Content-Type": media_type})
 
 
-def shown(said: Said) -> list[str]:
+def lines_of(response: Said) -> list[str]:
     """Format a problem as in the files of the cases."""
-    lines = [f"{said.status} {said.code}: {said.json['detail']}"]
-    for each in said.json.get("errors", ()):
-        place = f"{each['line']}:{each['column']} " if "line" in each else ""
-        lines.append(f"{place}{each['pointer'] or '(document)'}: {each['detail']}")
+    lines = [f"{response.status} {response.code}: {response.json['detail']}"]
+    for error in response.json.get("errors", ()):
+        location = f"{error['line']}:{error['column']} " if "line" in error else ""
+        lines.append(f"{location}{error['pointer'] or '(document)'}: {error['detail']}")
     return lines
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_mistake_has_an_error_with_location_and_remedy(api: Api, name: str) -> None:
-    """All errors at once. JSON has the same errors without lines. No response repeats a secret."""
+    """JSON has the same errors without lines. No response repeats a secret."""
     body, media_type = body_of(name)
     body = with_ids(api, name, body)
     response = send(api, name, body, media_type)
     expected = (ERRORS / f"{name}.txt").read_text().splitlines()[1:]
-    assert shown(response) == expected
+    assert lines_of(response) == expected
     assert b"hunter2" not in response.body
     assert len(expected) <= MAX_ERRORS
     if media_type == "application/yaml" and response.code != "malformed":
-        same = send(api, name, json.dumps(yaml.safe_load(body)).encode(), "application/json")
-        assert sorted(shown(same)) == sorted([expected[0], *(line.partition(" ")[2] for line in expected[1:])])
+        as_json = send(api, name, json.dumps(yaml.safe_load(body)).encode(), "application/json")
+        assert sorted(lines_of(as_json)) == sorted([expected[0], *(line.partition(" ")[2] for line in expected[1:])])

@@ -10,7 +10,7 @@ from sidekey.api.errors import CODES, TYPE, ApiProblem, ItemError, invalid
 
 @pytest.mark.parametrize("code", CODES)
 def test_problem_has_type_title_and_status_of_its_code(code: str) -> None:
-    """And a unique instance."""
+    """Each problem has a unique instance."""
     problem = ApiProblem(code, "why", headers={"X-A": "b"})
     body = problem.to_body().model_dump(exclude_unset=True)
     response = respond_problem(problem)

@@ -1,4 +1,4 @@
-"""api/listeners.py: the API and the console on the admin listener."""
+"""Health checks and metrics on the admin listener of a Sidekey with an API."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from support.http_get import get, within
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey with a store."""
+    """Run a Sidekey whose config no other test changes."""
     with serving(tmp_path_factory.mktemp("extension")) as process:
         yield process
 
 
 def test_probes_and_metrics_need_no_token_on_loopback(running: Running) -> None:
-    """Only this machine reaches it."""
     for path in ("/healthz", "/readyz", "/metrics"):
         assert get(running.child.admin_port, path).status == 200
 
@@ -37,8 +36,8 @@ def test_metrics_behind_a_proxy_need_the_token_of_a_viewer(running: Running) -> 
     within(lambda: status("") == 200)
 
 
-def test_refusal_outside_of_the_api_is_a_line(running: Running) -> None:
-    """Those of the API are problems (test_dispatch.py)."""
+def test_errors_outside_of_the_api_are_plain_text(running: Running) -> None:
+    """Only paths of the API have problems as JSON."""
     refused = get(running.child.admin_port, "/metrics", {"Host": "rebound.example"})
     assert (refused.status, refused.headers["Content-Type"]) == (421, "text/plain; charset=utf-8")
     assert get(running.child.admin_port, "/api").status == 404

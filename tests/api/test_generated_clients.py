@@ -1,4 +1,4 @@
-"""The OpenAPI document with generators of clients and with schemathesis."""
+"""Generated clients and schemathesis, with the OpenAPI document of a running Sidekey."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PEERS = programs.OF_FOLDERS / "openapi"
 
 def run(*command: object, cwd: Path) -> None:
     """Run a program that must succeed."""
-    ended = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=cwd)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=cwd)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def arguments_of_client(running: Running) -> tuple[str, str, str]:
@@ -27,8 +27,8 @@ def arguments_of_client(running: Running) -> tuple[str, str, str]:
     return address, TOKENS["editor"], f"http://127.0.0.1:{running.upstream}/v1"
 
 
-def test_client_of_openapi_python_client(viewer: Api, running: Running, tmp_path: Path) -> None:
-    """The client has every operation. The generator drops operations with schemas that it does not know."""
+def test_client_from_openapi_python_client_has_every_operation(viewer: Api, running: Running, tmp_path: Path) -> None:
+    """The generator drops operations with unknown schemas."""
     generator = Path(programs.require("openapi-python-client"))
     document, config, client = tmp_path / "openapi.json", tmp_path / "config.json", tmp_path / "client"
     document.write_text(json.dumps(viewer.get("/openapi.json")))
@@ -40,8 +40,7 @@ def test_client_of_openapi_python_client(viewer: Api, running: Running, tmp_path
     run(generator.parent / "python", PEERS / "trip.py", *arguments_of_client(running), cwd=tmp_path)
 
 
-def test_client_of_openapi_typescript_and_openapi_fetch(viewer: Api, running: Running, tmp_path: Path) -> None:
-    """TypeScript checks its types."""
+def test_client_from_openapi_typescript_compiles_and_works(viewer: Api, running: Running, tmp_path: Path) -> None:
     generator, compiler, node = (programs.require(name) for name in ("openapi-typescript", "tsc", "node"))
     (tmp_path / "node_modules").symlink_to(PEERS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -53,8 +52,8 @@ def test_client_of_openapi_typescript_and_openapi_fetch(viewer: Api, running: Ru
     run(node, "built/trip.js", *arguments_of_client(running), cwd=tmp_path)
 
 
-def test_schemathesis_finds_no_undocumented_response(tmp_path: Path) -> None:
-    """Nor a 5xx, nor an accepted request that violates a schema."""
+def test_schemathesis_finds_no_error(tmp_path: Path) -> None:
+    """It also finds no 5xx and no accepted request that violates a schema."""
     program = programs.require("schemathesis")
     with serving(tmp_path) as own:
         address = f"http://127.0.0.1:{own.child.admin_port}/api/v1/openapi.json"

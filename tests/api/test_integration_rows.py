@@ -1,4 +1,4 @@
-"""api/integration_rows.py: the presets that use an integration, also those that the snapshot lacks."""
+"""api/integration_rows.py: presets that use an integration prevent its deletion and some edits."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def snapshot(*presets: Preset) -> Snapshot:
     return Snapshot({"h": FITTING}, presets=PresetChecker()({preset.id: preset for preset in presets}, {"h": FITTING}))
 
 
-def row(name: str, of: str = "h") -> PresetRow:
-    document = f'{{"integration":"{of}","url":"{base_url(1, "/api/x")}","content_type":"text/plain"}}'
+def row(name: str, integration_id: str = "h") -> PresetRow:
+    document = f'{{"integration":"{integration_id}","url":"{base_url(1, "/api/x")}","content_type":"text/plain"}}'
     return PresetRow(row=f"row-of-{name}", id=name, document=document)
 
 
 def test_presets_of_an_integration_include_those_not_served() -> None:
-    """Of files and of the store, except altered rows and presets of other integrations."""
+    """Altered rows and presets of other integrations do not count."""
     served = row("served")
     rows = [served, row("later"), row("others", "sms"), replace(row("altered"), verified=False)]
     rows.append(replace(row("broken"), document="{"))

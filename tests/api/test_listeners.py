@@ -1,4 +1,4 @@
-"""api/listeners.py: health and metrics, as clients and Prometheus see them."""
+"""api/listeners.py: health checks and metrics on either listener."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.programs import require
 
 
 class Running:
-    """A listener with its health and metrics, and a client."""
+    """A listener with its health and metrics, and an HTTP client."""
 
     def __init__(self, server: Server, health: Health, metrics: Metrics, client: aiohttp.ClientSession) -> None:
         self.url = f"http://{server.addresses[0]}"
@@ -33,8 +33,8 @@ class Running:
         self.client = client
 
     async def ask(self, path: str, method: str = "GET") -> tuple[int, str]:
-        async with self.client.request(method, self.url + path) as process:
-            return process.status, await process.text()
+        async with self.client.request(method, self.url + path) as response:
+            return response.status, await response.text()
 
 
 @pytest.fixture(params=["listen.admin", "listen.metrics"])
@@ -52,8 +52,7 @@ async def test_live_process_is_healthy_whatever_its_readiness(running: Running) 
     assert await running.ask("/healthz") == (200, "ok\n")
 
 
-async def test_readiness_follows_the_app(running: Running) -> None:
-    """503 with the reason in a line, 200 when ready."""
+async def test_readiness_fails_before_the_start_and_during_a_drain(running: Running) -> None:
     assert await running.ask("/readyz") == (503, "starting\n")
     running.health.started = True
     assert await running.ask("/readyz") == (200, "ok\n")
@@ -69,35 +68,32 @@ async def test_startup_stays_successful(running: Running) -> None:
 
 
 async def test_metrics_are_served_as_the_text_format_0_0_4(running: Running) -> None:
-    """With the content type that Prometheus requests."""
     running.metrics.stats("crm").record("2xx", 0.01)
-    async with running.client.get(running.url + "/metrics") as process:
-        text = await process.text()
-        assert process.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    async with running.client.get(running.url + "/metrics") as response:
+        text = await response.text()
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
     names = {family.name for family in text_string_to_metric_families(text)}
     assert {"sidekey_requests", "sidekey_request_duration_seconds", "process_cpu_seconds"} <= names
 
 
 async def test_head_of_metrics_has_no_body(running: Running) -> None:
-    """HEAD renders no page."""
     assert await running.ask("/metrics", "HEAD") == (200, "")
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics/", "/api/v1/integrations", "/%2e%2e/metrics", "//metrics"])
-async def test_unknown_paths_are_not_found(running: Running, path: str) -> None:
-    async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as process:
-        assert process.status == 404
+async def test_unknown_path_is_404(running: Running, path: str) -> None:
+    async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as response:
+        assert response.status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_unknown_methods_are_not_allowed(running: Running, method: str) -> None:
-    """With Allow (RFC 9110 15.5.6)."""
-    async with running.client.request(method, running.url + "/metrics") as process:
-        assert (process.status, process.headers["Allow"]) == (405, "GET,HEAD")
+async def test_unknown_method_is_405(running: Running, method: str) -> None:
+    """RFC 9110 15.5.6."""
+    async with running.client.request(method, running.url + "/metrics") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD")
 
 
 async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) -> None:
-    """A real client and linter, over a socket."""
     curl, promtool = require("curl"), require("promtool")
     for number in range(1000):
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
@@ -112,7 +108,7 @@ async def test_curl_and_promtool_read_a_thousand_integrations(running: Running) 
 
 
 async def test_concurrent_scrapes_are_complete(running: Running) -> None:
-    """Whether they share a page or not."""
+    """Concurrent scrapes may share a page."""
     for number in range(500):
         running.metrics.stats(f"i{number}").record("2xx", 0.01)
     pages = await asyncio.gather(*[running.ask("/metrics") for _ in range(5)])
@@ -120,7 +116,7 @@ async def test_concurrent_scrapes_are_complete(running: Running) -> None:
 
 
 async def test_scraper_that_stops_reading_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It never gets a page that looks complete, and the log has no defect."""
+    """The page does not look complete, and the log has no error."""
     monkeypatch.setattr(listeners, "SCRAPE_TIMEOUT", 0.05)
     metrics = Metrics()
     for number in range(2000):
@@ -132,7 +128,7 @@ async def test_scraper_that_stops_reading_is_disconnected(tmp_path: Path, monkey
             scraper.connect(str(address.path))
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             poll = select.poll()
-            # Registered for nothing, poll still reports the other side's end.
+            # Without events to wait for, poll(2) still reports that the other side closed the connection.
             poll.register(scraper, 0)
             await asyncio.to_thread(poll.poll, 30_000)
             page = b"".join(iter(lambda: scraper.recv(1 << 16), b""))

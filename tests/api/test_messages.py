@@ -1,4 +1,4 @@
-"""api/messages.py: requests and results as handlers see them."""
+"""api/messages.py: entity tags, and the repr of requests and results."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sidekey.credentials.fields import Section
 OPERATOR = Operator("ann", "viewer", "digest", "config:ann")
 
 
-class Observed(Section):
-    """A resource whose status changes without a new version."""
+class Resource(Section):
+    """A resource whose status can change without a new version."""
 
     status: str = "ok"
     problem: str | None = None
@@ -18,12 +18,12 @@ class Observed(Section):
 
 
 def test_status_is_in_the_entity_tag() -> None:
-    """A conditional GET must show that an integration began to fail. A change needs the version only."""
+    """A conditional GET must report that an integration began to fail. A change needs only the version."""
     tags = [
-        etag(7, Observed()),
-        etag(7, Observed(status="failing", problem="3 failures")),
-        etag(7, Observed(status="failing", problem="4 failures")),
-        etag(7, Observed(expires_at=1_900_000_000)),
+        etag(7, Resource()),
+        etag(7, Resource(status="failing", problem="3 failures")),
+        etag(7, Resource(status="failing", problem="4 failures")),
+        etag(7, Resource(expires_at=1_900_000_000)),
     ]
     assert len(set(tags)) == 4
     assert [version_in(tag) for tag in tags] == [7] * 4
@@ -31,7 +31,7 @@ def test_status_is_in_the_entity_tag() -> None:
 
 
 def test_repr_omits_bodies_and_digests() -> None:
-    """They may contain a new token, a secret, or the digest of a token."""
+    """Bodies may contain tokens and secrets."""
     shown = repr(ApiRequest(OPERATOR, body={"password": "canary"})) + repr(ApiResult(200, b"canary"))
     assert "canary" not in shown
     assert "digest" not in shown

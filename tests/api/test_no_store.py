@@ -35,7 +35,7 @@ def admin(child: Child) -> Api:
 
 
 def log_in(api: Api, role: str, cookie: str = "") -> dict[str, str]:
-    """Return the headers of a new session."""
+    """Log in, and return the headers of the session."""
     response = api.ask(
         "POST", "/session", {"token": TOKENS[role]}, headers={"Authorization": "", "Cookie": cookie, **PAGE}
     )
@@ -67,7 +67,7 @@ def test_every_read_has_a_response(admin: Api) -> None:
 
 
 def test_every_change_is_refused(admin: Api, child: Child) -> None:
-    """409 for roles with the permission, 403 for others. No file appears."""
+    """The response is 409 for roles with the permission, and 403 for others. Sidekey writes no file."""
     before = {path.name for path in child.config.parent.iterdir()}
     refused = 0
     for route in ROUTES:
@@ -94,7 +94,7 @@ def test_sends_are_refused(admin: Api, role: str) -> None:
 
 
 def test_sessions_are_in_memory(admin: Api, tmp_path: Path) -> None:
-    """They end like stored ones. Another process does not know them."""
+    """Sessions end like stored ones, but other processes do not know them."""
     session = log_in(admin, "viewer")
     assert admin.ask("GET", "/whoami", headers=session).json["name"] == "viewer-of-file"
     assert admin.ask("GET", "/sessions", headers=session).code == "forbidden"
@@ -117,7 +117,7 @@ def test_sessions_are_in_memory(admin: Api, tmp_path: Path) -> None:
 
 
 def test_api_needs_operators_at_the_start(tmp_path: Path) -> None:
-    """And TLS if other hosts can reach it."""
+    """If other hosts can reach the listener, it also needs TLS."""
     path = tmp_path / "sidekey.yaml"
     text = f"version: 1\n{without_store(tmp_path, 'integrations: {}')}"
     open_listener = 'listen: {admin: "0.0.0.0:9090"}\n'
@@ -132,7 +132,7 @@ def test_api_needs_operators_at_the_start(tmp_path: Path) -> None:
 
 
 def test_without_operators_there_is_no_api(tmp_path: Path) -> None:
-    """Adding or removing them needs a restart, because the listener has its routes then."""
+    """Adding or removing operators needs a restart."""
     with Child("integrations: {}\n", tmp_path) as child:
         assert Api(child.admin_port).ask("GET", "/session").status == 404
         child.rewrite(child.config.read_text() + without_store(tmp_path, "callers: {}"))

@@ -1,4 +1,4 @@
-"""api/openapi.py: the document is valid and complete."""
+"""api/openapi.py: the OpenAPI document is valid and complete."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from sidekey.config.models import IntegrationSettings
 from support import programs
 from support.api import Api
 
-CHANGING_NOTHING = {"previewDraft", "testDraft", "testPreset", "previewPresetDraft", "testPresetDraft"}
-"""Trials that are for editors."""
+TRIALS = {"previewDraft", "testDraft", "testPreset", "previewPresetDraft", "testPresetDraft"}
+"""Operations that need the role editor but change nothing."""
 
 
 def references(node: Any) -> Iterator[str]:
-    """Every reference in a document."""
+    """Yield every reference in a document."""
     if isinstance(node, Mapping):
         if isinstance(node.get("$ref"), str):
             yield node["$ref"]
         for value in node.values():
             yield from references(value)
     elif isinstance(node, list | tuple):
-        for each in node:
-            yield from references(each)
+        for item in node:
+            yield from references(item)
 
 
 def test_every_schema_is_valid_and_its_references_resolve() -> None:
@@ -45,7 +45,6 @@ def test_every_schema_is_valid_and_its_references_resolve() -> None:
 
 
 def test_every_route_has_its_role_and_problems() -> None:
-    """Operation IDs are unique."""
     paths = document(ROUTES)["paths"]
     operations = {
         (method.upper(), path): operation for path, methods in paths.items() for method, operation in methods.items()
@@ -59,29 +58,29 @@ def test_every_route_has_its_role_and_problems() -> None:
         assert ("412" in operation["responses"]) is route.conditional
         assert ("requestBody" in operation) is bool(route.body)
         changes = route.permission in ("editor", "admin") and route.method != "GET"
-        assert bool(route.writes) is bool(route.action) is (changes and route.name not in CHANGING_NOTHING)
+        assert bool(route.writes) is bool(route.action) is (changes and route.name not in TRIALS)
 
 
 def test_read_only_members_are_no_keys_of_the_document() -> None:
-    """Both are in one object."""
+    """A response has both in resource object."""
     assert IntegrationMembers.model_fields.keys() & IntegrationSettings.model_fields.keys() == set()
 
 
 def schemas_in(node: Any, *, names: bool = False) -> Iterator[Mapping[str, Any]]:
-    """Every schema in a document. `names`: the keys of the node are names of schemas."""
+    """Yield every schema in a document. If `names` is true, the keys of the node are names of schemas."""
     if isinstance(node, Mapping):
         if not names:
             yield node
-        for key, each in node.items():
-            yield from schemas_in(each, names=not names and key in {"properties", "patternProperties"})
+        for key, value in node.items():
+            yield from schemas_in(value, names=not names and key in {"properties", "patternProperties"})
     elif isinstance(node, list):
-        for each in node:
-            yield from schemas_in(each)
+        for item in node:
+            yield from schemas_in(item)
 
 
 def test_document_is_valid_openapi(viewer: Api) -> None:
     """Each default matches its schema."""
-    # Its grammars take seconds, which each worker would spend to collect this module.
+    # The import takes seconds, which each worker would spend at collection.
     from openapi_spec_validator import OpenAPIV31SpecValidator  # noqa: PLC0415
 
     OpenAPIV31SpecValidator(viewer.get("/openapi.json")).validate()
@@ -93,13 +92,13 @@ def test_redocly_finds_no_error(viewer: Api, tmp_path: Path) -> None:
     path.write_text(json.dumps(viewer.get("/openapi.json")))
     quiet = {**os.environ, "REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
     command = [redocly, "lint", "--extends=recommended", "--format=json", str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet, cwd=tmp_path)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert json.loads(ended.stdout)["totals"]["errors"] == 0
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=quiet, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert json.loads(result.stdout)["totals"]["errors"] == 0
 
 
 def test_title_of_each_component_is_its_name(viewer: Api) -> None:
-    """Generators name classes by titles, and drop a schema if its title is not unique."""
+    """Client generators name classes by title, and drop a schema whose title is not unique."""
     schemas = viewer.get("/openapi.json")["components"]["schemas"]
     assert {"Integration", "Preset"} <= schemas.keys()
     titles = Counter(value["title"] for value in schemas_in(list(schemas.values())) if "title" in value)
@@ -115,7 +114,7 @@ def test_server_is_the_listener_of_the_document(viewer: Api) -> None:
 
 def test_conditional_requests_are_described(viewer: Api) -> None:
     paths = viewer.get("/openapi.json")["paths"]
-    one, draft = paths["/api/v1/integrations/{id}"], paths["/api/v1/drafts/integration/preview"]
+    resource, draft = paths["/api/v1/integrations/{id}"], paths["/api/v1/drafts/integration/preview"]
 
     def headers_of(operation: Mapping[str, Any]) -> dict[str, bool]:
         return {
@@ -124,9 +123,9 @@ def test_conditional_requests_are_described(viewer: Api) -> None:
             if parameter["in"] == "header"
         }
 
-    assert headers_of(one["get"]) == {"If-None-Match": False}
-    assert headers_of(one["put"]) == {"If-Match": False, "If-None-Match": False}
-    assert headers_of(one["patch"]) == headers_of(one["delete"]) == {"If-Match": True}
-    assert set(one["get"]["responses"]["304"]["headers"]) == {"ETag"}
-    assert set(one["put"]["responses"]["201"]["headers"]) == {"ETag", "Location"}
+    assert headers_of(resource["get"]) == {"If-None-Match": False}
+    assert headers_of(resource["put"]) == {"If-Match": False, "If-None-Match": False}
+    assert headers_of(resource["patch"]) == headers_of(resource["delete"]) == {"If-Match": True}
+    assert set(resource["get"]["responses"]["304"]["headers"]) == {"ETag"}
+    assert set(resource["put"]["responses"]["201"]["headers"]) == {"ETag", "Location"}
     assert "headers" not in draft["post"]["responses"]["200"]

@@ -44,10 +44,10 @@ def operations(api: Api) -> Iterator[Operation]:
 
 
 def test_each_operation_needs_its_role(viewer: Api) -> None:
-    """403 for each role without the permission. 401 for other tokens, also a caller's."""
+    """The response is 403 for other roles, and 401 for other tokens, such as a caller's."""
     selected = [operation for operation in operations(viewer) if operation.permission != "anonymous"]
     for operation in selected:
-        # A form that a sender was not granted is forbidden to it.
+        # A sender gets 403 for a form that it was not granted.
         path = operation.at("hook-of-a-file" if operation.path.startswith("/forms") else "nobody")
         for role in TOKENS:
             response = viewer.by(TOKENS[role]).ask(operation.method, path)
@@ -61,7 +61,7 @@ def test_each_operation_needs_its_role(viewer: Api) -> None:
 
 @pytest.fixture
 def documents(running: Running) -> dict[str, dict[str, Any]]:
-    """A valid document for each collection."""
+    """Build a valid document for each collection."""
     return {
         "/integrations": basic(running.upstream),
         "/presets": {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"},
@@ -71,7 +71,7 @@ def documents(running: Running) -> dict[str, dict[str, Any]]:
 
 
 def test_each_change_needs_the_current_version(api: Api, documents: dict[str, dict[str, Any]], named: Named) -> None:
-    """428 without If-Match, 412 for another version (RFC 9110 13.1.1), and nothing changes."""
+    """The response is 428 without If-Match, and 412 for another version (RFC 9110 13.1.1)."""
     selected = [operation for operation in operations(api) if "If-Match" in operation.conditions]
     assert {operation.path.partition("/{")[0] for operation in selected} == documents.keys()
     bodies = {"DELETE": None, "PATCH": {}, "POST": {"own_token": TOKENS["admin"]}}

@@ -23,8 +23,7 @@ def validator(name: str) -> Draft202012Validator:
 
 
 @pytest.mark.parametrize("name", documents())
-def test_documents_of_every_kind_match_the_schema(name: str) -> None:
-    """Those that the models accept."""
+def test_valid_documents_of_every_kind_match_the_schema(name: str) -> None:
     assert list(validator("NewIntegration").iter_errors({"id": "crm", **documents()[name]})) == []
 
 
@@ -33,7 +32,6 @@ SHOWN = {**every_kind(lasting_chain()), "mtls_of_urls": MTLS_OF_URLS}
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_responses_of_every_kind_match_the_schema(editor: Api, name: str) -> None:
-    """With stored secrets, also those that are URLs."""
     shown = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
     assert list(validator("Integration").iter_errors(shown)) == []
 
@@ -52,7 +50,7 @@ def test_responses_of_every_kind_match_the_schema(editor: Api, name: str) -> Non
     ],
 )
 def test_schema_has_no_keys_for_files(change: dict[str, Any]) -> None:
-    """References to files and variables, and permissions that only the config grants."""
+    """The schema also lacks permissions that only the config can grant."""
     good = {"id": "crm", "endpoint_prefix": "https://a.example", "auth": documents()["basic"]["auth"]}
     assert list(validator("NewIntegration").iter_errors(good)) == []
     assert list(validator("NewIntegration").iter_errors({**good, **change})) != []

@@ -1,4 +1,4 @@
-"""api/route.py: find routes by path."""
+"""api/route.py and api/routes.py: routes by path, and their permissions."""
 
 from __future__ import annotations
 
@@ -34,21 +34,20 @@ TABLE = PathTable(
 )
 def test_name_matches_one_segment_that_is_not_empty(path: str, methods: set[str], names: dict[str, str]) -> None:
     """A literal segment takes precedence."""
-    found, values = TABLE.find(path)
-    assert (set(found), values) == (methods, names)
+    routes, values = TABLE.find(path)
+    assert (set(routes), values) == (methods, names)
 
 
-def test_each_route_is_found_by_its_path() -> None:
-    """No route hides another."""
+def test_no_route_hides_another() -> None:
     table = PathTable(ROUTES)
     for route in ROUTES:
-        found, names = table.find(route.path)
-        assert found[route.method] is route
+        routes, names = table.find(route.path)
+        assert routes[route.method] is route
         assert tuple(names) == path_parameters(route.path)
 
 
 def test_changes_need_a_role_above_viewer() -> None:
-    """They have an action for the audit, and need a version, except changes of sessions."""
+    """Each change has an action for the audit and, except for sessions, needs a version."""
     for route in ROUTES:
         if route.writes:
             assert route.permission == ("editor" if route.writes in ("integration", "preset") else "admin")

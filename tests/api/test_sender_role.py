@@ -1,4 +1,4 @@
-"""A sender tries every route, and reaches only its own presets and sends."""
+"""Senders and viewers try every route, and reach only what their role permits."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from support.api import TOKENS, Api, Running, basic, serving
 from support.browsing import PAGE, Browser
 
 IGNORED = {"sidekey_audit", "sidekey_uses", "sidekey_sessions"}
-"""Tables that note refusals, the last use of a token, and log-ins."""
+"""Tables with refusals, last uses of tokens, and log-ins."""
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A Sidekey that no other test changes."""
+    """Run a Sidekey whose store no other test changes."""
     with serving(tmp_path_factory.mktemp("sender")) as process:
         yield process
 
@@ -38,8 +38,8 @@ def at(path: str, name: str) -> str:
     return re.sub(r"\{[^}]+\}", name, path)
 
 
-def test_sender_reaches_nothing_else(running: Running) -> None:
-    """403 at every route without a permission of a sender, by token and by cookie."""
+def test_sender_reaches_only_its_presets_and_sends(running: Running) -> None:
+    """All other routes respond 403, with a token and with a cookie."""
     port = running.child.admin_port
     admin = Api(port)
     admin.make("/integrations", {"id": "watched", **basic(running.upstream)})
@@ -75,7 +75,6 @@ def test_sender_reaches_nothing_else(running: Running) -> None:
 
 
 def test_viewer_changes_nothing(running: Running) -> None:
-    """Neither with permitted nor with refused requests."""
     admin = Api(running.child.admin_port)
     admin.make("/integrations", {"id": "seen", **basic(running.upstream)})
     store = running.child.config.parent / "store.db"
@@ -94,7 +93,7 @@ def test_viewer_changes_nothing(running: Running) -> None:
 
 
 def test_sender_of_the_config_sees_its_grants(running: Running) -> None:
-    """And nothing else."""
+    """A sender cannot read the preset itself."""
     sender = Api(running.child.admin_port, TOKENS["sender"])
     assert sender.get("/whoami").items() >= {"role": "sender", "presets": ["hook-of-a-file"], "per_day": 1000}.items()
     assert sender.ask("GET", "/presets/hook-of-a-file").code == "forbidden"

@@ -1,4 +1,4 @@
-"""api/server.py: an aiohttp application on an address of the config."""
+"""api/server.py: connections, limits and TLS of the admin and metrics listeners."""
 
 from __future__ import annotations
 
@@ -66,8 +66,7 @@ async def exchange(server: Server, request: bytes) -> bytes:
         (b"no http at all\r\n\r\n", b"400"),
     ],
 )
-async def test_no_response_names_the_library(server: Server, request_: bytes, status: bytes) -> None:
-    """Also the response to malformed bytes."""
+async def test_response_does_not_name_the_library(server: Server, request_: bytes, status: bytes) -> None:
     response = await exchange(server, request_)
     assert response.split(b" ")[1] == status
     assert b"aiohttp" not in response
@@ -77,7 +76,6 @@ async def test_no_response_names_the_library(server: Server, request_: bytes, st
 
 @pytest.mark.parametrize("field", [b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: y" % number for number in range(100))])
 async def test_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
-    """Long fields, and many fields."""
     response = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
     assert response.split(b" ")[1] == b"400"
     assert b"\r\nContent-Type: application/problem+json" in response
@@ -158,41 +156,41 @@ async def test_close_waits_for_a_response_in_progress() -> None:
     app = web.Application()
     app.router.add_get("/", slow)
     server = await serve(app, Address(), "listen.admin")
-    asking = asyncio.create_task(exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    response = asyncio.create_task(exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     await entered.wait()
     closing = asyncio.create_task(server.close())
     await asyncio.sleep(0)
     leave.set()
     await closing
-    assert (await asking).endswith(b"whole")
+    assert (await response).endswith(b"whole")
 
 
 async def test_excess_connection_closes_the_oldest_idle_one() -> None:
-    """If all are active, it closes the oldest: a slow reader must not keep others out."""
-    going = asyncio.Event()
+    """If all are active, the server closes the oldest one: a slow reader must not keep others out."""
+    release = asyncio.Event()
 
     async def slow(_: web.Request) -> web.Response:
-        await going.wait()
+        await release.wait()
         return web.Response(text="slow")
 
     app = application()
     app.router.add_get("/slow", slow)
     server = await serve(app, Address(), "listen.admin", 2)
     port = server.addresses[0].port
-    async with raw_connection.connect(port) as asking, raw_connection.connect(port) as idle:
-        await asking.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with raw_connection.connect(port) as connection, raw_connection.connect(port) as idle:
+        await connection.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         await idle.until_ended()
-        assert not asking.ended
+        assert not connection.ended
         async with raw_connection.connect(port) as another:
             await another.send(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            going.set()
-            assert (await asking.response()).body == (await another.response()).body == b"slow"
+            release.set()
+            assert (await connection.response()).body == (await another.response()).body == b"slow"
     await server.close()
 
 
 async def test_excess_connection_closes_one_whose_client_does_not_read() -> None:
-    """Its connection would never finish closing."""
+    """Otherwise that connection would never finish closing."""
 
     async def large(_: web.Request) -> web.Response:
         return web.Response(body=bytes(32 << 20))
@@ -201,14 +199,14 @@ async def test_excess_connection_closes_one_whose_client_does_not_read() -> None
     app.router.add_get("/large", large)
     server = await serve(app, Address(), "listen.admin", 1)
     port = server.addresses[0].port
-    async with raw_connection.connect(port) as greedy:
-        await greedy.send(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await greedy.until_received(1)
-        greedy.transport.pause_reading()
+    async with raw_connection.connect(port) as slow:
+        await slow.send(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await slow.until_received(1)
+        slow.transport.pause_reading()
         assert b"hello" in await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        greedy.transport.resume_reading()
-        await greedy.until_ended()
-        assert len(greedy.received) < 32 << 20
+        slow.transport.resume_reading()
+        await slow.until_ended()
+        assert len(slow.received) < 32 << 20
     await server.close()
 
 
@@ -222,11 +220,11 @@ def test_peer_at_its_limit_loses_its_own_connections(loop: str) -> None:
         port = server.addresses[0].port
         async with AsyncExitStack() as stack:
             other = await stack.enter_async_context(raw_connection.connect(port, source="127.0.0.2"))
-            mine = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(count)]
-            for connection in (*mine[-3:], other):
+            connections = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(count)]
+            for connection in (*connections[-3:], other):
                 await connection.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await connection.response()).body == b"hello"
-            selected = [not connection.ended for connection in mine]
+            selected = [not connection.ended for connection in connections]
         await server.close()
         return selected
 
@@ -236,7 +234,7 @@ def test_peer_at_its_limit_loses_its_own_connections(loop: str) -> None:
 
 
 async def test_excess_connection_closes_one_of_the_peer_with_most() -> None:
-    """Also if the new connection makes its peer that one."""
+    """The new connection counts, too."""
     server = await serve(application(), Address(), "listen.admin", 5, max_per_peer=4)
     port = server.addresses[0].port
     async with AsyncExitStack() as stack:
@@ -261,7 +259,7 @@ async def test_excess_connection_closes_one_of_the_peer_with_most() -> None:
 
 
 def test_hosts_of_an_ipv6_network_are_one_peer() -> None:
-    """Each may use any of 2**64 addresses."""
+    """A host can use any of the 2**64 addresses of its network."""
 
     class Connected(asyncio.Transport):
         def __init__(self, host: str) -> None:
@@ -273,7 +271,7 @@ def test_hosts_of_an_ipv6_network_are_one_peer() -> None:
 
 @pytest.mark.parametrize("expected", [b"", b"Expect: 100-continue\r\n"])
 async def test_connection_closes_after_an_unread_body(server: Server, expected: bytes) -> None:
-    """The rest must not be parsed as a request. A client that waits for 100 sends no body."""
+    """Sidekey must not parse the rest of the body as a request."""
     head = b"POST / HTTP/1.1\r\nHost: localhost\r\n%bContent-Length: 40\r\n\r\n" % expected
     async with raw_connection.connect(server.addresses[0].port) as caller:
         await caller.send(head)
@@ -284,7 +282,7 @@ async def test_connection_closes_after_an_unread_body(server: Server, expected: 
 
 
 async def test_defect_is_logged() -> None:
-    """The response is 500. Hooks of the log drop the text of the record."""
+    """The response is 500 without the text of the exception."""
 
     async def broken(_: web.Request) -> web.Response:
         raise KeyError
@@ -305,9 +303,9 @@ async def test_unix_socket_has_its_mode(tmp_path: Path) -> None:
     server = await serve(application(), Address(path=str(path), mode=0o660), "listen.admin")
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client,
-        client.get("http://localhost/") as process,
+        client.get("http://localhost/") as response,
     ):
-        assert await process.text() == "hello"
+        assert await response.text() == "hello"
     assert path.stat().st_mode & 0o777 == 0o660
     await server.close()
     assert not path.exists()
@@ -316,7 +314,7 @@ async def test_unix_socket_has_its_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_path: Path) -> None:
-    """uvloop, or asyncio where there is none: the same responses, errors and shutdown."""
+    """uvloop is optional: asyncio has the same responses, errors and shutdown."""
     make = pytest.importorskip(loop).new_event_loop
 
     async def everything() -> tuple[str, str]:
@@ -328,8 +326,8 @@ def test_either_loop_serves_either_kind_of_address(loop: str, kind: str, tmp_pat
             await serve(application(), address, "listen.metrics")
         connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
         url = f"http://{address}/" if address.path is None else "http://localhost/"
-        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as process:
-            text = await process.text()
+        async with aiohttp.ClientSession(connector=connector) as client, client.get(url) as response:
+            text = await response.text()
         await server.close()
         return text, str(raised.value)
 
@@ -344,12 +342,12 @@ def certificate(leaf: Leaf) -> ServerCertificate:
     return ServerCertificate(leaf.certificate.read_bytes(), leaf.key.read_bytes())
 
 
-def snapshot(found: ServerCertificate | None) -> Snapshot:
-    return Snapshot({}, admin=AdminRules(certificate=found))
+def snapshot(server_certificate: ServerCertificate | None) -> Snapshot:
+    return Snapshot({}, admin=AdminRules(certificate=server_certificate))
 
 
 async def test_prepared_certificate_is_used_once_committed(ca: Authority) -> None:
-    """With and without SNI, in TLS 1.2 or newer. A snapshot without a certificate changes nothing."""
+    """A snapshot without a certificate keeps the current one."""
     first, second = ca.leaf("one.test"), ca.leaf("two.test")
     tls = AdminTls(certificate(first))
     server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", tls=tls.context)
@@ -378,7 +376,7 @@ async def test_prepared_certificate_is_used_once_committed(ca: Authority) -> Non
 
 
 async def test_hanging_handshakes_count_and_time_out(ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that opens many has no more descriptors than others, and each only until the timeout."""
+    """One peer cannot use up the connections of others with handshakes."""
     tls = AdminTls(certificate(ca.leaf("one.test")))
     server = await serve(build_admin(Health(), Exposition(Metrics())), Address(), "listen.admin", 4, tls=tls.context)
     port = server.addresses[0].port
@@ -388,18 +386,18 @@ async def test_hanging_handshakes_count_and_time_out(ca: Authority, monkeypatch:
         silent = [await stack.enter_async_context(raw_connection.connect(port)) for _ in range(9)]
         for connection in silent[:5]:
             await connection.until_ended()
-        async with raw_connection.connect(port, ssl_context=context) as asking:
-            await asking.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await asking.response()).body == b"ok\n"
+        async with raw_connection.connect(port, ssl_context=context) as connection:
+            await connection.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await connection.response()).body == b"ok\n"
             await silent[5].until_ended()
             assert not any(connection.ended for connection in silent[6:])
-            # One that speaks no TLS ends as well.
+            # Plain HTTP closes the connection.
             await silent[8].send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await silent[8].until_ended()
             monkeypatch.setattr(module, "HEAD_TIMEOUT", 0.01)
             late = await stack.enter_async_context(raw_connection.connect(port))
             await late.until_ended()
-            assert not asking.ended
+            assert not connection.ended
         await server.close()
         await silent[7].until_ended()
 

@@ -1,4 +1,4 @@
-"""api/service.py: services of handlers with a failing store, and the budget of audit entries."""
+"""api/service.py: concurrent changes, and the limit of audit entries."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from pathlib import Path
 import pytest
 
 from sidekey.api.auth.operators import Operator
-from sidekey.api.dispatch import perform
 from sidekey.api.errors import ApiProblem
-from sidekey.api.handlers.audit import Search
 from sidekey.api.handlers.integrations import INTEGRATIONS
 from sidekey.api.handlers.preset_tests import preview_draft
 from sidekey.api.messages import ApiRequest, Condition
-from sidekey.api.routes import ROUTES
 from sidekey.api.service import ApiServices, AuditBudget, require_version
 from sidekey.diagnostics.probe import Outcome
 from sidekey.network.dial import Dialer
@@ -33,8 +30,8 @@ from support.managed import process
 from support.stored import BASIC
 
 OPERATOR = Operator("ann", "admin", "digest", "token:row-of-ann", "row-of-ann")
-WHATEVER = Condition(versions=None)
-ASK = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
+ANY_VERSION = Condition(versions=None)
+REQUEST = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
 async def unused(name: object, *_: object) -> Outcome:
@@ -68,63 +65,28 @@ def caller(name: str = "billing") -> Put:
     return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
 
 
-async def test_unavailable_store_is_503(tmp_path: Path) -> None:
-    """For a change and a read."""
-
-    async def read(request: ApiRequest) -> ApiRequest:
-        return replace(request, query=Search())
-
-    routes = {route.name: route for route in ROUTES}
-    async with api_services(tmp_path) as (service, defects):
-        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        for name in ("createCaller", "listAudit"):
-            with pytest.raises(ApiProblem) as refused:
-                await perform(service, routes[name], ASK, read)
-            assert (refused.value.code, refused.value.headers) == ("store_unavailable", {"Retry-After": "5"})
-        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
-        assert (await service.store.read()).callers == {}
-        assert defects == []
-
-
-async def test_failure_to_record_a_use_is_no_defect(tmp_path: Path) -> None:
-    """A later use is recorded. The metrics report the error."""
-    async with api_services(tmp_path) as (service, defects):
-        (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
-        await service._record_use("row")
-        (tmp_path / "elsewhere.db").rename(tmp_path / "store.db")
-        assert defects == []
-
-
 async def test_concurrent_creation_of_a_name_is_409(tmp_path: Path) -> None:
-    """And 412 if the row has changed."""
+    """A change of a row with a newer version fails, too."""
     async with api_services(tmp_path) as (service, _):
         first, second = await asyncio.gather(
-            service.commit(ASK, [caller()]), service.commit(ASK, [caller()]), return_exceptions=True
+            service.commit(REQUEST, [caller()]), service.commit(REQUEST, [caller()]), return_exceptions=True
         )
         assert isinstance(second, ApiProblem)
         assert second.code == "exists"
         assert not isinstance(first, BaseException)
         row = first.callers["billing"]
         with pytest.raises(Changed):
-            await service.commit(ASK, [Put(row, 7)])
-        assert require_version(row, WHATEVER) == 1
+            await service.commit(REQUEST, [Put(row, 7)])
+        assert require_version(row, ANY_VERSION) == 1
         for condition in (Condition(), Condition(absent=True), Condition(frozenset({2}))):
             with pytest.raises(ApiProblem):
                 require_version(row, condition)
 
 
-async def test_invalid_name_is_not_in_the_audit(tmp_path: Path) -> None:
-    """It may be a pasted secret."""
-    async with api_services(tmp_path) as (service, _):
-        await service.audit_refusal(ApiRequest(OPERATOR, "create", "caller", body={"name": "A canary"}), "forbidden")
-        ((_, entry),) = (await service.store.audit_page()).entries
-        assert entry.id == ""
-
-
 async def test_draft_is_previewed_with_the_snapshot_that_validated_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A reload between the two may remove its integration."""
+    """A reload between validation and preview may remove the integration."""
     async with api_services(tmp_path) as (service, _):
         await INTEGRATIONS.create(service, ApiRequest(OPERATOR, "create", "integration", body={"id": "crm", **BASIC}))
         snapshots = iter([service.snapshot])
@@ -140,7 +102,7 @@ MORE = AuditEntry(who="ann", action="login", outcome="more not listed")
 
 
 def test_last_entry_says_that_further_events_are_not_listed() -> None:
-    """Each token has a budget for each hour."""
+    """Each token has a limit for each hour."""
     now = 0.0
     budget = AuditBudget("login", 2, lambda: now)
     assert [budget.admit("a", ENTRY) for _ in range(5)] == [ENTRY, ENTRY, MORE, None, None]

@@ -1,4 +1,4 @@
-"""api/yaml_bodies.py: documents as YAML, in requests and in responses."""
+"""api/yaml_bodies.py: YAML in requests and responses."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def read(api: Api, path: str) -> Said:
 
 
 def test_document_is_created_read_and_replaced_as_yaml(editor: Api, running: Running, named: Named) -> None:
-    """A request may repeat the YAML that was read, which keeps every secret."""
-    name = named("made")
+    """A request that repeats the YAML of a response keeps every secret."""
+    name = named("yaml")
     created = send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
     assert (created.status, created.json["description"]) == (201, "off")
     path = f"/integrations/{name}"
@@ -102,12 +102,12 @@ def test_error_of_too_many_values_has_a_line(editor: Api) -> None:
     ("text", "code"),
     [
         ("a: " + "x" * (512 << 10), "too_large"),
-        # Each escape of two characters has six in JSON.
+        # Each escape has two characters in YAML and six in JSON.
         ('a: "' + "\\e" * (100 << 10) + '"', "too_large"),
         ("a:\n" + "  k: 1\n" + "".join(f"  k{n}: 1\n" for n in range(11_000)), "malformed"),
     ],
 )
-def test_limits_are_those_of_json(editor: Api, text: str, code: str) -> None:
+def test_yaml_has_the_limits_of_json(editor: Api, text: str, code: str) -> None:
     assert send(editor, "POST", "/integrations", text).code == code
 
 
@@ -129,7 +129,7 @@ def test_accept_chooses_yaml_or_json(editor: Api, accept: str, expected: str) ->
 
 
 def test_yaml_and_json_have_different_etags(editor: Api, running: Running, named: Named) -> None:
-    """A 304 for one must not confirm the other. A change may name either."""
+    """A 304 for one format must not confirm the other. A change may name either ETag."""
     name = named("tagged")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     path = f"/integrations/{name}"
@@ -153,7 +153,6 @@ def test_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named: N
 
 
 def test_presets_may_be_yaml(editor: Api, named: Named) -> None:
-    """Presets of files are read as YAML too."""
     name = named("hook")
     url = editor.get("/presets/hook-of-a-file")["url"]
     text = f"id: {name}\nintegration: of-a-file\nurl: {url}\ncontent_type: text/plain\n"

@@ -40,8 +40,8 @@ def gauges(child: Child) -> tuple[float, float]:
 
 
 def refusal(child: Child) -> str:
-    """Return why the slow integration's next request is refusal. The text must not name the upstream."""
-    response = get(child.proxy_port, "/i/slow/one-too-many")
+    """Return why Sidekey refuses the next request to `slow`. The text must not name the upstream."""
+    response = get(child.proxy_port, "/i/slow/over")
     assert (response.status, response.headers["Retry-After"]) == (503, "1")
     problem = json.loads(response.body)
     assert (problem["code"], problem["integration"], problem["sent"]) == ("overloaded", "slow", "no")
@@ -50,7 +50,7 @@ def refusal(child: Child) -> str:
 
 
 async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConnection]:
-    """Send this many requests of the slow integration, each on a connection of its own."""
+    """Send this many requests to `slow`, each on its own connection."""
     callers = [await stack.enter_async_context(connect(child.proxy_port)) for _ in range(count)]
     for caller in callers:
         await caller.send(b"GET /i/slow/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -69,7 +69,7 @@ async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConne
 async def test_slow_upstream_leaves_slots_for_other_upstreams(
     limits: str, max_in_flight: int, limit: str, tmp_path: Path
 ) -> None:
-    """Before and after a reload, which counts the requests in flight, and after all of them have ended."""
+    """The limit holds before and after a reload, and again after all requests have ended."""
     async with RawUpstream(answering()) as slow, RawUpstream() as quick, AsyncExitStack() as stack:
         with Child(config(slow.port, quick.port, limits), tmp_path) as child:
             callers = await fill(stack, child, max_in_flight)
@@ -78,7 +78,7 @@ async def test_slow_upstream_leaves_slots_for_other_upstreams(
             assert await asyncio.to_thread(gauges, child) == (max_in_flight, 1.0)
             assert await asyncio.to_thread(refusal, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
-            # Another base for the slow one, so that it is compiled again: what is in flight still counts.
+            # With a new base, Sidekey builds `slow` again. Requests in flight still count.
             text = child.config.read_text()
             child.rewrite(text.replace(f"http://127.0.0.1:{slow.port}", f"http://127.0.0.1:{slow.port}/new"))
             await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"config reloaded"' in line)

@@ -1,4 +1,4 @@
-"""A process with a secret of every kind: a secret is nowhere but sealed and on its way to its upstream."""
+"""A process with a secret of every kind: no output contains a secret."""
 
 from __future__ import annotations
 
@@ -18,29 +18,11 @@ from support.child import run_cli
 from support.every_kind import USER, documents_of_every_kind
 from support.http_get import get
 from support.model_keys import SECRETS, keys_of_integrations
-from support.nginx import Nginx
 from support.postgres import Postgres
 
 SENT: Final = "a-canary-of-what-people-send"
 MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
 BEGIN: Final = "-----BEGIN "
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[int]:
-    """Return the port of an upstream that echoes."""
-    with Nginx(tmp_path) as nginx:
-        yield nginx.port
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the settings of an empty store."""
-    if request.param == "sqlite":
-        return "path: store.db"
-    postgres: Postgres = request.getfixturevalue("postgres")
-    (tmp_path / "store-url").write_text(postgres.url(asyncio.run(postgres.schema())))
-    return "url: {file: store-url}"
 
 
 def secrets_in(document: Any) -> Iterator[str]:
@@ -68,7 +50,7 @@ def forms(secret: bytes) -> set[bytes]:
 
 
 def patterns(secret: str) -> set[bytes]:
-    """Return what must not appear of a secret. For a private key: each line of its PEM, and its number."""
+    """Return the forms of a secret that must not appear. For a private key these are the first lines of its PEM."""
     if BEGIN not in secret:
         return forms(secret.encode())
     key = secret[secret.index(BEGIN, secret.find("CERTIFICATE-----\n") + 1) :] if "CERTIFICATE" in secret else secret
@@ -77,9 +59,9 @@ def patterns(secret: str) -> set[bytes]:
     return {*lines[:2], b64decode(lines[0]), lines[0].hex().encode()}
 
 
-def dump(place: str, folder: Path, request: pytest.FixtureRequest) -> dict[str, bytes]:
-    """Return all content of a database: its files, or its dump."""
-    if place.startswith("path"):
+def dump(store_settings: str, folder: Path, request: pytest.FixtureRequest) -> dict[str, bytes]:
+    """Return the content of a database: its files, and its dump on PostgreSQL."""
+    if store_settings.startswith("path"):
         files = {path.name: path.read_bytes() for path in folder.glob("store.db*")}
         assert files.keys() >= {"store.db", "store.db-wal"}
         return files
@@ -92,14 +74,14 @@ def dump(place: str, folder: Path, request: pytest.FixtureRequest) -> dict[str, 
 
 
 def test_no_secret_is_shown_logged_or_written_anywhere(
-    place: str, tmp_path: Path, upstream: int, request: pytest.FixtureRequest
+    store_settings: str, tmp_path: Path, echo_port: int, request: pytest.FixtureRequest
 ) -> None:
-    """In no response, metric, line of the log or the audit, byte of the database or argument of a process."""
+    """The test checks responses, metrics, log, audit, database and process arguments."""
     outputs: list[bytes] = []
-    with managed(tmp_path, place, MORE) as child:
+    with managed(tmp_path, store_settings, MORE) as child:
         api = Api(child.admin_port)
 
-        documents = documents_of_every_kind(upstream, tmp_path)
+        documents = documents_of_every_kind(echo_port, tmp_path)
         assert secret_keys_of(documents) == {key.name for key in keys_of_integrations() if key.secret}
         requested: set[tuple[str, str]] = set()
 
@@ -137,7 +119,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
             send("GET", f"/integrations/{name}/activity")
             send("GET", f"/integrations/{name}/usage")
             send("GET", f"/integrations/{name}/failures")
-        preset = {"integration": "basic", "url": f"http://127.0.0.1:{upstream}/v1/x", "content_type": "text/plain"}
+        preset = {"integration": "basic", "url": f"http://127.0.0.1:{echo_port}/v1/x", "content_type": "text/plain"}
         for draft in ({"id": "hook", **preset}, {"id": "wrong", **preset, "headers": {"Authorization": USER}}):
             send("POST", "/presets", draft)
             send("POST", "/drafts/preset/preview", draft)
@@ -155,18 +137,18 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         send("POST", "/presets/hook/check", {"rows": [{"x": SENT}]})
         caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
         operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
-        # These responses have the new tokens, and nothing else may.
+        # Only these responses may contain the new tokens.
         tokens = {"own_token": api.token}
         caller = api.ask("POST", "/callers/billing/rotate", tokens, match="*").json["token"]
         operator = api.ask("POST", "/tokens/ann/rotate", tokens, match="*").json["token"]
         requested |= {("post", f"/api/v1/{collection}/{{name}}/rotate") for collection in ("callers", "tokens")}
         send("PATCH", "/tokens/ann", {"per_minute": 1, **tokens}, match="*")
-        # The response has the cookie, and nothing else may.
+        # Only this response may contain the cookie.
         console = {"Authorization": "", "Sidekey-Console": "1", "Sec-Fetch-Site": "same-origin"}
-        begun = api.ask("POST", "/session", {"token": operator}, headers=console)
+        log_in = api.ask("POST", "/session", {"token": operator}, headers=console)
         requested.add(("post", "/api/v1/session"))
-        outputs.append(begun.body)
-        session = {**console, "Cookie": begun.headers["Set-Cookie"].partition(";")[0]}
+        outputs.append(log_in.body)
+        session = {**console, "Cookie": log_in.headers["Set-Cookie"].partition(";")[0]}
         cookie = session["Cookie"].partition("=")[2].partition(".")[0]
         assert send("GET", "/session", headers=session).json["who"]["name"] == "ann"
         send("GET", "/sessions")
@@ -176,7 +158,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         send("POST", "/session/oidc", {"code": SENT, "state": SENT}, headers=console)
         for name in documents:
             reply = get(child.proxy_port, f"/i/{name}/x", {"Sidekey-Token": caller})
-            # The upstream of these tests repeats what it was sent.
+            # The upstream echoes the request.
             outputs.append(b"" if reply.status == 200 else reply.body.encode())
         lists = ("/integrations", "/presets", "/audit", "/callers", "/tokens", "/sends", "/forms")
         sends = (f"/sends/{batch}-1", f"/batches/{batch}", "/forms/hook")
@@ -192,10 +174,9 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         ):
             assert send("GET", path).status == 200
         outputs.append(get(child.admin_port, "/metrics").body.encode())
-        # `env` reads the same snapshot wherever the store is, and prints the same for all of a kind: one place is asked
-        # for one of each.
+        # `env` does not depend on the database, and prints the same for all integrations of a kind.
         of_each_kind = {document["auth"]["type"]: name for name, document in documents.items()}.values()
-        named = of_each_kind if place.startswith("path") else ["basic"]
+        named = of_each_kind if store_settings.startswith("path") else ["basic"]
         for command in (
             ["store", "verify"],
             ["export"],
@@ -214,7 +195,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         send("DELETE", "/integrations/urls", match="*")
         paths = send("GET", "/openapi.json").json["paths"]
         assert requested == {(method, path) for path, methods in paths.items() for method in methods}
-        stored = dump(place, tmp_path, request)
+        stored = dump(store_settings, tmp_path, request)
         assert child.stop() == 0
     haystacks = {
         "a response": b"".join(outputs),
@@ -222,12 +203,12 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         "the arguments": arguments,
         **stored,
     }
-    # What is no secret is there, or this would say nothing.
+    # Public values are present. Otherwise the test would prove nothing.
     assert all(b"127.0.0.1" in data for source, data in haystacks.items() if source in ("a response", "the dump"))
     sent = json.dumps(documents).encode()
     assert all(any(form in sent for form in patterns(secret)) for secret in secrets)
     all_patterns = {form for secret in secrets for form in patterns(secret)}
-    # A send is kept without its content.
+    # Sidekey stores no content of a send.
     all_patterns |= forms(SENT.encode())
     all_patterns |= {form for token in (caller, operator, cookie, *TOKENS.values()) for form in forms(token.encode())}
     key = (tmp_path / "key").read_bytes()

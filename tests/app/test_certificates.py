@@ -1,4 +1,4 @@
-"""Client certificates in a running Sidekey: at the upstream, after rotation without a restart, and in metrics."""
+"""Client certificates in a running Sidekey: in use, rotated, expired, unusable, and fetched from a URL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ integrations:
 
 
 async def test_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tmp_path: Path) -> None:
-    """New connections use it. A pair that does not match leaves the current one in use, and is counted."""
+    """New connections use the rotated certificate. Until certificate and key match, Sidekey uses the previous pair."""
     first, second = mount(tmp_path, current("first")), current("second")
     context = asking(ca.server_context("up.test"), first, second)
     async with RawUpstream(always_ok, ssl_context=context) as upstream:
@@ -70,7 +70,7 @@ async def test_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tm
 
 
 def test_expired_certificate_affects_only_its_integration(ca: Authority, tmp_path: Path) -> None:
-    """It responds with credential_unavailable, /readyz succeeds, `list --usable` omits it, and a strict start fails."""
+    """/readyz still succeeds, but `run --strict` fails."""
     mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
     with Child(config(ca, 1), tmp_path, head=HEAD) as child:
         response = get(child.proxy_port, "/i/bank/x")
@@ -92,7 +92,7 @@ def failures(child: Child) -> float:
 
 
 def test_unusable_certificate_is_counted_once_for_each_change_of_its_files(ca: Authority, tmp_path: Path) -> None:
-    """Not once for each request that reloads it."""
+    """Requests do not count again."""
     mount(tmp_path, issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31)))
     with Child(config(ca, 1), tmp_path, head=HEAD) as child:
         assert get(child.proxy_port, "/i/bank/x").status == 502
@@ -106,7 +106,7 @@ def test_unusable_certificate_is_counted_once_for_each_change_of_its_files(ca: A
 
 
 async def test_url_that_does_not_return_the_certificate_is_counted_once(ca: Authority, tmp_path: Path) -> None:
-    """However often the fetch is retried."""
+    """Retries do not count again."""
 
     async def unavailable(connection: RawConnection) -> None:
         await connection.request()
@@ -121,36 +121,36 @@ async def test_url_that_does_not_return_the_certificate_is_counted_once(ca: Auth
 
 
 async def test_certificate_at_a_url_is_fetched_by_run_and_by_test(ca: Authority, tmp_path: Path) -> None:
-    """By `run` at the start, by `test` at the request."""
     issued = current()
     body = issued.pem + issued.key_pem
 
-    async def shelf(connection: RawConnection) -> None:
+    async def serve_pem(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
     context = asking(ca.server_context("up.test"), issued)
     async with (
-        RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server,
+        RawUpstream(serve_pem, ssl_context=ca.server_context("up.test")) as server,
         RawUpstream(always_ok, ssl_context=context) as upstream,
     ):
         text = config(ca, upstream.port, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
         with Child(text, tmp_path, head=HEAD) as child:
             await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/bank/x")).status == 200
-            tried = await asyncio.to_thread(run_process, "test", "bank", "--config", str(child.config))
+            result = await asyncio.to_thread(run_process, "test", "bank", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
-        assert (tried.returncode, tried.stderr) == (0, "")
+        assert (result.returncode, result.stderr) == (0, "")
         assert [shown(connection) for connection in upstream.connections] == [issued.der, issued.der]
         assert len(server.requests) == 2
 
 
-async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Authority, tmp_path: Path) -> None:
-    """The command fetches nothing itself."""
+async def test_list_reads_the_status_of_a_fetched_certificate_from_the_running_process(
+    ca: Authority, tmp_path: Path
+) -> None:
     issued = issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=4))
     body = issued.pem + issued.key_pem
 
-    async def shelf(connection: RawConnection) -> None:
+    async def serve_pem(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
 
@@ -158,7 +158,7 @@ async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Aut
         (item,) = json.loads(run_process("list", "--json", "--config", str(child.config)).stdout)
         return item["status"], item["expires_at"], item["usable"]
 
-    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+    async with RawUpstream(serve_pem, ssl_context=ca.server_context("up.test")) as server:
         text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
         with Child(text, tmp_path, head=HEAD) as child:
             await asyncio.to_thread(child.wait_for_line, lambda line: "a client certificate was loaded" in line)
@@ -171,7 +171,7 @@ async def test_list_knows_a_fetched_certificate_from_the_running_process(ca: Aut
 
 
 async def test_client_authenticates_with_its_certificate_at_the_token_endpoint(ca: Authority, tmp_path: Path) -> None:
-    """RFC 8705 2, end to end: the endpoint and the API see the certificate, and the request names the client."""
+    """RFC 8705 2: the token endpoint and the API see the certificate, and the token request has the client ID."""
     issued = mount(tmp_path, current())
     token = b'{"access_token": "t1", "token_type": "Bearer", "expires_in": 600}'
 
@@ -208,16 +208,16 @@ async def test_client_authenticates_with_its_certificate_at_the_token_endpoint(c
     assert sent.values(b"authorization") == [b"Bearer t1"]
 
 
-async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority, tmp_path: Path) -> None:
-    """Until then the API has the reason, and a preset cannot use the integration."""
-    issued, answers = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
+async def test_certificate_at_a_url_is_usable_after_the_fetch(ca: Authority, tmp_path: Path) -> None:
+    """Until then the API shows the reason, and a preset cannot use the integration."""
+    issued, responses = current(), [b"HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"]
     body = issued.pem + issued.key_pem
 
-    async def shelf(connection: RawConnection) -> None:
+    async def serve_pem(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(answers[0])
+        await connection.send(responses[0])
 
-    async with RawUpstream(shelf, ssl_context=ca.server_context("up.test")) as server:
+    async with RawUpstream(serve_pem, ssl_context=ca.server_context("up.test")) as server:
         text = config(ca, 1, keys=f'pem: {{url: "https://up.test:{server.port}/pem"}}')
         with managed(tmp_path, more=text, head=HEAD) as child:
             api = Api(child.admin_port)
@@ -226,14 +226,14 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
                 document: dict[str, Any] = api.get("/integrations/bank")
                 return document
 
-            def is_offered() -> bool:
+            def is_listed_as_ok() -> bool:
                 return "bank" in [item["id"] for item in api.get("/integrations?status=ok")["items"]]
 
-            def not_fetched() -> None:
+            def check_not_fetched() -> None:
                 within(lambda: "404" in bank()["problem"])
                 reason = "its client certificate was not fetched yet: auth.pem: the server returned 404"
                 assert {**bank(), "status": "unusable", "problem": reason} == bank()
-                assert not is_offered()
+                assert not is_listed_as_ok()
                 preset = {
                     "id": "hook",
                     "integration": "bank",
@@ -242,14 +242,14 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
                 }
                 assert api.ask("POST", "/presets", preset).pointers == {"/integration"}
 
-            def fetched() -> None:
+            def check_fetched() -> None:
                 within(lambda: bank()["status"] == "ok")
                 assert bank()["problem"] is None
-                assert is_offered()
+                assert is_listed_as_ok()
 
-            await asyncio.to_thread(not_fetched)
-            answers[0] = b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-            await asyncio.to_thread(fetched)
+            await asyncio.to_thread(check_not_fetched)
+            responses[0] = b"HTTP/1.1 200 x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+            await asyncio.to_thread(check_fetched)
             assert await asyncio.to_thread(child.stop) == 0
 
 
@@ -268,7 +268,7 @@ async def test_certificate_at_a_url_is_usable_once_it_was_fetched(ca: Authority,
 def test_unusable_certificate_is_reported_with_its_problem(
     certificate: bytes, reason: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """In the API, a response, `check` and the log. None of them calls it missing or unreadable."""
+    """The API, a response, `check` and the log do not call the certificate missing or unreadable."""
     mount(tmp_path, CURRENT)
     (tmp_path / "tls.crt").write_bytes(certificate)
     callers = 'callers: {shop: {token: {insecure_value: of-a-caller}, integrations: "*"}}'

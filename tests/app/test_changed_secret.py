@@ -1,4 +1,4 @@
-"""A changed client secret in two processes with one store: requests to the provider, and test results."""
+"""A changed client secret in two processes with one store: tokens and test results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.private_ca import Authority
 WRONG = "token endpoint returned 401 invalid_client"
 
 
-class World:
+class SharedIntegration:
     """Two processes that share the stored integration `crm`, and its server."""
 
     def __init__(self, server: AuthlibServer, children: list[Child]) -> None:
@@ -83,44 +83,45 @@ class World:
 
 
 @pytest.fixture
-async def world(ca: Authority, tmp_path: Path) -> AsyncIterator[World]:
+async def shared(ca: Authority, tmp_path: Path) -> AsyncIterator[SharedIntegration]:
     head = HEAD.replace("network: {{", f"network: {{{{trusted_ca: {{{{file: {ca.bundle}}}}}, ")
     callers = 'callers: {all: {token: {insecure_value: caller}, integrations: "*"}}\nintegrations: {}\n'
     async with AuthlibServer(ca) as server:
         with ExitStack() as stack:
-            folders = [tmp_path / name for name in ("one", "two")]
+            folders = [tmp_path / name for name in ("first", "second")]
             children = []
             for folder in folders:
                 folder.mkdir()
                 child = managed(folder, f"path: {tmp_path}/store.db", callers, head)
                 children.append(await asyncio.to_thread(stack.enter_context, child))
-            yield World(server, children)
+            yield SharedIntegration(server, children)
 
 
-@pytest.mark.parametrize("single", [False, True], ids=["each its own token", "one shared token"])
-async def test_wrong_secret_fails_the_test_and_leaves_the_old_token_in_use(world: World, single: bool) -> None:
-    """The corrected secret obtains a new token at once, in each process."""
-    await world.make(single_live_token=single)
-    old = await world.tokens()
-    assert len(set(old)) == (1 if single else 2)
-    await world.enter("wrong")
+@pytest.mark.parametrize("is_shared", [False, True], ids=["a token for each process", "a shared token"])
+async def test_wrong_secret_fails_the_test_and_leaves_the_old_token_in_use(
+    shared: SharedIntegration, is_shared: bool
+) -> None:
+    """With the corrected secret, each process gets a new token at once."""
+    await shared.make(single_live_token=is_shared)
+    old = await shared.tokens()
+    assert len(set(old)) == (1 if is_shared else 2)
+    await shared.enter("wrong")
     for number in range(2):
-        result = await world.test(number)
+        result = await shared.test(number)
         assert (result["ok"], result["code"], result["reason"]) == (False, "credential_unavailable", WRONG)
-    assert await world.tokens() == old
-    await world.enter(SECRET)
-    # This secret has obtained the token that is in the store.
-    assert (set(await world.tokens()) & set(old)) == (set(old) if single else set())
+    assert await shared.tokens() == old
+    await shared.enter(SECRET)
+    # The shared token in the store was obtained with this secret.
+    assert (set(await shared.tokens()) & set(old)) == (set(old) if is_shared else set())
     for number in range(2):
-        assert (await world.test(number))["ok"]
+        assert (await shared.test(number))["ok"]
 
 
-async def test_test_uses_the_secret_although_a_token_is_valid(world: World) -> None:
-    """The provider has revoked the secret: the test fails before the token expires."""
-    await world.make(renewal_interval="1s")
-    old = await world.tokens()
-    world.server.revoke_secret()
+async def test_test_fails_with_a_revoked_secret_although_a_token_is_valid(shared: SharedIntegration) -> None:
+    await shared.make(renewal_interval="1s")
+    old = await shared.tokens()
+    shared.server.revoke_secret()
     await asyncio.sleep(1)  # the interval
     for number in range(2):
-        assert (await world.test(number))["reason"] == WRONG
-    assert await world.tokens() == old
+        assert (await shared.test(number))["reason"] == WRONG
+    assert await shared.tokens() == old

@@ -1,4 +1,4 @@
-"""A Sidekey with few descriptors: idle callers take no slot from other callers or from health checks."""
+"""A Sidekey with few file descriptors: idle connections do not block callers or health checks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from support.child import WITHOUT_UVLOOP, Child, descriptors
 from support.http_get import get, within
 from support.plane import eventually
 from support.raw_connection import RawConnection, connect
+from support.scraping import value_of
 from support.upstream import OK, RawUpstream, answering
 
 FEW = 64
@@ -36,14 +37,14 @@ both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloo
 
 @both_loops
 async def test_longest_idle_callers_are_closed_first(code: str | None, tmp_path: Path) -> None:
-    """300 of them with 64 descriptors: a new caller is served, health checks and a reload work, nothing is logged."""
+    """With 300 idle callers and 64 descriptors, Sidekey serves a new caller, health checks and a reload."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = []
         for number in range(IDLE):
             idle.append(await stack.enter_async_context(connect(child.proxy_port)))
             if number % 2:
-                # Half of them have had a request, the others none.
+                # Half of the callers have sent a request.
                 await idle[-1].send(REQUEST)
                 assert (await idle[-1].response()).status == 200
         health = await asyncio.to_thread(get, child.admin_port, "/healthz")
@@ -66,10 +67,10 @@ async def test_longest_idle_callers_are_closed_first(code: str | None, tmp_path:
 
 @both_loops
 async def test_new_caller_is_refused_at_once_without_idle_callers(code: str | None, tmp_path: Path) -> None:
-    """503 with Retry-After and the name of the limit. Requests in flight and health checks continue."""
+    """The response is 503. Requests in flight and health checks continue."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
-        # Heads that do not end: no idle connections, and no requests in flight either.
+        # Callers with incomplete heads are not idle and have no request in flight.
         for _ in range(10):
             slow = await stack.enter_async_context(connect(child.proxy_port))
             await slow.send(REQUEST[:-2])
@@ -90,7 +91,7 @@ async def test_new_caller_is_refused_at_once_without_idle_callers(code: str | No
 async def test_many_admin_connections_of_a_peer_close_no_connection_of_another(
     code: str | None, tmp_path: Path
 ) -> None:
-    """64 of 300 stay, and so does an older idle connection of another peer."""
+    """Sidekey keeps 64 of the 300 connections, and an older idle connection of another peer."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, code=code))
         probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -111,7 +112,7 @@ async def test_many_admin_connections_of_a_peer_close_no_connection_of_another(
 
 @both_loops
 async def test_admin_connections_take_no_descriptor_of_callers(code: str | None, tmp_path: Path) -> None:
-    """Nor do they block health checks: the oldest are closed."""
+    """Sidekey closes the oldest admin connections, so that health checks work."""
     async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
         child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
         idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
@@ -125,7 +126,6 @@ async def test_admin_connections_take_no_descriptor_of_callers(code: str | None,
 
 @both_loops
 async def test_idle_upstream_connections_are_closed_for_new_ones(code: str | None, tmp_path: Path) -> None:
-    """So that no request fails for lack of one."""
     async with AsyncExitStack() as stack:
         upstreams = [await stack.enter_async_context(RawUpstream()) for _ in range(60)]
         stanzas = "".join(
@@ -145,7 +145,7 @@ async def test_idle_upstream_connections_are_closed_for_new_ones(code: str | Non
 
 @both_loops
 async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tmp_path: Path) -> None:
-    """Calls to a token endpoint that never responds take half of the descriptors. Other requests are served."""
+    """Calls to a token endpoint that never responds may use half of the descriptors."""
     async with RawUpstream() as upstream, RawUpstream(answering()) as hanging, AsyncExitStack() as stack:
         stanzas = config(upstream.port) + "".join(
             f"  t{number}:\n    auth: {{type: oauth2, token_endpoint: 'https://127.0.0.1:{hanging.port}/token', "
@@ -158,7 +158,7 @@ async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tm
                 await leaving.send(REQUEST.replace(b"crm", b"t%d" % number))
                 await asyncio.to_thread(within, lambda: in_flight(child) == 1)
             await asyncio.to_thread(within, lambda: in_flight(child) == 0)
-            # A call that has timed out makes room for the next; its end may arrive after the other's beginning.
+            # The upstream may see the next call before the end of the one that has timed out.
             await eventually(
                 lambda: sum(not connection.ended and not connection.lost for connection in hanging.connections) <= 2
             )
@@ -174,11 +174,9 @@ async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tm
 
 def in_flight(child: Child) -> int:
     """Return the number of requests in flight."""
-    page = get(child.admin_port, "/metrics").body.splitlines()
-    return int(float(next(line.split()[1] for line in page if line.startswith("sidekey_requests_in_flight "))))
+    return int(value_of(get(child.admin_port, "/metrics").body, "sidekey_requests_in_flight"))
 
 
 def open_files(child: Child) -> int:
     """Return the number of open descriptors of the process."""
-    page = get(child.admin_port, "/metrics").body.splitlines()
-    return int(float(next(line.split()[1] for line in page if line.startswith("process_open_fds "))))
+    return int(value_of(get(child.admin_port, "/metrics").body, "process_open_fds"))

@@ -1,4 +1,4 @@
-"""Documents of editors: limits of size, and validation that blocks no other request."""
+"""Documents in the API: limits of size, and validation that does not block other requests."""
 
 from __future__ import annotations
 
@@ -56,9 +56,8 @@ SECTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("document", "pointer", "shape"), SECTIONS, ids=lambda each: each if each is str else None)
+@pytest.mark.parametrize(("document", "pointer", "shape"), SECTIONS, ids=lambda value: value if value is str else None)
 def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], pointer: str, shape: str) -> None:
-    """One more is an error at the section."""
     api = Api(child.admin_port, TOKENS["editor"])
     assert api.ask("POST", PREVIEW, extended(document, pointer, names(64, shape))).json["errors"] == []
     for count in (65, 400):
@@ -68,7 +67,6 @@ def test_section_has_at_most_64_names(child: Child, document: dict[str, Any], po
 
 
 def test_preset_has_at_most_64_parameters(child: Child) -> None:
-    """One more is an error of the saved preset."""
     api = Api(child.admin_port, TOKENS["editor"])
     parameters = {name: {"type": "text"} for name in names(65)}
     body = {"json": {name: f"{{{{{name}}}}}" for name in parameters}}
@@ -88,18 +86,23 @@ LISTS = {
 
 @pytest.mark.parametrize("pointer", LISTS)
 def test_list_has_at_most_256_entries(child: Child, pointer: str) -> None:
-    """One more is an error at the list."""
     api = Api(child.admin_port, TOKENS["editor"])
     first, shape = LISTS[pointer]
-    entries = [first, *(shape.format(above + below) for above in ascii_uppercase for below in ascii_uppercase)][:257]
+    entries = [
+        first,
+        *(
+            shape.format(first_letter + second_letter)
+            for first_letter in ascii_uppercase
+            for second_letter in ascii_uppercase
+        ),
+    ][:257]
     wide = {**BASIC, "allow_other_domains": True, "allowed_domains": ["https://api.example.com"]}
     assert api.ask("POST", PREVIEW, extended(wide, pointer, entries[:256])).json["errors"] == []
     errors = api.ask("POST", PREVIEW, extended(wide, pointer, entries)).json["errors"]
     assert errors == [{"pointer": pointer, "detail": "must have at most 256 entries: remove some"}]
 
 
-def test_long_name_url_and_path_of_keys_are_errors(child: Child) -> None:
-    """Each has a limit of its own."""
+def test_name_url_and_path_of_keys_over_their_limits_are_errors(child: Child) -> None:
     api = Api(child.admin_port, TOKENS["editor"])
 
     def errors(document: dict[str, Any]) -> list[dict[str, str]]:
@@ -124,11 +127,11 @@ def test_long_name_url_and_path_of_keys_are_errors(child: Child) -> None:
 
 def test_reasons_to_enter_secrets_again_are_limited(child: Child) -> None:
     api = Api(child.admin_port)
-    created = api.make("/integrations", {"id": "kept", **session("x", {"value": "a-secret"})})
+    created = api.make("/integrations", {"id": "wide-login", **session("x", {"value": "a-secret"})})
     created["auth"]["login"]["url"] = "https://evil.example.com/login"
     reasons = api.ask("POST", PREVIEW, created).json["reenter"]
     assert len(reasons) == 201
-    saving = api.ask("PUT", "/integrations/kept", created, match='"1"')
+    saving = api.ask("PUT", "/integrations/wide-login", created, match='"1"')
     assert (saving.code, len(saving.json["errors"])) == ("reenter", 201)
 
 
@@ -139,7 +142,7 @@ def session(public: str, secret: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_first_errors_are_listed_and_the_last_line_counts_more(child: Child) -> None:
-    """In a preview and when saving. Only listed errors have a suggestion."""
+    """Only listed errors have a suggestion."""
     api = Api(child.admin_port, TOKENS["editor"])
     preview = api.ask("POST", PREVIEW, UNKNOWN_KEYS).json
     saving = api.ask("POST", "/integrations", {"id": "x", **UNKNOWN_KEYS})
@@ -168,7 +171,7 @@ def send_without_reading(port: int, path: str, document: Any) -> Iterator[socket
 
 
 def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
-    """Sidekey responds to them while it still validates earlier previews of large documents."""
+    """Sidekey responds while it still validates earlier previews of large documents."""
     with ExitStack() as stack:
         previews = [
             stack.enter_context(send_without_reading(child.admin_port, PREVIEW, UNKNOWN_KEYS)) for _ in range(24)
@@ -182,7 +185,6 @@ def test_reads_and_log_in_do_not_wait_for_validations(child: Child) -> None:
 
 
 def test_patch_cannot_exceed_the_size_of_a_document(tmp_path: Path) -> None:
-    """512 KiB, however many patches build it."""
     with managed(tmp_path) as child:
         api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/wide"
         api.make("/integrations", {"id": "wide", **HEADERS})
@@ -200,7 +202,7 @@ def test_patch_cannot_exceed_the_size_of_a_document(tmp_path: Path) -> None:
 
 
 def test_document_with_many_secrets_can_be_saved_again(tmp_path: Path) -> None:
-    """Each counts as one value of a login's body, which may have 2000, in every spelling."""
+    """Each secret counts as one of the 2000 values of a login's body."""
     with managed(tmp_path) as child:
         api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/many"
         body = {f"n{number}": {"value": f"secret {number}"} for number in range(1000)}

@@ -1,4 +1,4 @@
-"""The end of a running Sidekey: the rows `life` of tests/cases/faults.tsv."""
+"""Shutdown of a running Sidekey: the rows `life` of tests/cases/faults.tsv."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from support.child import Child
 from support.http_get import get
-from support.raw_connection import RawConnection, connect
+from support.raw_connection import RawConnection, accepts, connect
 from support.upstream import OK, RawUpstream, answering
 from support.wire import Message
 
@@ -31,18 +31,9 @@ integrations:
 
 
 async def send_signal(child: Child, number: int = signal.SIGTERM) -> None:
-    """Send a signal, and wait until the log shows that it is handled."""
+    """Send a signal, and wait until the drain begins."""
     child.process.send_signal(number)
     await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
-
-
-async def accepts(port: int) -> bool:
-    """Return True if a new connection is accepted."""
-    try:
-        async with connect(port):
-            return True
-    except ConnectionRefusedError:
-        return False
 
 
 def logged_at(child: Child, event: str) -> datetime:
@@ -53,7 +44,7 @@ def logged_at(child: Child, event: str) -> datetime:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_readiness_fails_first_and_requests_in_flight_finish(number: signal.Signals, tmp_path: Path) -> None:
-    """F83: not ready, still served for drain_delay, then no new connections. Requests in flight finish, exit 0."""
+    """F83: during `drain_delay` Sidekey is not ready but still accepts requests. Then it accepts no new connections."""
     go = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -62,8 +53,8 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
             await go.wait()
         await connection.send(OK)
 
-    async def late(port: int) -> Message | None:
-        """Return the response to a caller during the delay, or None if a slow machine ended the delay before."""
+    async def send_during_delay(port: int) -> Message | None:
+        """Send a request, or return None if the delay was already over on a slow machine."""
         try:
             async with connect(port) as caller:
                 await caller.send(REQUEST.replace(b"/slow", b"/quick"))
@@ -81,7 +72,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
                     await send_signal(child, number)
                     ready = await asyncio.to_thread(get, child.admin_port, "/readyz")
                     assert (ready.status, ready.body) == (503, "draining\n")
-                    response = await late(child.proxy_port)
+                    response = await send_during_delay(child.proxy_port)
                     while await accepts(child.proxy_port):
                         await asyncio.sleep(0.02)
                     assert in_flight.received == b""
@@ -102,7 +93,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
 
 
 async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> None:
-    """F85: an upstream that never responds delays the end by `drain`. A cut response never looks complete."""
+    """F85: an upstream that never responds delays the exit by `drain`."""
     async with RawUpstream(answering()) as upstream:
         with Child(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
@@ -131,7 +122,7 @@ async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Path) -> None:
-    """F86: with a request in flight, and with the signal in the exit status."""
+    """F86: a request in flight does not delay the exit. The exit status contains the signal."""
     async with RawUpstream(answering()) as upstream:
         with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
@@ -143,7 +134,7 @@ async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Pat
 
 
 async def test_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
-    """With a reset, if the end of the connection would end the body, as for HTTP/1.0."""
+    """The connection is reset, because its end would mark the end of the body in HTTP/1.0."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with RawUpstream(answering(head)) as upstream:
         with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
@@ -157,13 +148,13 @@ async def test_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
 
 
 async def test_cut_requests_are_logged(tmp_path: Path) -> None:
-    """The credential has been used: each request has an access log line and an audit entry."""
+    """Each request has an access log line and an audit entry, because it has used the credential."""
     async with RawUpstream(answering()) as upstream:
         text = "log: {audit: uses}\n" + config(upstream.port, "{drain_delay: 1h, drain: 1h}")
         with Child(text, tmp_path) as child:
-            async with connect(child.proxy_port) as one, connect(child.proxy_port) as other:
-                for entry in (one, other):
-                    await entry.send(REQUEST)
+            async with connect(child.proxy_port) as first, connect(child.proxy_port) as second:
+                for caller in (first, second):
+                    await caller.send(REQUEST)
                     await (await upstream.connection()).until_contains(b"\r\n\r\n")
                 await send_signal(child)
                 assert await asyncio.to_thread(child.stop) == 128 + signal.SIGTERM
@@ -172,8 +163,7 @@ async def test_cut_requests_are_logged(tmp_path: Path) -> None:
     assert len({entry["request_id"] for entry in lines}) == 2
 
 
-async def test_idle_connection_does_not_delay_the_end(tmp_path: Path) -> None:
-    """It is closed with the listener."""
+async def test_idle_connection_does_not_delay_the_exit(tmp_path: Path) -> None:
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "{drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as idle, connect(child.proxy_port) as silent:
@@ -182,11 +172,3 @@ async def test_idle_connection_does_not_delay_the_end(tmp_path: Path) -> None:
                 assert await asyncio.to_thread(child.stop) == 0
                 await idle.until_ended()
                 await silent.until_ended()
-
-
-def test_signal_without_requests_in_flight_ends_the_process(tmp_path: Path) -> None:
-    """The log has the beginning and the end of the drain."""
-    with Child("integrations: {}\n", tmp_path) as child:
-        assert child.stop() == 0
-    events = [json.loads(line)["event"] for line in child.lines]
-    assert events[-2:] == ["draining", "stopped"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.child import WITHOUT_UVLOOP, Child
-from support.raw_connection import DEADLINE, connect
+from support.raw_connection import DEADLINE, accepts, connect
 from support.upstream import RawUpstream
 
 COUNT = 20
@@ -62,7 +62,7 @@ async def check_responses(upstream: RawUpstream, callers: list[socket.socket]) -
 
 @both_loops
 async def test_requests_that_arrive_with_the_signal_are_served(code: str | None, tmp_path: Path) -> None:
-    """On idle connections, and on connections that the process has not accepted yet."""
+    """Requests arrive on idle connections, and on connections that the process has not accepted yet."""
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "0s"), tmp_path, code=code) as child:
             connections = await open_kept_connections(child.proxy_port)
@@ -76,7 +76,7 @@ async def test_requests_that_arrive_with_the_signal_are_served(code: str | None,
 
 @both_loops
 async def test_requests_that_arrive_at_the_end_of_the_delay_are_served(code: str | None, tmp_path: Path) -> None:
-    """The process finds the end of the delay and the requests at the same moment."""
+    """The event loop handles the end of the delay and the requests in the same iteration."""
     for delay in (2, 10, 40):
         async with RawUpstream() as upstream:
             with Child(config(upstream.port, f"{delay}s"), tmp_path, code=code) as child:
@@ -99,7 +99,7 @@ async def test_requests_that_arrive_at_the_end_of_the_delay_are_served(code: str
 
 
 async def test_partial_request_head_may_be_completed(tmp_path: Path) -> None:
-    """Within timeouts.request_head and timeouts.drain, if the caller was served before."""
+    """The caller has until timeouts.request_head or timeouts.drain, if Sidekey has served it before."""
     async with RawUpstream() as upstream:
         with Child(config(upstream.port, "0s"), tmp_path) as child:
             async with connect(child.proxy_port) as caller:
@@ -116,17 +116,8 @@ async def test_partial_request_head_may_be_completed(tmp_path: Path) -> None:
         assert [arrival.target for arrival in upstream.requests] == [b"/-1", b"/0"]
 
 
-async def accepts(port: int) -> bool:
-    """Return True if a new connection is accepted."""
-    try:
-        async with connect(port):
-            return True
-    except ConnectionRefusedError:
-        return False
-
-
 async def test_unix_socket_drains_like_tcp(tmp_path: Path) -> None:
-    """New callers do not find it, and connected callers are served."""
+    """Sidekey removes the socket, and serves callers that are already connected."""
     path = tmp_path / "proxy.sock"
     head = f'version: 1\nlisten: {{{{proxy: "unix:{path}", admin: "127.0.0.1:{{admin}}"}}}}\n'
     head += 'network: {{allow_private: ["127.0.0.0/8"]}}\n'

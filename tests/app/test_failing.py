@@ -43,7 +43,7 @@ presets:
 
 @dataclass(frozen=True)
 class Process:
-    """A process with a store, whose integration `crm` the upstream rejects."""
+    """A process with a store. The upstream rejects the credential of its integration `crm`."""
 
     child: Child
 
@@ -90,7 +90,7 @@ MISTAKES: dict[int, Callable[[Process], int]] = {
     405: Process.send_wrong_method,
     422: Process.send_wrong_parameters,
 }
-"""What a caller can do wrong, by the status of Sidekey's response."""
+"""Mistakes of callers, by the status of Sidekey's response."""
 
 
 @pytest.mark.parametrize("status", MISTAKES)

@@ -23,7 +23,7 @@ def headers(port: int, **fields: Any) -> dict[str, Any]:
 
 
 async def test_proxy_authorization_is_injected_and_the_callers_is_consumed(tmp_path: Path) -> None:
-    """The caller's is for Sidekey (RFC 9110 11.7.1), at the reverse proxy and at the forward proxy."""
+    """The caller's header is for Sidekey (RFC 9110 11.7.1)."""
     async with RawUpstream(always_ok) as upstream:
         with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
             document = headers(
@@ -45,7 +45,7 @@ async def test_proxy_authorization_is_injected_and_the_callers_is_consumed(tmp_p
 
 @pytest.mark.parametrize("name", ["Proxy-Authorization", "proxy_authorization"])
 def test_proxy_authorization_in_public_is_refused(name: str, tmp_path: Path) -> None:
-    """In the store and in a file, with a remedy and without repeating the value."""
+    """The error has a remedy and does not repeat the value."""
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
         response = Api(child.admin_port).ask("POST", "/integrations", headers(1, **{name: SECRET}))
         assert (response.status, response.pointers) == (422, {"/auth/headers"})
@@ -59,7 +59,7 @@ def test_proxy_authorization_in_public_is_refused(name: str, tmp_path: Path) -> 
 
 
 def test_public_headers_are_shown(tmp_path: Path) -> None:
-    """To viewers, too, but never a secret one."""
+    """Viewers see public headers, but no secret ones."""
     secret = {"secret": {"value": SECRET}}
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
         Api(child.admin_port).make("/integrations", headers(1, **{"X-Tenant": "acme-corp", "X-Key": secret}))

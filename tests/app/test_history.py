@@ -1,4 +1,4 @@
-"""Processes that share a store: usage, failures and status are the same in all of them, and survive restarts."""
+"""Processes that share a store agree on usage, failures and status, also after restarts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ sidekey.observe.history._FAILURES_INTERVAL = 0.1
 from sidekey.cli import main
 main(prog_name="sidekey")
 """
-"""Code for a `Child` that exchanges with the store several times a second."""
+"""Code for a `Child` that synchronizes with the store several times a second."""
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 @contextmanager
 def process(folder: Path, port: int, name: str = "a", code: str | None = None, store: str = "") -> Iterator[Child]:
-    """Run a process with the store of this folder, and end it as an operator does."""
+    """Run a process with the store of this folder, and stop it."""
     (folder / name).mkdir(exist_ok=True)
     text = config(folder / name, store or f"path: {folder}/store.db", CONFIG.format(port=port))
     with Child(text, folder / name, code=code) as child:
@@ -104,7 +104,7 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
     with process(tmp_path, port) as first, process(tmp_path, port, "b") as second:
         within(lambda: status(first) == status(second) == "failing")
         assert read(first, "/integrations/crm")["failing_since"] == since
-        # A failure, or a mistake of a caller, is no success.
+        # Neither a failure nor a mistake of a caller ends the status.
         send(first, "bad")
         assert get(first.proxy_port, "/i/crm/%zz", CALLER).status == 400
         assert status(first) == "failing"
@@ -116,14 +116,13 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
 
 
 def test_running_process_reads_the_status_of_other_processes(postgres: Postgres, tmp_path: Path, port: int) -> None:
-    """On PostgreSQL, where several machines share a store."""
     store = f"url: {{file: {tmp_path}/url}}"
     (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
     with process(tmp_path, port, "a", QUICK, store) as first, process(tmp_path, port, "b", QUICK, store) as second:
         send(first, "bad", FAILING)
         within(lambda: status(second) == "failing")
         send(second, "bad", FAILING)
-        # States are ordered by the second.
+        # Timestamps of states have a resolution of one second.
         time.sleep(1)
         send(first, "good")
         within(lambda: status(first) == status(second) == "ok")
@@ -134,17 +133,17 @@ def test_running_process_reads_the_status_of_other_processes(postgres: Postgres,
             assert {item["status"] for item in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
 
 
-def test_counts_wait_while_the_store_is_unreachable(tmp_path: Path, port: int) -> None:
+def test_counts_are_written_when_the_store_is_reachable_again(tmp_path: Path, port: int) -> None:
     database = tmp_path / "store.db"
     with process(tmp_path, port, "a", QUICK) as first, process(tmp_path, port, "b", QUICK) as second:
         send(first, "good")
         within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 1})
-        away = tmp_path / "away"
-        database.rename(away)
+        moved_database = tmp_path / "away"
+        database.rename(moved_database)
         send(first, "good", 2)
         send(first, "missing")
         assert Api(first.admin_port).ask("GET", "/integrations/crm/usage").code == "store_unavailable"
-        away.rename(database)
+        moved_database.rename(database)
         within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
         within(lambda: [item["status"] for item in read(second, "/integrations/crm/failures")["items"]] == [404])
         assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1}
@@ -170,7 +169,7 @@ def test_integration_that_changed_while_the_process_was_down_is_ok(tmp_path: Pat
         Api(first.admin_port).make("/integrations", document)
         for _ in range(FAILING):
             assert get(first.proxy_port, "/i/own/x", CALLER).status == 401
-        # States are ordered by the second.
+        # Timestamps of states have a resolution of one second.
         time.sleep(1)
     with process(tmp_path, port, "b") as second:
         api = Api(second.admin_port)
@@ -187,7 +186,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
         send(first, "good", 5)
         send(first, "missing", 2)
-        # What was not written yet is there too.
+        # The counts include requests that are not written yet.
         assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 5, "4xx": 2}
     with process(tmp_path, port, "b") as second:
         send(second, "good", 1)
@@ -197,7 +196,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
         usage = read(second, "/integrations/crm/usage")
         assert usage["outcomes"] == {"2xx": 6, "401/403": 2, "4xx": 2, "5xx": 1}
         assert (usage["period"], usage["step"], len(usage["points"])) == ("24h", 3600, 24)
-        # The hour may have ended meanwhile.
+        # The hour may have changed meanwhile.
         assert [sum(point[key] for point in usage["points"][-2:]) for key in ("requests", "failed")] == [11, 5]
         assert [bucket["to_ms"] for bucket in usage["latency"]] == [50, 100, 250, 1000, 5000, None]
         assert sum(bucket["count"] for bucket in usage["latency"]) == 11
@@ -231,7 +230,7 @@ def test_failures_of_two_processes_add_one_row_a_second(tmp_path: Path, port: in
 def test_failure_has_caller_and_target_but_no_value(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
         send_preset(first)
-        # One a second.
+        # Sidekey keeps one failure a second.
         within(lambda: send(first, "bad?q=a-canary") or len(read(first, "/integrations/crm/failures")["items"]) > 1)
         latest = read(first, "/integrations/crm/failures")
     with process(tmp_path, port, "b") as second:
@@ -257,7 +256,7 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
         pass
     now = int(time.time())
     day, hour = 86_400, now // 3600
-    # Times of failures: 1,100 of one integration, and one that is older than all that are kept.
+    # 1,100 failures of one integration, and a failure that is older than the retention.
     failures = [*(("crm", now - number) for number in range(1100)), ("other", now - 8 * day), ("other", now - day)]
     hours = [*range(hour - 36 * 24, hour - 34 * 24)]
     database = tmp_path / "store.db"
@@ -275,7 +274,7 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
         within(lambda: count("sidekey_failures") == 1001)
         assert count(f"sidekey_failures WHERE integration = 'crm' AND at > {now - 1000}") == 1000
         assert count("sidekey_failures WHERE integration = 'other'") == 1
-        # One hour less if another begins meanwhile.
+        # One hour less if a new hour begins meanwhile.
         within(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))
         path = "/integrations/crm/failures"
         pages = [read(child, path)]

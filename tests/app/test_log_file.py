@@ -46,7 +46,7 @@ def until_exists(path: Path) -> None:
 
 
 def test_logrotate_loses_no_line(tmp_path: Path) -> None:
-    """With SIGUSR1, as docs/logs.md says. Standard error names the file."""
+    """logrotate sends SIGUSR1, as in docs/logs.md."""
     logrotate = programs.require("logrotate")
     folder = tmp_path / "logs"
     folder.mkdir(mode=0o700)
@@ -71,7 +71,7 @@ def test_logrotate_loses_no_line(tmp_path: Path) -> None:
 
 
 def test_reload_moves_the_log_or_reports_an_error(tmp_path: Path) -> None:
-    """An unusable file changes nothing."""
+    """With an unusable file, Sidekey keeps the previous one."""
     first, second = tmp_path / "first.log", tmp_path / "second.log"
     with Child(CONFIG.format(file=first), tmp_path) as child:
         send(child, 1)
@@ -97,7 +97,6 @@ def until_logged(path: Path, text: str) -> None:
 
 
 def test_unusable_log_file_is_an_error_of_the_start(tmp_path: Path) -> None:
-    """`check` reports it with its location."""
     config = tmp_path / "sidekey.yaml"
     config.write_text("version: 1\n" + CONFIG.format(file="none/sidekey.log"))
     for run, command in ((run_cli, "check"), (run_process, "run")):
@@ -107,7 +106,7 @@ def test_unusable_log_file_is_an_error_of_the_start(tmp_path: Path) -> None:
 
 
 def test_sigusr1_without_a_file_changes_nothing(tmp_path: Path) -> None:
-    """By default it would end the process."""
+    """By default SIGUSR1 would end the process."""
     with Child(CONFIG.format(file="null"), tmp_path) as child:
         os.kill(child.process.pid, signal.SIGUSR1)
         send(child, 3)

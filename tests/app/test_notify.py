@@ -25,7 +25,7 @@ integrations:
 
 @contextmanager
 def service_manager(address: str) -> Iterator[socket.socket]:
-    """Receive as systemd does at this address of a unix socket."""
+    """Listen on a unix socket at this address, as systemd does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.settimeout(DEADLINE)
         receiver.bind(address)
@@ -41,7 +41,7 @@ def status(child: Child, integration: str) -> int:
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_service_manager_is_notified_of_start_and_stop(abstract: bool, tmp_path: Path) -> None:
-    """READY=1 means that requests are served."""
+    """After READY=1, Sidekey serves requests."""
     name = str(tmp_path / "notify")
     child = Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
     with service_manager(f"\0{name}" if abstract else name) as manager:
@@ -52,8 +52,8 @@ def test_service_manager_is_notified_of_start_and_stop(abstract: bool, tmp_path:
         assert manager.recv(4096) == b"STOPPING=1"
 
 
-def test_reload_ends_when_the_config_is_in_use(tmp_path: Path) -> None:
-    """Even if nothing changed, or if the config has an error."""
+def test_service_manager_is_notified_of_the_end_of_a_reload(tmp_path: Path) -> None:
+    """The reload also ends if nothing changed or the config has an error."""
     name = str(tmp_path / "notify")
     with service_manager(name) as manager, Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": name}) as child:
         assert manager.recv(4096) == b"READY=1"
@@ -70,7 +70,6 @@ def test_reload_ends_when_the_config_is_in_use(tmp_path: Path) -> None:
 
 
 def test_unreachable_service_manager_is_an_error_in_the_log(tmp_path: Path) -> None:
-    """Sidekey serves nevertheless."""
     with Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "none")}) as child:
         assert status(child, "it") == 502
         assert child.stop() == 0

@@ -1,4 +1,4 @@
-"""No bytes on a listener pass as an operator's test request, which needs no caller's token."""
+"""A request on a listener is never an operator's test request, which needs no caller's token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVED = """\
     endpoint_prefix: http://up.test:{port}
     auth: {{type: basic, username: u, password: {{file: token}}}}
 """
-CLAIMS = [
+CLAIMED_HEADERS = [
     (),
     (f"Authorization: Bearer {OPERATOR_TOKEN}",),
     (f"Sidekey-Token: {OPERATOR_TOKEN}",),
@@ -39,8 +39,10 @@ CLAIMS = [
 
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1:0", "unix:proxy.sock"])
-async def test_no_bytes_on_a_listener_grant_an_operators_identity(proxy: str, tmp_path: Path, ca: Authority) -> None:
-    """The bytes of an operator's test request, even with the operator's token, need a caller's token on a listener."""
+async def test_request_on_a_listener_needs_a_callers_token_whatever_its_headers(
+    proxy: str, tmp_path: Path, ca: Authority
+) -> None:
+    """Even a request with the operator's token needs a caller's token."""
     (tmp_path / "token").write_text("token-of-a-caller-0123456789")
     (tmp_path / "operator").write_text(OPERATOR_TOKEN)
     head = HEAD.replace('proxy: "127.0.0.1:0"', f'proxy: "{proxy}"').replace("integrations:\n", CONFIG)
@@ -64,6 +66,6 @@ async def test_no_bytes_on_a_listener_grant_an_operators_identity(proxy: str, tm
             outcome = await sidekey.app.probe("it", Request("GET", "/a"))
             assert (outcome.ok, len(upstream.requests)) == (True, 1)
             targets = {"/i/it/a": 401, "/p/hook": 401, "/p/draft": 401, f"http://up.test:{port}/a": 407}
-            for claim in CLAIMS:
-                assert {target: await send(target, *claim) for target in targets} == targets, claim
+            for headers in CLAIMED_HEADERS:
+                assert {target: await send(target, *headers) for target in targets} == targets, headers
         assert len(upstream.requests) == 1

@@ -1,4 +1,4 @@
-"""Headers and parameters that override the method or target at some servers: no listener forwards them."""
+"""Headers and parameters that override the method or target at some servers: Sidekey does not forward them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ HEADERS = [
     "X-Waws-Unencoded-Url",
     "X-Envoy-Original-Path",
 ]
-"""Headers that are dropped beside a credential."""
+"""Headers that Sidekey drops from requests with a credential."""
 
-SPELLED = [spelling for name in HEADERS for spelling in (name, name.lower(), name.upper(), name.replace("-", "_"))]
-DOORS = ["reverse", "forward", "tunnel", "match_by_host"]
+SPELLINGS = [spelling for name in HEADERS for spelling in (name, name.lower(), name.upper(), name.replace("-", "_"))]
+ROUTES = ["reverse", "forward", "tunnel", "match_by_host"]
 
 
 def config(port: int, *keys: str) -> str:
@@ -56,15 +56,15 @@ WITH_CA = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nforward: {{mat
 PASSING = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nforward: {{unmatched: pass}}\nintegrations:\n")
 
 
-async def send(sidekey: Serving, port: int, door: str, path: str, *fields: str, method: str = "GET") -> Message:
-    """Send one request through a listener, to `path` below the prefix."""
+async def send(sidekey: Serving, port: int, route: str, path: str, *fields: str, method: str = "GET") -> Message:
+    """Send one request by this route, to `path` below the prefix."""
     authority = f"{HOST}:{port}"
-    if door == "reverse":
+    if route == "reverse":
         return await sidekey.reverse(path, *fields, method=method)
-    if door == "forward":
+    if route == "forward":
         return await sidekey.forward(f"http://{authority}/v1{path}", *fields, method=method)
     lines = [f"{method} /v1{path} HTTP/1.1", f"Host: {authority}", *fields, "", ""]
-    if door == "match_by_host":
+    if route == "match_by_host":
         lines[0] = f"{method} http://{authority}/v1{path} HTTP/1.1"
         return await sidekey.ask("\r\n".join(lines).encode())
     async with connect(sidekey.port) as caller:
@@ -74,17 +74,16 @@ async def send(sidekey: Serving, port: int, door: str, path: str, *fields: str, 
         return await caller.response()
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_header_that_moves_the_target_does_not_pass_beside_a_credential(
-    door: str, ca: Authority, tmp_path: Path
+@pytest.mark.parametrize("route", ROUTES)
+async def test_header_that_overrides_the_target_does_not_pass_with_a_credential(
+    route: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """In no spelling that a server may accept, nor with spaces around its value."""
     async with (
         RawUpstream() as upstream,
         serving(config(upstream.port), tmp_path, ca, hosts={HOST: ["127.0.0.1"]}, head=WITH_CA) as sidekey,
     ):
-        fields = [f"{name}: evil" for name in SPELLED]
-        response = await send(sidekey, upstream.port, door, "/a", *fields, "X-Forwarded-For: 192.0.2.1", "X-Other: b")
+        fields = [f"{name}: evil" for name in SPELLINGS]
+        response = await send(sidekey, upstream.port, route, "/a", *fields, "X-Forwarded-For: 192.0.2.1", "X-Other: b")
         assert response.status == 200
         (request,) = upstream.requests
         assert request.values(b"x-key") == [b"secret"]
@@ -94,7 +93,7 @@ async def test_header_that_moves_the_target_does_not_pass_beside_a_credential(
 
 
 async def test_header_in_pass_headers_passes(ca: Authority, tmp_path: Path) -> None:
-    """Only that one, in any case."""
+    """Names are compared without case."""
     keys = "pass_headers: [X-Forwarded-Host, forwarded]"
     async with (
         RawUpstream() as upstream,
@@ -122,7 +121,7 @@ async def test_headers_pass_without_a_credential(ca: Authority, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "Host", "X-Forwarded-For", "Authorization", "X-HTTP-Method", ""])
 def test_other_header_in_pass_headers_is_an_error(name: str, tmp_path: Path) -> None:
-    """With its location and the allowed headers."""
+    """The error has a location and the allowed headers."""
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nintegrations:\n" + config(1, f"pass_headers: [Forwarded, '{name}']"))
     result = run_cli("check", "--config", str(path))
@@ -131,7 +130,7 @@ def test_other_header_in_pass_headers_is_an_error(name: str, tmp_path: Path) -> 
 
 
 def test_preset_cannot_send_a_header_that_is_dropped(tmp_path: Path) -> None:
-    """The remedy in the error works."""
+    """The error names `pass_headers` as the remedy."""
     path = tmp_path / "sidekey.yaml"
     for keys, status in (([], 1), (["pass_headers: [X-Forwarded-Host]"], 0)):
         text = config(1, *keys).replace("content_type: text/plain", "content_type: text/plain, headers: {NAME: a}")
@@ -152,7 +151,7 @@ def test_preset_cannot_send_a_header_that_no_caller_may_send(header: str, tmp_pa
 
 
 def test_editor_cannot_let_headers_pass(tmp_path: Path) -> None:
-    """Moving a target beside a stored credential is the operator's decision."""
+    """Only the operator decides whether a header may override the target of a stored credential."""
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         document = {"id": "crm", **basic(9), "pass_headers": ["X-Forwarded-Host"]}
@@ -200,9 +199,9 @@ ALLOWED = [
 ]
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_query_cannot_name_a_method_that_is_not_allowed(door: str, ca: Authority, tmp_path: Path) -> None:
-    """With `methods`, for any spelling of the name and any case of the value."""
+@pytest.mark.parametrize("route", ROUTES)
+async def test_query_cannot_name_a_method_that_is_not_allowed(route: str, ca: Authority, tmp_path: Path) -> None:
+    """The check covers every spelling of the parameter's name."""
     async with (
         RawUpstream() as upstream,
         serving(
@@ -210,13 +209,13 @@ async def test_query_cannot_name_a_method_that_is_not_allowed(door: str, ca: Aut
         ) as sidekey,
     ):
         for query in DENIED:
-            response = await send(sidekey, upstream.port, door, f"/a?{query}")
+            response = await send(sidekey, upstream.port, route, f"/a?{query}")
             assert response.status == 403, query
             assert problem(response)["code"] == "target_denied"
             assert "_method" in problem(response)["detail"]
         assert upstream.requests == []
         for query in ALLOWED:
-            assert (await send(sidekey, upstream.port, door, f"/a?{query}")).status == 200, query
+            assert (await send(sidekey, upstream.port, route, f"/a?{query}")).status == 200, query
         assert [request.target for request in upstream.requests] == [f"/v1/a?{query}".encode() for query in ALLOWED]
 
 
@@ -229,7 +228,7 @@ async def test_query_may_name_any_method_without_methods(ca: Authority, tmp_path
 
 
 async def test_preset_cannot_name_a_method_that_is_not_allowed(ca: Authority, tmp_path: Path) -> None:
-    """Neither in its URL nor by a parameter. The denial is counted with its reason."""
+    """The check covers the preset's URL and its parameters."""
     async with (
         RawUpstream() as upstream,
         serving(
@@ -252,8 +251,7 @@ async def test_preset_cannot_name_a_method_that_is_not_allowed(ca: Authority, tm
         assert await sidekey.metric(series) == 2
 
 
-def test_explain_says_that_a_query_names_a_method(tmp_path: Path) -> None:
-    """As the proxy decides."""
+def test_explain_denies_a_query_that_names_a_method(tmp_path: Path) -> None:
     path = tmp_path / "sidekey.yaml"
     path.write_text("version: 1\nintegrations:\n" + config(1, "methods: [GET]"))
     for query, status in (("_method=DELETE", 1), ("_method=GET", 0)):

@@ -49,14 +49,14 @@ def mtls(port: int, **auth: Any) -> dict[str, Any]:
 
 
 def verifying(ca: Authority, host: str) -> ssl.SSLContext:
-    """A server that requests a certificate of the root. These certificates have no key identifiers."""
+    """Build a server context that requires a certificate of the root. These certificates have no key identifiers."""
     context = asking(ca.server_context(host), ROOT)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
 def key_lines(issued: Issued) -> list[str]:
-    """Return the lines of a private key that no certificate has."""
+    """Return lines of a private key that occur in no certificate."""
     return issued.key_pem.decode().splitlines()[1:3]
 
 
@@ -65,7 +65,7 @@ def has_key(text: str, *issued: Issued) -> bool:
 
 
 async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp_path: Path) -> None:
-    """In any order of the blocks: the upstream sees the certificate, and nobody can read the key."""
+    """The PEM blocks may have any order. No output contains the key."""
     context = verifying(ca, "127.0.0.1")
     outputs: list[Any] = []
     async with RawUpstream(always_ok, ssl_context=context) as upstream:
@@ -103,7 +103,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 
 
 def test_pasted_pair_replaces_the_stored_one(shared: Child) -> None:
-    """With a patch of the certificate. A document with a second key is refused."""
+    """A document with a second key is refused."""
     api = Api(shared.admin_port)
     pair = {"certificate": {"inline": OTHER.pem.decode()}, "private_key": {"value": OTHER.key_pem.decode()}}
     api.make("/integrations", mtls(1, **pair))
@@ -118,7 +118,7 @@ def test_pasted_pair_replaces_the_stored_one(shared: Child) -> None:
 
 
 def test_pasted_pem_beside_other_credentials_is_split(shared: Child) -> None:
-    """`client_certificate`, and the certificate of an assertion. CAs with a key are refused."""
+    """CAs with a key are refused."""
     api = Api(shared.admin_port)
     beside = mtls(1)
     beside["auth"] = {"type": "headers", "headers": {"X-A": "b"}}
@@ -150,7 +150,7 @@ MISSPELLED = {
 
 @pytest.mark.parametrize("label", MISSPELLED)
 def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: Child) -> None:
-    """In every public certificate field."""
+    """The check covers every public certificate field."""
     pasted = LEAF.pem.decode() + MISSPELLED[label]
     oauth2 = {
         "type": "oauth2",

@@ -1,4 +1,4 @@
-"""The life of a preset, through HTTP, on both databases."""
+"""Presets in a store, on both databases: create, send, edit, alter and delete them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,15 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from sidekey.store.state import Delete
 from support.api import TOKENS, Api, Said, basic, managed, rewritten
 from support.child import Child, run_process
 from support.http_get import Answer, within
-from support.postgres import Postgres
 from support.raw_connection import DEADLINE
-from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace
+from support.stores import ENTRY, Place
 from support.upstream import RawUpstream
 
 AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty database."""
-    if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
-    postgres: Postgres = request.getfixturevalue("postgres")
-    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "store-url").write_text(postgres.url(postgres_place.schema))
-    return postgres_place
 
 
 @dataclass
@@ -60,7 +46,7 @@ class Running:
         return response.json
 
     async def send(self, target: str, token: str, body: str) -> Answer:
-        """Send a caller's POST of JSON."""
+        """Send a POST of JSON as a caller."""
         return await asyncio.to_thread(post, self.child.proxy_port, target, token, body)
 
     async def until(self, status: str) -> None:
@@ -92,8 +78,7 @@ def post(port: int, target: str, token: str, body: str) -> Answer:
 
 
 @asynccontextmanager
-async def running(folder: Path, place: Place) -> AsyncIterator[Running]:
-    store_settings = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+async def running(folder: Path, place: Place, store_settings: str) -> AsyncIterator[Running]:
     async with RawUpstream() as upstream:
         child = managed(folder, store_settings)
         await asyncio.to_thread(child.__enter__)
@@ -103,9 +88,11 @@ async def running(folder: Path, place: Place) -> AsyncIterator[Running]:
             await asyncio.to_thread(child.__exit__, None, None, None)
 
 
-async def test_caller_with_a_preset_can_only_send_that_preset(tmp_path: Path, place: Place) -> None:
-    """The upstream receives the filled request, byte for byte. Access to the database does not open the credential."""
-    async with running(tmp_path, place) as first:
+async def test_caller_with_a_preset_can_only_send_that_preset(
+    tmp_path: Path, place: Place, store_settings: str
+) -> None:
+    """A preset that was altered in the database is not sent until an editor replaces it."""
+    async with running(tmp_path, place, store_settings) as first:
         await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
         document = await first.create("/presets", {"id": "welcome", **first.document()})
         assert (document["status"], document["source"], document["version"]) == ("ok", "store", 1)
@@ -120,45 +107,51 @@ async def test_caller_with_a_preset_can_only_send_that_preset(tmp_path: Path, pl
         assert request.values(b"sidekey-token") == []
         assert (await first.send("/i/crm/x", token, "{}")).status == 403
         assert len(first.upstream.requests) == 1
-        # An edit serves at once, and another start has it, too.
+        # An edit takes effect at once, and survives a restart.
         edit = {"body": {"json": {"points": "{{points}}", "to": "{{user}}"}}}
         assert (await first.request("PUT", "/presets/welcome", {**document, **edit}, match='"1"')).etag == '"2"'
         await first.send("/p/welcome", token, '{"user": "a"}')
         assert first.upstream.requests[-1].body == b'{"points":0,"to":"a"}'
-        await first.create("/presets", {"id": "altered", **first.document()})
+        complete = first.document()
+        await first.create("/presets", {"id": "altered", **complete})
         altered = (await first.create("/callers", {"name": "altered", "presets": ["altered"]}))["token"]
         ((body,),) = await place.sql("SELECT body FROM sidekey_rows WHERE id = 'altered' AND kind = 'preset'")
         await place.sql(
             f"UPDATE sidekey_rows SET body = '{str(body).replace('Hello', 'Goodbye')}' "
             "WHERE id = 'altered' AND kind = 'preset'"
         )
-    async with running(tmp_path, place) as again:
-        # The upstream is another one: its port is no longer the preset's.
-        assert (await again.read("/presets/welcome"))["body"] == edit["body"]
-        assert (await again.send("/p/welcome", token, '{"user": 7}')).status == 422
-        document = await again.read("/presets/altered")
+    async with running(tmp_path, place, store_settings) as second:
+        # The preset still has the port of the first upstream.
+        assert (await second.read("/presets/welcome"))["body"] == edit["body"]
+        assert (await second.send("/p/welcome", token, '{"user": 7}')).status == 422
+        document = await second.read("/presets/altered")
         assert (document["status"], "body" in document) == ("unusable", False)
-        response = await again.send("/p/altered", altered, '{"user": "7"}')
+        response = await second.send("/p/altered", altered, '{"user": "7"}')
         assert (response.status, json.loads(response.body)["code"]) == (502, "credential_unavailable")
-        assert again.upstream.received == []
-        found_by_command = await asyncio.to_thread(
-            run_process, "preset", "list", "--json", "--config", str(again.child.config)
+        assert second.upstream.received == []
+        preset_list = await asyncio.to_thread(
+            run_process, "preset", "list", "--json", "--config", str(second.child.config)
         )
-        listed = {item["id"]: (item["status"], item["source"]) for item in json.loads(found_by_command.stdout)}
+        listed = {item["id"]: (item["status"], item["source"]) for item in json.loads(preset_list.stdout)}
         assert listed == {"altered": ("unusable", "store"), "welcome": ("ok", "store")}
-        assert (await again.request("DELETE", "/presets/altered", match='"1"')).status == 204
+        patch = await second.request("PATCH", "/presets/altered", {"description": "x"}, match='"1"')
+        assert (patch.status, "send the complete document with PUT" in patch.json["detail"]) == (422, True)
+        replaced = (await second.request("PUT", "/presets/altered", complete, match='"1"')).json
+        assert (replaced["status"], replaced["body"]) == ("ok", complete["body"])
+        assert (await second.request("DELETE", "/presets/altered", match='"2"')).status == 204
 
 
-async def test_integration_of_a_preset_cannot_be_deleted_or_moved(tmp_path: Path, place: Place) -> None:
-    """A preset can be deleted at any time."""
-    async with running(tmp_path, place) as first:
+async def test_integration_of_a_preset_cannot_be_deleted_or_moved(
+    tmp_path: Path, place: Place, store_settings: str
+) -> None:
+    async with running(tmp_path, place, store_settings) as first:
         crm = await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
         await first.create("/presets", {"id": "welcome", **first.document()})
         response = await first.request("DELETE", "/integrations/crm", match='"1"')
         assert (response.status, response.code, response.json["presets"]) == (409, "in_use", ["welcome"])
         assert "preset welcome uses it" in response.json["detail"]
-        again = {"username": {"value": "svc"}, "password": {"value": "entered again"}}
-        moved = {"endpoint_prefix": f"{first.base}/other", "auth": again}
+        secrets = {"username": {"value": "svc"}, "password": {"value": "entered again"}}
+        moved = {"endpoint_prefix": f"{first.base}/other", "auth": secrets}
         for edit in (moved, {"methods": ["GET"]}):
             response = await first.request("PATCH", "/integrations/crm", edit, match='"1"')
             assert (response.status, response.code, response.json["presets"]) == (409, "in_use", ["welcome"])
@@ -167,7 +160,7 @@ async def test_integration_of_a_preset_cannot_be_deleted_or_moved(tmp_path: Path
         header = {"type": "headers", "headers": {"X-Source": {"secret": {"value": "x"}}}}
         response = await first.request("PUT", "/integrations/crm", {**crm, "auth": header}, match='"1"')
         assert (response.code, response.json["presets"]) == ("in_use", ["welcome"])
-        # What leaves it usable is saved.
+        # An edit that leaves the preset usable is saved.
         assert (
             await first.request("PATCH", "/integrations/crm", {"methods": ["GET", "POST"]}, match='"1"')
         ).status == 200
@@ -180,9 +173,11 @@ async def test_integration_of_a_preset_cannot_be_deleted_or_moved(tmp_path: Path
         assert {("create", "preset", "ok"), ("delete", "preset", "ok")} <= outcomes
 
 
-async def test_preset_of_a_file_wins_until_it_is_removed(tmp_path: Path, place: Place) -> None:
-    """It may use a stored integration. After its removal, the stored preset is used."""
-    async with running(tmp_path, place) as first:
+async def test_preset_of_a_file_is_used_until_the_file_omits_it(
+    tmp_path: Path, place: Place, store_settings: str
+) -> None:
+    """The preset of a file may use a stored integration."""
+    async with running(tmp_path, place, store_settings) as first:
         await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
         await first.create("/presets", {"id": "welcome", **first.document()})
         token = (await first.create("/callers", {"name": "billing", "presets": "*"}))["token"]
@@ -202,9 +197,11 @@ async def test_preset_of_a_file_wins_until_it_is_removed(tmp_path: Path, place: 
         assert (await first.read("/presets/welcome"))["version"] == 1
 
 
-async def test_preset_is_invalid_after_another_process_deleted_its_integration(tmp_path: Path, place: Place) -> None:
-    """Nothing is sent and the preset has the reason, until a new integration makes it valid."""
-    async with running(tmp_path, place) as first:
+async def test_preset_is_unusable_after_another_process_deleted_its_integration(
+    tmp_path: Path, place: Place, store_settings: str
+) -> None:
+    """A new integration with the same ID makes the preset usable again."""
+    async with running(tmp_path, place, store_settings) as first:
         document = {"id": "crm", **basic(first.upstream.port)}
         await first.create("/integrations", document)
         await first.create("/presets", {"id": "welcome", **first.document()})

@@ -1,4 +1,4 @@
-"""A reload uses the previous config or the new one completely, whichever part fails."""
+"""A reload uses either the previous or the new config completely, even if a part fails."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Failing:
         return commit
 
 
-def keyed(port: int, word: str, host: str = "up.test", name: str = "it") -> str:
-    """Build an integration whose credential and path identify its config."""
+def integration(port: int, word: str, host: str = "up.test", name: str = "it") -> str:
+    """Build an integration whose credential and path contain this word."""
     auth = f"type: headers, headers: {{X-Key: {{secret: {{insecure_value: {word}}}}}}}"
     return f"  {name}: {{endpoint_prefix: 'http://{host}:{port}/{word}', auth: {{{auth}}}}}\n"
 
@@ -70,15 +70,15 @@ def global_settings(folder: Path) -> str:
     return head + key
 
 
-async def received(sidekey: Serving, upstream: RawUpstream) -> Message:
-    """Return what the upstream receives of a request to `it`."""
+async def received_request(sidekey: Serving, upstream: RawUpstream) -> Message:
+    """Send a request to `it`, and return the request that the upstream receives."""
     assert (await sidekey.reverse("/x")).status == 200
     return upstream.requests[-1]
 
 
 async def uses(sidekey: Serving, upstream: RawUpstream, word: str) -> bool:
     """Return True if a request to `it` has both the path and the credential of this config."""
-    request = await received(sidekey, upstream)
+    request = await received_request(sidekey, upstream)
     return (request.target, request.values(b"x-key")) == (f"/{word}/x".encode(), [word.encode()])
 
 
@@ -91,8 +91,11 @@ async def readiness(sidekey: Serving) -> int:
 
 @pytest.mark.parametrize("index", range(PARTS + 1))
 async def test_failed_prepare_keeps_the_previous_config(index: int, ca: Authority, tmp_path: Path) -> None:
-    """At any position among the parts: at the upstream, in the log and in metrics. The next change is tried."""
-    async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
+    """The failing part may have any position. The next change is loaded."""
+    async with (
+        RawUpstream() as upstream,
+        serving(integration(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
+    ):
         parts = sidekey.app.publisher.parts
         assert len(parts) == PARTS
         assert await uses(sidekey, upstream, "old")
@@ -102,8 +105,8 @@ async def test_failed_prepare_keeps_the_previous_config(index: int, ca: Authorit
         changed = head.replace("level: debug, access: all", "level: error, access: off")
         changed = changed.replace("integrations:", "limits: {in_flight: 5}\nvia: false\nintegrations:")
         changed = changed.replace("up.test", "new.test")
-        more = keyed(upstream.port, "more", "new.test", name="more")
-        write(tmp_path, changed, keyed(upstream.port, "new", "new.test") + more)
+        more = integration(upstream.port, "more", "new.test", name="more")
+        write(tmp_path, changed, integration(upstream.port, "new", "new.test") + more)
         line = await sidekey.logged(NOT_RELOADED)
         (defect,) = [entry for entry in sidekey.lines() if entry["event"] == "defect"]
         assert (line["defect"], defect["error"]) == (defect["id"], ["ZeroDivisionError"])
@@ -118,7 +121,7 @@ async def test_failed_prepare_keeps_the_previous_config(index: int, ca: Authorit
         assert await sidekey.metric('sidekey_integration_info{integration="more",kind="headers"}') == 0
         await eventually(lambda: len([entry for entry in sidekey.lines() if entry["event"] == "request"]) == 3)
         del parts[index]
-        write(tmp_path, head, keyed(upstream.port, "newer"))
+        write(tmp_path, head, integration(upstream.port, "newer"))
         reloaded = await sidekey.logged(RELOADED)
         assert (reloaded["changed"], reloaded["removed"]) == (1, 0)
         assert await uses(sidekey, upstream, "newer")
@@ -127,12 +130,16 @@ async def test_failed_prepare_keeps_the_previous_config(index: int, ca: Authorit
 
 
 @pytest.mark.parametrize("index", [0, PARTS // 2, PARTS])
-async def test_failed_commit_keeps_no_other_part_from_the_new_config(index: int, ca: Authority, tmp_path: Path) -> None:
-    """The defect is reported, and the reload has failed."""
-    async with RawUpstream() as upstream, serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey:
+async def test_failed_commit_does_not_prevent_the_other_parts_from_using_the_new_config(
+    index: int, ca: Authority, tmp_path: Path
+) -> None:
+    async with (
+        RawUpstream() as upstream,
+        serving(integration(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
+    ):
         assert await uses(sidekey, upstream, "old")
         sidekey.app.publisher.parts.insert(index, Failing(commits=True))
-        write(tmp_path, global_settings(tmp_path), keyed(upstream.port, "new"))
+        write(tmp_path, global_settings(tmp_path), integration(upstream.port, "new"))
         await sidekey.logged(IN_PART)
         assert (await sidekey.logged("defect"))["error"] == ["ZeroDivisionError"]
         assert await sidekey.metric(LOADED) == 0
@@ -145,7 +152,6 @@ async def test_failed_commit_keeps_no_other_part_from_the_new_config(index: int,
 async def test_failed_publish_at_the_start_opens_no_listener(
     commits: bool, raised: type[Exception], tmp_path: Path
 ) -> None:
-    """Nothing is left open, and no config counts as loaded."""
     proxy, admin = (Address(path=str(tmp_path / name)) for name in ("proxy.sock", "admin.sock"))
     writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
     app = App(Snapshot(integrations={}, listen=Listen(proxy=proxy, admin=admin)), writer)
@@ -159,7 +165,7 @@ async def test_failed_publish_at_the_start_opens_no_listener(
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 async def test_lower_limit_does_not_cut_an_upload_in_flight(framing: str, ca: Authority, tmp_path: Path) -> None:
-    """It is received completely. The next one of its size, on the same connection, is too large."""
+    """The next upload of this size is too large."""
     half = bytes(range(256)) * 40
     chunked = framing == "chunked"
     field = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {2 * len(half)}"
@@ -168,35 +174,35 @@ async def test_lower_limit_does_not_cut_an_upload_in_flight(framing: str, ca: Au
     end = b"0\r\n\r\n" if chunked else b""
     async with (
         RawUpstream() as upstream,
-        serving(keyed(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
+        serving(integration(upstream.port, "old"), tmp_path, ca, hosts=HOSTS) as sidekey,
         connect(sidekey.port) as caller,
     ):
         await caller.send(head + part)
         await (await upstream.connection()).until_received(len(half))
         tighter = "limits: {request_body: 10KiB}\ntimeouts: {response: 300ms, idle: 300ms}"
-        write(tmp_path, re.sub("timeouts: .*", tighter, global_settings(tmp_path)), keyed(upstream.port, "new"))
+        write(tmp_path, re.sub("timeouts: .*", tighter, global_settings(tmp_path)), integration(upstream.port, "new"))
         await sidekey.logged(RELOADED)
         await caller.send(part + end)
         assert (await caller.response()).status == 200
-        (received,) = upstream.requests
-        assert (received.target, received.values(b"x-key"), received.body) == (b"/old/x", [b"old"], 2 * half)
+        (request,) = upstream.requests
+        assert (request.target, request.values(b"x-key"), request.body) == (b"/old/x", [b"old"], 2 * half)
         await caller.send(head + part + part + end)
         refused = await caller.response()
         assert (refused.status, problem(refused)["code"]) == (413, "request_too_large")
 
 
-def app_order(parts: list[PublishedPart[Snapshot]]) -> None:
-    """Return the order of `App`."""
+def keep_order(parts: list[PublishedPart[Snapshot]]) -> None:
+    """Keep the order of `App`."""
     del parts
 
 
-def backwards(parts: list[PublishedPart[Snapshot]]) -> None:
-    """Return the opposite order."""
+def reverse_order(parts: list[PublishedPart[Snapshot]]) -> None:
+    """Reverse the order."""
     parts.reverse()
 
 
-def shuffled(seed: int) -> Callable[[list[PublishedPart[Snapshot]]], None]:
-    """Return a random order, the same for each seed."""
+def shuffle(seed: int) -> Callable[[list[PublishedPart[Snapshot]]], None]:
+    """Return a function that shuffles the parts, always the same for a seed."""
     return random.Random(seed).shuffle
 
 
@@ -217,23 +223,23 @@ async def denied(sidekey: Serving, name: str) -> bool:
     return bool(problem(await sidekey.reverse("/x", name=name))["code"] == "integration_denied")
 
 
-@pytest.mark.parametrize("arrange", [app_order, backwards, *map(shuffled, range(6))])
+@pytest.mark.parametrize("arrange", [keep_order, reverse_order, *map(shuffle, range(6))])
 async def test_order_of_the_parts_does_not_matter(
     arrange: Callable[[list[PublishedPart[Snapshot]]], None], ca: Authority, tmp_path: Path
 ) -> None:
-    """All settings change at once, and back: afterwards Sidekey serves by the config alone."""
+    """All settings change at once, and back."""
     mount(tmp_path, issue(start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=6)))
     async with RawUpstream() as upstream, RawUpstream() as other:
-        old_integrations = keyed(upstream.port, "old") + keyed(upstream.port, "gone", name="gone")
-        old_integrations += BANK.format(name="bank", host="bank.test") + BANK.format(name="former", host="bank.test")
-        after = keyed(other.port, "new", "new.test") + keyed(other.port, "more", "new.test", name="more")
+        old_integrations = integration(upstream.port, "old") + integration(upstream.port, "gone", name="gone")
+        old_integrations += BANK.format(name="bank", host="bank.test") + BANK.format(name="previous", host="bank.test")
+        after = integration(other.port, "new", "new.test") + integration(other.port, "more", "new.test", name="more")
         after += BANK.format(name="bank", host="other.test") + BANK.format(name="another", host="bank.test")
         async with serving(old_integrations, tmp_path, ca, hosts=HOSTS) as sidekey:
             metrics = sidekey.app.metrics
             arrange(sidekey.app.publisher.parts)
             limit = await sidekey.metric(LIMIT)
 
-            async def goes_by_the_first() -> None:
+            async def check_first_config() -> None:
                 assert await uses(sidekey, upstream, "old")
                 assert upstream.requests[-1].values(b"via") != []
                 assert (await sidekey.reverse("/x", name="gone")).status == 200
@@ -241,11 +247,11 @@ async def test_order_of_the_parts_does_not_matter(
                 assert await denied(sidekey, "more")
                 assert problem(await sidekey.ask(uncovered(upstream.port)))["code"] == "integration_required"
                 assert await sidekey.metric(LIMIT) == limit
-                assert set(metrics.expiries) == {("bank", "certificate"), ("former", "certificate")}
+                assert set(metrics.expiries) == {("bank", "certificate"), ("previous", "certificate")}
                 assert set(metrics.reload_failures) == set(metrics.expiries)
-                assert set(metrics.integrations) == {"it", "gone", "bank", "former"}
+                assert set(metrics.integrations) == {"it", "gone", "bank", "previous"}
 
-            await goes_by_the_first()
+            await check_first_config()
             head = global_settings(tmp_path)
             changed = head.replace("level: debug, access: all", "level: error, access: errors")
             changed = changed.replace("up.test", "new.test").replace(
@@ -272,9 +278,9 @@ async def test_order_of_the_parts_does_not_matter(
 
             write(tmp_path, head, old_integrations)
             await sidekey.logged(RELOADED)
-            await goes_by_the_first()
+            await check_first_config()
             lines = sidekey.lines()
-    # What the parts log while they commit goes by the former level: debug at first, then error.
+    # While the parts commit, the previous log level applies: first debug, then error.
     warned = [line["integration"] for line in lines if line["event"] == EXPIRES]
-    assert sorted(warned) == ["another", "bank", "bank", "former"]
+    assert sorted(warned) == ["another", "bank", "bank", "previous"]
     assert [line["event"] for line in lines].count(RELOADED) == 1

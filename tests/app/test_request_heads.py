@@ -1,4 +1,4 @@
-"""Request heads at a running Sidekey: split anywhere, over their limit, malformed, late."""
+"""Request heads at a running Sidekey: in pieces, too large, malformed or late."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from support.tunnels import TlsCaller, connect_request
 from support.upstream import RawUpstream
 
 HOST = "up.test"
-DOORS = ["reverse", "plain tunnel", "TLS tunnel"]
+ROUTES = ["reverse", "plain tunnel", "TLS tunnel"]
 FULL_OF_HEAD_ENDS = b"GET /decoy HTTP/1.1\r\n\r\n" * 140
 """A body of 3 KB that looks like the start of other requests."""
 
 
 @dataclass
 class Route:
-    """A route to a Sidekey whose integration has `upstream` behind it."""
+    """A route through Sidekey to the upstream of its integration."""
 
     name: str
     sidekey: Serving
@@ -57,11 +57,11 @@ class Route:
         return "\r\n".join([start, f"Host: {host}", *fields, "", ""]).encode()
 
     def post(self, path: str, body: bytes, *fields: str) -> bytes:
-        """Build a request whose body has a known length."""
+        """Build a request with Content-Length."""
         return self.head("POST", path, f"Content-Length: {len(body)}", *fields) + body
 
     def chunked(self, path: str, body: bytes) -> bytes:
-        """Build a request whose body is one chunk."""
+        """Build a request with a body of one chunk."""
         return self.head("POST", path, "Transfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
@@ -108,76 +108,78 @@ def in_the_body(size: int, head: int) -> Iterator[tuple[int, int]]:
 
 
 TIGHT_HEADS = HEAD.replace("integrations:\n", "limits: {{request_head: 128B}}\nintegrations:\n")
-"""Two heads of these tests are more than one may be."""
+"""Two heads of these tests together exceed this limit."""
 
 SMALL_HEADS = HEAD.replace("integrations:\n", "limits: {{request_head: 512B}}\nintegrations:\n")
 
 
-LANES = 8
-"""Callers at the same time."""
+CALLERS = 8
+"""Number of concurrent callers."""
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ROUTES)
 async def test_every_split_of_head_body_and_next_head_reaches_the_upstream(
     name: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """One cut in a head and one in the next head, with a body between that is larger than a head may be."""
+    """One head and the next head are each cut once. The body between them is larger than the limit of a head."""
     expected: dict[bytes, bytes] = {}
-    async with opened(name, tmp_path, ca, TIGHT_HEADS) as door:
+    async with opened(name, tmp_path, ca, TIGHT_HEADS) as route:
 
-        async def converse(lane: int) -> None:
-            async with door.caller() as caller:
-                for build in (door.post, door.chunked):
+        async def converse(caller_number: int) -> None:
+            async with route.caller() as caller:
+                for build in (route.post, route.chunked):
                     sample = build("/post/000/b", FULL_OF_HEAD_ENDS)
-                    # A little of the body too, where the size of a chunk is.
+                    # Include the size of the first chunk.
                     edge = len(sample.partition(b"\r\n\r\n")[0]) + 12
                     pairs = [*positions_in_pairs(edge, range(edge)), *in_the_body(len(sample), edge)]
                     for number, (position, rest) in enumerate(pairs):
-                        if number % LANES != lane:
+                        if number % CALLERS != caller_number:
                             continue
                         paths = [f"/{build.__name__}/{number:03}/{part}" for part in "abc"]
                         first, second = (build(path, FULL_OF_HEAD_ENDS) for path in paths[:2])
-                        pieces = cut(first + second + door.head("GET", paths[2]), position, len(first) + rest)
+                        pieces = cut(first + second + route.head("GET", paths[2]), position, len(first) + rest)
                         await send_in_reads(caller, *pieces)
                         assert [(await caller.response()).status for _ in paths] == [200, 200, 200], pieces
                         bodies = [FULL_OF_HEAD_ENDS, FULL_OF_HEAD_ENDS, b""]
                         expected.update(zip(map(str.encode, paths), bodies, strict=True))
 
-        await asyncio.gather(*map(converse, range(LANES)))
-        assert {request.target: request.body for request in door.upstream.requests} == expected
-        assert len(door.upstream.requests) == len(expected)
+        await asyncio.gather(*map(converse, range(CALLERS)))
+        assert {request.target: request.body for request in route.upstream.requests} == expected
+        assert len(route.upstream.requests) == len(expected)
 
 
-@pytest.mark.parametrize("name", DOORS)
-async def test_large_body_between_two_cut_heads_is_no_large_head(name: str, ca: Authority, tmp_path: Path) -> None:
-    """With the default limits: 70,000 bytes of a body exceed the 64 KiB of a head."""
+@pytest.mark.parametrize("name", ROUTES)
+async def test_large_body_between_two_cut_heads_does_not_count_as_head(
+    name: str, ca: Authority, tmp_path: Path
+) -> None:
+    """The body of 70,000 bytes exceeds the default limit of a head, 64 KiB."""
     body = b"x" * 70_000
-    async with opened(name, tmp_path, ca) as door:
-        first, second = door.post("/first", body), door.head("GET", "/second")
-        async with door.caller() as caller:
+    async with opened(name, tmp_path, ca) as route:
+        first, second = route.post("/first", body), route.head("GET", "/second")
+        async with route.caller() as caller:
             await send_in_reads(caller, *cut(first + second, 20, len(first) + 20))
             assert [(await caller.response()).status for _ in range(2)] == [200, 200]
-        assert [(request.target, request.body) for request in door.upstream.requests] == [
+        assert [(request.target, request.body) for request in route.upstream.requests] == [
             (b"/first", body),
             (b"/second", b""),
         ]
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ROUTES)
 @pytest.mark.parametrize("behind", [False, True], ids=["first", "behind another request"])
 @pytest.mark.parametrize("size", [100, 1 << 20], ids=["in many reads", "in one read"])
 async def test_head_over_its_limit_is_refused(
     name: str, behind: bool, size: int, ca: Authority, tmp_path: Path
 ) -> None:
-    """Each of its bytes counts, and no byte sent before it."""
-    async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
-        prefix = door.post("/before", FULL_OF_HEAD_ENDS) if behind else b""
-        filling = 512 - len(door.head("GET", "/large", "X-Fill: "))
-        fits = door.head("GET", "/large", "X-Fill: " + "x" * filling)
-        async with door.caller() as caller:
+    """The limit counts only the bytes of this head."""
+    async with opened(name, tmp_path, ca, SMALL_HEADS) as route:
+        prefix = route.post("/before", FULL_OF_HEAD_ENDS) if behind else b""
+        filling = 512 - len(route.head("GET", "/large", "X-Fill: "))
+        fits = route.head("GET", "/large", "X-Fill: " + "x" * filling)
+        async with route.caller() as caller:
             await send_in_reads(caller, prefix, *cut(fits, *range(size, len(fits), size)))
             assert [(await caller.response()).status for _ in range(1 + behind)] == [200] * (1 + behind)
-            over = door.head("GET", "/over", "X-Fill: " + "x" * (filling + 2))
+            over = route.head("GET", "/over", "X-Fill: " + "x" * (filling + 2))
             for piece in cut(prefix + over, *range(len(prefix) + size, len(prefix) + len(over), size)):
                 try:
                     await send_in_reads(caller, piece)
@@ -187,22 +189,22 @@ async def test_head_over_its_limit_is_refused(
             if behind and response.status == 200:
                 response = await caller.response()
         assert (response.status, problem(response)["detail"]) == (431, "the head is over limits.request_head")
-        assert b"/over" not in b"".join(door.upstream.received)
+        assert b"/over" not in b"".join(route.upstream.received)
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ROUTES)
 @pytest.mark.parametrize("cuts_body", [False, True], ids=["whole", "its body in the second read"])
 async def test_request_before_a_head_that_is_too_large_is_served(
     name: str, cuts_body: bool, ca: Authority, tmp_path: Path
 ) -> None:
-    """The large head, still incomplete, arrived with the last byte of the request's body."""
-    async with opened(name, tmp_path, ca, SMALL_HEADS) as door:
-        first = door.post("/first", b"abcde")
-        over = door.head("GET", "/over", "X-Fill: " + "x" * 1000)[:-4]
-        async with door.caller() as caller:
+    """The incomplete large head arrives with the last byte of the request's body."""
+    async with opened(name, tmp_path, ca, SMALL_HEADS) as route:
+        first = route.post("/first", b"abcde")
+        over = route.head("GET", "/over", "X-Fill: " + "x" * 1000)[:-4]
+        async with route.caller() as caller:
             await send_in_reads(caller, *cut(first + over, *([len(first) - 5] if cuts_body else [])))
             assert [(await caller.response()).status for _ in range(2)] == [200, 431]
-        assert [(request.target, request.body) for request in door.upstream.requests] == [(b"/first", b"abcde")]
+        assert [(request.target, request.body) for request in route.upstream.requests] == [(b"/first", b"abcde")]
 
 
 MALFORMED_LINES = {
@@ -228,13 +230,13 @@ MALFORMED_LINES = {
 
 @pytest.mark.parametrize("line", MALFORMED_LINES.values(), ids=MALFORMED_LINES)
 async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_path: Path) -> None:
-    """In one read, cut at each byte of the line, and behind another request of each framing."""
-    async with opened("reverse", tmp_path, ca) as door:
-        bad = door.head("GET", "/bad", line=line)
+    """The line may be cut anywhere and may follow another request."""
+    async with opened("reverse", tmp_path, ca) as route:
+        bad = route.head("GET", "/bad", line=line)
         prefixes = [
-            door.head("GET", "/before"),
-            door.post("/before", FULL_OF_HEAD_ENDS[:-4] + b"GET  /b HTTP/1.1"),
-            door.chunked("/before", FULL_OF_HEAD_ENDS),
+            route.head("GET", "/before"),
+            route.post("/before", FULL_OF_HEAD_ENDS[:-4] + b"GET  /b HTTP/1.1"),
+            route.chunked("/before", FULL_OF_HEAD_ENDS),
         ]
         conversations = [cut(bad, position) for position in range(len(line) + 12)]
         for prefix in prefixes:
@@ -246,7 +248,7 @@ async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_p
             ]
             conversations += [[prefix + b"\r\n" + bad[:2], bad[2:4], bad[4:]], [prefix[:-2], prefix[-2:] + bad]]
         for pieces in conversations:
-            async with door.caller() as caller:
+            async with route.caller() as caller:
                 for piece in pieces:
                     try:
                         await send_in_reads(caller, piece)
@@ -256,33 +258,32 @@ async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_p
                 if response.status == 200:
                     response = await caller.response()
             assert (response.status, problem(response)["code"]) == (400, "request_invalid"), pieces
-        assert b"/bad" not in b"".join(door.upstream.received)
+        assert b"/bad" not in b"".join(route.upstream.received)
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ROUTES)
 async def test_two_spaces_in_a_request_line_are_refused(name: str, ca: Authority, tmp_path: Path) -> None:
-    """The response names the error."""
-    async with opened(name, tmp_path, ca) as door:
+    async with opened(name, tmp_path, ca) as route:
         for line in ("{method}  {target} HTTP/1.1", "{method} {target}  HTTP/1.1"):
-            async with door.caller() as caller:
-                await caller.send(door.head("GET", "/bad", line=line))
+            async with route.caller() as caller:
+                await caller.send(route.head("GET", "/bad", line=line))
                 response = await caller.response()
             detail = "the request line must have one space between method and target, and one before the version"
             assert (response.status, problem(response)["detail"]) == (400, detail)
-        assert b"/bad" not in b"".join(door.upstream.received)
+        assert b"/bad" not in b"".join(route.upstream.received)
 
 
 async def test_two_spaces_in_the_line_of_a_connect_are_refused(ca: Authority, tmp_path: Path) -> None:
     """No tunnel is opened."""
-    async with opened("plain tunnel", tmp_path, ca) as door, connect(door.sidekey.port) as caller:
-        await caller.send(connect_request(f"{HOST}:{door.upstream.port}", user="it:x").replace(b" ", b"  ", 1))
+    async with opened("plain tunnel", tmp_path, ca) as route, connect(route.sidekey.port) as caller:
+        await caller.send(connect_request(f"{HOST}:{route.upstream.port}", user="it:x").replace(b" ", b"  ", 1))
         assert (await caller.response()).status == 400
 
 
 async def test_empty_lines_before_a_request_line_are_ignored(ca: Authority, tmp_path: Path) -> None:
-    """RFC 9112 2.2: with the request or before it, and behind the body of a request."""
-    async with opened("reverse", tmp_path, ca) as door, door.caller() as caller:
-        first, second = door.post("/first", b"body"), door.head("GET", "/second")
+    """RFC 9112 2.2."""
+    async with opened("reverse", tmp_path, ca) as route, route.caller() as caller:
+        first, second = route.post("/first", b"body"), route.head("GET", "/second")
         await send_in_reads(caller, b"\r\n", b"\r\n" + first, b"\r\n\r\n\r\n", second + b"\r\n", b"\r", b"\n" + first)
         assert [(await caller.response()).status for _ in range(3)] == [200, 200, 200]
 
@@ -295,35 +296,34 @@ def with_timeouts(head: str, keep_alive: str) -> str:
     return SHORT.replace("{head}", head).replace("{keep_alive}", keep_alive)
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", ROUTES)
 async def test_timeout_of_a_head_begins_with_its_first_byte(name: str, ca: Authority, tmp_path: Path) -> None:
     """A connection older than `timeouts.request_head` has the full time for its first request."""
     async with (
-        opened(name, tmp_path, ca, with_timeouts("400ms", "60s")) as door,
-        connect(door.sidekey.port) as raw,
+        opened(name, tmp_path, ca, with_timeouts("400ms", "60s")) as route,
+        connect(route.sidekey.port) as raw,
     ):
         if name == "TLS tunnel":
-            async with door.caller() as caller:
+            async with route.caller() as caller:
                 await asyncio.sleep(0.8)
-                await caller.send(door.head("GET", "/a"))
+                await caller.send(route.head("GET", "/a"))
                 assert (await caller.response()).status == 200
             return
         if name == "plain tunnel":
             await asyncio.sleep(0.8)
-            await raw.send(connect_request(f"{HOST}:{door.upstream.port}", user="it:x"))
+            await raw.send(connect_request(f"{HOST}:{route.upstream.port}", user="it:x"))
             assert (await raw.response(to_head=True)).status == 200
         else:
             await asyncio.sleep(0.8)
-        await raw.send(door.head("GET", "/a"))
+        await raw.send(route.head("GET", "/a"))
         assert (await raw.response()).status == 200
 
 
 @pytest.mark.parametrize("begun", [b"G", b"GET ", b"GET /i/it/a HTTP/1.1\r\nHost: loc"])
 async def test_incomplete_head_times_out(begun: bytes, ca: Authority, tmp_path: Path) -> None:
-    """As the first request and behind another one."""
-    async with opened("reverse", tmp_path, ca, with_timeouts("400ms", "60s")) as door:
-        for prefix in (b"", door.head("GET", "/a")):
-            async with door.caller() as caller:
+    async with opened("reverse", tmp_path, ca, with_timeouts("400ms", "60s")) as route:
+        for prefix in (b"", route.head("GET", "/a")):
+            async with route.caller() as caller:
                 await send_in_reads(caller, prefix + begun)
                 if prefix:
                     assert (await caller.response()).status == 200
@@ -332,9 +332,9 @@ async def test_incomplete_head_times_out(begun: bytes, ca: Authority, tmp_path: 
 
 
 async def test_silent_connection_ends_after_keep_alive(ca: Authority, tmp_path: Path) -> None:
-    """Without a response. Empty lines do not count."""
-    async with opened("reverse", tmp_path, ca, with_timeouts("60s", "400ms")) as door:
+    """Sidekey sends no response. Empty lines do not extend the time."""
+    async with opened("reverse", tmp_path, ca, with_timeouts("60s", "400ms")) as route:
         for sent in (b"", b"\r\n"):
-            async with connect(door.sidekey.port) as raw:
+            async with connect(route.sidekey.port) as raw:
                 await raw.send(sent)
                 assert await raw.until_ended() == b""

@@ -24,7 +24,7 @@ log: {{access: errors}}
 
 
 def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -> None:
-    """Only one line has this ID, and it has the code and detail that the client received."""
+    """The line has the code and detail that the client received."""
     curl = programs.require("curl")
 
     def send(child: Child, name: str) -> tuple[dict[str, str], str]:
@@ -34,7 +34,7 @@ def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -
         head, _, body = result.stdout.replace("\r\n", "\n").partition("\n\n")
         return {name.lower(): value for name, value in (line.split(": ") for line in head.split("\n")[1:])}, body
 
-    # The CA that signed its certificate is none of Mozilla's.
+    # Sidekey does not trust the CA of nginx's certificate.
     with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx, Child(CONFIG.format(nginx=nginx), tmp_path) as child:
         good, _ = send(child, "good")
         send(child, "bad")
@@ -49,6 +49,6 @@ def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -
     assert fields["proxy-status"] == f"sidekey; error={line['error']}"
     assert (line["integration"], line["host"], line["port"]) == ("bad", "127.0.0.1", nginx.tls_port)
     assert line["peer"].startswith("127.0.0.1:")
-    # A response of an upstream has an id as well; `errors` has no line of it.
+    # A successful response has an ID, too, but `access: errors` logs no line for it.
     assert good["sidekey-request-id"].partition("-")[0] == line["request_id"].partition("-")[0]
     assert all(line.get("request_id") != good["sidekey-request-id"] for line in lines)

@@ -1,4 +1,4 @@
-"""A store whose documents, rows and sealed values were edited: nothing opens, nothing is send."""
+"""A store whose documents, rows and sealed values were edited: Sidekey opens no secret and sends nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from sidekey.store.canonical_json import canonical
 from sidekey.store.records import IntegrationRow, SealedField
 from sidekey.store.state import Put, State
@@ -20,38 +18,25 @@ from support.api import Api, managed
 from support.child import Child, run_cli
 from support.http_get import get, post, within
 from support.key_edits import EDITS
-from support.postgres import Postgres
 from support.scraping import samples
 from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied, patched
-from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace
+from support.stores import ENTRY, KEYS, Place, SqlitePlace
 
-OF_EACH_KIND: Final = {key.split(".")[0]: key for key in EDITS}.values()
-"""One key of each kind, and those of the integration itself."""
+ONE_KEY_OF_EACH_KIND: Final = {key.split(".")[0]: key for key in EDITS}.values()
+"""One key of each kind and section."""
 
 NAMES: Final = {key: f"e{number}" for number, key in enumerate(EDITS)}
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty database."""
-    if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
-    postgres: Postgres = request.getfixturevalue("postgres")
-    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "store-url").write_text(postgres.url(postgres_place.schema))
-    return postgres_place
-
-
-def sidekey(place: Place, folder: Path, probe: str = "/readyz") -> Child:
-    """Run a process with this store, and a caller of its file who may use everything, until `probe` succeeds."""
-    store_settings = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: store-url}"
+def sidekey(store_settings: str, folder: Path) -> Child:
+    """Run a process with this store, and a caller of its file that may use everything."""
     (folder / "caller").write_text("secret-of-billing")
     callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
-    return managed(folder, store_settings, callers, probe=probe)
+    return managed(folder, store_settings, callers)
 
 
 def send(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
-    """Return the status and the code of a request."""
+    """Send a request, and return the status and the code."""
     headers = {"Sidekey-Token": token, "Content-Type": "application/json"}
     response = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
     return response.status, json.loads(response.body)["code"]
@@ -68,21 +53,21 @@ def write_with_macs(place: Place, edit: Callable[[State], dict[str, IntegrationR
     asyncio.run(commit())
 
 
-def edited(row: IntegrationRow, patch: Any) -> IntegrationRow:
+def with_patch(row: IntegrationRow, patch: Any) -> IntegrationRow:
     """Copy a row with another document and unchanged secrets."""
     return replace(row, document=patched(row.document, patch))
 
 
-def flipped(field: SealedField) -> SealedField:
+def flip_last_bit(field: SealedField) -> SealedField:
     """Flip the last bit of a sealed value."""
     return replace(field, sealed=field.sealed[:-2] + ("A" if field.sealed[-2] != "A" else "B") + field.sealed[-1])
 
 
-def test_secret_of_an_edited_document_does_not_open(place: Place, tmp_path: Path) -> None:
-    """Each key that decides about the destination, with a valid MAC and by SQL. On PostgreSQL, one of each kind."""
-    keys = EDITS if isinstance(place, SqlitePlace) else OF_EACH_KIND
+def test_secret_of_an_edited_document_does_not_open(place: Place, store_settings: str, tmp_path: Path) -> None:
+    """The test edits each key that decides about the destination, with a valid MAC and by SQL."""
+    keys = EDITS if isinstance(place, SqlitePlace) else ONE_KEY_OF_EACH_KIND
     names = {key: NAMES[key] for key in keys}
-    with sidekey(place, tmp_path) as child:
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
             api.make("/integrations", {"id": name, **EDITS[key][0]})
@@ -90,20 +75,20 @@ def test_secret_of_an_edited_document_does_not_open(place: Place, tmp_path: Path
     original = asyncio.run(place.backup())
     write_with_macs(
         place,
-        lambda state: {name: edited(state.integrations[name], EDITS[key][1]) for key, name in names.items()},
+        lambda state: {name: with_patch(state.integrations[name], EDITS[key][1]) for key, name in names.items()},
     )
-    with sidekey(place, tmp_path) as child:
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
             document = api.get(f"/integrations/{name}")
             assert (document["status"], "changed its row" in document["problem"]) == ("unusable", False), key
-            # The target is judged first, by the policy that was edited.
+            # Sidekey checks the target first, with the edited policy.
             assert send(child, name) in ((502, "credential_unavailable"), (403, "target_denied")), key
         assert child.stop() == 0
     asyncio.run(place.restore(original))
     for key, name in names.items():
         asyncio.run(edit_body(place, name, EDITS[key][1]))
-    with sidekey(place, tmp_path) as child:
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
             assert "something other than Sidekey changed its row" in api.get(f"/integrations/{name}")["problem"], key
@@ -112,7 +97,7 @@ def test_secret_of_an_edited_document_does_not_open(place: Place, tmp_path: Path
 
 
 async def edit_body(place: Place, name: str, patch: Any) -> None:
-    """Edit a document as an administrator of the database can."""
+    """Edit a document by SQL, as an administrator of the database can."""
     ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
     document = json.loads(body)
     document["document"] = patched(document["document"], patch)
@@ -130,26 +115,26 @@ LIST["auth"]["login"]["body"] = {
 DOCUMENTS: Final = {
     "fields": OAUTH2, "ids": OAUTH2, "entries": LIST, "one": BASIC, "another": BASIC, "bits": BASIC, "untouched": BASIC,
 }  # fmt: skip
-"""The integrations of `moved`, by ID."""
+"""The integrations of `move_values`, by ID."""
 
 
-def moved(state: State) -> dict[str, IntegrationRow]:
+def move_values(state: State) -> dict[str, IntegrationRow]:
     """Move sealed values to another field, ID, list entry or row, and flip the last bit of some."""
     rows = state.integrations
 
-    def under_the_ids_of(row: IntegrationRow, values: IntegrationRow) -> IntegrationRow:
+    def with_values_of(row: IntegrationRow, values: IntegrationRow) -> IntegrationRow:
         return replace(row, secrets=dict(zip(row.secrets, values.secrets.values(), strict=True)))
 
     first, second = rows["fields"].secrets
     swapped_secrets = {first: rows["fields"].secrets[second], second: rows["fields"].secrets[first]}
     pins = re.findall('"pin":{"set":true,"id":"([^"]*)"}', rows["entries"].document)
-    flipped_secrets = {field: flipped(secret) for field, secret in rows["bits"].secrets.items()}
+    flipped_secrets = {field: flip_last_bit(secret) for field, secret in rows["bits"].secrets.items()}
     return {
         "fields": replace(rows["fields"], secrets=swapped_secrets),
         "ids": replace(rows["ids"], document=swapped(rows["ids"].document, *rows["ids"].secrets)),
         "entries": replace(rows["entries"], document=swapped(rows["entries"].document, *pins)),
-        "one": under_the_ids_of(rows["one"], rows["another"]),
-        "another": under_the_ids_of(rows["another"], rows["one"]),
+        "one": with_values_of(rows["one"], rows["another"]),
+        "another": with_values_of(rows["another"], rows["one"]),
         "bits": replace(rows["bits"], secrets=flipped_secrets),
     }
 
@@ -158,15 +143,15 @@ def swapped(text: str, first: str, second: str) -> str:
     return text.replace(first, "<first>").replace(second, first).replace("<first>", second)
 
 
-def test_sealed_values_open_only_at_their_location(place: Place, tmp_path: Path) -> None:
-    """Although the rows have valid MACs. Others still open, and `verify` lists those that do not."""
-    with sidekey(place, tmp_path) as child:
+def test_sealed_values_open_only_at_their_location(place: Place, store_settings: str, tmp_path: Path) -> None:
+    """The rows have valid MACs. `store verify` lists the values that do not open."""
+    with sidekey(store_settings, tmp_path) as child:
         for name, document in DOCUMENTS.items():
             Api(child.admin_port).make("/integrations", {"id": name, **document})
         assert child.stop() == 0
-    write_with_macs(place, moved)
+    write_with_macs(place, move_values)
     closed = DOCUMENTS.keys() - {"untouched"}
-    with sidekey(place, tmp_path) as child:
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         problems = {item["id"]: item["problem"] or "" for item in api.get("/integrations")["items"]}
         assert {name for name, text in problems.items() if "the stored secret cannot be opened" in text} == closed
@@ -190,16 +175,16 @@ CHANGES: Final = {
     "key": "\"key\" = 'k2'",
     "mac": "mac = (SELECT mac FROM sidekey_rows WHERE id = 'other')",
     "all": ", ".join(
-        f"{each} = (SELECT {each} FROM sidekey_rows WHERE id = 'other')"
-        for each in ("body", "mac", "row_id", "version", '"key"')
+        f"{column} = (SELECT {column} FROM sidekey_rows WHERE id = 'other')"
+        for column in ("body", "mac", "row_id", "version", '"key"')
     ),
 }
-"""A change of each column of a row that its MAC covers, and of all of them to those of another row."""
+"""A change of each column that the MAC of a row covers, and a copy of another row."""
 
 
-def test_row_changed_by_sql_is_not_used(place: Place, tmp_path: Path) -> None:
-    """Each column of integrations, and the permissions of callers and tokens."""
-    with sidekey(place, tmp_path) as child:
+def test_row_changed_by_sql_is_not_used(place: Place, store_settings: str, tmp_path: Path) -> None:
+    """The test changes each column of integrations, and the permissions of callers and tokens."""
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for name in (*CHANGES, "other"):
             prefix = f"https://{name.replace('_', '-')}.example.com/v1"
@@ -219,7 +204,7 @@ def test_row_changed_by_sql_is_not_used(place: Place, tmp_path: Path) -> None:
             )
         )
         assert new in str(changed)
-    with sidekey(place, tmp_path) as child:
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         items = {item["id"]: item for item in api.get("/integrations")["items"]}
         assert items.keys() == {*CHANGES, "other", "renamed"} - {"kind", "id"}
@@ -234,15 +219,17 @@ def test_row_changed_by_sql_is_not_used(place: Place, tmp_path: Path) -> None:
         assert child.stop() == 0
 
 
-def test_restored_row_is_logged_and_used_until_the_old_key_is_removed(place: Place, tmp_path: Path) -> None:
-    """An attacker with access to the database can restore a deleted caller with its old row and MAC."""
-    with sidekey(place, tmp_path) as child:
+def test_restored_row_is_logged_and_used_until_the_old_key_is_removed(
+    place: Place, store_settings: str, tmp_path: Path
+) -> None:
+    """An attacker with access to the database can restore the old row and MAC of a deleted caller."""
+    with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         api.make("/integrations", {"id": "one", **BASIC})
         token = api.make("/callers", {"name": "gone", "integrations": ["one"]})["token"]
         columns = "row_id, version, revision, key, mac, body"
-        ((*older,),) = asyncio.run(place.sql(f"SELECT {columns} FROM sidekey_rows WHERE id = 'gone'"))
-        values = [str(value).replace("'", "''") for value in older]
+        ((*old_values,),) = asyncio.run(place.sql(f"SELECT {columns} FROM sidekey_rows WHERE id = 'gone'"))
+        values = [str(value).replace("'", "''") for value in old_values]
         pairs = ", ".join(f"{name} = '{value}'" for name, value in zip(columns.split(", "), values, strict=True))
         restore = f"UPDATE sidekey_rows SET {pairs} WHERE id = 'gone'"
         admitted, refused = send(child, "one", token), (401, "caller_denied")

@@ -1,4 +1,4 @@
-"""An editor without a stored secret: Sidekey neither confirms a guess nor renames what contains the secret."""
+"""An editor who does not know a stored secret can neither verify a guess nor move the secret."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.child import Child
 
 START = datetime.now(UTC) - timedelta(days=1)
 ROOT = issue("root.example", start=START, authority=True)
-ONE = issue("one.example", ROOT, start=START)
+LEAF = issue("one.example", ROOT, start=START)
 OTHER = issue("other.example", ROOT, start=START)
 
 
@@ -24,21 +24,21 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
         yield process
 
 
-def halves(issued: Issued, passphrase: str) -> dict[str, Any]:
+def separate(issued: Issued, passphrase: str) -> dict[str, Any]:
     key = issued.key_as(passphrase=passphrase).decode()
     return {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": key}}
 
 
-def combined_pem(issued: Issued, passphrase: str) -> dict[str, Any]:
+def combined(issued: Issued, passphrase: str) -> dict[str, Any]:
     return {"pem": {"value": (issued.pem + issued.key_as(passphrase=passphrase)).decode()}}
 
 
-@pytest.mark.parametrize(("passphrase", "key"), [(halves, "private_key"), (combined_pem, "pem")])
+@pytest.mark.parametrize(("passphrase", "key"), [(separate, "private_key"), (combined, "pem")])
 @pytest.mark.parametrize("guess", ["right", "wrong"])
 def test_passphrase_and_key_are_entered_together(child: Child, passphrase: Any, key: str, guess: str) -> None:
     """Otherwise the status would reveal whether a guessed passphrase decrypts the stored key."""
     api, path = Api(child.admin_port, TOKENS["editor"]), f"/integrations/{key.replace('_', '-')}-{guess}"
-    auth = {"type": "mtls", "allow_private_ca": True, **passphrase(ONE, "right"), "key_passphrase": {"value": "right"}}
+    auth = {"type": "mtls", "allow_private_ca": True, **passphrase(LEAF, "right"), "key_passphrase": {"value": "right"}}
     document = {"id": path.rpartition("/")[2], "endpoint_prefix": "https://api.example.com", "auth": auth}
     api.make("/integrations", document)
     document = api.get(path)
@@ -57,7 +57,7 @@ def test_passphrase_and_key_are_entered_together(child: Child, passphrase: Any, 
 
 
 def test_cookie_keeps_its_name(child: Child) -> None:
-    """A server may show a cookie of another name to anyone who sends requests."""
+    """A server may echo a cookie of another name to anyone."""
     api, path = Api(child.admin_port, TOKENS["editor"]), "/integrations/cookie"
     cookie = {"Cookie": {"prefix": "session=", "secret": {"value": "canary-of-a-cookie"}}}
     auth = {"type": "headers", "headers": {**cookie, "X-Key": {"prefix": "Key ", "secret": {"value": "other"}}}}

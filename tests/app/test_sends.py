@@ -1,4 +1,4 @@
-"""Sends while processes, stores and networks fail: at most once, and never with a wrong result."""
+"""Sends while processes, stores and networks fail: each is sent at most once, and its result is right or `unknown`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from support.http_get import within
 from support.postgres import Postgres
 from support.raw_connection import DEADLINE
 from support.relay import Relay
-from support.sends import HEAD, People, Sending, Upstream, new_key, sending
+from support.sends import HEAD, People, Sending, Upstream, new_key, sending, sql
 
 
 @pytest.fixture
@@ -31,14 +31,9 @@ def upstream() -> Iterator[Upstream]:
         yield running
 
 
-def sql(folder: Path, statement: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(folder / "store.db", timeout=10, isolation_level=None)) as connection:
-        return connection.execute(statement).fetchall()
-
-
 @contextmanager
 def in_flight(running: Sending, key: str) -> Iterator[People]:
-    """Wait while a send of this key is in flight and its upstream has the request."""
+    """Run the block while a send of this key is in flight."""
     mark = running.by("mark")
     with ThreadPoolExecutor(1) as thread:
         response = thread.submit(mark.send, "welcome", key, phone="hold")
@@ -54,7 +49,7 @@ def audit_of(api: People) -> list[tuple[str, str]]:
 
 
 def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: Path) -> None:
-    """After 90 seconds. No process sends it again."""
+    """The outcome is `unknown` after 90 seconds, and no process sends the request again."""
     key = new_key()
     with sending(tmp_path, upstream) as running, closing(running.by("mark").begin("welcome", key, phone="hold")):
         within(lambda: upstream.words == ["hold"])
@@ -72,7 +67,7 @@ def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: 
 
 
 def test_unreachable_store_gets_the_result_later(upstream: Upstream, tmp_path: Path) -> None:
-    """The operator has the result at once. Until then, nothing else is sent."""
+    """The sender gets the result at once. Sidekey sends nothing else meanwhile."""
     store, key = tmp_path / "store.db", new_key()
     with sending(tmp_path, upstream) as running:
         with in_flight(running, key) as mark:
@@ -85,7 +80,7 @@ def test_unreachable_store_gets_the_result_later(upstream: Upstream, tmp_path: P
     assert upstream.words == ["hold"]
 
 
-def test_end_of_a_process_reports_results_that_it_cannot_record(upstream: Upstream, tmp_path: Path) -> None:
+def test_results_that_cannot_be_recorded_are_logged_at_the_exit(upstream: Upstream, tmp_path: Path) -> None:
     with sending(tmp_path, upstream) as running:
         with in_flight(running, new_key()):
             (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
@@ -96,7 +91,7 @@ def test_end_of_a_process_reports_results_that_it_cannot_record(upstream: Upstre
 
 
 @pytest.mark.parametrize("released", [True, False])
-def test_drain_lets_sends_end_or_records_that_they_were_cut(
+def test_drain_waits_for_sends_or_records_that_they_were_cut(
     upstream: Upstream, tmp_path: Path, *, released: bool
 ) -> None:
     key = new_key()
@@ -104,16 +99,16 @@ def test_drain_lets_sends_end_or_records_that_they_were_cut(
         mark = running.by("mark")
         response = threads.submit(mark.send, "welcome", key, phone="hold")
         within(lambda: upstream.words == ["hold"])
-        ended = threads.submit(running.child.stop)
+        exit_status = threads.submit(running.child.stop)
         running.child.wait_for_line(lambda line: "draining" in line)
         within(lambda: mark.send("welcome", phone="200").code == "stopping")
-        # What is known already can still be read.
+        # Known sends can still be read.
         assert mark.send("welcome", key, phone="hold").code == "sending"
         if released:
             upstream.release.set()
         outcome = "accepted" if released else "unknown"
         assert response.result().json["outcome"] == outcome
-        assert ended.result() == 0
+        assert exit_status.result() == 0
     assert sql(tmp_path, "SELECT outcome FROM sidekey_sends") == [(outcome,)]
     ((entry,),) = sql(tmp_path, "SELECT entry FROM sidekey_audit")
     assert str(entry).startswith(f'["send","{"ok" if released else "unknown"}"')
@@ -121,20 +116,19 @@ def test_drain_lets_sends_end_or_records_that_they_were_cut(
 
 
 def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: Upstream, tmp_path: Path) -> None:
-    """As requests to the proxy: load balancers still route to this process."""
+    """Load balancers still route to this process."""
     head = HEAD.replace("{{drain:", "{{drain_delay: 120s, drain:")
     with sending(tmp_path, upstream, head=head) as running:
         running.child.process.send_signal(signal.SIGTERM)
         running.child.wait_for_line(lambda line: "draining" in line)
         assert running.by("mark").send("welcome", phone="200").json["outcome"] == "accepted"
-        # A second signal ends the process.
         assert running.child.stop() == 128 + signal.SIGTERM
     assert upstream.words == ["200"]
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the store as another process that writes, so that no row can be reserved."""
+    """Lock the store like another process that writes, so that no row can be reserved."""
     with closing(sqlite3.connect(folder / "store.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -173,8 +167,8 @@ def test_nothing_is_sent_without_a_row(upstream: Upstream, tmp_path: Path) -> No
     assert upstream.words == ["200"]
 
 
-def test_results_are_kept_although_more_sends_are_refused_than_fit(upstream: Upstream, tmp_path: Path) -> None:
-    """While the store is read-only. A refused send keeps neither its result nor its content."""
+def test_refused_sends_do_not_displace_results(upstream: Upstream, tmp_path: Path) -> None:
+    """The store is read-only meanwhile."""
     key = new_key()
     with sending(tmp_path, upstream) as running:
         with in_flight(running, key), ThreadPoolExecutor(4) as threads:
@@ -194,9 +188,9 @@ def test_results_are_kept_although_more_sends_are_refused_than_fit(upstream: Ups
 
 @contextmanager
 def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]]:
-    """Return a relay, and the settings of the store through it and directly."""
+    """Run a relay, and return it with the settings of a store through the relay and of the same store without it."""
     schema = asyncio.run(postgres.schema())
-    # The path of a socket has a hundred characters at most.
+    # The path of a unix socket has at most about 100 characters.
     with tempfile.TemporaryDirectory(prefix="sidekey-relay-") as short:
         relay = Relay(Path(short), postgres.folder)
         for name, host in (("relayed", short), ("direct", str(postgres.folder))):
@@ -207,7 +201,7 @@ def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]
 
 
 def test_uncertain_reservation_sends_nothing(postgres: Postgres, upstream: Upstream, tmp_path: Path) -> None:
-    """Its row exists, because the commit was applied, and soon has the result `not_sent`."""
+    """The commit was applied, so the row exists. It soon has the outcome `not_sent`."""
     with relayed(postgres, tmp_path) as (relay, place, _), sending(tmp_path, upstream, place) as running:
         mark, key = running.by("mark"), new_key()
         relay.lose(b"INSERT INTO sidekey_sends", applied=True)
@@ -219,10 +213,10 @@ def test_uncertain_reservation_sends_nothing(postgres: Postgres, upstream: Upstr
         assert upstream.words == []
 
 
-def test_late_result_of_a_lost_reservation_does_not_touch_the_send_of_another_process(
+def test_result_of_a_lost_reservation_does_not_change_the_send_of_another_process(
     postgres: Postgres, upstream: Upstream, tmp_path: Path
 ) -> None:
-    """The commit was not applied, and another process has sent with the same key meanwhile."""
+    """The commit was not applied, and meanwhile another process sends with the same key."""
     with relayed(postgres, tmp_path) as (relay, place, direct), ExitStack() as stack:
         one = stack.enter_context(sending(tmp_path / "one", upstream, place))
         other = stack.enter_context(sending(tmp_path / "other", upstream, direct))
@@ -231,7 +225,7 @@ def test_late_result_of_a_lost_reservation_does_not_touch_the_send_of_another_pr
         assert one.by("mark").send("welcome", key, phone="hold").code == "store_unavailable"
         assert relay.lost == 1
         with in_flight(other, key) as mark:
-            # Its first attempt to record that nothing was sent: the row is that of another attempt.
+            # The first process tries to record that it sent nothing, but the row belongs to the other process.
             relay.note(b"UPDATE sidekey_sends")
             within(lambda: relay.noted)
             assert mark.get(f"/sends/{key}")["outcome"] == "sending"
@@ -260,7 +254,7 @@ def test_result_that_was_perhaps_recorded_is_recorded_once(
 def test_limits_and_keys_apply_across_processes(
     request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, database: str
 ) -> None:
-    """The same 40 keys in two processes are 40 sends, and of 200 further keys 20 fit a limit of 60."""
+    """Two processes send the same 40 keys once each. With a limit of 60, 20 of 200 further keys are sent."""
     place = f"path: {tmp_path}/store.db"
     if database == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
@@ -291,5 +285,5 @@ def test_limits_and_keys_apply_across_processes(
         refused = next(response for response in responses if response.status != 200)
         assert refused.pointers == {"/per_minute"}
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
-        # A repeated key is found, whatever the limit.
+        # A repeated key returns its result even beyond the limit.
         assert send(same[0]).json["outcome"] == "accepted"

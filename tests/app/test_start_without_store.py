@@ -1,4 +1,4 @@
-"""A start with an unreachable store: files are served at once, and everything else waits for the store."""
+"""A start while the store is unreachable: Sidekey serves files at once, and refuses everything else for now."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ network:
 ca: {{{{folder: ca, hosts: [stored.test]}}}}
 timeouts: {{{{drain: 1s}}}}
 """
-"""A tunnel whose bytes pass stays open while the upstream does: the drain must not wait for it."""
+"""`drain` is short, because a tunnel without interception stays open as long as the upstream does."""
 
 FILES = """\
 forward: {{unmatched: pass, pass_ports: [{port}], match_by_host: true}}
@@ -55,8 +55,8 @@ LATE = """\
 
 
 @dataclass
-class Sidecar:
-    """Restarts a Sidekey in front of the same upstream with the same store."""
+class Restarts:
+    """Starts of a Sidekey with the same upstream and the same store."""
 
     folder: Path
     upstream: RawUpstream
@@ -67,7 +67,7 @@ class Sidecar:
         self.metrics_port = free_port()
 
     def child(self) -> Child:
-        """A process that has started, whatever its store does."""
+        """Build a process that counts as started without its store."""
         text = FILES.format(port=self.upstream.port, token=FILE_TOKEN)
         head = HEAD.format(metrics=self.metrics_port)
         return Child(config(self.folder, self.place, text) + self.more, self.folder, head=head, probe="/startupz")
@@ -91,8 +91,8 @@ async def url(postgres: Postgres, tmp_path: Path) -> str:
     return "url: {file: url}"
 
 
-async def fill(child: Child, port: int) -> str:
-    """Store an integration and a caller who may use it, and return the caller's token."""
+async def store_integration_and_caller(child: Child, port: int) -> str:
+    """Store an integration and a caller that may use it, and return the caller's token."""
     api = Api(child.admin_port)
     headers = {"X-Key": {"secret": {"value": "secret-of-stored"}}}
     document = {"id": "stored", "endpoint_prefix": f"http://stored.test:{port}/v1"}
@@ -102,7 +102,7 @@ async def fill(child: Child, port: int) -> str:
 
 
 async def request(child: Child, *lines: str) -> Message:
-    """Send a request on a connection of its own."""
+    """Send a request on a new connection."""
     async with connect(child.proxy_port) as raw:
         await raw.send("\r\n".join([*lines, "", ""]).encode())
         return await raw.response()
@@ -129,7 +129,7 @@ async def inside(child: Child, authority: str, user: str, path: str) -> Message:
     async with connect(child.proxy_port) as raw:
         await raw.send(connect_request(authority, user=user))
         if (await raw.response(to_head=True)).status != 200:
-            # Its body as well.
+            # Read the response again with its body.
             raw.taken = 0
             return await raw.response()
         await raw.send(f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
@@ -146,7 +146,7 @@ async def until_ready(child: Child) -> None:
     await asyncio.to_thread(within, lambda: get(child.admin_port, "/readyz").status == 200)
 
 
-DOORS = (
+UNCOVERED = (
     "an ID at the reverse proxy",
     "an ID at the forward proxy",
     "a caller's token",
@@ -159,13 +159,13 @@ DOORS = (
     "a tunnel of an ID",
     "a request in a tunnel",
 )
-"""Requests that no file covers."""
+"""Requests that no integration, caller or preset of a file covers."""
 
 
-async def send_uncovered(child: Child, port: int, door: str) -> Message:
-    """Send a request that no file covers through a listener."""
+async def send_uncovered(child: Child, port: int, case: str) -> Message:
+    """Send the request of a case in `UNCOVERED`."""
     named = "X-Integration-Id: of-a-file"
-    match door:
+    match case:
         case "an ID at the reverse proxy":
             return await reverse(child, "/i/stored/x")
         case "an ID at the forward proxy":
@@ -189,11 +189,11 @@ async def send_uncovered(child: Child, port: int, door: str) -> Message:
         case "a request in a tunnel":
             return await inside(child, f"file.test:{port}", f"-:{FILE_TOKEN}", "/elsewhere")
         case _:
-            raise ValueError(door)
+            raise ValueError(case)
 
 
-async def served(child: Child, port: int) -> list[int]:
-    """Return the statuses of requests to the file's integration, by each route."""
+async def send_covered(child: Child, port: int) -> list[int]:
+    """Send requests to the file's integration by each route, and return the statuses."""
     return [
         (await reverse(child, "/i/of-a-file/x")).status,
         (await forward(child, f"http://file.test:{port}/v1/x", "X-Integration-Id: of-a-file")).status,
@@ -203,18 +203,18 @@ async def served(child: Child, port: int) -> list[int]:
 
 
 async def test_restart_while_the_database_is_down_serves_files(url: str, postgres: Postgres, tmp_path: Path) -> None:
-    """Only files are served, and nothing passes. All is served when the database is up, and after it stops again."""
+    """Everything is served once the database is up, and after it stops again."""
     async with RawUpstream() as upstream:
-        port, sidecar = upstream.port, Sidecar(tmp_path, upstream, url)
-        with sidecar.child() as child:
+        port, restarts = upstream.port, Restarts(tmp_path, upstream, url)
+        with restarts.child() as child:
             await until_ready(child)
-            token = await fill(child, port)
+            token = await store_integration_and_caller(child, port)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
             assert await asyncio.to_thread(child.stop) == 0
         with stopped(postgres), ExitStack() as stack:
-            child = stack.enter_context(sidecar.child())
+            child = stack.enter_context(restarts.child())
             await upstream.forget()
-            for listener in (child.admin_port, sidecar.metrics_port):
+            for listener in (child.admin_port, restarts.metrics_port):
                 probe_responses = await probes(listener)
                 assert {path: received.status for path, received in probe_responses.items()} == {
                     "/healthz": 200,
@@ -223,12 +223,12 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
                 }
                 reason = "the store has not been read yet: store.url: the database cannot be reached (ENOENT)\n"
                 assert probe_responses["/readyz"].body == reason
-            assert await served(child, port) == [200, 200, 200, 200]
+            assert await send_covered(child, port) == [200, 200, 200, 200]
             assert [received.values(b"x-key") for received in upstream.requests] == [[b"secret-of-a-file"]] * 4
             await upstream.forget()
-            for door in DOORS:
-                response = await send_uncovered(child, port, door)
-                assert (door, response.status, json.loads(response.body)["code"]) == (door, 503, "store_unavailable")
+            for case in UNCOVERED:
+                response = await send_uncovered(child, port, case)
+                assert (case, response.status, json.loads(response.body)["code"]) == (case, 503, "store_unavailable")
                 assert response.values(b"retry-after") == [b"5"]
             assert (await reverse(child, "/i/stored/x", token)).status == 503
             assert upstream.requests == []
@@ -237,14 +237,14 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
             assert (await reverse(child, "/i/late/x")).status == 200
             assert (await probes(child.admin_port))["/readyz"].status == 503
             assert "\nsidekey_store_up 0.0\n" in (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
-            cleanup = stack.pop_all()
-        with cleanup:
+            running = stack.pop_all()
+        with running:
             await until_ready(child)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
             await upstream.forget()
-            statuses = {door: (await send_uncovered(child, port, door)).status for door in DOORS}
+            statuses = {case: (await send_uncovered(child, port, case)).status for case in UNCOVERED}
             assert statuses == {
-                **dict.fromkeys(DOORS, 200),
+                **dict.fromkeys(UNCOVERED, 200),
                 "a caller's token": 401,
                 "a preset": 403,
                 "a path that no integration of the caller covers": 403,
@@ -260,7 +260,7 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
                     "/readyz": 200,
                 }
                 assert (await reverse(child, "/i/stored/x", token)).status == 200
-                assert {door: (await send_uncovered(child, port, door)).status for door in DOORS} == statuses
+                assert {case: (await send_uncovered(child, port, case)).status for case in UNCOVERED} == statuses
             assert await asyncio.to_thread(child.stop) == 0
     output = "\n".join(child.lines)
     assert output.count("the store cannot be used: only what is in files is served") == 1
@@ -281,10 +281,10 @@ FINAL = {
 
 
 async def test_denial_that_no_stored_row_could_change_is_final(tmp_path: Path) -> None:
-    """A caller need not retry it. It does not reveal the IDs of files."""
+    """A caller need not retry it. The denial does not reveal which IDs are in files."""
     (tmp_path / "url").write_text(f"postgresql://sidekey@127.0.0.1:{free_port()}/sidekey")
     async with RawUpstream() as upstream:
-        with Sidecar(tmp_path, upstream, "url: {file: url}").child() as child:
+        with Restarts(tmp_path, upstream, "url: {file: url}").child() as child:
             host, token = "Host: localhost", f"Sidekey-Token: {FILE_TOKEN}"
             for case, (code, target, fields) in FINAL.items():
                 line = f"GET {target.format(port=upstream.port)} HTTP/1.1"
@@ -298,9 +298,9 @@ async def test_denial_that_no_stored_row_could_change_is_final(tmp_path: Path) -
 
 
 async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, tmp_path: Path) -> None:
-    """503 for what needs the store, also with a token that the store may have."""
+    """Requests that need the store get 503, also with a token that may be in the store."""
     async with RawUpstream() as upstream:
-        with stopped(postgres), Sidecar(tmp_path, upstream, url).child() as child:
+        with stopped(postgres), Restarts(tmp_path, upstream, url).child() as child:
             api = Api(child.admin_port)
             unknown = api.by("sidekey_" + "0" * 64)
             for client, method, path in (
@@ -324,11 +324,11 @@ async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, 
 
 
 async def test_silent_database_does_not_delay_the_start(tmp_path: Path) -> None:
-    """As behind a firewall that drops packets: connecting neither succeeds nor fails."""
+    """A firewall that drops packets has the same effect."""
     async with RawUpstream() as upstream:
         with Blackhole("127.0.0.3") as hole:
             (tmp_path / "url").write_text(f"postgresql://canary-user:canary-password@127.0.0.3:{hole.port}/canary")
-            with Sidecar(tmp_path, upstream, "url: {file: url}").child() as child:
+            with Restarts(tmp_path, upstream, "url: {file: url}").child() as child:
                 assert (await reverse(child, "/i/of-a-file/x")).status == 200
                 assert (await reverse(child, "/i/stored/x")).status == 503
                 ready = (await probes(child.admin_port))["/readyz"]
@@ -338,18 +338,18 @@ async def test_silent_database_does_not_delay_the_start(tmp_path: Path) -> None:
 
 
 async def test_locked_store_file_is_retried(tmp_path: Path) -> None:
-    """The readiness response does not show its path, but the log does."""
+    """The response of /readyz does not show the path of the file."""
     async with RawUpstream() as upstream:
-        sidecar = Sidecar(tmp_path, upstream, "path: store.db")
-        with sidecar.child() as child:
-            token = await fill(child, upstream.port)
+        restarts = Restarts(tmp_path, upstream, "path: store.db")
+        with restarts.child() as child:
+            token = await store_integration_and_caller(child, upstream.port)
             assert await asyncio.to_thread(child.stop) == 0
         with ExitStack() as stack:
             with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as other:
-                # A writer alone would not keep anybody from reading.
+                # Without the exclusive mode, other processes could read.
                 other.execute("PRAGMA locking_mode = EXCLUSIVE")
                 other.execute("BEGIN EXCLUSIVE")
-                child = stack.enter_context(sidecar.child())
+                child = stack.enter_context(restarts.child())
                 assert (await reverse(child, "/i/of-a-file/x")).status == 200
                 assert (await reverse(child, "/i/stored/x", token)).status == 503
                 await asyncio.to_thread(child.wait_for_line, lambda line: "is locked by another process" in line)
@@ -365,38 +365,37 @@ async def test_locked_store_file_is_retried(tmp_path: Path) -> None:
 async def test_wrong_key_is_reported_when_the_database_is_up_and_can_be_replaced(
     url: str, postgres: Postgres, tmp_path: Path
 ) -> None:
-    """The process continues to serve files."""
     async with RawUpstream() as upstream:
-        sidecar = Sidecar(tmp_path, upstream, url)
-        with sidecar.child() as child:
+        restarts = Restarts(tmp_path, upstream, url)
+        with restarts.child() as child:
             await until_ready(child)
-            token = await fill(child, upstream.port)
+            token = await store_integration_and_caller(child, upstream.port)
             assert await asyncio.to_thread(child.stop) == 0
-        right = (tmp_path / "key").read_text()
+        right_key = (tmp_path / "key").read_text()
         with ExitStack() as stack:
             with stopped(postgres):
-                child = sidecar.child()
+                child = restarts.child()
                 (tmp_path / "key").write_text("A" * 43 + "=")
                 stack.enter_context(child)
-            wrong = "store.keys: key k1 is not the key that the store is written with"
-            await asyncio.to_thread(child.wait_for_line, lambda line: wrong in line)
-            assert (await probes(child.admin_port))["/readyz"].body == f"the store has not been read yet: {wrong}\n"
+            wrong_key = "store.keys: key k1 is not the key that the store is written with"
+            await asyncio.to_thread(child.wait_for_line, lambda line: wrong_key in line)
+            assert (await probes(child.admin_port))["/readyz"].body == f"the store has not been read yet: {wrong_key}\n"
             assert (await reverse(child, "/i/of-a-file/x")).status == 200
-            (tmp_path / "key").write_text(right)
+            (tmp_path / "key").write_text(right_key)
             await until_ready(child)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
             assert await asyncio.to_thread(child.stop) == 0
 
 
 FOREIGN = "CREATE TABLE sidekey_rows (a BIGINT)"
-GIVEN_UP = 20.0
-"""Seconds after which a start is not one that ends at once."""
+START_TIMEOUT = 20.0
+"""Maximum seconds until a failing start exits."""
 
 
 def failed_start(child: Child) -> str:
     """Return the output of a process that did not start."""
     child.start()
-    assert child.process.wait(timeout=GIVEN_UP) == 1
+    assert child.process.wait(timeout=START_TIMEOUT) == 1
     child.wait()
     return "\n".join(child.lines)
 
@@ -410,34 +409,34 @@ def failed_start(child: Child) -> str:
     ],
     ids=["no database", "damaged", "foreign tables"],
 )
-async def test_file_that_is_no_store_is_an_error_of_the_start(
+async def test_file_that_is_not_a_store_is_an_error_of_the_start(
     content: bytes | str | None, reason: str, tmp_path: Path
 ) -> None:
     async with RawUpstream() as upstream:
-        path, sidecar = tmp_path / "store.db", Sidecar(tmp_path, upstream, "path: store.db")
+        path, restarts = tmp_path / "store.db", Restarts(tmp_path, upstream, "path: store.db")
         if isinstance(content, bytes):
             path.write_bytes(content)
         elif content is not None:
             with closing(sqlite3.connect(path)) as foreign:
                 foreign.execute(content)
         else:
-            with sidecar.child() as child:
+            with restarts.child() as child:
                 assert await asyncio.to_thread(child.stop) == 0
             with path.open("r+b") as file:
                 file.seek(100)
                 file.write(b"\xff" * 3996)
-        output = await asyncio.to_thread(failed_start, sidecar.child())
+        output = await asyncio.to_thread(failed_start, restarts.child())
     assert f"store.path: {path} {reason}" in output
 
 
 async def test_database_of_another_program_stays_unchanged(tmp_path: Path) -> None:
-    """The path may name it by mistake."""
+    """The operator may have configured its path by mistake."""
     path = tmp_path / "store.db"
     with closing(sqlite3.connect(path)) as foreign:
         foreign.execute("CREATE TABLE orders (a)")
     content = path.read_bytes()
     async with RawUpstream() as upstream:
-        output = await asyncio.to_thread(failed_start, Sidecar(tmp_path, upstream, "path: store.db").child())
+        output = await asyncio.to_thread(failed_start, Restarts(tmp_path, upstream, "path: store.db").child())
     assert f"store.path: {path} is the database of another program: name a file of Sidekey's own" in output
     assert path.read_bytes() == content
 
@@ -446,5 +445,5 @@ async def test_unknown_schema_is_an_error_of_the_start(url: str, postgres: Postg
     schema = (tmp_path / "url").read_text().rpartition("search_path=")[2]
     await postgres.sql(FOREIGN, schema)
     async with RawUpstream() as upstream:
-        output = await asyncio.to_thread(failed_start, Sidecar(tmp_path, upstream, url).child())
+        output = await asyncio.to_thread(failed_start, Restarts(tmp_path, upstream, url).child())
     assert "store.url: the database refused a statement (SQLSTATE 42P07)" in output

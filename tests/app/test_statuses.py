@@ -28,7 +28,7 @@ SNIPPET = f"""{ECHO}
 """
 CALLER = {"Sidekey-Token": "of-a-caller"}
 LAPSING = timedelta(seconds=6)
-"""Until the end of a certificate that is saved while it is valid."""
+"""The remaining lifetime of a certificate that must still be valid when it is saved."""
 
 
 def certificate(lifetime: timedelta) -> Issued:
@@ -81,7 +81,7 @@ def with_certificate(port: int, lifetime: timedelta) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Statuses:
-    """A process with integrations of every status, each named for its status. `port` is the upstream's."""
+    """A process with integrations of every status, each named for its status, and the port of their upstream."""
 
     child: Child
     api: Api
@@ -117,15 +117,16 @@ def statuses(tmp_path: Path) -> Iterator[Statuses]:
 
 
 def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) -> None:
-    """Of files and of the store. The metric counts each stored integration once, by its listed status."""
+    """The metric counts stored integrations by the status in the list."""
     api, child, port = statuses.api, statuses.child, statuses.port
     api.make("/integrations", {"id": "expired", **with_certificate(port, LAPSING)})
     api.make("/integrations", {"id": "ok", **basic(port, "right")})
     api.make("/integrations", {"id": "failing", **basic(port, "wrong", "/refusing")})
     api.make("/integrations", {"id": "expiring", **with_certificate(port, timedelta(days=3, hours=1))})
     api.make("/integrations", {"id": "covered", **basic(port)})
-    api.make("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}})
-    api.make("/integrations", {"id": "altered", **basic(port)})
+    texts = {"title": "The CRM", "description": "Ours", "tags": ["a"]}
+    api.make("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}, **texts})
+    original = api.make("/integrations", {"id": "altered", **basic(port)})
     statuses.fail("failing")
     statuses.fail("f-failing")
     file_integration = (
@@ -134,7 +135,7 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
     child.rewrite(f"{child.config.read_text()}{file_integration}limits: {{in_flight: 100}}\n")
     alter(tmp_path / "store.db", "altered")
     stored = {"expired", "expiring", "failing", "covered", "invalid", "altered", "ok"}
-    words: Mapping[str, list[str]] = {
+    ids_by_status: Mapping[str, list[str]] = {
         "ok": ["covered", "f-ok", "ok"],
         "expiring": ["expiring", "f-expiring"],
         "failing": ["f-failing", "failing"],
@@ -148,10 +149,10 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
             "invalid",
         ],
     }
-    assert list(words) == list(STATUSES)
-    within(lambda: {status: sorted(statuses.ids_of(f"status={status}")) for status in STATUSES} == words)
+    assert list(ids_by_status) == list(STATUSES)
+    within(lambda: {status: sorted(statuses.ids_of(f"status={status}")) for status in STATUSES} == ids_by_status)
 
-    # One whose ID a file has is not counts.
+    # The metric omits the stored integration whose ID a file has.
     counts = Counter({"ok": 1, "expiring": 1, "failing": 1, "unusable": 3})
     assert (statuses.counts(), statuses.listed()) == (counts, counts + Counter({"unusable": 1}))
     items = {item["id"]: item for item in api.get("/integrations?q=ir")["items"]}
@@ -170,17 +171,28 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
     )
     assert api.get("/integrations/failing")["failing_since"] is not None
     assert (api.get("/integrations/ok")["failing_since"], api.get("/integrations/ok")["problem"]) == (None, None)
-    # The command says the same.
     listed = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
     by_command = {item["id"]: (item["status"], item["problem"]) for item in listed}
-    expected = {name: word for word, names in words.items() for name in names}
+    expected = {name: word for word, names in ids_by_status.items() for name in names}
     assert {name: word for name, (word, _) in by_command.items()} == {**expected, "covered": "ok"}
     for name in ("failing", "f-failing", *(stored - {"ok", "expiring", "covered"})):
         assert by_command[name][1] == api.get(f"/integrations/{name}")["problem"]
+    # The API shows and finds the document of an integration that is not served.
+    assert api.get("/integrations/invalid")["auth"]["password"]["set"] is True
+    (item,) = api.get("/integrations?q=ours+HTTP+crm&tag=a&kind=basic&status=unusable")["items"]
+    assert (item["id"], item["hosts"]) == ("invalid", ["127.0.0.1"])
+    # It does not show an altered document, which an editor can only replace completely.
+    altered = api.get("/integrations/altered")
+    assert (altered["version"], altered["kind"], "auth" in altered) == (1, None, False)
+    patch = api.ask("PATCH", "/integrations/altered", {"description": "x"}, match='"1"')
+    assert (patch.status, "send the complete document with PUT" in patch.json["detail"]) == (422, True)
+    refused = api.ask("PUT", "/integrations/altered", original, match='"1"')
+    assert (refused.code, refused.pointers) == ("reenter", {"/auth/username", "/auth/password"})
+    assert api.ask("PUT", "/integrations/altered", basic(port), match='"1"').json["status"] == "ok"
 
 
 def alter(database: Path, name: str) -> None:
-    """Change a row by SQL, so that other processes read it."""
+    """Change a row by SQL."""
     with closing(sqlite3.connect(database)) as connection, connection:
         (body,) = connection.execute("SELECT body FROM sidekey_rows WHERE id = ?", (name,)).fetchone()
         document = {**json.loads(body), "updated_by": "somebody else"}
@@ -189,7 +201,7 @@ def alter(database: Path, name: str) -> None:
 
 
 def test_failing_integration_is_ok_after_a_new_secret_and_a_test(statuses: Statuses) -> None:
-    """A test counts as a request, like those of callers."""
+    """A test counts like a caller's request."""
     api = statuses.api
     api.make("/integrations", {"id": "it", **basic(statuses.port, "wrong", "/refusing")})
     statuses.fail("it", 2)
@@ -197,11 +209,11 @@ def test_failing_integration_is_ok_after_a_new_secret_and_a_test(statuses: Statu
     known = {"If-None-Match": api.ask("GET", "/integrations/it").etag}
     assert api.ask("GET", "/integrations/it", headers=known).status == 304
     assert api.ask("POST", "/integrations/it/test").json["status"] == 401
-    # Nothing that is stored has changed, and yet it is told to whoever asks for changes.
+    # The status is new although the stored row has not changed.
     assert api.ask("GET", "/integrations/it", headers=known).json["status"] == "failing"
     assert statuses.ids_of("status=failing") == ["it"]
     assert statuses.counts() == Counter({"failing": 1})
-    # The secret alone is replaced, with a wrong one again, and with the right one.
+    # A new secret resets the status, whether it is right or wrong.
     for password, word in (("wrong again", "failing"), ("right", "ok")):
         tag = api.ask("GET", "/integrations/it").etag
         response = api.ask("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
@@ -212,11 +224,3 @@ def test_failing_integration_is_ok_after_a_new_secret_and_a_test(statuses: Statu
             within(lambda: api.ask("POST", "/integrations/it/test").status == 200)
         assert statuses.status("it") == word
     assert statuses.counts() == Counter({"ok": 1})
-
-
-def test_successful_request_ends_the_failing_status(statuses: Statuses) -> None:
-    """Here of a file's integration."""
-    statuses.fail("f-failing")
-    assert statuses.ids_of("status=failing") == ["f-failing"]
-    assert get(statuses.child.proxy_port, "/i/f-failing/well", CALLER).status == 200
-    assert statuses.status("f-failing") == "ok"

@@ -1,4 +1,4 @@
-"""A running Sidekey with a store that cannot be opened, ends or lags."""
+"""A running Sidekey and its store: create it, poll it, fail over, and fill the disk."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ KEY = "keys: [{id: k1, key: {env: STORE_KEY}}]"
 ENVIRONMENT = {"STORE_KEY": b64encode(KEYS["k1"]).decode()}
 
 
-def series(child: Child) -> dict[str, float]:
-    """Return the samples of the store."""
+def store_metrics(child: Child) -> dict[str, float]:
+    """Return the metrics of the store."""
     values = samples(get(child.admin_port, "/metrics").body)
     return {
         name.removeprefix("sidekey_store_"): value
@@ -42,10 +42,10 @@ def series(child: Child) -> dict[str, float]:
 
 
 def test_first_start_creates_the_store(tmp_path: Path) -> None:
-    """The next start finds it. The log has the creation, because the operator may have expected an existing store."""
+    """The log reports the creation, because the operator may have expected an existing store."""
     for is_first in (True, False):
         with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-            values = series(child)
+            values = store_metrics(child)
             assert (values["up"], values["revision"], values["rolled_back"]) == (1, 0, 0)
             assert child.stop() == 0
         assert any('"no store was found: an empty one was created"' in line for line in child.lines) is is_first
@@ -64,28 +64,8 @@ def test_start_fails_without_the_key(tmp_path: Path) -> None:
         assert reason in result.stderr
 
 
-def test_loaded_content_is_served_while_the_store_is_unreachable(postgres: Postgres, tmp_path: Path) -> None:
-    """Readiness stays, metric and log have the error, and the store is used again when it returns."""
-    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
-    (tmp_path / "url").write_text(postgres.url(place.schema))
-    config = f"store: {{url: {{file: url}}, {KEY}}}\n"
-    with Child(config, tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
-        assert series(child)["up"] == 1
-        postgres.stop()
-        try:
-            child.wait_for_line(lambda line: "the store cannot be used: what is loaded stays in use" in line)
-            assert series(child)["up"] == 0
-            assert get(child.admin_port, "/readyz").status == 200
-        finally:
-            postgres.start()
-        child.wait_for_line(lambda line: '"the store is in use"' in line)
-        within(lambda: series(child)["up"] == 1)
-        assert child.stop() == 0
-    assert str(postgres.folder) not in "\n".join(child.lines)
-
-
 def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: Path) -> None:
-    """The log has each older or missing row, the metric is set, and the lost changes can be repeated."""
+    """The log and a metric report the lost changes."""
     with Nginx(tmp_path) as nginx, Postgres() as primary, Standby(primary) as standby:
         hosts = f"{primary.folder},{standby.folder}"
         (tmp_path / "url").write_text(f"postgresql://sidekey@/postgres?host={hosts}&target_session_attrs=read-write")
@@ -114,7 +94,7 @@ def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: P
                 ("integration", "sms", 1, 0),
             ]
             within(lambda: status() == 200)
-            assert (series(child)["up"], series(child)["rolled_back"]) == (1, 1)
+            assert (store_metrics(child)["up"], store_metrics(child)["rolled_back"]) == (1, 1)
             assert get(child.admin_port, "/readyz").status == 200
             assert [item["id"] for item in api.get("/integrations")["items"]] == ["crm"]
             assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
@@ -123,7 +103,7 @@ def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: P
 
 
 def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp_path: Path) -> None:
-    """By the server's log of statements: only the first read is complete, and a deletion is a row."""
+    """The server logs the statements: only the first query reads all rows."""
     place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
 
     async def commit(*changes: Change) -> State:
@@ -149,7 +129,7 @@ def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp
             pauses = [later - earlier for earlier, later in pairwise(times[1:])]
             assert min(pauses).total_seconds() < 0.95 * POLL_INTERVAL
             asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
-            within(lambda: series(child)["revision"] == 2)
+            within(lambda: store_metrics(child)["revision"] == 2)
             assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1
             assert len(statements("body FROM sidekey_rows$")) == 1
             assert child.stop() == 0
@@ -161,32 +141,31 @@ def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp
 def test_changes_are_used_by_another_process_within_two_seconds(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """A change, a deletion and a new row, without a restart."""
     store_settings = "path: ../store.db"
     if kind == "postgres":
         postgres: Postgres = request.getfixturevalue("postgres")
         (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
         store_settings = "url: {file: ../url}"
     with ExitStack() as stack:
-        one, two = (
+        first, second = (
             Api(stack.enter_context(Child(config(folder, store_settings), folder)).admin_port)
-            for folder in (tmp_path / "one", tmp_path / "two")
+            for folder in (tmp_path / "first", tmp_path / "second")
             if folder.mkdir() is None
         )
 
-        def seen(version: int | None) -> None:
+        def wait_for(version: int | None) -> None:
             began = time.monotonic()
-            within(lambda: two.ask("GET", "/integrations/crm").json.get("version") == version)
+            within(lambda: second.ask("GET", "/integrations/crm").json.get("version") == version)
             assert time.monotonic() - began < 2
 
-        one.make("/integrations", {"id": "crm", **basic(1)})
-        seen(1)
-        assert one.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
-        seen(2)
-        assert one.ask("DELETE", "/integrations/crm", match='"2"').status == 204
-        seen(None)
-        one.make("/integrations", {"id": "crm", **basic(1)})
-        seen(4)
+        first.make("/integrations", {"id": "crm", **basic(1)})
+        wait_for(1)
+        assert first.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
+        wait_for(2)
+        assert first.ask("DELETE", "/integrations/crm", match='"2"').status == 204
+        wait_for(None)
+        first.make("/integrations", {"id": "crm", **basic(1)})
+        wait_for(4)
 
 
 def large(text: str) -> dict[str, Any]:
@@ -194,8 +173,8 @@ def large(text: str) -> dict[str, Any]:
     return {"auth": {"type": "headers", "headers": {f"X-{number}": text * 2000 for number in range(10)}}}
 
 
-def test_full_disk_refuses_changes_and_loses_none(tmp_path: Path) -> None:
-    """503 for each change. Loaded content is served, and after a restart every acknowledged change exists."""
+def test_changes_are_refused_while_the_disk_is_full(tmp_path: Path) -> None:
+    """Every acknowledged change survives a restart."""
     prlimit = programs.require("prlimit")
     acknowledged = []
     with Child(config(tmp_path), tmp_path, wrapper=(prlimit, "--fsize=400000")) as child:

@@ -1,4 +1,4 @@
-"""Processes on PostgreSQL with the users of docs/store.md: one edits, the other only serves."""
+"""Processes with the PostgreSQL users of docs/store.md: one may edit, the other only serves."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ version: 1
 listen: {{{{proxy: "127.0.0.1:{{proxy}}", admin: "127.0.0.1:{{admin}}"}}}}
 network: {{{{allow_private: ["127.0.0.0/8"], trusted_ca: {{{{file: {ca}}}}}}}}}
 """
-STAYS = "usage and failures stay in this process"
+NO_USAGE = "usage and failures stay in this process"
 READ_ONLY = "the database user may not change the store"
 
 
 @pytest.fixture(scope="module")
 def provider(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
-    """A provider with tokens of one second and rotating refresh tokens."""
+    """Run a provider with tokens of one second and rotating refresh tokens."""
     with OidcProvider(tmp_path_factory.mktemp("provider"), ca.leaf("127.0.0.1"), lifetime=1) as running:
         yield running
 
 
 @pytest.fixture
 def database() -> Iterator[Postgres]:
-    """A server of its own, because all databases of a server share its roles."""
+    """Run a server for one test, because all databases of a server share its roles."""
     with Postgres() as running:
         yield running
 
 
 def documented() -> tuple[str, str]:
-    """Return the statements of docs/store.md: those before the first start, and those after it."""
+    """Return the statements of docs/store.md for before and after the first start."""
     first, second = re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL)
     return first, second
 
@@ -66,7 +66,7 @@ def run(database: Postgres, script: str) -> None:
 
 @contextmanager
 def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[Child]:
-    """Run a process whose store has this user."""
+    """Run a process that connects to the store as this user."""
     folder.mkdir()
     (folder / "url").write_text(f"postgresql://{user}@/postgres?host={database.folder}")
     head = HEAD.format(ca=ca.bundle)
@@ -83,7 +83,7 @@ def shared(provider: OidcProvider, token: str) -> dict[str, Any]:
 
 
 def denied(response: Said) -> str:
-    """Return the table in the response for which a privilege is missing."""
+    """Return the table for which the user lacks a privilege, as in the response."""
     assert (response.status, response.code) == (403, "store_denied")
     return str(response.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
 
@@ -109,7 +109,7 @@ def test_serving_user_can_do_everything_but_edit(
             def status(port: int) -> int:
                 return get(port, "/i/it/api/orders", caller).status
 
-            # Both renew the one refresh token, which the provider revokes if it comes twice.
+            # Both processes use the same refresh token, which the provider revokes if it is used twice.
             until = client.get("/families").json()["renewed"] + 4
             while client.get("/families").json()["renewed"] < until:
                 assert (status(child.proxy_port), status(editing.proxy_port)) == (200, 200)
@@ -126,10 +126,10 @@ def test_serving_user_can_do_everything_but_edit(
             key = {"Idempotency-Key": "a-key-of-a-send-1"}
             assert denied(serve.ask("POST", "/presets/it/sends", {"payload": "x"}, headers=key)) == "sidekey_sends"
 
-            # With 401 a page would ask for a log-in that cannot help. A forged cookie never reaches the database.
+            # With 401 a page would ask for a log-in that cannot help. A forged cookie causes no query.
             page = {"Authorization": "", "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
-            begun = edit.ask("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
-            cookie = begun.partition(";")[0]
+            set_cookie = edit.ask("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
+            cookie = set_cookie.partition(";")[0]
             for path in ("/whoami", "/session"):
                 assert denied(serve.ask("GET", path, headers={**page, "Cookie": cookie})) == "sidekey_sessions"
             assert denied(serve.ask("POST", "/session", {"token": operator}, headers=page)) == "sidekey_sessions"
@@ -148,8 +148,8 @@ def test_serving_user_can_do_everything_but_edit(
             within(lambda: status(child.proxy_port) == 401)
             assert child.stop() == 0
         assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
-        assert not any(STAYS in line for line in child.lines)
-        # What it counted is in the store, and it may not remove that.
+        assert not any(NO_USAGE in line for line in child.lines)
+        # The serving user has written its counts to the store, but may not delete them.
         assert edit.get("/integrations/it/usage")["outcomes"]["4xx"] == 1
         assert [item["status"] for item in edit.get("/integrations/it/failures")["items"]] == [404]
         for table in ("usage", "failures"):
@@ -160,15 +160,14 @@ def test_serving_user_can_do_everything_but_edit(
 
 
 def test_missing_privilege_for_usage_is_logged_once(database: Postgres, ca: Authority, tmp_path: Path) -> None:
-    """The process serves nevertheless."""
     first, after = documented()
     run(database, first)
     with sidekey(tmp_path / "edit", database, "sidekey_edit", ca):
         run(database, "\n".join(line for line in after.splitlines() if "sidekey_usage" not in line))
         with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
-            child.wait_for_line(lambda line: STAYS in line)
+            child.wait_for_line(lambda line: NO_USAGE in line)
             assert Api(child.admin_port).ask("GET", "/integrations?status=failing").status == 200
-        assert sum(STAYS in line for line in child.lines) == 1
+        assert sum(NO_USAGE in line for line in child.lines) == 1
 
 
 def test_first_start_names_a_user_that_may_not_create_tables(database: Postgres, tmp_path: Path) -> None:

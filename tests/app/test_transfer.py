@@ -1,4 +1,4 @@
-"""Export a store, fill in its files, run them, and import them into another store: nothing is lost."""
+"""Export a store, fill in its files, serve them, and import them into another store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from sidekey.credentials.registry import KINDS
@@ -14,16 +13,8 @@ from support.api import Api, managed
 from support.child import Child, run_cli
 from support.every_kind import documents_of_every_kind
 from support.http_get import get, post
-from support.nginx import Nginx
 
 PRESET = {"integration": "basic", "parameters": {"user": {"type": "text"}}, "body": {"json": {"text": "Hi {{user}}"}}}
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[int]:
-    """Return the port of an upstream that echoes."""
-    with Nginx(tmp_path) as nginx:
-        yield nginx.port
 
 
 def fill(exported: Any, document: Any, folder: Path) -> Iterator[tuple[str, str]]:
@@ -40,15 +31,15 @@ def fill(exported: Any, document: Any, folder: Path) -> Iterator[tuple[str, str]
 
 
 def serve_all(child: Child, names: Mapping[str, Any], token: str) -> dict[str, Any]:
-    """Send a request to each integration, and one with the preset."""
+    """Send a request to each integration, and the preset. Return statuses and bodies."""
     caller = {"Sidekey-Token": token}
-    answers = {name: get(child.proxy_port, f"/i/{name}/x", caller) for name in names}
-    statuses: dict[str, Any] = {name: response.status for name, response in answers.items()}
+    responses = {name: get(child.proxy_port, f"/i/{name}/x", caller) for name in names}
+    statuses: dict[str, Any] = {name: response.status for name, response in responses.items()}
     sent = post(child.proxy_port, "/p/hook", {**caller, "Content-Type": "application/json"}, b'{"user": "Ann"}')
-    fixed = {name: answers[name].body for name in ("basic", "headers", "query", "added", "mtls")}
+    fixed = {name: responses[name].body for name in ("basic", "headers", "query", "added", "mtls")}
     return {
         **statuses,
-        **{f"what {name} sent": body for name, body in fixed.items()},
+        **{f"body of {name}": body for name, body in fixed.items()},
         "preset": (sent.status, sent.body),
     }
 
@@ -62,8 +53,8 @@ def read_documents(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
         return [*map(plain, value)] if isinstance(value, list) else value
 
     paths = {name: f"/integrations/{name}" for name in names} | {"hook": "/presets/hook"}
-    answers = {name: api.ask("GET", path, headers={"Accept": "application/yaml"}) for name, path in paths.items()}
-    return {name: plain(yaml.safe_load(response.body)) for name, response in answers.items()}
+    responses = {name: api.ask("GET", path, headers={"Accept": "application/yaml"}) for name, path in paths.items()}
+    return {name: plain(yaml.safe_load(response.body)) for name, response in responses.items()}
 
 
 def command(*arguments: str) -> str:
@@ -73,13 +64,13 @@ def command(*arguments: str) -> str:
     return result.stdout + result.stderr
 
 
-def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, upstream: int) -> None:
+def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, echo_port: int) -> None:
     first, out, second = (tmp_path / name for name in ("first", "out", "second"))
     first.mkdir()
     second.mkdir()
-    documents = documents_of_every_kind(upstream, tmp_path)
+    documents = documents_of_every_kind(echo_port, tmp_path)
     assert {document["auth"]["type"] for document in documents.values()} == KINDS.keys()
-    hook = {**PRESET, "url": f"http://127.0.0.1:{upstream}/v1/hook"}
+    hook = {**PRESET, "url": f"http://127.0.0.1:{echo_port}/v1/hook"}
     with managed(first) as child:
         api = Api(child.admin_port)
         for name, document in documents.items():
@@ -95,14 +86,14 @@ def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, upstream: i
     for name, document in documents.items():
         path = out / f"integration-{name}.yaml"
         text = path.read_text()
-        for unknown, url in fill(yaml.safe_load(text)["integrations"][name], document, out):
-            text = text.replace(unknown, url)
+        for placeholder, url in fill(yaml.safe_load(text)["integrations"][name], document, out):
+            text = text.replace(placeholder, url)
         path.write_text(text)
     callers = yaml.safe_load((out / "callers.yaml").read_text())["callers"]
     [*fill(callers["billing"]["token"], {"value": token}, out)]
     with Child("", out, arguments=("--config", str(out))) as child:
         checked = run_cli("check", "--config", str(out))
-        # Nobody has the certificate that is fetched.
+        # The certificate at a URL cannot be fetched here.
         errors = [line for line in checked.stdout.splitlines() if not line.startswith("warning")]
         assert [line.split(": ")[1] for line in errors] == [
             "integrations.urls.auth.certificate",

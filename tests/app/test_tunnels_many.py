@@ -1,4 +1,4 @@
-"""Ten thousand tunnels, opened and closed: descriptors and memory of the process."""
+"""Thousands of tunnels, opened and closed, leak neither file descriptors nor memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from support.child import Child
 from support.http_get import get, within
 from support.raw_connection import DEADLINE
+from support.scraping import value_of
 from support.tunnels import connect_request
 
 HOST = "up.test"
@@ -21,20 +22,20 @@ integrations:
   it: {{endpoint_prefix: 'https://{HOST}/api', auth: {{type: basic, username: u, password: {{insecure_value: p}}}}}}
 """
 CONNECT = connect_request(f"{HOST}:443", user="it:x")
-# Denied, so that no upstream is needed; the tunnel ends with the response.
+# The request is denied, so that it needs no upstream. The tunnel ends with the response.
 REQUEST = f"GET /other HTTP/1.1\r\nHost: {HOST}:443\r\nConnection: close\r\n\r\n".encode()
 GRANTED = re.compile(rb"HTTP/1\.1 200 Connection established\r\nSidekey-Request-Id: [0-9a-f]{8}-[0-9a-f]+\r\n\r\n")
 DENIED = b"HTTP/1.1 403 Forbidden\r\n"
 AT_A_TIME = 100
 FEW, MANY = 1_000, 4_000
 OVER_TLS = 10
-"""One tunnel of so many has TLS: a handshake costs what ten plain tunnels do."""
-LEFT = 100 * (MANY - FEW)
-"""Bytes: what the allocator may keep; the smallest object of a tunnel that stayed would come to twice as much."""
+"""One of this many tunnels uses TLS, because a handshake costs as much as ten plain tunnels."""
+MAX_GROWTH = 100 * (MANY - FEW)
+"""Bytes that the allocator may keep. A leak of the smallest object for each tunnel would be twice as much."""
 
 
 class Callers:
-    """Callers that open tunnels for one request each, and resume the previous TLS session as clients do."""
+    """Callers that open tunnels for one request each, and resume the previous TLS session."""
 
     def __init__(self, port: int, trusted: Path) -> None:
         self._port = port
@@ -43,7 +44,7 @@ class Callers:
         self.resumed = 0
 
     def open(self, count: int) -> None:
-        """Open this many tunnels, and let them end."""
+        """Open this many tunnels, and wait until they end."""
         for _ in range(count // AT_A_TIME):
             with ExitStack() as stack:
                 opened = [
@@ -51,7 +52,7 @@ class Callers:
                     for _ in range(AT_A_TIME)
                 ]
                 for number, connection in enumerate(opened):
-                    # In one segment, as undici does it.
+                    # undici sends both in one segment.
                     connection.sendall(CONNECT if number % OVER_TLS == 0 else CONNECT + REQUEST)
                 for number, connection in enumerate(opened):
                     if number % OVER_TLS:
@@ -60,9 +61,9 @@ class Callers:
                         assert granted is not None
                         assert data.startswith(DENIED, granted.end())
                     else:
-                        self._ask_over_tls(connection)
+                        self._send_over_tls(connection)
 
-    def _ask_over_tls(self, connection: socket.socket) -> None:
+    def _send_over_tls(self, connection: socket.socket) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += connection.recv(4096)
@@ -84,13 +85,11 @@ def received(connection: socket.socket) -> bytes:
 
 def metric(port: int, name: str) -> float:
     """Return the value of a series with these labels."""
-    match = re.search(rf"^{re.escape(name)} (\S+)$", get(port, "/metrics").body, re.MULTILINE)
-    assert match is not None
-    return float(match[1])
+    return value_of(get(port, "/metrics").body, name)
 
 
 def test_thousands_of_tunnels_leak_nothing(tmp_path: Path) -> None:
-    """Descriptors return to their initial number, and memory stops growing once allocator and caches are warm."""
+    """Memory stops growing once allocator and caches are warm."""
     with Child(CONFIG, tmp_path) as child:
         admin = child.admin_port
         callers = Callers(child.proxy_port, tmp_path / "state" / "trust" / "ca.pem")
@@ -101,7 +100,7 @@ def test_thousands_of_tunnels_leak_nothing(tmp_path: Path) -> None:
         assert metric(admin, 'sidekey_tunnels_total{integration="it",outcome="opened"}') == MANY
         within(lambda: metric(admin, "process_open_fds") <= descriptors)
         grown = metric(admin, "process_resident_memory_bytes") - memory
-        assert grown < LEFT
+        assert grown < MAX_GROWTH
         assert (
             metric(admin, 'sidekey_open_tunnels{mode="terminated"}')
             == metric(admin, 'sidekey_open_tunnels{mode="plain"}')

@@ -1,4 +1,4 @@
-"""Sidekey in production: a read-only root, no HOME, an unprivileged user, a full disk (F90, K11, K31)."""
+"""Sidekey as an unprivileged user, on a read-only root, and with a full disk (F90, K11, K31)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces, prc
 
 
 def as_nobody() -> list[str]:
-    """Return the words that run a command as an unprivileged user without any capability."""
+    """Return the prefix of a command that runs it as an unprivileged user without any capability."""
     if os.getuid() != 0:
         return []
     drop = ["--no-new-privs", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
@@ -36,13 +36,13 @@ def as_nobody() -> list[str]:
 
 
 def in_read_only_root() -> list[str]:
-    """Return the words that run a command without HOME on a read-only root."""
+    """Return the prefix of a command that runs it without HOME on a read-only root."""
     unshare = programs.require("unshare")
     namespace = ["--mount"] if os.getuid() == 0 else ["--mount", "--map-root-user"]
     command = [unshare, *namespace, "/bin/sh", "-c", READ_ONLY, "sh"]
-    tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        programs.missing("unshare", f"no mount namespace can be made here ({tried.stderr.strip()})")
+    result = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        programs.missing("unshare", f"no mount namespace can be made here ({result.stderr.strip()})")
     return command
 
 
@@ -55,7 +55,7 @@ def is_readable_by_others() -> bool:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Create a folder that every user may enter. Only one user may enter pytest's own."""
+    """Create a folder that every user may enter, unlike pytest's folders."""
     if not is_readable_by_others():
         pytest.skip("the interpreter or the package lies where no other user may read it")
     path = Path(tempfile.mkdtemp(prefix="sidekey-test-"))
@@ -65,7 +65,7 @@ def folder() -> Iterator[Path]:
 
 
 def config(port: int) -> str:
-    """Write a config with integration `crm` at an upstream on this port, and its secret in a file."""
+    """Build a config with integration `crm` at an upstream on this port, and its secret in a file."""
     return f"""\
 integrations:
   crm:
@@ -106,25 +106,25 @@ def test_demo_works_on_a_read_only_root(folder: Path) -> None:
 
 
 def test_sidekey_serves_with_a_full_disk_for_its_log(tmp_path: Path) -> None:
-    """F90: standard error cannot be written any more."""
+    """F90: writes to standard error fail."""
     serve_one_request(tmp_path, output=Path("/dev/full"))
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&- <&-"])
 def test_sidekey_serves_without_a_writable_log(redirection: str, folder: Path) -> None:
-    """F90: without standard error, or without any standard descriptor."""
+    """F90: standard error or all standard descriptors are closed."""
     assert serve_one_request(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]).lines == []
 
 
 def peek(pid: int, name: str) -> str:
-    """Return what an unprivileged process gets that reads a file of /proc/PID."""
+    """Read a file of /proc/PID in an unprivileged process. Return the size or the error."""
     code = f"print(len(open('/proc/{pid}/{name}', 'rb').read(1) or b'-'))"
     result = subprocess.run([*as_nobody(), sys.executable, "-c", code], capture_output=True, text=True, check=False)
     return result.stdout.strip() or result.stderr.strip().splitlines()[-1]
 
 
 def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> None:
-    """K11: the same user can read the memory of an unprotected process, but not of Sidekey."""
+    """K11: the user can read the memory of an unprotected process, but not of Sidekey."""
     open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     with (
         Child(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
@@ -136,7 +136,7 @@ def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> Non
             assert peek(control.pid, "environ") == "1"
             for name in ("mem", "maps", "environ", "fd/0"):
                 assert "Permission denied" in peek(child.process.pid, name), name
-            # What is not dumpable belongs to root in /proc (proc(5)).
+            # Files in /proc of a process that is not dumpable belong to root (proc(5)).
             assert Path(f"/proc/{child.process.pid}/environ").stat().st_uid == 0
         finally:
             control.kill()
@@ -147,14 +147,13 @@ def test_debugger_of_the_user_cannot_attach(folder: Path) -> None:
     gdb = programs.require("gdb")
     with Child(config(1), folder, wrapper=as_nobody()) as child:
         command = [*as_nobody(), gdb, "--batch", "-nx", "-p", str(child.process.pid), "-ex", "info registers"]
-        tried = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
-        assert "Operation not permitted" in tried.stderr
-        assert "rip" not in tried.stdout
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
+        assert "Operation not permitted" in result.stderr
+        assert "rip" not in result.stdout
         assert child.process.poll() is None
 
 
-def test_no_core_is_dumped(tmp_path: Path) -> None:
-    """/proc shows a core file limit of zero."""
+def test_core_dumps_are_disabled(tmp_path: Path) -> None:
     with Child("integrations: {}\n", tmp_path) as child:
         limits = Path(f"/proc/{child.process.pid}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))

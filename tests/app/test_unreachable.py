@@ -1,4 +1,4 @@
-"""Integrations whose targets the policy or the address guard always denies: no request passes."""
+"""Integrations whose targets the policy or the address guard always denies."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ SESSION = f"type: session, login: {{url: 'https://up.test/login', body: {{p: {SE
 RESPONSYS = f"type: responsys, login_endpoint: 'https://login2.responsys.net', username: u, password: {SECRET}"
 
 DENIED = {
-    # Its address is refused: literal, in network.hosts, IPv4 inside IPv6, or one that nothing allows.
+    # The address guard refuses the address: a literal, one in network.hosts, IPv4 in IPv6, and link-local metadata.
     "literal": ("http://10.0.0.5/v1", KEY, "destination_denied"),
     "static": ("https://in.test/v1", KEY, "destination_denied"),
     "embedded": ("http://[64:ff9b::a00:5]/v1", KEY, "destination_denied"),
     "metadata": ("http://meta.test/v1", KEY, "destination_denied"),
-    # It is outside the allowed domains, which are those of the token endpoint or login.
+    # The target is outside the allowed domains, which are those of the token endpoint or login.
     "oauth2": ("http://up.test:PORT/v1", OAUTH2, "target_denied"),
     "base_url": ("http://up.test:PORT/v1", f"{OAUTH2}, token_response: {{base_url: url}}", "target_denied"),
     "session": ("http://up.test:PORT/v1", SESSION, "target_denied"),
-    # It is outside the path of the kind, or below a path that no caller may name.
+    # The target is outside the path of the kind, or it is the path of the login.
     "path": ("https://x.responsys.net/other", RESPONSYS, "target_denied"),
     "login": ("https://x.responsys.net/rest/api/v1.3/auth", RESPONSYS, "target_denied"),
 }
@@ -52,7 +52,7 @@ def is_denied(response: Message, code: str) -> bool:
 
 
 async def send_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
-    """Return the response to a request inside a tunnel, or to the CONNECT if it is denied."""
+    """Send a request in a tunnel, and return its response, or the response to a denied CONNECT."""
     parts = urlsplit(url)
     host, port = parts.netloc.removesuffix(f":{parts.port}"), parts.port or {"http": 80, "https": 443}[parts.scheme]
     async with connect(sidekey.port) as caller:
@@ -72,7 +72,7 @@ async def send_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
 
 @pytest.mark.parametrize("case", DENIED)
 async def test_no_request_passes(case: str, ca: Authority, tmp_path: Path) -> None:
-    """Through the reverse proxy, the forward proxy and CONNECT, for paths of the fast and the full parser."""
+    """The test covers every route, and paths for the fast and the full parser."""
     prefix, auth, code = DENIED[case]
     async with RawUpstream() as upstream:
         prefix, auth = (text.replace("PORT", str(upstream.port)) for text in (prefix, auth))
@@ -85,6 +85,6 @@ async def test_no_request_passes(case: str, ca: Authority, tmp_path: Path) -> No
                 assert is_denied(await sidekey.reverse(path), code)
                 assert is_denied(await sidekey.forward(f"{prefix}{path}"), code)
             assert is_denied(await send_in_tunnel(sidekey, f"{prefix}/x", tmp_path / "state"), code)
-            # Nothing was sent, not even for a token.
+            # Sidekey sent nothing, not even a token request.
             assert upstream.connections == []
             assert (await sidekey.reverse("/x", name="good")).status == 200

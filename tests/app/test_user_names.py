@@ -14,7 +14,6 @@ from support.api import TOKENS, Api, managed
 from support.child import Child, run_cli
 from support.http_get import get, within
 from support.keys import private_key
-from support.nginx import Nginx
 
 USER = "canary-of-a-user-name"
 PASSWORD = "canary-of-a-password"
@@ -22,12 +21,6 @@ PEM = private_key("RS256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEn
 CALLER = {"Sidekey-Token": "of-a-caller"}
 CALLERS = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\nintegrations: {}'
 PAIR = {"username": {"value": USER}, "password": {"value": PASSWORD}}
-
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[int]:
-    with Nginx(tmp_path) as nginx:
-        yield nginx.port
 
 
 def basic(port: int, **auth: Any) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
 def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Child) -> None:
-    """In no document, audit, preview, explanation, export, list or log line. It reads as set."""
+    """The test checks documents, audit, preview, explanation, export, list and log."""
     api = Api(child.admin_port)
     path = f"/integrations/{kind}"
     document = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
@@ -93,17 +86,17 @@ def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Chil
     assert PASSWORD not in text
 
 
-def test_stored_user_name_is_sent_with_its_password(upstream: int, tmp_path: Path) -> None:
-    """Or alone, for an API with its key as user name. A plain name in a file works as before, and can be imported."""
+def test_stored_user_name_is_sent_with_its_password(echo_port: int, tmp_path: Path) -> None:
+    """The password may be empty. A user name in a file may be plain text."""
     more = CALLERS.replace(
         "integrations: {}",
-        f"integrations: {{of-a-file: {{endpoint_prefix: 'http://127.0.0.1:{upstream}/v1', "
+        f"integrations: {{of-a-file: {{endpoint_prefix: 'http://127.0.0.1:{echo_port}/v1', "
         "auth: {type: basic, username: svc, password: {insecure_value: plain-password}}}}",
     )
     with managed(tmp_path, more=more) as child:
         api = Api(child.admin_port)
-        api.make("/integrations", {"id": "pair", **basic(upstream)})
-        api.make("/integrations", {"id": "key", **basic(upstream, username={"value": USER})})
+        api.make("/integrations", {"id": "pair", **basic(echo_port)})
+        api.make("/integrations", {"id": "key", **basic(echo_port, username={"value": USER})})
 
         def sent(name: str) -> str:
             body = get(child.proxy_port, f"/i/{name}/x", CALLER).body
@@ -123,7 +116,7 @@ def test_stored_user_name_is_sent_with_its_password(upstream: int, tmp_path: Pat
 
 
 def test_plain_user_name_is_refused_in_the_store(child: Child) -> None:
-    """With a remedy, and without repeating it."""
+    """The error has a remedy and does not repeat the user name."""
     api = Api(child.admin_port)
     for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
         response = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
@@ -148,12 +141,12 @@ def test_plain_user_name_is_refused_in_the_store(child: Child) -> None:
     ],
 )
 def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: Child) -> None:
-    """Neither in the document nor in the values of a provider profile. Editors and admins do."""
+    """Editors and admins see it."""
     identity = "canary@project.iam.gserviceaccount.com"
     auth = {**auth, client: identity}
     if "provider" in auth:
         auth["grant"] = {"type": "jwt_bearer", "private_key": {"value": PEM}}
-    seen = {}
+    visible = {}
     api = Api(child.admin_port)
     name = client.replace("_", "-")
     api.make("/integrations", {"id": name, "auth": auth})
@@ -163,10 +156,10 @@ def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, chi
         assert document["auth"]["type"] == "oauth2"
         explained = by.ask("POST", f"/integrations/{name}/explain", {"url": "https://a.test/x"})
         assert explained.status == 200
-        seen[role] = {
+        visible[role] = {
             "document": identity in json.dumps(document),
             "explanation": identity in explained.body.decode(),
         }
     filled = "provider" in auth
     everything = {"document": True, "explanation": filled}
-    assert seen == {"viewer": dict.fromkeys(everything, False), "editor": everything, "admin": everything}
+    assert visible == {"viewer": dict.fromkeys(everything, False), "editor": everything, "admin": everything}

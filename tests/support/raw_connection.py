@@ -158,3 +158,12 @@ async def connect(
     finally:
         connection.transport.abort()
         await connection.until_lost()
+
+
+async def accepts(port: int) -> bool:
+    """Return True if the port of 127.0.0.1 accepts a new connection."""
+    try:
+        async with connect(port):
+            return True
+    except ConnectionRefusedError:
+        return False

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -147,6 +148,12 @@ class People(Api):
 
 def new_key() -> str:
     return secrets.token_hex(16)
+
+
+def sql(folder: Path, statement: str) -> list[tuple[object, ...]]:
+    """Execute a statement on the store in this folder, and return its rows."""
+    with closing(sqlite3.connect(folder / "store.db", timeout=10, isolation_level=None)) as connection:
+        return connection.execute(statement).fetchall()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ Named = Callable[[str], str]
 
 
 def test_export_is_a_config_file_without_secrets(editor: Api, running: Running, named: Named) -> None:
-    """A comment at the top lists the files to fill in."""
-    names = [named("one"), named("two")]
+    """A comment at the top lists the files that the operator must fill in."""
+    names = [named("first"), named("second")]
     for name in names:
         editor.make("/integrations", {"id": name, "title": "Ours", **basic(running.upstream)})
     response = editor.ask("GET", f"/export?id={','.join(names)}")
@@ -27,8 +27,8 @@ def test_export_is_a_config_file_without_secrets(editor: Api, running: Running, 
     assert f"# {' ' * 2}{exported['auth']['password']['file']}" in response.body.decode().splitlines()
 
 
-def test_export_names_integrations_that_it_cannot_contain(editor: Api) -> None:
-    """Such as those of files."""
+def test_export_refuses_integrations_that_are_not_in_the_store(editor: Api) -> None:
+    """The response names each of them."""
     problem = editor.ask("GET", "/export?id=nowhere,of-a-file")
     assert (problem.status, problem.code, problem.pointers) == (422, "invalid", {"/id/0", "/id/1"})
     for query in ("", "?id=", "?id=a,,b", "?id=A", f"?id={','.join(f'x{number}' for number in range(51))}"):

@@ -1,4 +1,4 @@
-"""api/handlers/integrations.py: integrations that are unusable, altered or not in the snapshot."""
+"""api/handlers/integrations.py: stored integrations that the snapshot does not serve."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 from sidekey.api.handlers.integrations import INTEGRATIONS, IntegrationFilter
-from sidekey.api.statuses import StatusView
+from sidekey.api.statuses import StatusView, integration_problem
 from sidekey.snapshot.snapshot import Snapshot, Stored
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State as StoreState
-from support.stored import BASIC, CANARY, ids, stored
+from support.plane import integration
+from support.stored import BASIC, stored
 
 ROW = stored(BASIC)
 
@@ -20,75 +21,53 @@ NOW = 1_800_000_000.0
 
 
 def statuses(problem: str = "why") -> StatusView:
-    """A snapshot in which the row has this problem, and no integration is served."""
+    """Return the statuses of a snapshot in which the row has this problem, and which serves no integration."""
     return StatusView(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
 
 
 def response_of(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
-    """A stored integration in a response."""
+    """Return a stored integration as the API shows it."""
     members, document = INTEGRATIONS.view(row.id, row, now)
     return {**members.model_dump(mode="json"), **document}
 
 
 def page(state: StoreState, now: StatusView, **query: str) -> list[dict[str, Any]]:
-    """The items of a list."""
+    """Return the items of a list."""
     result = INTEGRATIONS.page(state, now, IntegrationFilter(**query))
     return [item.model_dump(mode="json") for item in result.items]
 
 
-def test_unusable_integration_has_a_problem_and_its_document() -> None:
-    """An operator needs the document to correct it."""
-    shown = response_of(ROW, statuses())
-    assert (shown["status"], shown["problem"]) == ("unusable", "why")
-    assert shown["auth"]["password"] == {
-        "set": True,
-        "id": ids(ROW)["/auth/password"],
-        "set_at": "1970-01-01T00:00:01Z",
-        "set_by": "ann",
-    }
-    assert (shown["kind"], shown["base"]) == ("basic", None)
-
-
-def test_altered_row_is_shown_without_its_document() -> None:
-    """A change needs its version."""
-    shown = response_of(replace(ROW, verified=False), statuses())
-    assert (shown["status"], shown["version"], shown["kind"]) == ("unusable", 1, None)
-    assert "auth" not in shown
-
-
 def test_document_of_another_version_is_omitted() -> None:
-    """The members are shown."""
     for text in ("not json", "[]", "{}", '{"integration": {"auth": 7}}'):
         shown = response_of(replace(ROW, document=text), statuses())
         assert (shown["status"], shown["kind"]) == ("unusable", None), text
 
 
-def test_list_has_integrations_that_are_not_served() -> None:
-    """With texts and hosts of the document."""
-    row = stored({**BASIC, "title": "The CRM", "description": "Ours", "tags": ["a"]})
-    state = StoreState(integrations=MappingProxyType({"crm": row}))
-    (item,) = page(state, statuses(), q="ours HTTP the", tag="a", kind="basic", status="unusable")
-    assert (item["id"], item["title"], item["description"], item["tags"]) == ("crm", "The CRM", "Ours", ["a"])
-    assert item["hosts"] == ["api.example.com"]
-    assert page(state, statuses(), status="ok") == []
-    other = StoreState(
+def test_list_has_integrations_with_unreadable_documents() -> None:
+    invalid = StoreState(
         integrations=MappingProxyType({"crm": replace(ROW, document='{"integration":{"tags":[7],"auth":{}}}')})
     )
-    (item,) = page(other, statuses())
+    (item,) = page(invalid, statuses())
     assert (item["kind"], item["description"], item["tags"]) == (None, "", [])
     broken = StoreState(integrations=MappingProxyType({"crm": IntegrationRow(row="r", id="crm", document="broken")}))
     assert page(broken, statuses())[0]["kind"] is None
 
 
-def test_response_contains_no_secret() -> None:
-    """Not even a sealed one."""
-    shown = str(response_of(ROW, statuses("")))
-    assert CANARY not in shown
-    assert not [value for value in ROW.secrets.values() if value.sealed in shown]
-
-
 def test_search_finds_an_integration_by_host() -> None:
-    """In any case, also in a document that is not served."""
     row = stored({**BASIC, "endpoint_prefix": ["https://a.test", "https://b.test/v1"]})
     state = StoreState(integrations=MappingProxyType({"crm": row}))
     assert [item["id"] for item in page(state, statuses(), q="B.test")] == ["crm"]
+
+
+OF_STORE = replace(integration("crm", "https://crm.test"), stored=True)
+
+
+def test_row_that_the_snapshot_lacks_is_ok() -> None:
+    """The row was saved a moment ago. A row that does not verify is unusable at once."""
+    for snapshot in (Snapshot({}), Snapshot({}, stored=Stored())):
+        result = StatusView(snapshot, now=NOW).of_stored(ROW)
+        assert (result.status, result.problem, integration_problem(snapshot, "crm")) == ("ok", "", "")
+    known = Stored(problems={"crm": ""}, integrations={"crm": OF_STORE})
+    snapshot = Snapshot({"crm": OF_STORE}, stored=known)
+    result = StatusView(snapshot, now=NOW).of_stored(replace(ROW, verified=False))
+    assert (result.status, "something other than Sidekey" in result.problem) == ("unusable", True)

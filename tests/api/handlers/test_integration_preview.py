@@ -31,7 +31,7 @@ def mtls(certificate: str, key: str, **more: Any) -> dict[str, Any]:
 
 
 def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running: Running) -> None:
-    """It saves nothing."""
+    """A preview saves nothing."""
     document = basic(running.upstream, CANARY)
     preview = preview_of(editor, {"id": "only-seen", **document})
     base = f"http://127.0.0.1:{running.upstream}/v1"
@@ -47,7 +47,7 @@ def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running:
 
 
 def test_preview_has_the_errors_of_saving(editor: Api, running: Running, named: Named) -> None:
-    """The same pointers and details, also for an overlap with another integration of a caller."""
+    """A preview has the pointers and details of the response to saving."""
     document = {"id": "Not an ID", **basic(running.upstream, CANARY)}
     document["auth"]["username"] = {"value": "a:b"}
     document["test"] = {"path": "no-slash"}
@@ -101,7 +101,7 @@ LOGIN, API = "https://login.example.com", "https://api.example.com"
         ({"endpoint_prefix": [f"{LOGIN}/v1", f"{API}/v1"]}, [f"{LOGIN}/v1"]),
     ],
 )
-def test_destination_is_the_urls_that_the_policy_allows(
+def test_destination_lists_the_urls_that_the_policy_allows(
     editor: Api, document: dict[str, Any], allowed: list[str]
 ) -> None:
     auth = {"type": "oauth2", "token_endpoint": f"{LOGIN}/token", "client_id": "c", "client_secret": {"value": CANARY}}
@@ -123,19 +123,19 @@ def test_host_of_the_login_is_limited_by_domains_and_paths(editor: Api, prefix: 
     assert destination["allowed"][:2] == [f"{login}{path}", f"https://*.responsys.net{path}"]
 
 
-def soon(days: float, **more: Any) -> Issued:
-    """A certificate that expires in so many days."""
+def expiring_in(days: float, **more: Any) -> Issued:
+    """Issue a certificate that expires in this many days."""
     return issue(start=datetime.now(UTC) - timedelta(days=30), life=timedelta(days=30 + days), **more)
 
 
 def test_each_problem_of_a_certificate_has_a_detail(editor: Api) -> None:
-    good, other = soon(60), soon(60)
+    good, other = expiring_in(60), expiring_in(60)
     pem, key = good.pem.decode(), good.key_pem.decode()
     private = {"allow_private_ca": True}
     cases: list[tuple[dict[str, Any], str, str]] = [
         (mtls(pem, key), "/auth/certificate", "self-signed"),
         (mtls(pem, other.key_pem.decode(), **private), "/auth/private_key", "does not belong to the certificate"),
-        (mtls(soon(-3).pem.decode(), key, **private), "/auth/certificate", "expired on"),
+        (mtls(expiring_in(-3).pem.decode(), key, **private), "/auth/certificate", "expired on"),
         (mtls(pem, good.key_as(passphrase="x").decode(), **private), "/auth/private_key", "is encrypted"),
         (mtls("hello", key, **private), "/auth/certificate", "PEM: no line"),
         (mtls(pem, "hello", **private), "/auth/private_key", "PEM: no line"),
@@ -146,18 +146,13 @@ def test_each_problem_of_a_certificate_has_a_detail(editor: Api) -> None:
             "valid only from",
         ),
     ]
-    for document, where, words in cases:
-        preview = preview_of(editor, document)
-        assert [
-            error["detail"] for error in preview["errors"] if error["pointer"] == where and words in error["detail"]
-        ], (
-            words,
-            preview["errors"],
-        )
+    for document, pointer, text in cases:
+        errors = preview_of(editor, document)["errors"]
+        assert [error for error in errors if error["pointer"] == pointer and text in error["detail"]], (text, errors)
 
 
 def test_certificate_is_described_without_its_key(editor: Api) -> None:
-    issued = soon(60)
+    issued = expiring_in(60)
     preview = preview_of(editor, {"auth": {"type": "mtls", "certificate": {"inline": issued.pem.decode()}}})
     assert preview["certificate"]["not_after"] == f"{issued.certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
     assert preview["valid"] is False

@@ -29,7 +29,7 @@ ENTERED: Final[dict[str, Any]] = {
     "client_id": "the-client",
     "access_key_id": "AKIAIOSFODNN7EXAMPLE",
 }
-"""What somebody enters for a key, unless a profile has an example."""
+"""The value to enter for a key without an example in its profile."""
 
 
 def key(provider: str) -> str:
@@ -42,7 +42,7 @@ def key(provider: str) -> str:
 
 
 def filled(node: dict[str, Any], examples: dict[str, Any], pem: Iterator[str]) -> dict[str, Any]:
-    """The document with values in all fields."""
+    """Fill in all fields of a document."""
     values: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, dict):
@@ -57,7 +57,7 @@ def filled(node: dict[str, Any], examples: dict[str, Any], pem: Iterator[str]) -
 
 
 def yaml_of(api: Api, kind: str, provider: str = "") -> str:
-    """The YAML of a template."""
+    """Return the YAML of a template."""
     return str(api.get(f"/kinds/{kind}/template" + (f"?provider={provider}" if provider else ""))["text"])
 
 
@@ -70,7 +70,7 @@ def test_template_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, ki
     text = yaml_of(api, kind, provider)
     start = yaml.safe_load(text)
     parameters = profiles.profile(provider).parameters if provider else {}
-    examples: dict[str, Any] = {name: each.example for name, each in parameters.items()}
+    examples: dict[str, Any] = {name: parameter.example for name, parameter in parameters.items()}
     if kind == "signature":
         examples["value"] = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
     if kind == "mtls":
@@ -79,12 +79,12 @@ def test_template_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, ki
         pem = iter([issued.pem.decode(), issued.key_pem.decode()])
     else:
         pem = iter([key(provider)])
-    document = filled({**start, "id": "starting"}, examples, pem)
+    document = filled({**start, "id": "filled-in"}, examples, pem)
     body = api.ask("POST", "/drafts/integration/preview", document).json
     assert (body["errors"], body["valid"]) == ([], True)
-    unfilled = api.ask("POST", "/drafts/integration/preview", text.encode(), headers=AS_YAML).json
-    assert unfilled["valid"] is False
-    assert all(error["line"] for error in unfilled["errors"])
+    unchanged = api.ask("POST", "/drafts/integration/preview", text.encode(), headers=AS_YAML).json
+    assert unchanged["valid"] is False
+    assert all(error["line"] for error in unchanged["errors"])
 
 
 def test_template_describes_required_keys_and_shows_the_form_of_secrets(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""`/test`, `/explain` and `/drafts/integration/test`: nothing is changed."""
+"""`/test`, `/explain` and `/drafts/integration/test` change nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from support.stored import CANARY
 Named = Callable[[str], str]
 
 
-def test_test_goes_through_the_data_plane_and_shows_only_the_status(api: Api, running: Running, named: Named) -> None:
-    """Only 200 is success. A refusal shows Sidekey's code. Each token has one test a second."""
+def test_test_shows_only_the_status_and_is_rate_limited(api: Api, running: Running, named: Named) -> None:
+    """An error of Sidekey has its code. Each token has one test a second."""
     name = named("tested")
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     tester, other = (
@@ -38,7 +38,7 @@ def test_test_goes_through_the_data_plane_and_shows_only_the_status(api: Api, ru
 
 
 def test_draft_is_tested_with_the_secrets_in_the_request(api: Api, running: Running, named: Named) -> None:
-    """Never with stored secrets: the result would reveal them."""
+    """A draft cannot use stored secrets, because it could send them anywhere."""
     tester = api.by(api.make("/tokens", {"name": named("drafts"), "role": "editor", "own_token": api.token})["token"])
     document = basic(running.upstream)
     assert tester.ask("POST", "/drafts/integration/test", document).json["ok"] is True
@@ -52,7 +52,6 @@ def test_draft_is_tested_with_the_secrets_in_the_request(api: Api, running: Runn
 
 
 def test_explain_describes_the_decision_on_a_target(viewer: Api, running: Running, editor: Api, named: Named) -> None:
-    """Like the command. A URL that cannot be parsed has an explanation too."""
     name = named("explained")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     body = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
@@ -64,7 +63,7 @@ def test_explain_describes_the_decision_on_a_target(viewer: Api, running: Runnin
 
 
 def test_target_beyond_the_limit_is_not_explained(viewer: Api) -> None:
-    """The data plane refuses it too."""
+    """The data plane refuses this target, too."""
     longest = "/" + "x" * ((16 << 10) - 1)
     assert viewer.ask("POST", "/integrations/of-a-file/explain", {"url": longest}).status == 200
     response = viewer.ask("POST", "/integrations/of-a-file/explain", {"url": f"{longest}x"})
@@ -74,7 +73,7 @@ def test_target_beyond_the_limit_is_not_explained(viewer: Api) -> None:
 def test_explain_shows_the_signed_bytes_without_key_and_signature(
     viewer: Api, editor: Api, named: Named, running: Running
 ) -> None:
-    """Like the command. Injected values are redacted."""
+    """Injected values are redacted."""
     name = named("signed")
     signature = {
         "scheme": "custom",
@@ -93,13 +92,12 @@ def test_explain_shows_the_signed_bytes_without_key_and_signature(
     assert CANARY not in json.dumps(response.json)
     body = viewer.ask("POST", f"/integrations/{name}/explain", {"url": "/x"}).json
     assert (body["signed"], body["unsigned"][:15]) == ([], "request_invalid")
-    for never in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
-        assert viewer.ask("POST", f"/integrations/{name}/explain", {**request, "at": never}).pointers == {"/at"}
+    for out_of_range in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert viewer.ask("POST", f"/integrations/{name}/explain", {**request, "at": out_of_range}).pointers == {"/at"}
     assert "signed" not in viewer.ask("POST", "/integrations/of-a-file/explain", {"url": "/x"}).json
 
 
 def test_invalid_request_to_explain_has_all_errors(viewer: Api) -> None:
-    """Like the command."""
     wrong = {
         "url": 1,
         "method": "GE T",

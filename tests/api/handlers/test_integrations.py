@@ -1,4 +1,4 @@
-"""`/integrations`: documents as they are sent, stored, served and shown."""
+"""`/integrations`: create, read, change, delete and list integrations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
 def test_new_integration_serves_at_once_and_is_shown_without_its_secret(
     editor: Api, running: Running, named: Named
 ) -> None:
-    """201 with ETag and Location. The next request of a caller has the credential."""
+    """The response is 201 with ETag and Location. The next request of a caller has the credential."""
     name = named("crm")
     response = editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)})
     assert (response.status, response.etag, response.headers["Location"]) == (
@@ -45,7 +45,7 @@ def test_new_integration_serves_at_once_and_is_shown_without_its_secret(
 
 
 def test_search_finds_an_integration_by_each_word(editor: Api, named: Named) -> None:
-    """In title, tags, host, and all names of its kind and provider."""
+    """Search covers title, tags and host, and all names of the kind and provider."""
     name = named("crt")
     auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "a-canary"}}
     editor.make("/integrations", {"id": name, "title": f"Newsletter {name}", "tags": ["ads"], "auth": auth})
@@ -56,20 +56,20 @@ def test_search_finds_an_integration_by_each_word(editor: Api, named: Named) -> 
 
 
 def test_page_includes_usage_on_request(editor: Api, running: Running, named: Named) -> None:
-    """Also usage that this process has not written to the store yet."""
+    """The page counts requests that this process has not written to the store yet."""
     name = named("seen")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert get(running.child.proxy_port, f"/i/{name}/x", TOKEN).status == 200
     (item,) = editor.get(f"/integrations?q={name}&include=usage")["items"]
     points = item["usage"]["points"]
-    assert (len(points), [sum(each) for each in zip(*points, strict=True)]) == (24, [1, 0])
+    assert (len(points), [sum(counts) for counts in zip(*points, strict=True)]) == (24, [1, 0])
     assert item["usage"]["last_used_at"] is not None
     assert "usage" not in editor.get(f"/integrations?q={name}")["items"][0]
     assert editor.ask("GET", "/integrations?include=all").code == "malformed"
 
 
 def test_page_has_the_tags_of_all_integrations(editor: Api, running: Running, named: Named) -> None:
-    """Of files and of the store, also tags of no item on the page."""
+    """A page has the tags of integrations in files and in the store, even of those that are not on the page."""
     editor.make("/integrations", {"id": named("tagged"), "tags": ["Zeta", "files"], **basic(running.upstream)})
     page = editor.get("/integrations?q=nowhere")
     assert page["items"] == []
@@ -82,7 +82,7 @@ def test_title_over_the_limit_is_refused(editor: Api, running: Running, named: N
 
 
 def test_put_keeps_the_secret_and_removes_omitted_keys(editor: Api, running: Running, named: Named) -> None:
-    """The request repeats the object that was read, with a description."""
+    """The request repeats the response to GET, with a description."""
     name = named("put")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     response = editor.ask("PUT", f"/integrations/{name}", {**shown, "description": "ours"}, match='"1"')
@@ -96,7 +96,7 @@ def test_put_keeps_the_secret_and_removes_omitted_keys(editor: Api, running: Run
 
 
 def test_merge_patch_keeps_omitted_keys_and_null_removes_one(editor: Api, running: Running, named: Named) -> None:
-    """RFC 7396. Plain JSON is no patch."""
+    """Sidekey requires the media type of RFC 7396."""
     name = named("patch")
     editor.make("/integrations", {"id": name, "tags": ["a"], **basic(running.upstream)})
     response = editor.ask("PATCH", f"/integrations/{name}", {"description": "x", "tags": None}, match='"1"')
@@ -110,7 +110,7 @@ def test_merge_patch_keeps_omitted_keys_and_null_removes_one(editor: Api, runnin
 
 
 def test_changed_destination_needs_every_secret_again(editor: Api, running: Running, named: Named) -> None:
-    """422 with a pointer for each, and nothing has changed. With the secret it is saved."""
+    """Without the secrets, the response is 422 with a pointer for each, and nothing changes."""
     name = named("moved")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     other = f"http://127.0.0.1:{running.upstream}/v2"
@@ -160,7 +160,7 @@ def test_response_has_all_errors_as_pointers_and_repeats_no_value(editor: Api, n
     [{"file": "/etc/hostname"}, {"env": "HOME"}, {"insecure_value": "x"}, {"value": "***"}, {"value": ""}, "x", {}],
 )
 def test_keys_for_files_are_refused_with_the_remedy(editor: Api, named: Named, secret: Any) -> None:
-    """Otherwise an editor could have Sidekey send its own key file to any host."""
+    """Otherwise an editor could make Sidekey send its own key file to any host."""
     document = {"id": named("refused"), **basic(1)}
     document["auth"]["password"] = secret
     response = editor.ask("POST", "/integrations", document)
@@ -168,7 +168,6 @@ def test_keys_for_files_are_refused_with_the_remedy(editor: Api, named: Named, s
 
 
 def test_deleted_integration_is_unknown_to_callers_at_once(editor: Api, running: Running, named: Named) -> None:
-    """204, then 404. Callers get the response for any unknown name."""
     name = named("gone")
     editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').status == 204
@@ -178,23 +177,18 @@ def test_deleted_integration_is_unknown_to_callers_at_once(editor: Api, running:
 
 
 def test_integration_of_a_file_is_read_only(editor: Api) -> None:
-    """It is shown without its document. The error of a change names the file."""
+    """The response omits its document."""
     shown = editor.get("/integrations/of-a-file")
     assert (shown["source"], shown["version"], shown["kind"]) == ("file", None, "headers")
     assert "auth" not in shown
-    for method, path, body in (
-        ("PUT", "", basic(1)),
-        ("PATCH", "", {}),
-        ("DELETE", "", None),
-    ):
-        response = editor.ask(method, f"/integrations/of-a-file{path}", body, match='"1"')
+    for method, body in (("PUT", basic(1)), ("PATCH", {}), ("DELETE", None)):
+        response = editor.ask(method, "/integrations/of-a-file", body, match='"1"')
         assert (response.status, response.code) == (409, "read_only"), method
     response = editor.ask("POST", "/integrations", {"id": "of-a-file", **basic(1)})
     assert (response.status, response.code) == (409, "exists")
 
 
 def test_id_is_unique_valid_and_constant(editor: Api, running: Running, named: Named) -> None:
-    """409 for a second integration of an ID."""
     name = named("twice")
     shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
     assert editor.ask("POST", "/integrations", {"id": name, **basic(running.upstream)}).code == "exists"
@@ -207,7 +201,7 @@ def test_id_is_unique_valid_and_constant(editor: Api, running: Running, named: N
 
 
 def test_certificate_is_shown_and_described(editor: Api, named: Named, tmp_path: Path) -> None:
-    """A document that repeats it keeps it, with its key."""
+    """A document that repeats the certificate keeps its key."""
     name, issued = named("mtls"), ClientAuthority(tmp_path).issue("client.example")
     pair = {"certificate": {"inline": issued.pem.decode()}, "private_key": {"value": issued.key_pem.decode()}}
     auth = {"type": "mtls", **pair, "allow_private_ca": True}
@@ -228,7 +222,7 @@ def test_certificate_is_shown_and_described(editor: Api, named: Named, tmp_path:
 
 
 def test_integration_of_a_file_is_used_until_the_file_omits_it(api: Api, running: Running, named: Named) -> None:
-    """Then the stored one of the same ID is used."""
+    """Then Sidekey uses the stored integration with the same ID."""
     name, child = named("both"), running.child
     api.make("/integrations", {"id": name, **basic(running.upstream)})
     auth = "{type: basic, username: svc, password: {insecure_value: of-the-file}}"
@@ -249,7 +243,7 @@ def test_integration_of_a_file_is_used_until_the_file_omits_it(api: Api, running
 
 
 def test_list_is_searched_filtered_and_in_pages_of_50(editor: Api, running: Running, named: Named) -> None:
-    """By ID. `next` leads to the next page."""
+    """The list is sorted by ID, and `next` leads to the next page."""
     word = named("page")
     for number in range(51):
         document = {"id": f"{word}-{number:02}", "tags": [word], **basic(running.upstream)}
@@ -259,17 +253,17 @@ def test_list_is_searched_filtered_and_in_pages_of_50(editor: Api, running: Runn
     second = editor.get(f"/integrations?tag={word}&after={first['next']}")
     assert ([item["id"] for item in second["items"]], second["next"]) == ([f"{word}-50"], None)
 
-    def found(query: str) -> list[str]:
+    def ids_of(query: str) -> list[str]:
         return [item["id"] for item in editor.get(f"/integrations?{query}")["items"]]
 
-    assert found(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
-    assert found("kind=headers&q=of-a-file") == ["of-a-file"]
-    assert found(f"status=unusable&tag={word}") == []
-    assert len(found(f"status=ok&tag={word}")) == 50
+    assert ids_of(f"q=nUMBER%2049&tag={word}") == [f"{word}-49"]
+    assert ids_of("kind=headers&q=of-a-file") == ["of-a-file"]
+    assert ids_of(f"status=unusable&tag={word}") == []
+    assert len(ids_of(f"status=ok&tag={word}")) == 50
 
 
 def test_secret_of_a_list_is_replaced_without_the_others(editor: Api, running: Running, named: Named) -> None:
-    """An operator adds the new one first and removes the old one later. No other secret is entered again."""
+    """To rotate a secret, an operator adds the new one first and removes the old one later."""
     name = named("hooks")
     auth = {"type": "signature", "scheme": "custom", "signed": "{body}", "headers": {"Authorization": "{signatures}"}}
     document = {"endpoint_prefix": f"http://127.0.0.1:{running.upstream}", "auth": {**auth, "secret": {"value": "old"}}}
@@ -283,16 +277,16 @@ def test_secret_of_a_list_is_replaced_without_the_others(editor: Api, running: R
     assert signed() == [old]
     shown["auth"]["secret"] = [{"value": "new"}, shown["auth"]["secret"]]
     shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"1"').json
-    assert [each["set"] for each in shown["auth"]["secret"]] == [True, True]
+    assert [secret["set"] for secret in shown["auth"]["secret"]] == [True, True]
     assert signed() == [new, old]
     shown["auth"]["secret"].reverse()
     shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"2"').json
     assert signed() == [old, new]
-    kept = {"set": True, "id": shown["auth"]["secret"][1]["id"]}
+    stored = {"set": True, "id": shown["auth"]["secret"][1]["id"]}
     shown["auth"]["secret"] = [{"value": "third"}, shown["auth"]["secret"][1]]
     shown = editor.ask("PUT", f"/integrations/{name}", shown, match='"3"').json
     assert signed()[1] == new
-    twice = {**shown["auth"], "secret": [kept, kept, {"set": True, "id": "s_1"}]}
+    twice = {**shown["auth"], "secret": [stored, stored, {"set": True, "id": "s_1"}]}
     refused = editor.ask("PUT", f"/integrations/{name}", {**shown, "auth": twice}, match='"4"')
     assert (refused.status, [error["pointer"] for error in refused.json["errors"]]) == (
         422,
@@ -309,7 +303,7 @@ def test_secret_of_a_list_is_replaced_without_the_others(editor: Api, running: R
 
 
 def test_stored_address_that_the_operator_does_not_allow_is_denied(editor: Api, running: Running, named: Named) -> None:
-    """It is saved. Requests are denied, and the explanation names the operator's remedy."""
+    """Sidekey saves the integration, denies its requests, and explains what the operator must allow."""
     name = named("private")
     editor.make("/integrations", {"id": name, **basic(running.upstream), "endpoint_prefix": "http://10.0.0.5/v1"})
     response = get(running.child.proxy_port, f"/i/{name}/x", TOKEN)
@@ -323,16 +317,16 @@ def test_stored_address_that_the_operator_does_not_allow_is_denied(editor: Api, 
 
 @pytest.mark.parametrize("path", ["/v1/*", "/users/{id}", "/a}"])
 def test_wildcard_or_placeholder_in_prefix_is_refused(path: str, editor: Api, running: Running, named: Named) -> None:
-    """422 with a pointer, both for saving and for the preview."""
+    """Saving and preview have the same error."""
     document = {"id": named("pattern"), **basic(running.upstream), "endpoint_prefix": f"https://api.example.com{path}"}
-    for place in ("/integrations", "/drafts/integration/preview"):
-        errors = editor.ask("POST", place, document).json["errors"]
+    for path_of_api in ("/integrations", "/drafts/integration/preview"):
+        errors = editor.ask("POST", path_of_api, document).json["errors"]
         (detail,) = [error["detail"] for error in errors if error["pointer"] == "/endpoint_prefix"]
         assert detail.startswith("must not contain *, { or }: a prefix is the fixed beginning of a URL")
 
 
 def test_http_token_endpoint_needs_an_allowed_address(editor: Api, running: Running, named: Named) -> None:
-    """`store.allow_private` contains 127.0.0.0/8 here, and not ::1. Only loopback addresses are saved."""
+    """The API accepts every loopback address. Sidekey dials only those in `store.allow_private`, here 127.0.0.0/8."""
 
     def save(name: str, host: str) -> set[str]:
         """Return the errors of the token endpoint; with none, the integration is saved with a warning."""
@@ -361,12 +355,12 @@ def test_http_token_endpoint_needs_an_allowed_address(editor: Api, running: Runn
 
 
 def test_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named) -> None:
-    """As damaged, and not as a defect of Sidekey."""
+    """The error says that the certificate is damaged."""
     issued = issue("client.example")
     version_3, version_4 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"
     assert version_3 in issued.der
     pem = ssl.DER_cert_to_PEM_cert(issued.der.replace(version_3, version_4, 1))
     auth = {"type": "mtls", "certificate": {"inline": pem}, "private_key": {"value": issued.key_pem.decode()}}
-    response = editor.ask("POST", "/integrations", {"id": named("of"), **basic(1), "auth": auth})
+    response = editor.ask("POST", "/integrations", {"id": named("damaged"), **basic(1), "auth": auth})
     assert (response.status, response.code, response.pointers) == (422, "invalid", {"/auth/certificate"})
     assert "is damaged" in response.json["errors"][0]["detail"]

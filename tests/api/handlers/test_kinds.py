@@ -1,4 +1,4 @@
-"""`/kinds` and `/providers`: the data of forms."""
+"""`/kinds` and `/providers`: the data that the console builds forms from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.api import Api
 
 
 def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
-    """In the order of the registry. All references in the schema resolve."""
+    """Kinds are in the order of the registry."""
     body = viewer.get("/kinds")
     assert [item["kind"] for item in body["items"]] == list(KINDS)
     basic = next(item for item in body["items"] if item["kind"] == "basic")
@@ -27,14 +27,14 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
 
 
 def test_only_kinds_and_providers_are_compressed(viewer: Api) -> None:
-    """They contain no secret. The size of a compressed response reveals parts of its content."""
+    """These lists contain no secret. The size of a compressed response reveals parts of its content."""
     for path, compressed in {
         "/kinds": True,
         "/providers": True,
         "/providers?q=shop": True,
         "/integrations": False,
     }.items():
-        plain, packed = (viewer.ask("GET", path, headers={"Accept-Encoding": each}) for each in ("br", "gzip"))
+        plain, packed = (viewer.ask("GET", path, headers={"Accept-Encoding": coding}) for coding in ("br", "gzip"))
         assert plain.headers["Content-Encoding"] is None, path
         assert packed.headers["Content-Encoding"] == ("gzip" if compressed else None), path
         assert packed.headers["Vary"] == plain.headers["Vary"] == ("Accept-Encoding" if compressed else None), path
@@ -44,7 +44,7 @@ def test_only_kinds_and_providers_are_compressed(viewer: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "kinds"),
     [
         ("Authentication", list(KINDS)),
         ("bearer", ["headers"]),
@@ -57,8 +57,8 @@ def test_only_kinds_and_providers_are_compressed(viewer: Api) -> None:
         ("nowhere", []),
     ],
 )
-def test_search_finds_kinds_by_common_words(viewer: Api, text: str, found: list[str]) -> None:
-    assert [item["kind"] for item in viewer.get(f"/kinds?{urlencode({'q': text})}")["items"]] == found
+def test_search_finds_kinds_by_common_words(viewer: Api, text: str, kinds: list[str]) -> None:
+    assert [item["kind"] for item in viewer.get(f"/kinds?{urlencode({'q': text})}")["items"]] == kinds
 
 
 def test_kind_has_a_title_and_a_summary(viewer: Api) -> None:
@@ -80,7 +80,7 @@ def test_known_values_of_a_parameter_are_suggested(viewer: Api) -> None:
 
 
 def test_every_profile_is_listed_with_parameters_and_secrets(viewer: Api) -> None:
-    """A form can validate values before it sends them."""
+    """A form can validate values with these patterns before it sends them."""
     by_name = {item["provider"]: item for item in viewer.get("/providers")["items"]}
     assert list(by_name) == list(profiles.names())
     region = by_name["commercetools"]["parameters"][0]
@@ -111,6 +111,6 @@ def test_every_profile_is_listed_with_parameters_and_secrets(viewer: Api) -> Non
     ],
 )
 def test_search_finds_profiles_by_name_title_and_alias(viewer: Api, text: str, providers: list[str]) -> None:
-    """In any case, each word by itself."""
+    """Search ignores case and matches each word by itself."""
     body = viewer.get(f"/providers?{urlencode({'q': text})}")
     assert [item["provider"] for item in body["items"]] == providers

@@ -1,4 +1,4 @@
-"""api/handlers/presets.py: presets that are unusable, altered or not in the snapshot."""
+"""api/handlers/presets.py: presets that the snapshot does not serve."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ ROW = PresetRow(
 
 
 def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
-    """A snapshot with the preset built from a row, or with a file's preset of the same ID."""
+    """Build a snapshot with the preset of a row, or with a file's preset of the same ID."""
     built = build_preset(row)
     stored = Stored(1, presets={} if of_file else {row.id: built})
     return Snapshot({}, presets={row.id: of_file or built}, stored=stored)
 
 
-def items(row: PresetRow, found: Snapshot, **expected: str) -> list[dict[str, Any]]:
-    listed = PRESETS.page(State(presets={row.id: row}), StatusView(found), PresetFilter(**expected))
+def items(row: PresetRow, served: Snapshot, **query: str) -> list[dict[str, Any]]:
+    """List the presets of a store with this row."""
+    listed = PRESETS.page(State(presets={row.id: row}), StatusView(served), PresetFilter(**query))
     return [item.model_dump(mode="json") for item in listed.items]
 
 
-def response_of(row: PresetRow, found: Snapshot) -> dict[str, Any]:
-    """A stored preset in a response."""
-    members, document = PRESETS.view(row.id, row, StatusView(found))
+def response_of(row: PresetRow, served: Snapshot) -> dict[str, Any]:
+    """Return a stored preset as the API shows it."""
+    members, document = PRESETS.view(row.id, row, StatusView(served))
     return {**members.model_dump(mode="json"), **document}
 
 
@@ -55,13 +56,12 @@ def test_document_of_another_version_is_shown() -> None:
 
 
 def test_list_has_presets_that_are_not_served() -> None:
-    """With the texts of the document."""
     in_use = snapshot(of_file=replace(build_preset(ROW), stored=False, row=""))
     (_, item) = items(ROW, in_use, q="OURS", integration="crm")
     assert (item["description"], item["url"], item["status"]) == ("Ours", "https://a.example/x", "unusable")
     assert item["problem"].startswith("a config file has the same preset ID")
-    for expected in ({"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
-        assert items(ROW, in_use, **expected) == []
+    for query in ({"integration": "sms"}, {"tag": "a"}, {"q": "theirs"}):
+        assert items(ROW, in_use, **query) == []
 
 
 def test_new_preset_is_ok_before_the_next_snapshot() -> None:

@@ -22,7 +22,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(port: int) -> str:
-    """Presets of a file: with parameters, with a payload, and one that does not fit its integration."""
+    """Build presets of a file: with parameters, with a payload, and one that its integration does not allow."""
     base = f"http://127.0.0.1:{port}"
     parameters = "{user: {type: text, max_length: 8}, points: {type: number, default: 0}}"
     return f"""\
@@ -58,18 +58,17 @@ class Running:
     upstream: RawUpstream
 
     def document(self, **keys: Any) -> dict[str, Any]:
-        """A draft."""
+        """Build a draft."""
         url = f"http://127.0.0.1:{self.upstream.port}/api/hook"
         return {"integration": "crm", "url": url, **keys}
 
     def last(self) -> Message:
-        """The request that the upstream received last."""
+        """Return the last request that the upstream received."""
         return self.upstream.requests[-1]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A process for all tests."""
     folder = tmp_path_factory.mktemp("presets")
     with recording() as upstream, managed(folder, more=config(upstream.port)) as child:
         yield Running(child.admin_port, upstream)
@@ -87,18 +86,17 @@ def viewer(api: Api) -> Api:
     return api.by(TOKENS["viewer"])
 
 
-def fresh(api: Api, name: str, role: str = "editor") -> Api:
-    """The API with a new token, which has no recent test."""
+def new_operator(api: Api, name: str, role: str = "editor") -> Api:
+    """Create an operator without recent tests, and return the API with its token."""
     return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
 def received_count(running: Running) -> int:
-    """Number of requests at the upstream."""
     return len(running.upstream.requests)
 
 
 def test_preview_shows_the_request(viewer: Api, running: Running) -> None:
-    """Headers are in order, and a placeholder stands for the credential. Nothing is sent."""
+    """The preview has a placeholder for the credential. Sidekey sends nothing."""
     before = received_count(running)
     response = viewer.ask("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
     assert response.status == 200
@@ -125,7 +123,7 @@ def test_preview_shows_the_request(viewer: Api, running: Running) -> None:
 
 
 def test_upstream_receives_the_previewed_request(api: Api, running: Running) -> None:
-    """Method, target, headers and body, byte for byte, with the credential in place of its placeholder."""
+    """The request is equal byte for byte, with the credential instead of its placeholder."""
     body = {"parameters": {"user": "é<&", "points": 7}}
     shown = api.ask("POST", "/presets/welcome/preview", body).json["request"]
     response = api.ask("POST", "/presets/welcome/sends", body, headers={"Idempotency-Key": "a-key-of-one-send"})
@@ -136,14 +134,14 @@ def test_upstream_receives_the_previewed_request(api: Api, running: Running) -> 
     assert (request.method.decode(), base + request.target.decode()) == (shown["method"], shown["url"])
     assert request.body == shown["body"].encode() == '{"points":7,"text":"Hello é<&"}'.encode()
     names = [name.lower() for name, _ in shown["headers"]]
-    assert [name for each, _ in request.headers if (name := each.decode().lower()) in names] == names
+    assert [name for field, _ in request.headers if (name := field.decode().lower()) in names] == names
     for name, value in shown["headers"]:
         expected = AUTHORIZATION if name == "Authorization" else value.encode()
         assert request.values(name.lower().encode()) == [expected]
 
 
 def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
-    """With its own Content-Type if the preset accepts any. The preview lists all places of the credential."""
+    """The caller chooses the parameters of Content-Type. The preview lists all headers of the credential."""
     sent = {"payload": "so\r\nürgent", "content_type": "text/plain; format=flowed"}
     shown = api.ask("POST", "/presets/event/preview", sent).json
     assert shown["credential"] == {"headers": ["X-Key", "X-Tenant"]}
@@ -155,7 +153,7 @@ def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
     ]
     draft = running.document(integration="keyed", url=f"http://127.0.0.1:{running.upstream.port}/keyed/event")
     tested = {**draft, "content_type": "text/plain", "sample": sent}
-    assert fresh(api, "payloads").ask("POST", "/drafts/preset/test", tested).json["ok"] is True
+    assert new_operator(api, "payloads").ask("POST", "/drafts/preset/test", tested).json["ok"] is True
     request = running.last()
     assert request.body == "so\r\nürgent".encode()
     assert request.values(b"content-type") == [b"text/plain; format=flowed"]
@@ -183,7 +181,7 @@ def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
     ],
 )
 def test_response_has_all_errors_of_the_sample(api: Api, preset: str, sent: dict[str, Any], pointers: set[str]) -> None:
-    """As pointers into the body, without values."""
+    """Each error has a pointer and does not repeat the value."""
     response = api.ask("POST", f"/presets/{preset}/preview", sent)
     assert (response.status, response.code, response.pointers) == (422, "invalid", pointers)
     assert b"too long" not in response.body
@@ -197,13 +195,12 @@ def test_preview_of_an_unusable_preset_has_the_reason(api: Api) -> None:
 
 
 def test_draft_is_previewed_and_sent_without_being_saved(api: Api, running: Running) -> None:
-    """With the credential of its integration. Callers cannot use it, and no metric names it."""
     body = {"json": {"n": "{{n}}", "s": "<{{n}}>"}}
     document = running.document(id="not-yet", method="PATCH", parameters={"n": {"type": "number"}}, body=body)
     sent = {**document, "sample": {"parameters": {"n": 1.5}}}
     shown = api.ask("POST", "/drafts/preset/preview", sent).json
     assert (shown["preset"], shown["integration"], shown["code"]) == ("not-yet", "crm", None)
-    response = fresh(api, "drafter").ask("POST", "/drafts/preset/test", sent)
+    response = new_operator(api, "drafter").ask("POST", "/drafts/preset/test", sent)
     result = response.json
     assert (result["ok"], result["status"], result["request"]) == (True, 200, "POST /p/draft")
     assert result["note"] == "this was a real request: the upstream may have acted on it"
@@ -259,7 +256,7 @@ sample:
 
 
 def test_response_has_all_errors_of_draft_and_sample(api: Api, running: Running) -> None:
-    """If the document is invalid, parameters are checked as far as possible."""
+    """Sidekey validates the sample even if the document is invalid."""
     document = running.document(
         id="No ID",
         method="HEAD",
@@ -268,8 +265,8 @@ def test_response_has_all_errors_of_draft_and_sample(api: Api, running: Running)
         body={"json": {"a": {"b": "{{no}}"}}},
     )
     sent = {**document, "sample": {"parameters": [], "more": 1}}
-    for trial in ("preview", "test"):
-        response = api.ask("POST", f"/drafts/preset/{trial}", sent)
+    for action in ("preview", "test"):
+        response = api.ask("POST", f"/drafts/preset/{action}", sent)
         assert (response.status, response.code) == (422, "invalid")
         assert response.pointers >= {"/id", "/method", "/headers/Host", "/sample/parameters", "/sample/more"}
         assert response.pointers >= {"/parameters/n/max_length", "/body/json/a/b"}
@@ -280,32 +277,32 @@ def test_response_has_all_errors_of_draft_and_sample(api: Api, running: Running)
 
 
 def test_draft_needs_a_usable_integration_that_allows_the_url(api: Api, running: Running) -> None:
-    """Otherwise nothing is sent."""
+    """Otherwise Sidekey sends nothing."""
     before = received_count(running)
-    tester = fresh(api, "unusable")
+    tester = new_operator(api, "unusable")
     base = f"http://127.0.0.1:{running.upstream.port}"
     cases = [
         (running.document(integration="missing", url=f"{base}/missing/x"), "/integration"),
         (running.document(url=f"{base}/elsewhere"), "/url"),
         (running.document(headers={"Authorization": "x"}), "/headers/Authorization"),
     ]
-    for document, where in cases:
-        for trial in ("preview", "test"):
-            response = tester.ask("POST", f"/drafts/preset/{trial}", document)
-            assert (response.code, response.pointers) == ("invalid", {where})
+    for document, pointer in cases:
+        for action in ("preview", "test"):
+            response = tester.ask("POST", f"/drafts/preset/{action}", document)
+            assert (response.code, response.pointers) == ("invalid", {pointer})
     assert received_count(running) == before
 
 
 def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
-    """503, and nothing is sent, for an integration and for a preset draft. Both work once the store is back."""
+    """While the store is unavailable, tests of integrations and preset drafts are refused with 503."""
     with recording() as upstream, managed(tmp_path, more=config(upstream.port)) as child:
         running, api = Running(child.admin_port, upstream), Api(child.admin_port)
         prefix = f"http://127.0.0.1:{upstream.port}/api"
         integration = {"endpoint_prefix": prefix, "auth": {"type": "basic", "username": {"value": "svc"}}}
         api.make("/integrations", {"id": "stored", **integration, "test": {"path": "/x"}})
         tests = [
-            (fresh(api, "first"), "/integrations/stored/test", None),
-            (fresh(api, "second"), "/drafts/preset/test", running.document(id="later")),
+            (new_operator(api, "first"), "/integrations/stored/test", None),
+            (new_operator(api, "second"), "/drafts/preset/test", running.document(id="later")),
         ]
         (tmp_path / "store.db").rename(tmp_path / "away.db")
         (tmp_path / "store.db").mkdir()
@@ -324,15 +321,15 @@ def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
 
 
 def test_tests_of_drafts_are_rate_limited_and_audited(api: Api, running: Running) -> None:
-    """Like those of integrations, with the future ID of the preset."""
-    draft, testers = running.document(id="later"), ["paced", "other"]
+    """The audit entry has the future ID of the preset."""
+    draft, testers = running.document(id="later"), ["limited", "other"]
     for name in testers:
-        tester = fresh(api, name)
+        tester = new_operator(api, name)
         assert tester.ask("POST", "/drafts/preset/test", draft).status == 200
         again = tester.ask("POST", "/drafts/preset/test", draft)
         assert (again.code, again.headers["Retry-After"]) == ("too_many", "1")
     items = [item for item in api.get("/audit")["items"] if item["action"] == "test" and item["who"] in testers]
     assert [(item["who"], item["object"], item["name"], item["outcome"]) for item in items] == [
         ("other", "preset", "later", "ok"),
-        ("paced", "preset", "later", "ok"),
+        ("limited", "preset", "later", "ok"),
     ]

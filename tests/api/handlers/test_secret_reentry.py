@@ -1,4 +1,4 @@
-"""A stored secret is kept only for its original use: each key of each kind is changed and changed back."""
+"""A stored secret stays only with its destination: the tests change each key of each kind and change it back."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from support.stored import BASIC, CANARY
 from support.transfer import every_kind, lasting_chain
 
 NOT_OF_LOGINS = frozenset({"session.login.auth.provider", "session.login.auth.renewal_interval"})
-"""Keys of a signed token that no login may have."""
+"""Keys of a signed token that are not allowed in a login."""
 
-TO_DEFAULTS = frozenset({"redact_response", "oauth2.token_response.pin_base_url"})
-"""Edits to what counts without the key."""
+EDITS_TO_THE_DEFAULT = frozenset({"redact_response", "oauth2.token_response.pin_base_url"})
+"""Edits that set the default value of a key."""
 
 
-def test_each_key_of_each_kind_is_edited_below() -> None:
-    """A key that is added is declared harmless, or its change asks for the secrets: it needs an edit in either case.
+def test_each_key_of_each_kind_has_an_edit() -> None:
+    """A new key is either harmless or decides about the destination. In either case it needs an edit below.
 
-    `provider` is what a profile is named by: what the profile fills in decides. A certificate goes with its key.
+    `provider` is exempt because the keys that its profile fills in decide. A certificate changes with its private key.
     """
     selected = [key for key in keys_of_integrations() if not key.secret and key.name not in NOT_OF_LOGINS]
     harmless = {key.name for key in selected if key.safe_to_change and not key.certificate}
@@ -36,13 +36,13 @@ def test_each_key_of_each_kind_is_edited_below() -> None:
     assert {key.name for key in selected if not key.safe_to_change} == EDITS.keys()
 
 
-def stored_secrets_in(document: Any, where: str = "") -> set[str]:
+def stored_secrets_in(document: Any, pointer: str = "") -> set[str]:
     """Return the JSON pointers of the stored secrets in a document that was read."""
     if isinstance(document, dict) and document.get("set") is True:
-        return {where}
+        return {pointer}
     if isinstance(document, dict | list):
         items = document.items() if isinstance(document, dict) else enumerate(document)
-        return set().union(*(stored_secrets_in(value, f"{where}/{key}") for key, value in items))
+        return set().union(*(stored_secrets_in(value, f"{pointer}/{key}") for key, value in items))
     return set()
 
 
@@ -83,15 +83,15 @@ class Stored:
         return self._api.ask("PUT", self._path, document, match=f'"{document["version"]}"')
 
     def refuses(self, document: Any, *codes: str, patch: Any = None) -> None:
-        """Check that a document is refused, that each secret that it keeps is named, and that nothing has changed.
+        """Check that Sidekey refuses a document, names each secret in it, and changes nothing.
 
-        `patch` is the merge patch that makes the document of what is stored.
+        `patch` is the merge patch that turns the stored document into this one.
         """
         before = self.read()
-        answers = [self.replace(document)]
+        responses = [self.replace(document)]
         if patch is not None:
-            answers.append(self._api.ask("PATCH", self._path, patch, match=f'"{document["version"]}"'))
-        for response in answers:
+            responses.append(self._api.ask("PATCH", self._path, patch, match=f'"{document["version"]}"'))
+        for response in responses:
             assert (response.status, response.code in codes) == (422, True), response
             if response.code == "reenter":
                 assert response.pointers == stored_secrets_in(document)
@@ -100,18 +100,20 @@ class Stored:
 
 
 @pytest.mark.parametrize("key", EDITS)
-def test_change_of_a_deciding_key_needs_each_secret_again(editor: Api, named: Named, key: str) -> None:
-    """Set, changed, changed back or removed."""
+def test_change_of_a_key_that_decides_about_the_destination_needs_each_secret_again(
+    editor: Api, named: Named, key: str
+) -> None:
+    """To set, change or remove the key has the same effect."""
     document, patch = EDITS[key]
     integration = Stored(editor, named("edited"), document)
     shown = integration.read()
     assert stored_secrets_in(merge_patch(shown, patch))
     if key.endswith(".type"):
-        # What is no document of another kind is invalid.
+        # The document may be invalid for the other kind.
         integration.refuses(merge_patch(shown, patch), "reenter", "invalid", patch=patch)
         return
     integration.refuses(merge_patch(shown, patch), "reenter", patch=patch)
-    if key in TO_DEFAULTS:
+    if key in EDITS_TO_THE_DEFAULT:
         return
     integration = Stored(editor, named("edited"), merge_patch(document, patch))
     shown = integration.read()
@@ -131,9 +133,8 @@ def test_redaction_can_be_enabled_without_the_secrets_but_not_disabled(editor: A
 
 @pytest.mark.parametrize("key", HARMLESS_EDITS)
 def test_change_of_a_safe_key_keeps_all_secrets(editor: Api, named: Named, key: str) -> None:
-    """Set or changed, and undone."""
     document, patch = HARMLESS_EDITS[key]
-    integration = Stored(editor, named("kept"), document)
+    integration = Stored(editor, named("harmless"), document)
     before = integration.read()
     for edit in (patch, inverse_of(patch, document)):
         response = integration.replace(merge_patch(integration.read(), edit))
@@ -147,17 +148,17 @@ def test_change_of_a_safe_key_keeps_all_secrets(editor: Api, named: Named, key: 
     ]
 
 
-KINDS_OF_NOW = every_kind(lasting_chain())
+DOCUMENTS = every_kind(lasting_chain())
 CERTIFICATES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "mtls": (KINDS_OF_NOW["mtls"], "auth", "/auth/private_key"),
-    "encrypted": (KINDS_OF_NOW["encrypted"], "auth", "/auth/private_key"),
-    "beside": (KINDS_OF_NOW["beside"], "client_certificate", "/client_certificate/private_key"),
+    "mtls": (DOCUMENTS["mtls"], "auth", "/auth/private_key"),
+    "encrypted": (DOCUMENTS["encrypted"], "auth", "/auth/private_key"),
+    "beside": (DOCUMENTS["beside"], "client_certificate", "/client_certificate/private_key"),
 }
 
 
 @pytest.mark.parametrize("name", CERTIFICATES)
 def test_new_certificate_needs_its_key(editor: Api, named: Named, name: str) -> None:
-    """Certificate and key belong together. Other secrets keep their destination, so they are kept."""
+    """Other secrets stay, because their destination does not change."""
     document, section, key = CERTIFICATES[name]
     integration = Stored(editor, named("certified"), document)
     patch = {section: {"certificate": {"inline": lasting_chain().pem.decode()}}}

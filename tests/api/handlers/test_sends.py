@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,30 +12,24 @@ import pytest
 
 from support.api import Said
 from support.http_get import within
-from support.sends import SECRET, People, Sending, Upstream, new_key, sending
+from support.sends import SECRET, People, Sending, Upstream, new_key, sending, sql
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sending]:
-    """A process for all tests."""
     with Upstream().running() as upstream, sending(tmp_path_factory.mktemp("sends"), upstream) as process:
         yield process
 
 
 @pytest.fixture
 def mark(running: Sending) -> People:
-    """The API of a sender."""
+    """Return the API with the token of a sender."""
     running.upstream.release.clear()
     return running.by("mark")
 
 
-def sql(running: Sending, statement: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(running.folder / "store.db", timeout=10, isolation_level=None)) as connection:
-        return connection.execute(statement).fetchall()
-
-
 def last_audit_entry(running: Sending) -> dict[str, object]:
-    """The newest entry of the audit."""
+    """Return the newest entry of the audit."""
     return running.by("admin").get("/audit")["items"][0]
 
 
@@ -65,26 +58,26 @@ def test_send_has_the_outcome_of_the_upstream(
     assert body.get("retry_after") == (None if status is None else 7)
     assert "integration" not in body and "reason" not in body
     assert running.upstream.words[before:] == [word]
-    # What was sent, and the audit, which has no value of it.
+    # The audit has no value of the request.
     message = running.upstream.requests[-1]
     assert json.loads(message.body) == {"text": f"Hello {word} en"}
     entry = last_audit_entry(running)
     assert (entry["action"], entry["object"], entry["name"]) == ("send", "preset", "welcome")
     assert (entry["who"], entry["outcome"]) == ("mark", {"accepted": "ok", "unknown": "unknown"}.get(outcome, "failed"))
-    # The same key again, and the page that lost the response.
-    again = mark.send("welcome", key, phone=word).json
-    read = mark.get(f"/sends/{key}")
-    assert again == read == {name: each for name, each in body.items() if name != "retry_after"}
+    # A repeated key, and a page that lost the response, get the recorded result.
+    repeated = mark.send("welcome", key, phone=word).json
+    recorded = mark.get(f"/sends/{key}")
+    assert repeated == recorded == {name: value for name, value in body.items() if name != "retry_after"}
     assert running.upstream.words[before:] == [word]
     assert running.by("anna").ask("GET", f"/sends/{key}").code == "not_found"
-    assert SECRET not in str(sql(running, "SELECT * FROM sidekey_sends"))
+    assert SECRET not in str(sql(running.folder, "SELECT * FROM sidekey_sends"))
 
 
 def test_failure_names_the_person_who_sent(running: Sending, mark: People) -> None:
     viewer = running.by("viewer")
 
     def is_listed() -> bool:
-        # One failure a second is kept.
+        # Sidekey keeps one failure a second.
         request = mark.send("welcome", phone="500").json["request_id"]
         newest = viewer.get("/integrations/sms/failures")["items"][0]
         return (newest["request_id"], newest["who"]) == (request, "mark")
@@ -101,7 +94,7 @@ def test_failure_names_the_person_who_sent(running: Sending, mark: People) -> No
     ],
 )
 def test_refused_preset_is_not_sent(running: Sending, mark: People, preset: str, code: str, host: str | None) -> None:
-    """An invalid preset is refused first, and the person does not see the reason."""
+    """The sender does not see why a preset is unusable."""
     before, key = len(running.upstream.words), new_key()
     body = mark.send(preset, key).json
     assert (body["outcome"], body["status"], body["code"], body["host"]) == ("not_sent", None, code, host)
@@ -117,7 +110,7 @@ def test_endless_body_does_not_change_the_status(mark: People) -> None:
 
 
 def test_invalid_parameters_do_not_count_as_a_send(running: Sending, mark: People) -> None:
-    rows = sql(running, "SELECT count(*) FROM sidekey_sends")
+    rows = sql(running.folder, "SELECT count(*) FROM sidekey_sends")
     response = mark.send("welcome", phone=1, language="de", x=1)
     assert (response.code, response.pointers) == (
         "invalid",
@@ -130,7 +123,7 @@ def test_invalid_parameters_do_not_count_as_a_send(running: Sending, mark: Peopl
     for key in ("short", "k" * 65, "with space in a key"):
         assert mark.send("welcome", key, phone="200").code == "malformed"
     assert mark.ask("POST", "/presets/welcome/sends", {"parameters": {}}).code == "malformed"
-    assert sql(running, "SELECT count(*) FROM sidekey_sends") == rows
+    assert sql(running.folder, "SELECT count(*) FROM sidekey_sends") == rows
 
 
 def test_editor_sends_a_payload_with_the_type_of_the_preset(running: Sending) -> None:
@@ -141,7 +134,7 @@ def test_editor_sends_a_payload_with_the_type_of_the_preset(running: Sending) ->
 
 
 def test_unknown_and_not_granted_presets_are_refused_alike(running: Sending, mark: People) -> None:
-    """Also a granted one that was deleted. The audit has the refusals."""
+    """A sender gets the same response for a granted preset that was deleted."""
     before = len(running.upstream.words)
     responses = [mark.send(preset) for preset in ("secret", "nobody", "gone")]
     assert {response.code for response in responses} == {"forbidden"}
@@ -155,19 +148,19 @@ def test_unknown_and_not_granted_presets_are_refused_alike(running: Sending, mar
 
 
 def test_key_belongs_to_its_content(mark: People, running: Sending) -> None:
-    """After the content is deleted, no request can repeat the key. Another person may have the same key."""
+    """Another sender may use the same key. After the content is deleted, no request can repeat the key."""
     key = new_key()
     assert mark.send("welcome", key, phone="200").status == 200
     for response in (mark.send("welcome", key, phone="201"), mark.send("closed", key)):
         assert response.code == "key_reused"
     assert running.by("anna").send("welcome", key, phone="201").json["status"] == 201
-    sql(running, f"UPDATE sidekey_sends SET fingerprint = '' WHERE \"key\" = '{key}' AND who = 'mark'")
+    sql(running.folder, f"UPDATE sidekey_sends SET fingerprint = '' WHERE \"key\" = '{key}' AND who = 'mark'")
     assert mark.send("welcome", key, phone="200").code == "key_reused"
     assert mark.get(f"/sends/{key}")["outcome"] == "accepted"
 
 
 def test_running_send_is_not_sent_again(running: Sending, mark: People) -> None:
-    """Also if its browser left. After 90 seconds it is `unknown`, until a late result replaces that."""
+    """After 90 seconds the outcome is `unknown`, until a late result replaces it."""
     before, key = len(running.upstream.words), new_key()
     with closing(mark.begin("welcome", key, phone="hold")):
         within(lambda: running.upstream.words[before:] == ["hold"])
@@ -175,7 +168,7 @@ def test_running_send_is_not_sent_again(running: Sending, mark: People) -> None:
         assert (response.code, response.headers["Retry-After"]) == ("sending", "2")
         assert mark.send("welcome", key, phone="200").code == "key_reused"
         assert mark.get(f"/sends/{key}")["outcome"] == "sending"
-    sql(running, f"UPDATE sidekey_sends SET at = at - 91000 WHERE \"key\" = '{key}'")
+    sql(running.folder, f"UPDATE sidekey_sends SET at = at - 91000 WHERE \"key\" = '{key}'")
     assert mark.send("welcome", key, phone="hold").json["outcome"] == "unknown"
     assert last_audit_entry(running)["outcome"] == "sent"
     running.upstream.release.set()
@@ -184,8 +177,8 @@ def test_running_send_is_not_sent_again(running: Sending, mark: People) -> None:
     assert running.upstream.words[before:] == ["hold"]
 
 
-def test_one_person_has_at_most_eight_running_sends(running: Sending, mark: People) -> None:
-    """A refused send does not count and has no row: its key may be sent again."""
+def test_sender_has_at_most_eight_running_sends(running: Sending, mark: People) -> None:
+    """A refused send has no row: the sender may use its key again."""
     before, late = len(running.upstream.words), new_key()
     with ThreadPoolExecutor(8) as threads:
         held = [threads.submit(mark.send, "welcome", phone="hold") for _ in range(8)]
@@ -253,8 +246,8 @@ def test_forms_show_only_the_parameters(running: Sending, mark: People) -> None:
     assert (event["takes"], event["content_type"], event["problem"]) == ("payload", "text/plain", False)
 
 
-def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: People) -> None:
-    """A batch is one entry of the audit and one item of the list. It names the rows that were not accepted."""
+def test_rows_of_a_batch_are_checked_and_sent_one_by_one(running: Sending, mark: People) -> None:
+    """A batch has one audit entry and one item in the list, and names the rows that the upstream did not accept."""
     mark.send("welcome", phone="200")
     batch, before = {"id": secrets.token_hex(16), "rows": 4}, len(running.upstream.words)
     rows = [{"phone": "200"}, {"phone": 1, "x": 2}, {"phone": "1" * 21}]
@@ -286,7 +279,7 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
     assert (newest["batch"]["row"], before_it["batch"]) == (3, None)
     assert running.by("anna").ask("GET", f"/batches/{batch['id']}").code == "not_found"
 
-    # The key says which row it is, and a batch has one person and preset.
+    # The key contains the row number, and a batch has one sender and one preset.
     for key in (new_key(), *(f"{batch['id']}-{number}" for number in ("0", "5", "1001", "01"))):
         assert mark.send("welcome", key, batch, phone="200").pointers == {"/batch"}
     assert mark.send("welcome", None, {"id": "b", "rows": 0}, phone="200").pointers == {"/batch/id", "/batch/rows"}
@@ -297,7 +290,7 @@ def test_rows_of_a_file_are_checked_and_sent_one_by_one(running: Sending, mark: 
 
 
 def test_batch_has_no_more_rows_than_its_audit_entry_says(running: Sending, mark: People) -> None:
-    """Neither repeated row numbers, nor rows after a day."""
+    """Sidekey refuses repeated row numbers, and rows after a day."""
     batch, before = {"id": secrets.token_hex(16), "rows": 900}, len(running.upstream.words)
 
     def send(row: int, rows: int = 900) -> Said:
@@ -307,9 +300,9 @@ def test_batch_has_no_more_rows_than_its_audit_entry_says(running: Sending, mark
     assert last_audit_entry(running)["fields"] == [f"batch:{batch['id']}", "rows:899-900"]
     for row, rows in ((1, 900), (898, 900), (900, 1000), (950, 1000)):
         assert send(row, rows).pointers == {"/batch/id"}
-    sql(running, f"UPDATE sidekey_sends SET at = at - 86400000 WHERE batch = '{batch['id']}'")
+    sql(running.folder, f"UPDATE sidekey_sends SET at = at - 86400000 WHERE batch = '{batch['id']}'")
     assert send(900).pointers == {"/batch/id"}
-    sql(running, f"UPDATE sidekey_sends SET at = at + 86400000 WHERE batch = '{batch['id']}'")
+    sql(running.folder, f"UPDATE sidekey_sends SET at = at + 86400000 WHERE batch = '{batch['id']}'")
     assert send(900).json["outcome"] == "accepted"
     assert len(running.upstream.words) - before == 2
 
@@ -318,14 +311,14 @@ def test_altered_rows_are_listed_as_unknown(running: Sending, mark: People) -> N
     key = new_key()
     mark.send("welcome", key, phone="200")
     columns = "outcome = 'x', at = 9000000000000000000, status = 'x', ms = -1, who = x'ff', request_id = 7"
-    row = sql(running, f"SELECT * FROM sidekey_sends WHERE \"key\" = '{key}'")[0]
-    sql(running, f"UPDATE sidekey_sends SET {columns}, batch = '{'b' * 32}' WHERE seq = {row[0]}")
+    row = sql(running.folder, f"SELECT * FROM sidekey_sends WHERE \"key\" = '{key}'")[0]
+    sql(running.folder, f"UPDATE sidekey_sends SET {columns}, batch = '{'b' * 32}' WHERE seq = {row[0]}")
     try:
         assert mark.get(f"/sends/{key}")["outcome"] == "unknown"
         assert mark.get("/sends")["items"][0]["key"] == key
         assert mark.get(f"/batches/{'b' * 32}")["outcomes"] == {"unknown": 1}
     finally:
-        sql(running, f"DELETE FROM sidekey_sends WHERE seq = {row[0]}")
+        sql(running.folder, f"DELETE FROM sidekey_sends WHERE seq = {row[0]}")
 
 
 def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:
@@ -342,7 +335,7 @@ def test_test_of_a_draft_counts_as_a_send(running: Sending) -> None:
 
 @pytest.mark.parametrize("number", ["1.10", "12345678901234567.89", "1E-7"])
 def test_number_keeps_its_digits(running: Sending, number: str) -> None:
-    """Like in a request of a caller: a double would change them."""
+    """A double would change the digits."""
     admin, name = running.by("admin"), f"exact-{secrets.token_hex(4)}"
     url = admin.get("/presets/event")["url"]
     document = {"integration": "sms", "parameters": {"amount": {"type": "number"}}, "url": url, "id": name}
@@ -361,11 +354,11 @@ def test_number_keeps_its_digits(running: Sending, number: str) -> None:
     checked = admin.ask(
         "POST", f"/presets/{name}/check", f'{{"rows": [{{"amount": {number}}}, {{"amount": "x"}}]}}'.encode()
     )
-    assert [each["row"] for each in checked.json["errors"]] == [1]
+    assert [error["row"] for error in checked.json["errors"]] == [1]
 
 
 def test_revoked_grant_stops_a_batch(running: Sending) -> None:
-    """The next row is refused like an unknown preset. The previous rows can be read."""
+    """The sender can still read the previous rows."""
     admin, batch = running.by("admin"), {"id": secrets.token_hex(16), "rows": 2}
     grants = {"role": "sender", "presets": ["welcome"], "own_token": admin.token}
     created = admin.make("/tokens", {"name": "granted", **grants})

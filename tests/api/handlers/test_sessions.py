@@ -1,4 +1,4 @@
-"""`/session`: a token is exchanged for a cookie, which works only for pages of the console."""
+"""`/session`: an operator exchanges a token for a cookie, which works only for pages of the console."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def instant(text: str) -> float:
 
 
 def test_cookie_of_a_session_works_until_the_log_out(browser: Browser) -> None:
-    """The session has the permissions of its operator. Scripts of a page cannot read the cookie."""
+    """The session has the permissions of its operator, and scripts cannot read the cookie."""
     assert browser.ask("GET", "/session").json == {"who": None, "oidc": False, "store": "ready"}
     assert browser.ask("GET", "/whoami").code == "unauthenticated"
     response = browser.log_in(TOKENS["editor"])
@@ -42,12 +42,12 @@ def test_cookie_of_a_session_works_until_the_log_out(browser: Browser) -> None:
     assert 0 < instant(response.json["session_ends_at"]) - time.time() <= 12 * 3600
     assert browser.ask("POST", "/drafts/integration/preview", {"id": "x"}).status == 200
     assert browser.ask("POST", "/tokens", {}).code == "forbidden"
-    kept = Browser(browser.port, browser.cookie)
+    copied = Browser(browser.port, browser.cookie)
     response = browser.ask("DELETE", "/session")
     assert (response.status, browser.cookie) == (204, "")
     assert "Max-Age=0" in response.headers["Set-Cookie"]
-    assert kept.ask("GET", "/whoami").code == "unauthenticated"
-    assert kept.ask("GET", "/session").json["who"] is None
+    assert copied.ask("GET", "/whoami").code == "unauthenticated"
+    assert copied.ask("GET", "/session").json["who"] is None
 
 
 @pytest.mark.parametrize("token", ["sidekey_wrong", "", "\ud83d\ude00"])
@@ -69,7 +69,7 @@ def test_unknown_or_expired_token_begins_no_session(browser: Browser, token: str
     ids=str,
 )
 def test_cookie_without_the_console_header_is_refused(browser: Browser, headers: dict[str, str]) -> None:
-    """A page of another site, or of another port of this host, sends the cookie. It can neither read nor change."""
+    """Browsers send the cookie for pages of other sites and ports, which must not read or change anything."""
     browser.log_in(TOKENS["admin"])
     session = browser.cookie
     for method, path, body in (
@@ -87,13 +87,13 @@ def test_cookie_without_the_console_header_is_refused(browser: Browser, headers:
 
 
 def test_page_of_another_site_cannot_log_a_browser_in(browser: Browser) -> None:
-    """Otherwise people would unknowingly work as somebody else."""
+    """Otherwise an operator would unknowingly work as somebody else."""
     response = browser.ask("POST", "/session", {"token": TOKENS["admin"]}, {"Sidekey-Console": ""})
     assert (response.status, response.code, browser.cookie) == (403, "forbidden", "")
 
 
 def test_token_takes_precedence_over_a_cookie(browser: Browser) -> None:
-    """And has no session to end."""
+    """A request with a token has no session to end."""
     browser.log_in(TOKENS["viewer"])
     by_token = {"Authorization": f"Bearer {TOKENS['editor']}", "Sec-Fetch-Site": "", "Sidekey-Console": ""}
     assert browser.ask("GET", "/whoami", headers=by_token).json["name"] == "editor-of-file"
@@ -135,7 +135,7 @@ def test_body_of_an_anonymous_route_is_limited(browser: Browser) -> None:
 
 
 def test_session_begins_and_ends_in_every_process(tmp_path: Path) -> None:
-    """After a second at most, with every change of its row."""
+    """Other processes check the row at most a second later."""
     with managed(tmp_path) as child:
         other_folder = tmp_path / "other"
         other_folder.mkdir()
@@ -155,7 +155,7 @@ def test_session_begins_and_ends_in_every_process(tmp_path: Path) -> None:
 
 
 def test_session_reads_while_the_store_is_unavailable(tmp_path: Path) -> None:
-    """Nobody can log in, and the state says why."""
+    """Nobody can log in meanwhile."""
     with managed(tmp_path) as child:
         known, unknown = Browser(child.admin_port), Browser(child.admin_port)
         known.log_in(TOKENS["viewer"])
@@ -175,7 +175,7 @@ def test_session_reads_while_the_store_is_unavailable(tmp_path: Path) -> None:
 
 
 def test_rotation_ends_sessions_in_every_process(tmp_path: Path) -> None:
-    """After a second at most. A session of the new token is valid at once."""
+    """Other processes check the token at most a second later."""
     with managed(tmp_path) as child:
         other_folder = tmp_path / "other"
         other_folder.mkdir()

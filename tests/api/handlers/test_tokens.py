@@ -1,4 +1,4 @@
-"""`/tokens`: operators' tokens are shown once and expire. Creating one needs the operator's own token again."""
+"""`/tokens`: tokens of operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Named = Callable[[str], str]
 
 
 def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named: Named) -> None:
-    """The list has its creator and its last use, even if the stored value is invalid."""
+    """The API shows the creator and the last use, even if the stored time is invalid."""
     name = named("ann")
     response = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
     assert (response.status, response.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
@@ -59,7 +59,7 @@ def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named
 
 
 def test_creating_a_token_needs_the_own_token_again(api: Api, named: Named) -> None:
-    """A person at somebody else's screen does not have it."""
+    """A person at somebody else's screen does not know the operator's token."""
     document = {"name": named("own"), "role": "viewer"}
     assert api.ask("POST", "/tokens", document).pointers == {"/own_token"}
     assert api.ask("POST", "/tokens", {**document, "own_token": 7}).pointers == {"/own_token"}
@@ -69,7 +69,7 @@ def test_creating_a_token_needs_the_own_token_again(api: Api, named: Named) -> N
 
 
 def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> None:
-    """A sender fills the body in. Other roles have no grants."""
+    """A sender fills in the body. Other roles have no grants."""
     document = {"name": named("mark"), "own_token": api.token}
     sender = {**document, "role": "sender"}
     assert api.ask("POST", "/tokens", sender).pointers == {"/presets"}
@@ -92,21 +92,21 @@ def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> N
 
 
 def test_token_expires(api: Api, named: Named) -> None:
-    """The response is that for an unknown token."""
+    """Expired and unknown tokens get the same response."""
     document = {"name": named("soon"), "role": "viewer", "own_token": api.token}
-    # A token lives as long as this machine needs to use it once.
+    # A slow machine needs a longer lifetime to use the token once.
     for life in (2, 8, 32):
         end = int(time.time()) + life
         soon = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         created = api.make("/tokens", {**document, "name": named("soon"), "expires_at": soon})
         assert created["expires_at"] == soon
-        theirs = api.by(created["token"])
-        response = theirs.ask("GET", "/whoami")
+        other = api.by(created["token"])
+        response = other.ask("GET", "/whoami")
         if time.time() < end:
             break
     assert response.json["expires_at"] == soon
-    within(lambda: theirs.ask("GET", "/whoami").status == 401)
-    ended, unknown = theirs.ask("GET", "/whoami"), api.by("sidekey_unknown").ask("GET", "/whoami")
+    within(lambda: other.ask("GET", "/whoami").status == 401)
+    ended, unknown = other.ask("GET", "/whoami"), api.by("sidekey_unknown").ask("GET", "/whoami")
     assert ended.json["detail"] == unknown.json["detail"]
     for wrong in ("2001-01-01T00:00:00Z", "tomorrow", 7, "2030-01-01", "2030-02-31T00:00:00Z"):
         response = api.ask("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
@@ -114,18 +114,17 @@ def test_token_expires(api: Api, named: Named) -> None:
 
 
 def test_response_has_all_errors_of_a_token(api: Api) -> None:
-    """As pointers."""
     response = api.ask("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
     assert response.pointers == {"/more", "/role", "/expires_at"}
     assert api.ask("POST", "/tokens", {"name": "Not a name"}).pointers == {"/name", "/role"}
-    half = {"name": "ok", "role": "viewer", "own_token": "\ud800"}
-    assert api.ask("POST", "/tokens", half).code == "malformed"
+    surrogate = {"name": "ok", "role": "viewer", "own_token": "\ud800"}
+    assert api.ask("POST", "/tokens", surrogate).code == "malformed"
 
 
 def test_stored_token_with_a_name_of_the_config_is_refused_and_can_be_revoked(
     api: Api, running: Running, named: Named
 ) -> None:
-    """Otherwise the audit would have one name for two tokens."""
+    """Otherwise the audit would have one name for two operators."""
     name, child = named("both"), running.child
     token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
     assert api.by(token).get("/whoami")["source"] == "store"
@@ -154,8 +153,8 @@ def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Runnin
     assert api.ask("GET", "/tokens/nobody").code == "not_found"
 
 
-def sender(api: Api, name: str, **more: object) -> dict[str, Any]:
-    """A sender with one preset of a file."""
+def create_sender(api: Api, name: str, **more: object) -> dict[str, Any]:
+    """Create a sender with one preset of a file."""
     document = {"name": name, "role": "sender", "presets": ["hook-of-a-file"], "own_token": api.token, **more}
     created: dict[str, Any] = api.make("/tokens", document)
     return created
@@ -163,17 +162,19 @@ def sender(api: Api, name: str, **more: object) -> dict[str, Any]:
 
 def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -> None:
     name = named("mark")
-    theirs = api.by(sender(api, name)["token"])
-    own = {"own_token": api.token}
-    response = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **own}, match='"1"')
+    other = api.by(create_sender(api, name)["token"])
+    confirmation = {"own_token": api.token}
+    response = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **confirmation}, match='"1"')
     assert (response.status, response.etag) == (200, '"2"')
     assert (response.json["presets"], response.json["per_minute"], response.json["per_day"]) == (
         ["hook-of-a-file"],
         5,
         1000,
     )
-    assert theirs.get("/whoami")["per_minute"] == 5
-    same = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, "presets": ["hook-of-a-file"], **own}, match='"2"')
+    assert other.get("/whoami")["per_minute"] == 5
+    same = api.ask(
+        "PATCH", f"/tokens/{name}", {"per_minute": 5, "presets": ["hook-of-a-file"], **confirmation}, match='"2"'
+    )
     assert (same.status, same.json["version"]) == (200, 2)
     assert [(item["action"], item["fields"]) for item in api.get(f"/audit?object=token&name={name}")["items"]] == [
         ("update", ["per_minute"]),
@@ -185,29 +186,29 @@ def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -
 
 def test_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, named: Named) -> None:
     name, reader = named("mark"), named("reader")
-    sender(api, name)
+    create_sender(api, name)
     api.make("/tokens", {"name": reader, "role": "viewer", "own_token": api.token})
-    own = {"own_token": api.token}
+    confirmation = {"own_token": api.token}
 
-    def ask(body: dict[str, Any], who: str = name, by: Api = api) -> Said:
+    def patch(body: dict[str, Any], who: str = name, by: Api = api) -> Said:
         return by.ask("PATCH", f"/tokens/{who}", body, match='"1"')
 
-    assert ask({"per_minute": 5}).pointers == {"/own_token"}
-    assert ask({"per_minute": 5, "own_token": TOKENS["editor"]}).code == "forbidden"
-    assert ask({"per_minute": 5, **own}, by=editor).code == "forbidden"
-    assert ask({"per_minute": 0, "per_day": 10_001, "role": "admin", **own}).pointers == {
+    assert patch({"per_minute": 5}).pointers == {"/own_token"}
+    assert patch({"per_minute": 5, "own_token": TOKENS["editor"]}).code == "forbidden"
+    assert patch({"per_minute": 5, **confirmation}, by=editor).code == "forbidden"
+    assert patch({"per_minute": 0, "per_day": 10_001, "role": "admin", **confirmation}).pointers == {
         "/per_minute",
         "/per_day",
         "/role",
     }
-    assert ask({"presets": [], **own}).pointers == {"/presets"}
-    wrong = ask({"presets": ["hook-of-a-file", "nothing", "outside-of-a-file"], **own})
+    assert patch({"presets": [], **confirmation}).pointers == {"/presets"}
+    wrong = patch({"presets": ["hook-of-a-file", "nothing", "outside-of-a-file"], **confirmation})
     assert wrong.pointers == {"/presets/1", "/presets/2"}
     assert "has no body" in wrong.body.decode()
-    assert ask({"per_day": 5, **own}, who=reader).pointers == {"/per_day"}
-    assert ask({"per_day": 5, **own}, who="viewer-of-file").code == "read_only"
-    assert ask({"per_day": 5, **own}, who="nobody").code == "not_found"
-    assert api.ask("PATCH", f"/tokens/{name}", own, match='"2"').code == "changed"
+    assert patch({"per_day": 5, **confirmation}, who=reader).pointers == {"/per_day"}
+    assert patch({"per_day": 5, **confirmation}, who="viewer-of-file").code == "read_only"
+    assert patch({"per_day": 5, **confirmation}, who="nobody").code == "not_found"
+    assert api.ask("PATCH", f"/tokens/{name}", confirmation, match='"2"').code == "changed"
     assert api.get(f"/tokens/{name}")["version"] == 1
 
 
@@ -219,39 +220,43 @@ def test_deleted_preset_in_the_grants_does_not_prevent_other_changes(api: Api, n
         "body": {"text": "x", "content_type": "text/plain"},
     }
     api.make("/presets", {"id": preset, **document})
-    sender(api, name, presets=[preset])
-    own = {"own_token": api.token}
+    create_sender(api, name, presets=[preset])
+    confirmation = {"own_token": api.token}
     without = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"}
     assert api.ask("PUT", f"/presets/{preset}", without, match='"1"').status == 200
     assert (
-        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset, "hook-of-a-file"], **own}, match='"1"').status == 200
+        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset, "hook-of-a-file"], **confirmation}, match='"1"').status
+        == 200
     )
     assert api.ask("DELETE", f"/presets/{preset}", match='"2"').status == 204
-    assert api.ask("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **own}, match='"2"').status == 200
+    assert (
+        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **confirmation}, match='"2"').status
+        == 200
+    )
 
 
 def test_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: Api, named: Named) -> None:
     name = named("mark")
-    before = api.by(sender(api, name, per_minute=7)["token"])
+    before = api.by(create_sender(api, name, per_minute=7)["token"])
     who = before.get("/whoami")
-    path, own = f"/tokens/{name}/rotate", {"own_token": api.token}
+    path, confirmation = f"/tokens/{name}/rotate", {"own_token": api.token}
     assert api.ask("POST", path, {"own_token": before.token}, match='"1"').code == "forbidden"
-    assert api.ask("POST", path, own, match='"2"').code == "changed"
+    assert api.ask("POST", path, confirmation, match='"2"').code == "changed"
     assert before.get("/whoami") == who
-    response = api.ask("POST", path, own, match='"1"')
+    response = api.ask("POST", path, confirmation, match='"1"')
     assert (response.status, response.etag) == (200, '"2"')
     assert before.ask("GET", "/whoami").code == "unauthenticated"
     assert api.by(response.json["token"]).get("/whoami") == who
     assert "token" not in api.get(f"/tokens/{name}")
     entry = api.get(f"/audit?object=token&name={name}")["items"][0]
     assert (entry["action"], entry["fields"]) == ("rotate", ["token"])
-    assert api.ask("POST", "/tokens/viewer-of-file/rotate", own, match='"1"').code == "read_only"
+    assert api.ask("POST", "/tokens/viewer-of-file/rotate", confirmation, match='"1"').code == "read_only"
 
 
 def test_expired_token_is_not_rotated(api: Api, named: Named) -> None:
     name = named("mark")
     soon = datetime.fromtimestamp(time.time() + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    sender(api, name, expires_at=soon)
+    create_sender(api, name, expires_at=soon)
     within(lambda: time.time() > datetime.fromisoformat(soon).timestamp())
     response = api.ask("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
     assert (response.code, "has expired" in response.json["detail"]) == ("invalid", True)

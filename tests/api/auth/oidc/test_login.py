@@ -1,4 +1,4 @@
-"""Company log-ins: who gets in, with which role, for how long; and the ID tokens that must be refused."""
+"""Log-in with OpenID Connect: roles, sessions, invalid ID tokens and failing issuers."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["readers", "editors", "u
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
-    """A Sidekey behind a proxy, so that each test has a client address, and rate limits, of its own."""
+    """Run a Sidekey behind a proxy, so that each test can have its own client address and rate limits."""
     with company(tmp_path_factory.mktemp("company"), ca, admin="behind_tls: true, ") as process:
         yield process
 
 
 @pytest.fixture
 def firm(shared: Company) -> Iterator[Company]:
-    """The company's issuer, with Ann logged in at the browser, and nothing forged."""
+    """Return the company with Ann logged in at the issuer and valid ID tokens."""
     shared.issuer.person(ANN)
     yield shared
     shared.issuer.forge()
@@ -50,7 +50,7 @@ def browser(firm: Company) -> Browser:
 
 
 def test_person_gets_the_highest_role(firm: Company, browser: Browser) -> None:
-    """The identity is issuer and subject. The name is only a label: no operator can have it."""
+    """The identity is issuer and subject. The name is only a label."""
     assert browser.ask("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
     response = browser.log_in()
     assert response.status == 201, response
@@ -61,14 +61,14 @@ def test_person_gets_the_highest_role(firm: Company, browser: Browser) -> None:
     cookies = response.headers.get_all("Set-Cookie")
     assert cookies[1] == "__Host-sidekey-oidc=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure"
     assert set(browser.cookies) == {"__Host-sidekey-ui"}
-    kept = firm.browser("198.51.100.250")
-    kept.cookies = dict(browser.cookies)
+    copied = firm.browser("198.51.100.250")
+    copied.cookies = dict(browser.cookies)
     assert browser.ask("DELETE", "/session").status == 204
-    assert kept.ask("GET", "/whoami").code == "unauthenticated"
+    assert copied.ask("GET", "/whoami").code == "unauthenticated"
 
 
 def test_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
-    """State, nonce and challenge differ, and the cookie contains none of them."""
+    """State, nonce, challenge and cookie differ."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(browser.start()).query).items()}
     assert query.keys() == {
         *("response_type", "client_id", "redirect_uri", "scope", "state"),
@@ -84,10 +84,11 @@ def test_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
     assert {len(secret) for secret in secrets} == {43}
 
 
-def refused(said: Said, code: str = "oidc_failed") -> str:
-    assert said.code == code, said
-    assert not any("sidekey-ui" in header for header in said.headers.get_all("Set-Cookie", []))
-    return str(said.json["detail"])
+def refusal(response: Said, code: str = "oidc_failed") -> str:
+    """Check that a log-in was refused without a session, and return the reason."""
+    assert response.code == code, response
+    assert not any("sidekey-ui" in header for header in response.headers.get_all("Set-Cookie", []))
+    return str(response.json["detail"])
 
 
 HOUR = 3600
@@ -134,13 +135,13 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
 def test_invalid_id_token_is_refused_with_the_reason(firm: Company, browser: Browser, name: str) -> None:
     forgery, reason = FORGERIES[name]
     forge(firm, forgery)
-    assert reason in refused(browser.log_in())
+    assert reason in refusal(browser.log_in())
     assert browser.cookies == {}
     assert browser.ask("GET", "/session").json["who"] is None
 
 
 def forge(firm: Company, forgery: dict[str, Any]) -> None:
-    """Let the issuer forge an ID token. Numbers of times are relative to now."""
+    """Make the issuer forge an ID token. Times in claims are relative to now."""
     claims = {
         name: int(time.time()) + value if type(value) is int and name != "nonce" else value
         for name, value in forgery.get("claims", {}).items()
@@ -167,18 +168,18 @@ def test_valid_variants_of_an_id_token_are_accepted(firm: Company, browser: Brow
 
 
 def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: Browser, firm: Company) -> None:
-    """Also a second redirect with the same code, and one after the cookie has expired."""
+    """Sidekey also refuses a second redirect with the same code."""
     url = browser.start()
     assert browser.ask("GET", "/session").status == 200
     redirect = browser.visit(url)
     other = firm.browser(browser.address)
-    assert "another browser" in refused(other.finish(redirect))
+    assert "another browser" in refusal(other.finish(redirect))
     other.start()
-    assert "another browser" in refused(other.finish(redirect))
+    assert "another browser" in refusal(other.finish(redirect))
     for wrong in ({**redirect, "state": ""}, {**redirect, "state": "\ud83d\ude00"}):
         again = firm.browser(browser.address)
         again.cookies = dict(browser.cookies)
-        assert "another browser" in refused(again.finish(wrong))
+        assert "another browser" in refusal(again.finish(wrong))
         assert again.cookies == {}
     for name in ("code", "state", "iss"):
         again = firm.browser(browser.address)
@@ -187,15 +188,15 @@ def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: Browser, 
     attempt = dict(browser.cookies)
     assert browser.finish(redirect).status == 201
     other.cookies = attempt
-    assert "did not accept the code" in refused(other.finish(redirect))
+    assert "did not accept the code" in refusal(other.finish(redirect))
 
 
 @pytest.mark.parametrize("iss", [None, "https://evil.example", ""], ids=repr)
 def test_code_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser, iss: str | None) -> None:
-    """The issuer announces `iss` in redirects (RFC 9207)."""
+    """The issuer sends `iss` in redirects (RFC 9207)."""
     redirect: dict[str, Any] = browser.visit(browser.start())
     redeemed = firm.issuer.fetched()["token"]
-    assert "not from the issuer" in refused(browser.finish({**redirect, "iss": iss}))
+    assert "not from the issuer" in refusal(browser.finish({**redirect, "iss": iss}))
     assert firm.issuer.fetched()["token"] == redeemed
 
 
@@ -221,7 +222,7 @@ def test_cookie_lasts_five_minutes_and_needs_the_console_header(firm: Company, b
     ids=str,
 )
 def test_claim_decides_role_and_presets(firm: Company, browser: Browser, groups: Any, role: str) -> None:
-    """A person has the highest role. A sender has the presets of all values, and other roles have none."""
+    """A sender has the presets of all its groups, and other roles have none."""
     firm.issuer.person({**ANN, "groups": groups})
     body = browser.log_in().json
     presets = ["hook-of-a-file", "other-of-a-file"] if role == "sender" else None
@@ -231,7 +232,7 @@ def test_claim_decides_role_and_presets(firm: Company, browser: Browser, groups:
 @pytest.mark.parametrize("groups", [None, [], ["unknown"], 7, {"admins": True}, [["admins"]], "Admins"], ids=str)
 def test_person_without_a_role_is_refused(firm: Company, browser: Browser, groups: Any) -> None:
     firm.issuer.person({**ANN, "groups": groups})
-    refused(browser.log_in(), "no_role")
+    refusal(browser.log_in(), "no_role")
 
 
 @pytest.mark.parametrize(
@@ -289,13 +290,13 @@ def test_admin_lists_and_ends_sessions(firm: Company, browser: Browser) -> None:
     assert admin.ask("DELETE", f"/sessions/{newest['id']}").code == "not_found"
     for wrong in ("x", newest["id"][:31], f"{newest['id']}0"):
         assert admin.ask("DELETE", f"/sessions/{wrong}").code == "not_found"
-    entry = admin.ask("GET", "/audit").json["items"]
+    entries = admin.ask("GET", "/audit").json["items"]
     audited = {"action": "end", "object": "session", "name": newest["identity"], "who": own[0]["identity"]}
-    assert any(each.items() >= audited.items() for each in entry)
+    assert any(entry.items() >= audited.items() for entry in entries)
 
 
-def test_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> None:
-    """A person who loses a role must not keep it until the session ends."""
+def test_change_of_the_roles_in_the_config_ends_sessions(firm: Company, browser: Browser) -> None:
+    """A person who loses a role must not keep the role until the session ends."""
     token = firm.browser(browser.address)
     assert token.ask("POST", "/session", {"token": Api(1).token}).status == 201
     browser.log_in()
@@ -311,7 +312,7 @@ def test_change_of_the_maps_ends_sessions(firm: Company, browser: Browser) -> No
 
 
 def test_person_changes_and_sends_under_the_identity(firm: Company, browser: Browser) -> None:
-    """Every row and entry that names its author takes an identity, which is no name of a token."""
+    """The author of rows and audit entries can be an identity."""
     firm.issuer.person({**ANN, "groups": "admins"})
     who = browser.log_in().json["identity"]
     created = browser.ask("POST", "/integrations", {"id": "by-ann", **basic(1)})
@@ -330,15 +331,15 @@ def warnings(firm: Company) -> int:
 
 
 def test_log_ins_are_limited_by_address(firm: Company, browser: Browser) -> None:
-    """A redirect that cannot succeed does not count."""
+    """Redirects that Sidekey refuses without a request to the issuer do not count."""
     script = firm.browser("192.0.2.66")
     earlier, began = warnings(firm), time.monotonic()
     for number in range(20):
         other = firm.browser(f"192.0.2.{number}")
         other.start()
         assert other.finish({"code": "x", "state": "wrong"}).code == "oidc_failed"
-        refused(script.finish({"code": "x", "state": "x"}))
-    # Each reason is logged every ten seconds: anybody could fill the log.
+        refusal(script.finish({"code": "x", "state": "x"}))
+    # Sidekey logs each reason at most every ten seconds, because anybody could fill the log.
     assert warnings(firm) - earlier <= 1 + (time.monotonic() - began) / 10
     codes = []
     for _ in range(12):
@@ -352,7 +353,7 @@ def test_log_ins_are_limited_by_address(firm: Company, browser: Browser) -> None
 
 
 def test_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
-    """A host chooses the lower half of its address at will. An IPv4-mapped address counts as IPv4."""
+    """A host can use any address of its network. An IPv4-mapped address counts as IPv4."""
 
     def guess(address: str) -> str:
         script = firm.browser(address)
@@ -367,7 +368,7 @@ def test_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> 
 
 
 def test_another_process_can_finish_a_log_in(firm: Company, browser: Browser, tmp_path: Path) -> None:
-    """Nothing of a log-in is stored: the cookie contains everything."""
+    """The cookie contains the whole state of a log-in."""
     for file in firm.folder.iterdir():
         if file.suffix == "" and file.is_file():
             (tmp_path / file.name).symlink_to(file)
@@ -384,7 +385,7 @@ def test_another_process_can_finish_a_log_in(firm: Company, browser: Browser, tm
 
 
 def test_unknown_key_is_fetched_once_in_30_seconds(tmp_path: Path, ca: Authority) -> None:
-    """A key that nobody publishes must not cause a request to the issuer for each log-in."""
+    """An unpublished key must not cause a request to the issuer for each log-in."""
     with company(tmp_path, ca) as firm:
         firm.issuer.person(ANN)
         for _ in range(2):
@@ -396,12 +397,12 @@ def test_unknown_key_is_fetched_once_in_30_seconds(tmp_path: Path, ca: Authority
         assert firm.issuer.fetched()["keys"] == 2
         firm.issuer.forge(header={"kid": "gone"})
         for _ in range(3):
-            refused(firm.browser().log_in())
+            refusal(firm.browser().log_in())
         assert firm.issuer.fetched() == {"discovery": 2, "keys": 2, "token": 7}
 
 
 def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
-    """The fifth waits five seconds. Log-ins from other addresses do not."""
+    """The fifth waits five seconds. Log-ins from other addresses do not wait."""
     browsers = [firm.browser("192.0.2.200") for _ in range(5)]
     redirects = [browser.visit(browser.start()) for browser in browsers]
     other = firm.browser("192.0.2.201")
@@ -411,14 +412,14 @@ def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
         within(lambda: held() == 4)
         elsewhere = pool.submit(other.finish, redirect)
         within(lambda: held() == 5)
-        ended = next(future for future in as_completed(finishing))
-        assert ended.result().code == "too_many"
+        finished = next(future for future in as_completed(finishing))
+        assert finished.result().code == "too_many"
     assert sorted(future.result().status for future in finishing) == [201] * 4 + [429]
     assert elsewhere.result().status == 201
 
 
 def test_people_log_in_without_a_store(tmp_path: Path, ca: Authority) -> None:
-    """Their sessions are in memory, and end with a change of the maps."""
+    """Sessions are in memory, and end when the roles in the config change."""
     with company(tmp_path, ca, has_store=False) as firm:
         firm.issuer.person({**ANN, "groups": "admins"})
         browser = firm.browser()
@@ -457,7 +458,7 @@ def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) ->
             ]
         ):
             firm.issuer.forge(discovery={name: value})
-            # Other rules: the issuer is asked at once.
+            # After a change of the roles, Sidekey fetches the document at once.
             firm.rewrite({**ROLES, f"group-{number}": "viewer"})
             start = partial(firm.browser().ask, "POST", "/session/oidc/start", {})
             within(lambda start=start, reason=reason: reason in start().json.get("detail", ""))
@@ -465,7 +466,7 @@ def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) ->
 
 
 def test_hanging_token_endpoints_do_not_delay_log_ins(tmp_path: Path, ca: Authority) -> None:
-    """They use up all calls for tokens, and log-ins have a separate limit."""
+    """Log-ins have a separate limit of concurrent calls."""
     with ExitStack() as stack:
         hanging = [stack.enter_context(create_server(("127.0.0.1", 0), backlog=256)).getsockname()[1] for _ in range(2)]
         names = [f"hangs-{number}" for number in range(256)]
