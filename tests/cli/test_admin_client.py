@@ -17,7 +17,7 @@ from support.raw_connection import DEADLINE
 from support.single_response import answering_once
 
 
-def of(listener: socket.socket) -> Address:
+def address_of(listener: socket.socket) -> Address:
     return Address(port=listener.getsockname()[1])
 
 
@@ -25,14 +25,14 @@ def test_chunked_body_is_read_completely() -> None:
     listener = listening_socket()
     response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
     with answering_once(listener, response):
-        assert get(of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
+        assert get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
 
 
 def test_body_over_the_limit_is_not_read() -> None:
     listener = listening_socket()
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
     with answering_once(listener, response), pytest.raises(NoResponse, match="no response from 127"):
-        get(of(listener), "/metrics", tls=False, timeout=DEADLINE, max_size=10)
+        get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE, max_size=10)
 
 
 @pytest.mark.parametrize("length", ["9" * 30, str((1 << 63) - 1), str(1 << 40)])
@@ -44,7 +44,7 @@ def test_memory_is_not_allocated_for_a_declared_length(length: str, chunked: boo
         f"Transfer-Encoding: chunked\r\n\r\n{int(length):x}\r\nab" if chunked else f"Content-Length: {length}\r\n\r\nab"
     )
     with answering_once(listener, f"HTTP/1.1 200 OK\r\n{framing}".encode()), pytest.raises(NoResponse):
-        get(of(listener), "/metrics", tls=False, timeout=DEADLINE)
+        get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -59,27 +59,27 @@ def test_memory_is_not_allocated_for_a_declared_length(length: str, chunked: boo
     ids=["body", "chunks", "head", "interim responses", "handshake"],
 )
 def test_slow_response_times_out(first: bytes, more: bytes, tls: bool) -> None:
-    """Each byte arrives before a time-out of the socket."""
+    """Each byte arrives before the timeout of the socket."""
     listener = listening_socket()
-    ended = threading.Event()
+    stop = threading.Event()
 
     def trickle() -> None:
         connection, _ = listener.accept()
         with connection, suppress(OSError):
             connection.sendall(first)
-            while not ended.wait(0.02):
+            while not stop.wait(0.02):
                 connection.sendall(more)
 
     thread = threading.Thread(target=trickle, daemon=True)
     thread.start()
     with listener, pytest.raises(NoResponse):
-        get(of(listener), "/metrics", tls=tls, timeout=0.2, max_size=1 << 30)
-    ended.set()
+        get(address_of(listener), "/metrics", tls=tls, timeout=0.2, max_size=1 << 30)
+    stop.set()
     thread.join(timeout=DEADLINE)
 
 
 def test_listener_with_tls_is_requested_over_tls(tmp_path: Path) -> None:
-    """Whatever the names in its certificate."""
+    """The client does not check the names in the certificate."""
     listener = Authority(tmp_path).server_context("elsewhere.test").wrap_socket(listening_socket(), server_side=True)
     with answering_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
-        assert get(of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")
+        assert get(address_of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")

@@ -1,4 +1,4 @@
-"""`sidekey ca` as a process."""
+"""`sidekey ca`: show, path, bundle and rotate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ca(config: Path, *arguments: str, status: int = 0) -> str:
 
 
 def test_show_creates_the_ca_and_lists_it(config: Path) -> None:
-    """Each call shows the same CA, never its key."""
+    """The output does not contain the key."""
     document = json.loads(ca(config, "show", "--json"))
     (authority,) = document["authorities"]
     assert (authority["role"], authority["names"], authority["networks"]) == ("signs", ["a.test"], ["10.1.2.3/32"])
@@ -57,26 +57,26 @@ def test_show_creates_the_ca_and_lists_it(config: Path) -> None:
 def test_two_configs_of_one_user_share_no_ca_by_default(tmp_path: Path) -> None:
     """Each config has its own CA, so that callers of one need not trust the CA of the other."""
     configs = []
-    for name in ("one", "two"):
+    for name in ("first", "second"):
         path = tmp_path / name / "sidekey.yaml"
         path.parent.mkdir()
         path.write_text(CONFIG.replace("ca: {folder: state}\n", "").replace("a.test", f"{name}.test"))
         configs.append(path)
     first, second = (json.loads(ca(path, "show", "--json")) for path in configs)
-    for name, document in (("one", first), ("two", second)):
+    for name, document in (("first", first), ("second", second)):
         (authority,) = document["authorities"]
         assert authority["names"] == [f"{name}.test"]
         assert f"{name}-sidekey.yaml-" in document["kept_in"]
     assert first["trust_folder"] != second["trust_folder"]
     assert json.loads(ca(configs[0], "show", "--json")) == first
     relative = json.loads(
-        run_cli("ca", "show", "--json", "--config", "one/../one/sidekey.yaml", folder=tmp_path).stdout
+        run_cli("ca", "show", "--json", "--config", "first/../first/sidekey.yaml", folder=tmp_path).stdout
     )
     assert relative == first
 
 
 def test_default_folder_does_not_depend_on_the_spelling_of_the_path(tmp_path: Path) -> None:
-    """Through a link, from a folder behind a link, and with two slashes."""
+    """The path may lead through a symbolic link, or have two slashes."""
     folder, link = tmp_path / "real", tmp_path / "link"
     folder.mkdir()
     link.symlink_to(folder)
@@ -105,14 +105,17 @@ def test_update_of_a_mounted_config_map_keeps_the_ca(tmp_path: Path) -> None:
     assert [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")] == previous
 
 
-def test_second_config_of_a_user_starts_without_asking_callers_to_restart(tmp_path: Path) -> None:
-    """Even while the first Sidekey runs."""
+def test_second_config_of_a_user_does_not_ask_callers_to_restart(tmp_path: Path) -> None:
+    """A Sidekey with the first config runs meanwhile."""
     integration = "{endpoint_prefix: 'https://%s.test/v1', auth: {type: headers, headers: {X-Key: x}}}"
-    folders = [tmp_path / name for name in ("one", "two")]
+    folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
         folder.mkdir()
     config = "ca: {}\nintegrations:\n  it: "
-    with Child(config + integration % "one", folders[0]), Child(config + integration % "two", folders[1]) as second:
+    with (
+        Child(config + integration % "first", folders[0]),
+        Child(config + integration % "second", folders[1]) as second,
+    ):
         second.stop()
     events = [line.get("event") for line in map(json.loads, second.lines)]
     assert "the local CA was created" in events
@@ -156,12 +159,12 @@ def test_unwritable_trust_folder_has_no_path(config: Path) -> None:
     assert "set ca.trust_folder" in ca(config, "rotate", status=1)
 
 
-def test_running_sidekey_writes_the_trust_folder_before_it_is_ready_and_notices_a_rotation(
+def test_running_sidekey_writes_the_trust_folder_and_notices_a_rotation(
     tmp_path: Path,
 ) -> None:
     body = CONFIG.removeprefix("version: 1\n")
     with Child(body, tmp_path) as child:
-        # `Child` has waited for /readyz.
+        # /readyz has succeeded.
         first = (tmp_path / "state" / "trust" / "ca.pem").read_text()
         log_line = child.wait_for_line(lambda line: "the local CA was created" in line)
         assert "PRIVATE" not in log_line
@@ -174,28 +177,28 @@ def test_running_sidekey_writes_the_trust_folder_before_it_is_ready_and_notices_
 
 
 def test_trust_folder_of_another_user_stays_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root with another state folder would write a CA that the running Sidekey does not have."""
-    ensure_authorities(rules_in(tmp_path / "theirs", "https://a.test"), NOW)
-    shared = tmp_path / "theirs" / "trust"
+    """Root has another state folder, and would write a CA that the running Sidekey does not use."""
+    ensure_authorities(rules_in(tmp_path / "other", "https://a.test"), NOW)
+    shared = tmp_path / "other" / "trust"
     previous = (shared / "ca.pem").read_text()
-    mine = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
+    own_rules = replace(rules_in(tmp_path / "own", "https://a.test"), trust_folder=shared)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    assert trust_folder(mine) == shared
+    assert trust_folder(own_rules) == shared
     assert (shared / "ca.pem").read_text() == previous
     (shared / "wgetrc").unlink()
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    assert trust_folder(mine) == shared
+    assert trust_folder(own_rules) == shared
     assert (shared / "ca.pem").read_text() != previous
 
 
 def test_files_of_another_user_are_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No command replaces them: callers could not use the files of root."""
-    other_rules = rules_in(tmp_path / "theirs", "https://a.test")
+    """Callers could not read the files of root."""
+    other_rules = rules_in(tmp_path / "other", "https://a.test")
     ensure_authorities(other_rules, NOW)
-    shared = tmp_path / "theirs" / "trust"
+    shared = tmp_path / "other" / "trust"
     previous = {path: path.read_bytes() for path in shared.iterdir()}
-    root_rules = replace(rules_in(tmp_path / "mine", "https://a.test"), trust_folder=shared)
+    root_rules = replace(rules_in(tmp_path / "own", "https://a.test"), trust_folder=shared)
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     for rules in (root_rules, other_rules):
@@ -207,7 +210,7 @@ def test_files_of_another_user_are_not_replaced(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_root_creates_nothing_in_another_users_folder(tmp_path: Path) -> None:
-    """Sidekey could not read it. In folders of root, root creates the CA."""
+    """Sidekey could not read a CA of root."""
     (tmp_path / "state").mkdir()
     os.chown(tmp_path / "state", 12345, -1)
     rules = rules_in(tmp_path / "state", "https://a.test")

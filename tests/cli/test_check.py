@@ -1,4 +1,4 @@
-"""`sidekey check` as a process: output and exit status."""
+"""`sidekey check`: output and exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.upstream import RawUpstream, Script
 
 
 def test_check_counts_integrations_of_a_valid_config(tmp_path: Path) -> None:
-    """Exit status 0, even with warnings."""
+    """Warnings do not change the exit status."""
     result = run_cli("check", "--config", write_config(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
     *warnings, last = result.stdout.splitlines()
@@ -30,7 +30,6 @@ def test_check_counts_integrations_of_a_valid_config(tmp_path: Path) -> None:
 
 
 def test_check_lists_every_error_with_its_location(tmp_path: Path) -> None:
-    """Each line begins with file:line:column and the path of the key."""
     path = write_config(tmp_path, INVALID)
     result = run_cli("check", "--config", path)
     assert result.returncode == 1
@@ -41,7 +40,7 @@ def test_check_lists_every_error_with_its_location(tmp_path: Path) -> None:
 
 
 def test_check_reports_an_unreadable_secret(tmp_path: Path) -> None:
-    """`run` would start without it, but `check` fails."""
+    """`run` starts without the secret, but `check` fails."""
     result = run_cli("check", "--config", write_config(tmp_path, sms_key=None))
     assert result.returncode == 1
     assert "integrations.sms.auth.headers.X-Key.secret: the file does not exist" in result.stdout
@@ -159,8 +158,8 @@ OUTSIDE = (
         ),
     ],
 )
-def test_check_warns_of_unreachable_rules(keys: str, warnings: list[str], tmp_path: Path) -> None:
-    """The exit status is 0 and a strict start succeeds: each such request is denied when it arrives."""
+def test_check_warns_of_targets_that_are_always_denied(keys: str, warnings: list[str], tmp_path: Path) -> None:
+    """Sidekey denies each such request when it arrives, so the config is valid."""
     config = tmp_path / "sidekey.yaml"
     hosts = "hosts: {up.test: [10.0.0.5], mixed.test: [10.0.0.5, 93.184.216.34]}"
     config.write_text(f"version: 1\nnetwork: {{{hosts}}}\nintegrations:\n  it: {{{keys}}}\n")
@@ -170,8 +169,8 @@ def test_check_warns_of_unreachable_rules(keys: str, warnings: list[str], tmp_pa
     assert [line.partition(": integrations.it")[2].lstrip(".: ") for line in lines] == warnings
 
 
-def test_check_reports_no_addresses_beside_errors(tmp_path: Path) -> None:
-    """The key that would allow the address may be among the values with errors."""
+def test_check_does_not_warn_of_addresses_if_there_are_errors(tmp_path: Path) -> None:
+    """The key that allows the address may be one of the keys with errors."""
     config = tmp_path / "sidekey.yaml"
     network = "{allow_private: [10.0.0.0/8], more: 1}"
     integration = f"{{endpoint_prefix: 'https://10.1.2.3', auth: {AUTH}}}"
@@ -184,7 +183,7 @@ def test_check_reports_no_addresses_beside_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/*", "/v1/users/{id}", "/v1/a}b", "/{}", "/*/orders"])
 def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Path) -> None:
-    """No request could match it. The message explains prefixes."""
+    """The message explains prefixes."""
     config = tmp_path / "sidekey.yaml"
     headers = "auth: {type: headers, headers: {X-Tenant: acme}}"
     settings = f"endpoint_prefix: 'https://api.example.com{path}', {headers}"
@@ -202,7 +201,7 @@ def test_check_refuses_wildcard_or_placeholder_in_prefix(path: str, tmp_path: Pa
 
 @pytest.mark.parametrize("key", ["token_url", "token_uri", "access_token_url"])
 def test_check_suggests_token_endpoint_for_its_synonyms(key: str, tmp_path: Path) -> None:
-    """Other products use these names. The most similar key, `token_request`, means something else."""
+    """Other products use these names. The most similar key would be `token_request`."""
     config = tmp_path / "sidekey.yaml"
     auth = (
         f"auth: {{type: oauth2, {key}: 'https://auth.example.com/token', client_id: id, client_secret: {{env: HOME}}}}"
@@ -213,7 +212,7 @@ def test_check_suggests_token_endpoint_for_its_synonyms(key: str, tmp_path: Path
 
 
 def test_check_refuses_operator_token_and_store_key_in_the_config(tmp_path: Path) -> None:
-    """Unlike other secrets, not even for trials."""
+    """Other secrets are allowed there for trials."""
     config = tmp_path / "sidekey.yaml"
     config.write_text(
         "version: 1\n"
@@ -228,7 +227,6 @@ def test_check_refuses_operator_token_and_store_key_in_the_config(tmp_path: Path
 
 
 def test_check_suggests_kinds_keys_and_providers(tmp_path: Path) -> None:
-    """One line for each, and a warning about a variable that is not expanded."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(
         "version: 1\nintegrations:\n"
@@ -256,7 +254,7 @@ def test_check_suggests_kinds_keys_and_providers(tmp_path: Path) -> None:
 
 
 def config(folder: Path, ca: Authority, port: int) -> Path:
-    """Write a config of three integrations with certificates at URLs, the last one with its keys in a file."""
+    """Write a config of three integrations with certificates at URLs."""
     path = folder / "sidekey.yaml"
     head = 'hosts: {up.test: ["127.0.0.1"]}, allow_private: ["127.0.0.0/8"]'
     mtls = "type: mtls, allow_private_ca: true"
@@ -291,7 +289,7 @@ def serving() -> Script:
 
 
 async def test_check_fetches_every_certificate_and_lists_all_errors(ca: Authority, tmp_path: Path) -> None:
-    """With file, line and column, and without a URL's query."""
+    """The output omits the query of a URL."""
     async with RawUpstream(serving(), ssl_context=ca.server_context("up.test")) as upstream:
         path = config(tmp_path, ca, upstream.port)
         result = await asyncio.to_thread(run_process, "check", "--config", str(path))
@@ -309,8 +307,7 @@ async def test_check_fetches_every_certificate_and_lists_all_errors(ca: Authorit
     assert "not-to-be-seen" not in result.stdout + as_json.stdout
 
 
-async def test_check_warns_about_fetched_certificates(ca: Authority, tmp_path: Path) -> None:
-    """An extended key usage without clientAuth is a warning, and the config is valid."""
+async def test_check_warns_of_a_fetched_certificate_without_client_auth(ca: Authority, tmp_path: Path) -> None:
     issued = issue(start=datetime.now(UTC) - timedelta(days=1), usages=[SERVER_AUTH])
     body = issued.pem + issued.key_pem
 
@@ -329,13 +326,11 @@ async def test_check_warns_about_fetched_certificates(ca: Authority, tmp_path: P
 
 
 def test_nothing_is_fetched_for_a_config_with_errors() -> None:
-    """Without a snapshot there are no network rules."""
     with pytest.raises(ValueError, match="errors"):
         check_urls(Loaded())
 
 
 def test_integration_with_unfetched_certificate_counts_as_usable(ca: Authority, tmp_path: Path) -> None:
-    """`list --usable` fetches nothing, and a strict start does not wait for a server."""
     loaded = load(config(tmp_path, ca, 1))
     assert loaded.snapshot is not None
     assert loaded.of("unreadable") == []

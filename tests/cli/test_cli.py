@@ -1,4 +1,4 @@
-"""Behaviour of every command, as processes."""
+"""The behaviour that all commands share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_help_names_every_command() -> None:
 
 
 def commands(command: click.Command = main, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command, by the words that call it."""
+    """Yield every command with its names."""
     yield names, command
     if isinstance(command, click.Group):
         context = click.Context(command)
@@ -36,13 +36,13 @@ def commands(command: click.Command = main, *names: str) -> Iterator[tuple[tuple
             yield from commands(subcommand, *names, name)
 
 
-EVERY = dict(commands())
+ALL_COMMANDS = dict(commands())
 
 
-@pytest.mark.parametrize("names", EVERY, ids=" ".join)
-def test_no_help_is_cut_in_80_columns(names: tuple[str, ...]) -> None:
-    """Each list has a line with a complete sentence for each command, and the command's own help begins with it."""
-    command = EVERY[names]
+@pytest.mark.parametrize("names", ALL_COMMANDS, ids=" ".join)
+def test_help_fits_80_columns_without_truncation(names: tuple[str, ...]) -> None:
+    """A list of commands shows the complete summary of each command."""
+    command = ALL_COMMANDS[names]
     with click.Context(command, info_name=" ".join(("sidekey", *names)), terminal_width=80) as context:
         lines = command.get_help(context).splitlines()
     assert max(map(len, lines)) <= 80
@@ -51,7 +51,7 @@ def test_no_help_is_cut_in_80_columns(names: tuple[str, ...]) -> None:
         listed = dict(line.split(maxsplit=1) for line in lines[lines.index("Commands:") + 1 :])
         assert listed == command.summaries()
         assert all(text.endswith(".") for text in listed.values())
-        helps = {name: EVERY[*names, name].help or "" for name in listed}
+        helps = {name: ALL_COMMANDS[*names, name].help or "" for name in listed}
         assert listed == {name: text.partition("\n\n")[0] for name, text in helps.items()}
 
 
@@ -60,8 +60,8 @@ def test_a_narrow_terminal_wraps_help() -> None:
     assert " ".join(COMMANDS["explain"].summary.split()) in " ".join(text.split())
 
 
-def test_version_is_that_of_the_package() -> None:
-    """Name, version and build, in this order for scripts."""
+def test_version_has_name_version_and_build() -> None:
+    """Scripts parse this line."""
     assert run_process("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
 
 
@@ -95,7 +95,7 @@ def test_unknown_command_is_status_2_on_stderr() -> None:
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_completion_import_no_heavy_module(argument: str) -> None:
-    """aiohttp, pydantic and YAML would take ten times as long as help, and a shell waits for each completion."""
+    """These imports take ten times as long as the help, and a shell waits for each completion."""
     heavy = {"aiohttp", "asyncio", "cryptography", "pydantic", "yaml", "structlog", "httptools", "uvloop"}
     assert imported_by(argument) & heavy == set()
     words = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": "sidekey ex", "COMP_CWORD": "1"}
@@ -109,7 +109,7 @@ def test_help_and_completion_import_no_heavy_module(argument: str) -> None:
     ids=" ".join,
 )
 def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Path) -> None:
-    """Not even one in place of a reference."""
+    """Some of these secrets are in the wrong place."""
     result = run_cli(*command, "--config", write_config(tmp_path, text))
     assert SECRET not in result.stdout + result.stderr
 
@@ -120,7 +120,7 @@ def test_no_command_prints_a_secret(command: list[str], text: str, tmp_path: Pat
     ids=" ".join,
 )
 def test_no_command_prints_an_oauth2_secret(command: list[str], tmp_path: Path) -> None:
-    """And none of these commands requests a token."""
+    """These commands request no token."""
     (tmp_path / "shop-secret").write_text(SECRET)
     result = run_cli(*command, "--config", write_config(tmp_path, TOKENS))
     assert (result.returncode, result.stderr) == (0, "")
@@ -129,7 +129,6 @@ def test_no_command_prints_an_oauth2_secret(command: list[str], tmp_path: Path) 
 
 @pytest.mark.parametrize("command", [["list"], ["env", "crm"], ["explain", "crm", "/x"], ["test", "crm"]], ids=" ".join)
 def test_every_command_lists_all_errors_of_a_config(command: list[str], tmp_path: Path) -> None:
-    """On standard error, separate from the command's output."""
     result = run_cli(*command, "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     assert len(result.stderr.splitlines()) >= len(INVALID_PLACES)

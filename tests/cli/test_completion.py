@@ -1,4 +1,4 @@
-"""`sidekey completion` in real shells."""
+"""`sidekey completion` in real shells, and the completion of IDs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.cli import COMMANDS
 from support import programs
-from support.child import run_cli
-from support.commands import write_config
+from support.child import run_cli, run_process
+from support.commands import GOOD, write_config
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -25,7 +25,6 @@ def test_completion_prints_the_script_of_a_shell(shell: str) -> None:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a shell that finds `sidekey` and a config."""
     (tmp_path / "sidekey").write_text(f'#!/bin/sh\nexec {sys.executable} -m sidekey "$@"\n')
     (tmp_path / "sidekey").chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
@@ -34,13 +33,12 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def output(command: list[str], environment: dict[str, str]) -> list[str]:
     """Return the output of a shell."""
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert run.stderr == ""
-    return run.stdout.splitlines()
+    result = subprocess.result(command, env=environment, capture_output=True, text=True, check=False)
+    assert result.stderr == ""
+    return result.stdout.splitlines()
 
 
-def test_a_real_bash_completes_commands(environment: dict[str, str]) -> None:
-    """The script is loaded as in a user's `.bashrc`."""
+def test_bash_completes_commands(environment: dict[str, str]) -> None:
     script = (
         'eval "$(sidekey completion bash)"; COMP_WORDS=(sidekey expl); COMP_CWORD=1; '
         '_sidekey_completion sidekey; echo "${COMPREPLY[@]}"'
@@ -48,15 +46,15 @@ def test_a_real_bash_completes_commands(environment: dict[str, str]) -> None:
     assert output(["bash", "-c", script], environment) == ["explain"]
 
 
-def test_a_real_fish_completes_commands_and_ids(environment: dict[str, str]) -> None:
-    """With complete summaries, including commas."""
+def test_fish_completes_commands_and_ids(environment: dict[str, str]) -> None:
+    """The descriptions are complete summaries, including commas."""
     script = 'sidekey completion fish | source; complete -C "sidekey expl"; complete -C "sidekey test c"'
     explain = f"explain\t{COMMANDS['explain'].summary}"
     assert output([programs.require("fish"), "--no-config", "-c", script], environment) == [explain, "crm"]
 
 
-def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> None:
-    """zsh's own functions are replaced by functions that print their arguments."""
+def test_zsh_completes_commands_and_ids(environment: dict[str, str]) -> None:
+    """The script replaces functions of zsh by functions that print their arguments."""
     script = """
         compdef() {}; _describe() { print -rl -- ${(P)3} }; compadd() { print -rl -- ${(P)5} }
         eval "$(sidekey completion zsh)"
@@ -65,3 +63,27 @@ def test_a_real_zsh_completes_commands_and_ids(environment: dict[str, str]) -> N
     """
     explain = f"explain:{COMMANDS['explain'].summary}"
     assert output([programs.require("zsh"), "-f", "-c", script], environment) == [explain, "crm"]
+
+
+def completed(folder: Path, *words: str) -> list[str]:
+    """Return bash's completions for the last of these words."""
+    variables = {"_SIDEKEY_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(("sidekey", *words))}
+    result = run_process(environment={**variables, "COMP_CWORD": str(len(words))}, folder=folder)
+    assert result.stderr == ""
+    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
+
+
+def test_ids_are_completed_from_the_config(tmp_path: Path) -> None:
+    """With an invalid config, the commands complete and print nothing."""
+    path = write_config(tmp_path)
+    for command in ("test", "explain", "env", "exec"):
+        assert completed(tmp_path, command, "--config", path, "c") == ["crm"]
+    assert completed(tmp_path, "exec", "--config", path, "crm", "c") == []
+    (tmp_path / "wrong.yaml").write_text("version: 2\n")
+    assert completed(tmp_path, "test", "--config", "wrong.yaml", "c") == []
+
+
+def test_ids_of_presets_are_completed(tmp_path: Path) -> None:
+    preset = "{integration: crm, url: 'https://api.example.com/v1/x', content_type: text/plain}"
+    path = write_config(tmp_path, f"{GOOD}presets:\n  welcome: {preset}\n")
+    assert completed(tmp_path, "preset", "preview", "--config", path, "w") == ["welcome"]

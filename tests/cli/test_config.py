@@ -1,4 +1,4 @@
-"""The config that a command loads, and the resources that it finds there."""
+"""The config and the store that commands open."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from support.stores import SqlitePlace
     [["test", "nope"], ["env", "nope"], ["exec", "nope", "true"], ["explain", "nope", "/x"]],
     ids=" ".join,
 )
-def test_unknown_id_is_wrong_usage(command: list[str], tmp_path: Path) -> None:
+def test_unknown_id_is_a_usage_error(command: list[str], tmp_path: Path) -> None:
     """The message says how to list the IDs."""
-    # Where it did not fail, exec would replace its process.
+    # `exec` would replace the process of the tests if it did not fail.
     start = run_process if command[0] == "exec" else run_cli
     result = start(*command, "--config", write_config(tmp_path))
     assert result.returncode == 2
     assert "sidekey list" in result.stderr
 
 
-def test_config_is_found_through_the_environment(tmp_path: Path) -> None:
+def test_sidekey_config_names_the_config(tmp_path: Path) -> None:
     result = run_cli("list", environment={"SIDEKEY_CONFIG": write_config(tmp_path)})
     assert result.returncode == 0
     assert result.stdout.splitlines()[1].startswith("crm ")
@@ -46,17 +46,17 @@ def test_missing_config_is_an_error(tmp_path: Path) -> None:
     "command", [["run"], ["check"], ["list"], ["explain", "crm", "/x"], ["test", "crm"], ["healthcheck"]]
 )
 @pytest.mark.parametrize("variable", [None, "/no/such/config.yaml"])
-def test_missing_default_config_names_the_places_and_the_option(command: list[str], variable: str | None) -> None:
-    looked = variable or "/etc/sidekey"
-    if variable is None and Path(looked).exists():
+def test_missing_default_config_is_an_error_that_names_the_option(command: list[str], variable: str | None) -> None:
+    path = variable or "/etc/sidekey"
+    if variable is None and Path(path).exists():
         pytest.skip("this machine has a config at the default place")
     start = run_process if command == ["run"] else run_cli
     result = start(*command, environment={"SIDEKEY_CONFIG": variable or ""})
     assert result.returncode == 1
     output = (result.stdout + result.stderr).strip()
-    # `run` writes what its log would have here: JSON lines.
+    # `run` writes its errors as JSON lines, like its log.
     assert (json.loads(output)["place"] if command == ["run"] else output) == (
-        f"{looked}:1:1: (file): {looked} does not exist: name a config file or folder with --config, or in "
+        f"{path}:1:1: (file): {path} does not exist: name a config file or folder with --config, or in "
         "SIDEKEY_CONFIG; the default is /etc/sidekey"
     )
 
@@ -66,7 +66,7 @@ async def revision(store: Store) -> int:
 
 
 def test_store_is_closed_after_the_work(tmp_path: Path) -> None:
-    """The last connection removes SQLite's files beside the database. Only `create` allows a new store."""
+    """The last connection removes the other files of SQLite. Only `create` allows a new store."""
     rules = SqlitePlace(tmp_path).rules()
     with pytest.raises(StoreUnavailable):
         run_with_store(rules, revision, create=False)
@@ -84,8 +84,8 @@ def test_store_is_closed_after_an_error(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
 
 
-def test_a_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container whose user is in no passwd file."""
+def test_user_without_a_name_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container, the user may be missing in /etc/passwd."""
     assert audit_source() == f"user {getpass.getuser()}"
 
     def nobody() -> str:

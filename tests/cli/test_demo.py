@@ -1,4 +1,4 @@
-"""`sidekey demo`: it works anywhere, and claims success only if every request had the expected result."""
+"""`sidekey demo`: its output, its commands and its errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.ports import free_port
 
 
 @pytest.fixture(scope="module")
-def once() -> str:
+def demo_output() -> str:
     """Return the output of a successful `sidekey demo --once`."""
     result = run_process(
         "demo", "--once", environment={"COLUMNS": "160", "HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "*"}
@@ -39,9 +39,9 @@ def columns(text: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) -> None:
-    """Through the reverse proxy and through HTTP_PROXY."""
-    sent, received = zip(*columns(once), strict=True)
+def test_upstream_receives_the_credential_that_the_caller_does_not_send(demo_output: str) -> None:
+    """The demo uses the reverse proxy and HTTP_PROXY."""
+    sent, received = zip(*columns(demo_output), strict=True)
     assert received.count(f"+ Authorization: {AUTHORIZATION}") == 2
     assert not any(line.startswith("Authorization") for line in sent)
     assert sum(line.startswith("POST /i/demo/messages HTTP/1.1") for line in sent) == 1
@@ -49,7 +49,7 @@ def test_the_caller_sends_no_credential_and_the_upstream_receives_it(once: str) 
 
 
 def test_readme_shows_this_output() -> None:
-    """In order and line by line, except for ports and the name in Via. The README may omit lines."""
+    """The README may omit lines. Ports and the name in Via differ."""
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     (block,) = re.findall(r"^<!-- demo: .*? -->\n```text\n(.*?)^```$", readme, re.M | re.S)
     printed = run_process("demo", "--once", environment={"COLUMNS": "80"}).stdout
@@ -64,25 +64,25 @@ def test_readme_shows_this_output() -> None:
     assert [line for line in readme_output if line not in rest] == []
 
 
-def test_output_says_that_the_credential_is_made_up(once: str) -> None:
-    assert f"password {PASSWORD} (shown because it is made up)" in once
+def test_output_explains_that_the_credential_is_an_example(demo_output: str) -> None:
+    assert f"password {PASSWORD} (shown because it is made up)" in demo_output
 
 
-def test_a_denied_target_is_shown_with_its_response(once: str) -> None:
-    assert "Sidekey returns 403" in once
-    assert '"code": "target_denied"' in once
-    assert "Proxy-Status: sidekey; error=http_request_denied" in once
+def test_denied_target_is_shown_with_its_response(demo_output: str) -> None:
+    assert "Sidekey returns 403" in demo_output
+    assert '"code": "target_denied"' in demo_output
+    assert "Proxy-Status: sidekey; error=http_request_denied" in demo_output
 
 
-def test_commands_to_try_by_hand_are_printed(once: str) -> None:
-    assert re.search(r"curl http://127\.0\.0\.1:\d+/i/demo/hello", once)
-    assert re.search(r"http_proxy=http://demo:x@127\.0\.0\.1:\d+ curl http://api\.example:\d+/v1/hello", once)
-    assert re.search(r"-H 'X-Integration-Id: demo' http://api\.example", once)
-    assert re.search(r"curl http://127\.0\.0\.1:\d+/metrics", once)
+def test_commands_to_try_by_hand_are_printed(demo_output: str) -> None:
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/i/demo/hello", demo_output)
+    assert re.search(r"http_proxy=http://demo:x@127\.0\.0\.1:\d+ curl http://api\.example:\d+/v1/hello", demo_output)
+    assert re.search(r"-H 'X-Integration-Id: demo' http://api\.example", demo_output)
+    assert re.search(r"curl http://127\.0\.0\.1:\d+/metrics", demo_output)
 
 
 def test_demo_runs_until_ctrl_c_and_its_commands_work() -> None:
-    """Each curl line does what the demo did, and the console accepts its token. Ctrl-C ends it with exit status 0."""
+    """Each printed curl command works, and the console accepts the printed token."""
     curl = programs.require("curl")
     with subprocess.Popen(
         [*SIDEKEY, "demo"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -93,26 +93,26 @@ def test_demo_runs_until_ctrl_c_and_its_commands_work() -> None:
             lines.append(line.strip())
             if "Ctrl-C" in line:
                 break
-        by_hand = [line.partition("    #")[0] for line in lines if "curl " in line]
-        answers = [
+        commands = [line.partition("    #")[0] for line in lines if "curl " in line]
+        outputs = [
             subprocess.run(
                 ["/bin/sh", "-c", line.replace("curl ", f"{curl} -s ")], capture_output=True, text=True, check=True
             ).stdout
-            for line in by_hand
+            for line in commands
         ]
         (port, token) = re.findall(r"http://127\.0\.0\.1:(\d+)/ui/ .* token (\S+)", "\n".join(lines))[0]
         console = Browser(int(port))
         console.log_in(token)
-        tested = console.ask("POST", "/integrations/demo/test").json
+        result = console.ask("POST", "/integrations/demo/test").json
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
-    assert tested["ok"] is True
-    assert [AUTHORIZATION in response for response in answers] == [True, True, True, False, False]
-    assert "target_denied" in answers[3]
-    assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in answers[4]
+    assert result["ok"] is True
+    assert [AUTHORIZATION in response for response in outputs] == [True, True, True, False, False]
+    assert "target_denied" in outputs[3]
+    assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in outputs[4]
 
 
-def test_demo_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
+def test_demo_needs_no_home_folder_and_writes_no_files(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     environment = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     result = run_process("demo", "--once", environment=environment, folder=tmp_path)
@@ -120,8 +120,8 @@ def test_demo_needs_no_home_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_demo_ends_quietly_after_a_closed_pipe() -> None:
-    """As with `sidekey demo | head`."""
+def test_demo_prints_no_traceback_after_a_closed_pipe() -> None:
+    """The same happens with `sidekey demo | head`."""
     with subprocess.Popen(
         [*SIDEKEY, "demo", "--once"], env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -131,23 +131,21 @@ def test_demo_ends_quietly_after_a_closed_pipe() -> None:
         assert (process.stderr.read(), process.wait(60)) == ("", 1)
 
 
-def test_failed_request_is_named_and_ends_with_status_1(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """The upstream expects another credential."""
+def test_failed_requests_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """The upstream expects another credential here."""
     monkeypatch.setattr(demo, "AUTHORIZATION", "Basic another")
-    failed = demo.run_demo(once=True)
-    assert [line.partition(":")[2].split(":")[0] for line in failed] == [
+    failures = demo.run_demo(once=True)
+    assert [line.partition(":")[2].split(":")[0] for line in failures] == [
         " 1. Through the reverse proxy",
         " 2. Through HTTP_PROXY=http",
     ]
-    assert all("status 401" in line for line in failed)
+    assert all("status 401" in line for line in failures)
     assert "All of it worked" not in capfd.readouterr().out
 
 
 def test_request_without_a_response_is_reported() -> None:
-    answered = demo.send(f"http://127.0.0.1:{free_port()}/")
-    assert (answered.status, answered.body) == (0, "no response")
+    response = demo.send(f"http://127.0.0.1:{free_port()}/")
+    assert (response.status, response.body) == (0, "no response")
 
 
 async def test_upstream_refuses_requests_without_the_credential() -> None:

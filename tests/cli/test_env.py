@@ -1,4 +1,4 @@
-"""`sidekey env`, as a process."""
+"""`sidekey env`: formats, placeholders and containers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.commands import CALLERS, GOOD, SECRET, write_config
 
 
 def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
-    """The proxy variables in both cases, with the ID as user, and the trust folder, which the command creates."""
+    """The command creates the trust folder."""
     path = write_config(tmp_path, GOOD + "ca: {folder: state}\n")
     lines = run_cli("env", "crm", "--config", path).stdout.splitlines()
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"):
@@ -24,7 +24,7 @@ def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
 
 
 def test_env_without_a_tcp_listener_is_an_error(tmp_path: Path) -> None:
-    """HTTP_PROXY cannot name a unix socket. The message names the key."""
+    """HTTP_PROXY cannot name a unix socket."""
     text = f"{GOOD}listen: {{proxy: 'unix:{tmp_path}/s'}}\n"
     result = run_cli("env", "crm", "--config", write_config(tmp_path, text))
     assert (result.returncode, result.stdout) == (1, "")
@@ -33,7 +33,7 @@ def test_env_without_a_tcp_listener_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", ["sh", "fish", "powershell", "docker", "k8s"])
 def test_env_prints_a_placeholder_for_the_token_in_every_format(shell: str, tmp_path: Path) -> None:
-    """Even without a config; never a token, even if the environment has one."""
+    """The output never has a token, even if the environment has one."""
     path = write_config(tmp_path, CALLERS)
     environment = {"SIDEKEY_TOKEN": SECRET}
     result = run_cli("env", "crm", "--shell", shell, "--config", path, environment=environment)
@@ -41,12 +41,12 @@ def test_env_prints_a_placeholder_for_the_token_in_every_format(shell: str, tmp_
     assert "http://crm:PUT-THE-CALLERS-TOKEN-HERE@127.0.0.1:8080" in result.stdout
     assert SECRET not in result.stdout
     folder = run_cli("ca", "path", "--config", path).stdout.strip().removesuffix("/ca.pem")
-    way = ["--proxy", "http://127.0.0.1:8080", "--trust", folder, "--config", "/nowhere"]
-    assert run_cli("env", "crm", "--shell", shell, *way).stdout == result.stdout
+    options = ["--proxy", "http://127.0.0.1:8080", "--trust", folder, "--config", "/nowhere"]
+    assert run_cli("env", "crm", "--shell", shell, *options).stdout == result.stdout
 
 
 def test_env_for_a_container_ignores_this_environment(tmp_path: Path) -> None:
-    """And does not check the trust folder, which is mounted in the container."""
+    """The command does not check the trust folder, which exists only in the container."""
     options = ["--proxy", "http://sidekey:8080", "--trust", "/run/trust"]
     environment = {"NO_PROXY": "here.test", "SSL_CERT_FILE": "/here.pem"}
     result = run_cli("env", "--by-host", *options, "--shell", "docker", environment=environment)

@@ -29,7 +29,7 @@ from support.child import run_cli, run_process
 from support.commands import GOOD, SECRET, write_config
 from support.local_cas import NOW, rules_in
 
-HERE = Address("127.0.0.1", 8080)
+PROXY_ADDRESS = Address("127.0.0.1", 8080)
 TRUST = Path("/run/sidekey/trust")
 
 
@@ -37,11 +37,11 @@ def variables(
     environ: Mapping[str, str] | None = None, proxy: Proxy | None = None, trust: Path = TRUST, *, java: bool = False
 ) -> Variables:
     """Build the variables for an environment, which is empty by default."""
-    return build_variables(proxy or Proxy.of(HERE, "crm", None), trust, environ or {}, java=java)
+    return build_variables(proxy or Proxy.of(PROXY_ADDRESS, "crm", None), trust, environ or {}, java=java)
 
 
-def test_each_variable_is_set() -> None:
-    """Proxy variables in both cases: curl reads only http_proxy. CA variables have the bundle or the CA."""
+def test_all_variables_are_set() -> None:
+    """Proxy variables are set in both cases, because curl reads only http_proxy."""
     proxy = "http://crm:x@127.0.0.1:8080"
     excluded = "localhost,127.0.0.1,::1"
     result = variables()
@@ -82,13 +82,12 @@ def test_each_variable_is_set() -> None:
 def test_proxy_user_is_the_integration_or_the_placeholder(
     integration: str | None, token: str | None, expected: str
 ) -> None:
-    """A password is never empty. Without an integration and a token there is no user."""
-    assert Proxy.of(HERE, integration, token).url == expected
+    assert Proxy.of(PROXY_ADDRESS, integration, token).url == expected
 
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
 def test_every_token_survives_the_proxy_url(token: str) -> None:
-    """And no repr shows it."""
+    """No repr contains the token."""
     proxy = Proxy.of(Address("::1", 8080), "crm", token)
     parts = urlsplit(proxy.url)
     assert (parts.username, unquote(parts.password or ""), parts.hostname, parts.port) == ("crm", token, "::1", 8080)
@@ -97,11 +96,11 @@ def test_every_token_survives_the_proxy_url(token: str) -> None:
 
 
 def test_existing_no_proxy_entries_are_kept() -> None:
-    """Of either case, each once, after loopback."""
+    """Entries of both variables follow loopback."""
     result = variables({"NO_PROXY": "10.0.0.0/8, .svc,,localhost", "no_proxy": ".svc,db.test"}).values
     assert result["NO_PROXY"] == result["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.0/8,.svc,db.test"
-    again = variables(result).values
-    assert again["NO_PROXY"] == result["NO_PROXY"]
+    second = variables(result).values
+    assert second["NO_PROXY"] == result["NO_PROXY"]
 
 
 def test_no_proxy_for_all_hosts_is_a_warning() -> None:
@@ -111,7 +110,7 @@ def test_no_proxy_for_all_hosts_is_a_warning() -> None:
 
 
 def test_java_gets_properties() -> None:
-    """Existing options stay, a second run changes nothing, and networks are left out."""
+    """Existing options stay. A second run changes nothing. Java cannot exclude networks."""
     by_host = Proxy.of(Address("::1", 8080), None, None)
     environ = {"JAVA_TOOL_OPTIONS": "-Xmx1g", "NO_PROXY": "10.0.0.0/8,.svc,db.test"}
     result = variables(environ, by_host, java=True)
@@ -131,7 +130,7 @@ def test_java_gets_properties() -> None:
 
 
 def test_limits_of_java_are_warnings() -> None:
-    """Java does not send the user, and another trust store cannot be combined."""
+    """Java does not send the user, and cannot combine trust stores."""
     result = variables({"JAVA_TOOL_OPTIONS": "-Djavax.net.ssl.trustStore=/etc/corp.jks"}, java=True)
     assert "truststore.p12" not in result.values["JAVA_TOOL_OPTIONS"]
     user, store = result.notes
@@ -141,10 +140,10 @@ def test_limits_of_java_are_warnings() -> None:
 
 @pytest.mark.parametrize("name", ["a b", "it's", 'a"b', "a'\"b c", "$(id)`|"])
 def test_jvm_reads_quoted_options(name: str, tmp_path: Path) -> None:
-    """It splits JAVA_TOOL_OPTIONS at spaces, and removes quotes of both kinds."""
+    """The JVM splits JAVA_TOOL_OPTIONS at spaces, and removes quotes of both kinds."""
     java = programs.require("java")
     trust = tmp_path / name
-    result = variables({}, Proxy.of(HERE, None, None), trust, java=True)
+    result = variables({}, Proxy.of(PROXY_ADDRESS, None, None), trust, java=True)
     output = subprocess.run(
         [java, "-XshowSettings:properties", "-version"],
         env={"JAVA_TOOL_OPTIONS": result.values["JAVA_TOOL_OPTIONS"]},
@@ -156,15 +155,15 @@ def test_jvm_reads_quoted_options(name: str, tmp_path: Path) -> None:
 
 
 def test_variable_with_a_file_keeps_its_certificates(tmp_path: Path) -> None:
-    """The combined file has both. Variables without a file get Sidekey's."""
+    """The combined file has the certificates of both files."""
     sidekey_certificate = (
-        ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW).authorities.members[0].certificate
+        ensure_authorities(rules_in(tmp_path / "sidekey", "https://a.test"), NOW).authorities.members[0].certificate
     )
     client_certificate = (
-        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.members[0].certificate
+        ensure_authorities(rules_in(tmp_path / "client", "https://b.test"), NOW).authorities.members[0].certificate
     )
     (tmp_path / "corp.pem").write_text(client_certificate)
-    trust = tmp_path / "ours" / "trust"
+    trust = tmp_path / "sidekey" / "trust"
     for name in (*REPLACING_VARIABLES, *ADDING_VARIABLES):
         environ = {name: str(tmp_path / "corp.pem"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
         result = variables(environ, trust=trust).values
@@ -178,9 +177,9 @@ def test_variable_with_a_file_keeps_its_certificates(tmp_path: Path) -> None:
 
 def test_missing_trust_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrustError, match=r"ca\.pem does not exist: name Sidekey's trust folder"):
-        ProxyLocation(HERE, tmp_path).check_trust()
+        ProxyLocation(PROXY_ADDRESS, tmp_path).check_trust()
     ensure_authorities(rules_in(tmp_path, "https://a.test"), NOW)
-    ProxyLocation(HERE, tmp_path / "trust").check_trust()
+    ProxyLocation(PROXY_ADDRESS, tmp_path / "trust").check_trust()
 
 
 @pytest.mark.parametrize(
@@ -188,7 +187,7 @@ def test_missing_trust_folder_is_an_error(tmp_path: Path) -> None:
     [("0.0.0.0", "127.0.0.1:8080"), ("::", "[::1]:8080"), ("::1", "[::1]:8080"), ("192.0.2.7", "192.0.2.7:8080")],
 )
 def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected: str) -> None:
-    """The unspecified address is no destination (RFC 1122 3.2.1.3)."""
+    """Clients cannot connect to the unspecified address (RFC 1122 3.2.1.3)."""
     assert str(proxy_address(Address(host, 8080))) == expected
 
 
@@ -197,7 +196,6 @@ def test_a_listener_on_all_addresses_is_reached_by_loopback(host: str, expected:
     [(Address(path="/run/sidekey.sock"), "unix socket"), (Address("127.0.0.1", 0), "with port 0")],
 )
 def test_address_without_a_proxy_url_is_an_error_of_its_key(address: Address, reason: str) -> None:
-    """The message names the key and a remedy."""
     with pytest.raises(NoProxyUrl, match=rf"listen\.proxy: .*{reason}"):
         proxy_address(address)
 
@@ -217,7 +215,6 @@ def test_unix_socket_is_reached_at_its_path() -> None:
     ],
 )
 def test_proxy_url_is_parsed(url: str, expected: str) -> None:
-    """The port is required, because clients differ in their default."""
     assert str(parse_proxy(url)) == expected
 
 
@@ -235,15 +232,15 @@ def test_proxy_url_is_parsed(url: str, expected: str) -> None:
     ],
 )
 def test_invalid_proxy_url_is_refused_without_repeating_it(url: str) -> None:
-    """It may contain a token."""
-    with pytest.raises(NoProxyUrl) as caught:
+    """The URL may contain a token."""
+    with pytest.raises(NoProxyUrl) as error:
         parse_proxy(url)
-    assert "s3cret" not in json.dumps(str(caught.value))
+    assert "s3cret" not in json.dumps(str(error.value))
 
 
 @pytest.mark.parametrize("command", [["env", "--by-host"], ["exec", "--by-host", "--", "echo", "ran"]], ids=" ".join)
 def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_path: Path) -> None:
-    """Otherwise each request would be denied with 407."""
+    """Otherwise Sidekey would deny each request with 407."""
     environ = {"SIDEKEY_CONFIG": write_config(tmp_path)}
     refused = run_cli(*command, environment=environ)
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -254,15 +251,15 @@ def test_by_host_needs_a_config_that_matches_by_host(command: list[str], tmp_pat
 
 @pytest.mark.parametrize("proxy", ["https://h:1", f"http://crm:{SECRET}@h:1"])
 def test_proxy_url_on_the_command_line_must_not_contain_a_token(proxy: str, tmp_path: Path) -> None:
-    """Other users see the command line."""
+    """Other users can read the command line."""
     result = run_cli("exec", "crm", "--proxy", proxy, "--trust", str(tmp_path), "--", "true")
     assert result.returncode == 2
     assert SECRET not in result.stdout + result.stderr
     assert run_cli("env", "CRM", "--proxy", "http://h:1", "--trust", str(tmp_path)).returncode == 2
 
 
-def test_the_trust_folder_of_another_users_sidekey_is_used(tmp_path: Path) -> None:
-    """A user who may not enter the CA's folder needs only the trust folder."""
+def test_env_needs_only_the_trust_folder_of_another_users_sidekey(tmp_path: Path) -> None:
+    """The user may not be able to enter the folder of the CA."""
     text = GOOD + "ca: {folder: state, trust_folder: trust}\n"
     path = write_config(tmp_path, text)
     assert run_cli("ca", "show", "--config", path).returncode == 0

@@ -13,8 +13,7 @@ from support.child import run_code, run_process
 from support.commands import CALLERS, write_config
 
 
-def test_token_file_wins_over_the_variable(tmp_path: Path) -> None:
-    """Without the line break at its end."""
+def test_token_file_takes_precedence_over_the_variable(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("of the file\n")
     assert read_token(str(tmp_path / "token"), {"SIDEKEY_TOKEN": "t"}) == "of the file"
     assert read_token(None, {"SIDEKEY_TOKEN": "t"}) == "t"
@@ -32,9 +31,9 @@ def test_token_file_wins_over_the_variable(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_token_is_an_error_that_does_not_repeat_it(file: str | None, value: str, reason: str) -> None:
-    with pytest.raises(TokenError, match=reason) as caught:
+    with pytest.raises(TokenError, match=reason) as error:
         read_token(file, {"SIDEKEY_TOKEN": value})
-    assert "s3cret" not in str(caught.value)
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def test_command_that_cannot_start_has_the_exit_status_of_a_shell(command: str, 
 
 @pytest.mark.parametrize("initial", [{}, {"LC_CTYPE": "C.UTF-8"}, {"LANG": "C"}], ids=str)
 def test_command_inherits_the_environment(initial: dict[str, str]) -> None:
-    """The LC_CTYPE that Python sets without a locale does not reach the command."""
+    """The command does not get the LC_CTYPE that Python sets if there is no locale."""
     script = "from sidekey.cli.exec import *; replace_process(('/usr/bin/env',), {'HTTP_PROXY': 'p'}, capture_start())"
     result = subprocess.run([sys.executable, "-c", script], env=initial, capture_output=True, text=True, check=True)
     assert dict(line.split("=", 1) for line in result.stdout.splitlines()) == {**initial, "HTTP_PROXY": "p"}

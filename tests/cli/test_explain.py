@@ -1,4 +1,4 @@
-"""`sidekey explain` as a process. tests/diagnostics/test_explain.py tests the explanations."""
+"""`sidekey explain`: arguments, samples and exit status. tests/diagnostics/test_explain.py tests the explanations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.commands import GOOD, TOKENS, write_config
 
 
 @pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])
-def test_exit_status_says_whether_the_target_is_allowed(path: str, status: int, tmp_path: Path) -> None:
+def test_exit_status_is_0_only_for_an_allowed_target(path: str, status: int, tmp_path: Path) -> None:
     result = run_cli("explain", "crm", path, "--config", write_config(tmp_path))
     assert result.returncode == status
     assert f"as sent      /i/crm{path}" in result.stdout
@@ -38,7 +38,7 @@ def test_exit_status_says_whether_the_target_is_allowed(path: str, status: int, 
     ],
 )
 def test_explain_needs_no_token(name: str, url: str, status: int, tmp_path: Path) -> None:
-    """Nor any secret: the config alone determines the policy."""
+    """The command needs no secret either: the config alone determines the policy."""
     result = run_cli("explain", name, url, "--json", "--config", write_config(tmp_path, TOKENS))
     explanation = json.loads(result.stdout)
     assert (result.returncode, explanation["allowed"], explanation["usable"]) == (
@@ -74,8 +74,7 @@ def test_denial_shows_the_rules_of_the_integration(tmp_path: Path) -> None:
         ("https://legacy.example.com/v2/x", None),
     ],
 )
-def test_denial_names_a_mere_scheme_mismatch(url: str, remark: str | None, tmp_path: Path) -> None:
-    """In text and in JSON."""
+def test_denial_explains_a_wrong_scheme(url: str, remark: str | None, tmp_path: Path) -> None:
     path = write_config(tmp_path, MIXED)
     reason = "the target is not under any endpoint prefix" + ("" if remark is None else f": {remark}")
     assert f"denied       target_denied: {reason}\n" in run_cli("explain", "it", url, "--config", path).stdout
@@ -91,7 +90,7 @@ integrations:
 
 
 def test_explain_shows_the_signed_bytes_of_a_body(tmp_path: Path) -> None:
-    """From a file or standard input, without the key or a signature."""
+    """The output has neither the key nor a signature."""
     path, body = tmp_path / "signed.yaml", tmp_path / "body"
     path.write_text(SIGNED)
     body.write_bytes(b"caf\xc3\xa9\n")
@@ -124,21 +123,21 @@ def test_explain_shows_the_signed_bytes_of_a_body(tmp_path: Path) -> None:
     ],
 )
 def test_invalid_sample_is_refused(option: dict[str, Any], message: str) -> None:
-    """The message says how to fix it."""
+    """The message has a remedy."""
     options: dict[str, Any] = {"at": None, "method": "", "headers": (), "body": b"", **option}
     with pytest.raises(ValueError, match=message):
         parse_sample(**options, now=0)
 
 
-def test_sample_defaults_to_the_current_time() -> None:
-    """And has its method in upper case."""
+def test_sample_has_the_current_time_by_default() -> None:
+    """Its method is in upper case."""
     assert parse_sample(None, "post", ("X-Own: a",), b"x", now=5.5) == Sample(5.5, "POST", (("X-Own", "a"),), b"x")
     sample = parse_sample("2023-11-14T23:13:20+01:00", "", ("X-Own:  a:b ",), b"", now=0)
     assert sample == Sample(1_700_000_000.0, "", (("X-Own", "a:b"),))
 
 
 def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> None:
-    """No key allows a metadata address."""
+    """No key can allow a metadata address."""
     prefixes = "[https://crm.example.com/api, http://inside.example/x, http://169.254.169.254/]"
     text = GOOD.replace("https://crm.example.com/api", prefixes) + 'network: {hosts: {inside.example: ["10.1.2.3"]}}\n'
     path = write_config(tmp_path, text)
@@ -162,16 +161,16 @@ def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> No
 
 
 def test_host_is_looked_up_as_in_a_running_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an absolute name. Without DNS, the explanation omits addresses."""
+    """The name is absolute. Without DNS, the explanation omits addresses."""
     lookups: list[object] = []
 
-    def find(name: bytes, *_: object, **__: object) -> list[tuple[object, ...]]:
+    def getaddrinfo(name: bytes, *_: object, **__: object) -> list[tuple[object, ...]]:
         lookups.append(name)
         if name.startswith(b"absent"):
             raise socket.gaierror
         return [(0, 0, 0, "", ("10.1.2.3", 0))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", find)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     assert look_up(Snapshot({}), "crm.inside.test") == (ip_address("10.1.2.3"),)
     assert look_up(Snapshot({}), "absent.test") == ()
     assert lookups == [b"crm.inside.test.", b"absent.test."]

@@ -9,7 +9,7 @@ import pytest
 
 from sidekey.cli.export import Export, ExportError, write_files
 
-MINE = "version: 1\n"
+OTHER_TEXT = "version: 1\n"
 
 
 TEXT = "# Written by sidekey export: integration x\nversion: 1\n"
@@ -20,7 +20,7 @@ def export(*names: str, text: str = TEXT) -> Export:
 
 
 def test_folder_is_created_with_readable_files(tmp_path: Path) -> None:
-    """The files contain no secret. Nothing else is left in the folder."""
+    """The files contain no secret, so everybody may read them."""
     folder = tmp_path / "out"
     assert write_files(export("a.yaml", "b.yaml"), folder, replace=False) == []
     assert sorted(path.name for path in folder.iterdir()) == ["a.yaml", "b.yaml"]
@@ -31,7 +31,7 @@ def test_folder_is_created_with_readable_files(tmp_path: Path) -> None:
 
 
 def test_existing_files_are_not_overwritten_without_replace(tmp_path: Path) -> None:
-    """Not even files without a conflict are written."""
+    """The command writes no files at all."""
     write_files(export("a.yaml"), tmp_path, replace=False)
     with pytest.raises(ExportError, match=r"already has files with these names: a\.yaml; --replace overwrites only"):
         write_files(export("a.yaml", "b.yaml"), tmp_path, replace=False)
@@ -39,19 +39,19 @@ def test_existing_files_are_not_overwritten_without_replace(tmp_path: Path) -> N
 
 
 def test_replace_overwrites_and_removes_files_of_an_earlier_export(tmp_path: Path) -> None:
-    """Files of other origin stay, whatever their names."""
+    """The command does not change other files."""
     write_files(export("a.yaml", "gone.yaml"), tmp_path, replace=False)
-    (tmp_path / "mine.yaml").write_text(MINE)
+    (tmp_path / "mine.yaml").write_text(OTHER_TEXT)
     (tmp_path / "secrets").mkdir()
     (tmp_path / "link.yaml").symlink_to("a.yaml")
     newer = export("a.yaml", "b.yaml", text="# Written by sidekey export: newer\n")
     assert write_files(newer, tmp_path, replace=True) == ["gone.yaml"]
     assert (tmp_path / "a.yaml").read_text() == "# Written by sidekey export: newer\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.yaml", "b.yaml", "link.yaml", "mine.yaml", "secrets"]
-    assert (tmp_path / "mine.yaml").read_text() == MINE
+    assert (tmp_path / "mine.yaml").read_text() == OTHER_TEXT
     with pytest.raises(ExportError, match=r"these names: link\.yaml, mine\.yaml;"):
         write_files(export("a.yaml", "link.yaml", "mine.yaml"), tmp_path, replace=True)
-    assert (tmp_path / "mine.yaml").read_text() == MINE
+    assert (tmp_path / "mine.yaml").read_text() == OTHER_TEXT
 
 
 def test_unwritable_folder_is_an_error(tmp_path: Path) -> None:

@@ -17,26 +17,21 @@ LONG = "A summary that is longer than the forty-five characters that click would
 
 
 def test_names_and_options_are_completed() -> None:
-    """With complete summaries, which zsh and fish show."""
+    """zsh and fish show the complete summaries."""
     context = click.Context(main)
     assert [completion.value for completion in main.shell_complete(context, "ex")] == ["exec", "explain", "export"]
     assert [completion.value for completion in main.shell_complete(context, "--v")] == ["--version"]
     assert main.shell_complete(context, "expl")[0].help == "Show whether a target is allowed, why, and what is signed."
 
 
-def test_a_long_summary_is_wrapped() -> None:
+def test_long_summary_is_wrapped() -> None:
     group = Group("group", commands=[click.Command("one", help=f"{LONG}\n\nAnd more.")])
     text = CliRunner().invoke(group, ["--help"]).output
     assert LONG in " ".join(text.split())
     assert "And more" not in text
 
 
-def test_unknown_command_is_wrong_usage() -> None:
-    result = CliRunner().invoke(main, ["nonsense"])
-    assert (result.exit_code, "nonsense" in result.output) == (2, True)
-
-
-def test_a_module_without_a_command_is_a_defect() -> None:
+def test_module_without_a_command_is_a_defect() -> None:
     group = LazyGroup("group", lazy_commands={"one": LazyCommand("terminal", "One.")})
     with pytest.raises(AttributeError):
         group.get_command(click.Context(group), "one")
@@ -45,13 +40,13 @@ def test_a_module_without_a_command_is_a_defect() -> None:
 @pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
 @pytest.mark.parametrize("arguments", [["--help"], ["store", "new-key"], ["demo"]], ids=" ".join)
 def test_output_error_is_one_line_and_status_1(arguments: list[str], environment: dict[str, str]) -> None:
-    """Instead of a traceback, and while the demo runs too."""
+    """The command prints no traceback."""
     result = run_process(*arguments, output=Path("/dev/full"), environment=environment)
     assert (result.returncode, result.stderr) == (1, "the output cannot be written: No space left on device\n")
 
 
 def test_other_oserror_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a defect."""
+    """Other errors are defects."""
 
     def fail() -> None:
         raise OSError(errno.ENOSPC, "of something else")

@@ -1,4 +1,4 @@
-"""The request of `sidekey healthcheck`, and the results that it reports."""
+"""`sidekey healthcheck`: the listener that it asks, and the result."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_readiness_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
 
 
 def test_startup_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
-    """A service that waits for its sidecar's start need not wait for the store."""
+    """A service that waits for the start of its sidecar need not wait for the store."""
     with Child("", tmp_path) as child:
         result = run_cli("healthcheck", "--startup", "--config", str(child.config))
         assert (result.returncode, result.stdout) == (0, "ok\n")
@@ -59,7 +59,7 @@ def test_listener_on_all_addresses_is_reached_by_loopback(tmp_path: Path) -> Non
 
 
 def test_unix_socket_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path starts at the config file's folder."""
+    """A relative path starts at the folder of the config file."""
     listener = socket.socket(socket.AF_UNIX)
     monkeypatch.chdir(tmp_path)
     listener.bind("admin.sock")
@@ -79,7 +79,6 @@ def test_metrics_listener_is_checked_if_only_its_port_is_fixed(tmp_path: Path) -
 
 
 def test_unready_sidekey_is_reported_with_its_reason(tmp_path: Path) -> None:
-    """Such as a drain."""
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
     with answering_once(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
@@ -125,7 +124,7 @@ def test_config_without_a_usable_listener_is_reported(text: str, reason: str, tm
 
 
 def test_no_secret_is_read(tmp_path: Path) -> None:
-    """Errors and secrets of integrations do not matter."""
+    """Errors in integrations do not matter."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}\n'
     with answering_once(listener, READY) as received:
@@ -134,18 +133,17 @@ def test_no_secret_is_read(tmp_path: Path) -> None:
 
 
 def test_health_check_imports_no_server(tmp_path: Path) -> None:
-    """It runs every few seconds beside the real process."""
+    """The health check runs every few seconds beside the service."""
     loaded = imported_by("healthcheck", "--config", config(tmp_path, "listen: {}\n"))
     assert "sidekey" in loaded
     assert loaded & {"aiohttp", "structlog", "httptools", "uvloop"} == set()
 
 
-def test_healthcheck_says_whether_a_running_sidekey_is_ready(tmp_path: Path) -> None:
-    """Exit status 0 while it serves, 1 after its end."""
+def test_healthcheck_succeeds_while_sidekey_runs(tmp_path: Path) -> None:
     with Child("integrations: {}\n", tmp_path) as child:
         result = run_cli("healthcheck", "--config", str(child.config))
         assert (result.returncode, result.stdout) == (0, "ok\n")
         assert child.stop() == 0
-    gone = run_cli("healthcheck", "--config", str(child.config))
-    assert (gone.returncode, gone.stdout) == (1, "")
-    assert "127.0.0.1" in gone.stderr
+    stopped = run_cli("healthcheck", "--config", str(child.config))
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert "127.0.0.1" in stopped.stderr

@@ -1,4 +1,4 @@
-"""`sidekey import` and `sidekey export` as processes."""
+"""`sidekey import` and `sidekey export`."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ integrations:
 
 
 def without_ids(document: str) -> str:
-    """Drop the IDs of secrets from a document, because each store generates its own."""
+    """Remove the IDs of secrets from a document, because each store generates new ones."""
     return re.sub(r"s_[0-9a-f]{16}", "", document)
 
 
 @dataclass
 class Site:
-    """A config with a store, in a folder of its own."""
+    """A folder with a config that has a store."""
 
     place: Place
     folder: Path
 
     def write(self, extra: str = "", store: str = "") -> None:
-        """Write the config; `extra` goes beside the store, `store` into it."""
+        """Write the config. `extra` has further keys, and `store` further keys of the store."""
         location = "path: store.db"
         if isinstance(self.place, PostgresPlace):
             (self.folder / "url").write_text(self.place.postgres.url(self.place.schema))
@@ -65,9 +65,9 @@ class Site:
         (self.folder / "sidekey.yaml").write_text(f"version: 1\nstore: {{{location}, {keys}{store}}}\n{extra}")
 
     def run(self, *arguments: str, status: int = 0, environment: dict[str, str] | None = None) -> str:
-        """What a command prints, on both; there is never a secret."""
+        """Run a command, and return its output and errors, which must not contain a secret."""
         environment = {**(environment or ENVIRONMENT), "SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
-        # Where it did not fail, exec would replace its process.
+        # `exec` would replace the process of the tests if it did not fail.
         start = run_process if arguments[0] == "exec" else run_cli
         result = start(*arguments, environment=environment, folder=self.folder)
         output = result.stdout + result.stderr
@@ -77,17 +77,17 @@ class Site:
         return output
 
     def json(self, *arguments: str, status: int = 0) -> dict[str, Any]:
-        """What a command prints for machines."""
+        """Run a command, and return its output as JSON."""
         result: dict[str, Any] = json.loads(self.run(*arguments, "--json", status=status))
         return result
 
     def outcomes(self, *arguments: str, status: int = 0) -> dict[str, str]:
-        """What became of each ID, or would become."""
+        """Import, and return the outcome for each ID."""
         items = self.json("import", *arguments, status=status)["items"]
         return {item["id"]: item["outcome"] for item in items}
 
     def state(self) -> State:
-        """What is stored."""
+        """Return the content of the store."""
         return asyncio.run(self._state())
 
     async def _state(self) -> State:
@@ -95,7 +95,7 @@ class Site:
             return store.state
 
     def opened(self) -> dict[str, tuple[str, dict[str, str]]]:
-        """Documents and secrets of all integrations."""
+        """Return documents and secrets of all integrations."""
 
         async def read() -> dict[str, tuple[str, dict[str, str]]]:
             async with self.place.open(create=False) as store:
@@ -106,7 +106,7 @@ class Site:
         return asyncio.run(read())
 
     def audit(self) -> list[Any]:
-        """What was done, from the first on."""
+        """Return the audit entries, oldest first."""
 
         async def read() -> list[Any]:
             async with self.place.open(create=False) as store:
@@ -116,7 +116,7 @@ class Site:
         return asyncio.run(read())
 
     def dump(self) -> str:
-        """All that is in the database."""
+        """Return the content of the database."""
         return str(asyncio.run(self.place.backup()))
 
 
@@ -160,7 +160,7 @@ def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
 
 
 def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]], site: Site, tmp_path: Path) -> None:
-    """Every kind, into another store, with secrets in the files that the export names and nowhere else."""
+    """The test imports every kind into another store. Secrets are only in the files that the export names."""
     write_sources(kinds, tmp_path / "files")
     assert set(site.outcomes("files").values()) == {"made"}
     original = site.opened()
@@ -176,11 +176,11 @@ def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]
     assert CANARY not in site.dump()
     assert "PRIVATE KEY" not in site.dump() + str(texts)
     assert not [path for path in tmp_path.glob("store.db*") if CANARY.encode() in path.read_bytes()]
-    # Nothing is there yet: each place is named, and nothing is imported.
+    # Before the files of the secrets exist, the import fails and names each of them.
     other = site_of(SqlitePlace(tmp_path / "other"), tmp_path / "other")
     refused = other.json("import", str(tmp_path / "out"), status=1)
     assert {item["outcome"] for item in refused["items"]} == {"refused"}
-    assert len({(fault["file"], fault["line"]) for fault in refused["faults"]}) == len(exported["needs"])
+    assert len({(error["file"], error["line"]) for error in refused["faults"]}) == len(exported["needs"])
     assert other.state().integrations == {}
     for name, document in kinds.items():
         row = stored(document, name)
@@ -195,14 +195,14 @@ def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]
     assert (caller.token_sha256, caller.integrations) == (first.token_sha256, first.integrations)
     other.json("export", "--output", "out")
     assert {path.name: path.read_text() for path in (tmp_path / "other" / "out").glob("*.yaml")} == texts
-    # To the last secret what is stored: nothing is written, and nothing asked for.
+    # The files equal the store, so the import writes nothing.
     revision = site.state().revision
     assert set(site.outcomes("out").values()) == {"kept"}
     assert site.state().revision == revision
 
 
 def test_audit_has_an_entry_for_each_imported_object(sqlite: Site) -> None:
-    """None for a dry run, and none with a value."""
+    """A dry run has no entry. No entry has a value."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
     entries = [(entry.who, entry.action, entry.kind, entry.id, entry.fields) for entry in sqlite.audit()]
@@ -233,7 +233,7 @@ def test_audit_has_an_entry_for_each_imported_object(sqlite: Site) -> None:
 
 
 def test_existing_objects_are_overwritten_only_with_replace(sqlite: Site) -> None:
-    """Equal objects stay without it, and a changed object keeps its row."""
+    """Equal objects need no `--replace`. A changed object keeps its row."""
     path = sqlite.folder / "in.yaml"
     path.write_text(BASIC)
     assert sqlite.outcomes("in.yaml", "--dry-run") == {"crm": "made", "billing": "made"}
@@ -273,7 +273,7 @@ def test_existing_objects_are_overwritten_only_with_replace(sqlite: Site) -> Non
     assert "crm: is in the store already" in sqlite.run("import", "in.yaml", status=1, environment=other)
 
 
-FAULTS = """\
+INVALID_CONFIG = """\
 version: 1
 intergrations: {}
 callers:
@@ -304,12 +304,12 @@ integrations:
 
 
 def test_every_error_is_listed_with_location_and_remedy(sqlite: Site) -> None:
-    """Nothing is imported then, not even valid objects."""
+    """With an error, the command imports nothing."""
     leaf = lasting_chain().leaf
     (sqlite.folder / "both.pem").write_bytes(leaf.pem + leaf.key_as())
-    (sqlite.folder / "in.yaml").write_text(FAULTS)
+    (sqlite.folder / "in.yaml").write_text(INVALID_CONFIG)
     result = sqlite.json("import", "in.yaml", status=1)
-    faults = {f"{fault['path']}:{fault['line']}": fault["message"] for fault in result["faults"]}
+    errors = {f"{error['path']}:{error['line']}": error["message"] for error in result["faults"]}
     expected = {
         "intergrations:2": "unknown key",
         "callers.short.token:4": "must have at least 16 characters in the store",
@@ -328,10 +328,10 @@ def test_every_error_is_listed_with_location_and_remedy(sqlite: Site) -> None:
         "integrations.?:25": "must be 1 to 63 of a-z",
         "integrations.text:26": "must be a mapping",
     }
-    assert faults.keys() == expected.keys()
-    assert len(result["faults"]) == len(faults)
+    assert errors.keys() == expected.keys()
+    assert len(result["faults"]) == len(errors)
     for location, text in expected.items():
-        assert text in faults[location], location
+        assert text in errors[location], location
     outcomes = {item["id"]: item["outcome"] for item in result["items"]}
     assert outcomes.pop("good") == outcomes.pop("twice") == "made"
     assert set(outcomes.values()) == {"refused"}
@@ -341,8 +341,8 @@ def test_every_error_is_listed_with_location_and_remedy(sqlite: Site) -> None:
     assert "none.yaml does not exist" in sqlite.run("import", "none.yaml", status=1)
 
 
-def test_integration_of_a_file_wins_with_a_warning(sqlite: Site) -> None:
-    """A config may be imported into its own store. The file wins until its integration is removed."""
+def test_integration_of_a_file_takes_precedence_with_a_warning(sqlite: Site) -> None:
+    """A config may be imported into its own store. The file takes precedence until its integration is removed."""
     sqlite.write(BASIC.removeprefix("version: 1\n") + "network: {allow_private: ['10.0.0.0/8']}\n")
     output = sqlite.run("import", "sidekey.yaml")
     assert (
@@ -354,14 +354,14 @@ def test_integration_of_a_file_wins_with_a_warning(sqlite: Site) -> None:
     assert sqlite.state().integrations.keys() == {"crm"}
     listed = json.loads(sqlite.run("list", "--json"))
     assert [(item["id"], item["source"], item["status"]) for item in listed] == [("crm", "file", "unknown")]
-    # Of another file it is told what is not imported of it.
+    # The command reports keys of another file that it does not import.
     (sqlite.folder / "in.yaml").write_text(BASIC + "log: {level: debug}\n")
     output = sqlite.run("import", "in.yaml")
     assert "in.yaml:8:1: log: is not imported: only integrations, presets and callers are" in output
 
 
 def test_token_of_another_caller_is_refused(sqlite: Site) -> None:
-    """Of a file in use or of the store."""
+    """The other caller may be in a file or in the store."""
     sqlite.write("callers: {web: {token: {env: BILLING}}}\n")
     (sqlite.folder / "in.yaml").write_text(BASIC)
     assert "must differ from the token of caller web" in sqlite.run("import", "in.yaml", status=1)
@@ -372,22 +372,22 @@ def test_token_of_another_caller_is_refused(sqlite: Site) -> None:
 
 
 def test_overlapping_integrations_of_one_caller_are_refused(sqlite: Site) -> None:
-    """If requests are matched by host, with the location of the imported one."""
+    """Integrations of one caller must not overlap with `match_by_host`."""
     sqlite.write("forward: {match_by_host: true}\nca: {hosts: [example.com]}\n")
-    second = BASIC.replace("[crm]", "[crm, two]") + BASIC.partition("integrations:\n")[2].replace("crm:", "two:")
+    second = BASIC.replace("[crm]", "[crm, second]") + BASIC.partition("integrations:\n")[2].replace("crm:", "second:")
     (sqlite.folder / "in.yaml").write_text(second)
     output = sqlite.run("import", "in.yaml", status=1)
-    assert "in.yaml:8:3: integrations.two: integrations crm and two would both cover" in output
-    assert sqlite.outcomes("in.yaml", "--dry-run", status=1) == {"billing": "made", "crm": "made", "two": "refused"}
-    (sqlite.folder / "in.yaml").write_text(second.replace("[crm, two]", "[crm]"))
+    assert "in.yaml:8:3: integrations.second: integrations crm and second would both cover" in output
+    assert sqlite.outcomes("in.yaml", "--dry-run", status=1) == {"billing": "made", "crm": "made", "second": "refused"}
+    (sqlite.folder / "in.yaml").write_text(second.replace("[crm, second]", "[crm]"))
     sqlite.run("import", "in.yaml")
     (sqlite.folder / "in.yaml").write_text(second)
     output = sqlite.run("import", "in.yaml", "--replace", status=1)
-    assert "in.yaml:3:3: callers.billing: integrations crm and two would both cover" in output
+    assert "in.yaml:3:3: callers.billing: integrations crm and second would both cover" in output
 
 
 def test_altered_rows_are_overwritten_except_callers(sqlite: Site) -> None:
-    """A caller's row grants access: delete it first."""
+    """An altered row of a caller must be deleted first, because it grants access."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
     asyncio.run(sqlite.place.sql("UPDATE sidekey_rows SET body = '{}'"))
@@ -404,15 +404,15 @@ def test_altered_rows_are_overwritten_except_callers(sqlite: Site) -> None:
     assert sqlite.opened()["crm"][1] == {"/auth/username": "svc", "/auth/password": f"{CANARY}-env"}
 
 
-def test_a_large_ca_is_refused(sqlite: Site) -> None:
-    """The API could not accept it back in an edit."""
+def test_large_ca_is_refused(sqlite: Site) -> None:
+    """The API could not accept the document in an edit."""
     (sqlite.folder / "ca.pem").write_bytes(b"x" * (600 << 10) + b"\n" + lasting_chain().root.pem)
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("    auth:", "    trusted_ca: {file: ca.pem}\n    auth:"))
     assert "integrations.crm: must have at most 512 KiB in the store" in sqlite.run("import", "in.yaml", status=1)
 
 
 def test_concurrent_change_cancels_the_import(sqlite: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All or nothing, in one commit: the store compares the previous version of each row."""
+    """The store compares the previous version of each row in one commit."""
     (sqlite.folder / "in.yaml").write_text(BASIC)
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
@@ -420,19 +420,18 @@ def test_concurrent_change_cancels_the_import(sqlite: Site, monkeypatch: pytest.
     loaded = loader.load()
     commit = Store.commit
 
-    async def late(store: Store, *arguments: Any) -> State:
+    async def commit_late(store: Store, *arguments: Any) -> State:
         async with sqlite.place.open() as other:
             await commit(other, [Put(integration("crm"), None)], ENTRY)
         return await commit(store, *arguments)
 
-    monkeypatch.setattr(Store, "commit", late)
+    monkeypatch.setattr(Store, "commit", commit_late)
     with pytest.raises(import_config.ImportFailed, match="nothing was imported: meanwhile crm exists already"):
         import_config.import_config(loader, loaded, import_config.ImportOptions(sqlite.folder / "in.yaml", ENVIRONMENT))
     assert sqlite.state().callers == {}
 
 
 async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
-    """Within two seconds, without a restart, with the secret from the file."""
     head = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
     store = "store: {path: store.db, keys: [{id: k1, key: {env: KEY}}], allow_private: ['127.0.0.0/8']}\n"
     hosts = "network: {hosts: {crm.test: ['127.0.0.1']}}\n"
@@ -444,10 +443,10 @@ async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
             result = await asyncio.to_thread(run_process, *command, environment=ENVIRONMENT)
             assert result.returncode == 0, result.stderr
 
-            def sent() -> bool:
+            def is_served() -> bool:
                 return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": TOKEN}).status == 200
 
-            await asyncio.to_thread(within, sent)
+            await asyncio.to_thread(within, is_served)
             listed = await asyncio.to_thread(
                 run_process, "list", "--config", str(child.config), environment=ENVIRONMENT
             )
@@ -460,7 +459,6 @@ async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
 
 
 def test_export_prints_one_config(sqlite: Site) -> None:
-    """Notes go to standard error."""
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm, sms]"))
     sqlite.run("import", "in.yaml")
     config = ("--config", str(sqlite.folder / "sidekey.yaml"))
@@ -510,7 +508,7 @@ presets:
 
 
 def test_check_warns_of_exported_address_that_only_the_store_allows(sqlite: Site) -> None:
-    """Files have network rules of their own. The export can be imported unchanged."""
+    """`store.allow_private` does not apply to files."""
     sqlite.write(store=", allow_private: ['127.0.0.0/8']")
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("crm.example.com", "127.0.0.1"))
     sqlite.run("import", "in.yaml")
@@ -527,7 +525,6 @@ def test_check_warns_of_exported_address_that_only_the_store_allows(sqlite: Site
 
 
 def test_presets_are_imported_and_exported_with_their_integrations(sqlite: Site) -> None:
-    """All or none. Equal ones stay, others need --replace."""
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("[crm]", "[crm], presets: [hook, later]") + HOOKS)
     output = sqlite.run("import", "in.yaml")
     assert "made     preset hook" in output
@@ -557,8 +554,8 @@ def test_presets_are_imported_and_exported_with_their_integrations(sqlite: Site)
     assert sqlite.state().presets["hook"].version == 2
 
 
-def test_preset_that_does_not_fit_its_integration_is_refused(sqlite: Site) -> None:
-    """Also an integration that a preset in use would not fit any more."""
+def test_preset_that_its_integration_does_not_allow_is_refused(sqlite: Site) -> None:
+    """An integration that would not allow an existing preset is refused, too."""
 
     def errors(text: str, *arguments: str) -> str:
         (sqlite.folder / "in.yaml").write_text(text)
@@ -567,7 +564,7 @@ def test_preset_that_does_not_fit_its_integration_is_refused(sqlite: Site) -> No
     outside = HOOKS.replace("example.com/v1/x", "example.com/v2/x")
     assert "in.yaml:11:10: presets.hook.url: must be allowed by integration crm" in errors(BASIC + outside)
     assert "presets.hook.integration: no integration has this ID" in errors(f"version: 1\n{HOOKS}")
-    # What is wrong with the integration is told once, there.
+    # An error in the integration is reported only there.
     output = errors(BASIC.replace("username: svc", "username: 7") + HOOKS)
     assert ("integrations.crm.auth.username" in output, "presets.hook" in output) == (True, False)
     assert "presets.hook: must be a mapping" in errors(f"{BASIC}presets: {{hook: 7}}\n")
@@ -602,8 +599,7 @@ def test_shadowed_preset_and_preset_without_its_integration_are_reported(sqlite:
     assert "unusable: no integration has this ID" in sqlite.run("preset", "list")
 
 
-def test_every_command_knows_stored_ids(sqlite: Site) -> None:
-    """And says why an integration is not served."""
+def test_commands_find_stored_integrations(sqlite: Site) -> None:
     (sqlite.folder / "in.yaml").write_text(BASIC)
     sqlite.run("import", "in.yaml")
     assert "\ncrm  basic  https://crm.example.com/v1  unknown\n" in sqlite.run("list")
@@ -624,17 +620,22 @@ def test_every_command_knows_stored_ids(sqlite: Site) -> None:
 
 
 def test_every_command_names_a_stored_overlap(sqlite: Site) -> None:
-    """Two operators saved the integrations without seeing each other's."""
-    two = BASIC.replace("crm:", "two:").replace("[crm]", "[crm, two]")
-    for text in (BASIC, two):
+    """Two operators saved the integrations concurrently."""
+    other = BASIC.replace("crm:", "second:").replace("[crm]", "[crm, second]")
+    for text in (BASIC, other):
         (sqlite.folder / "in.yaml").write_text(text)
         sqlite.run("import", "in.yaml", "--replace")
     sqlite.write("forward: {match_by_host: true}\nca: {hosts: [example.com]}\n")
     names = {item["id"]: item["status"] for item in json.loads(sqlite.run("list", "--json"))}
     assert sorted(names.values()) == ["unknown", "unusable"]
-    (lost,) = [name for name, status in names.items() if status == "unusable"]
-    for command in (("explain", lost, "/x"), ("env", lost), ("test", lost), ("exec", lost, "--", "true")):
-        assert f"integration {lost} of the store is not served: covers https" in sqlite.run(*command, status=1)
+    (unserved,) = [name for name, status in names.items() if status == "unusable"]
+    for command in (
+        ("explain", unserved, "/x"),
+        ("env", unserved),
+        ("test", unserved),
+        ("exec", unserved, "--", "true"),
+    ):
+        assert f"integration {unserved} of the store is not served: covers https" in sqlite.run(*command, status=1)
 
 
 def test_config_without_objects_has_nothing_to_import(sqlite: Site) -> None:

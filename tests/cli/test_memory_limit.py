@@ -1,4 +1,4 @@
-"""Commands that share a memory cgroup with a service, as with `kubectl exec`, never stop the service."""
+"""Commands in the memory cgroup of a running Sidekey, as with `kubectl exec`, do not stop it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,10 @@ def assert_serves(child: Child) -> None:
     assert (get(child.admin_port, "/readyz").status, get(child.proxy_port, "/i/none/x").status) == (200, 403)
 
 
-def test_check_ends_with_one_line_if_the_container_has_too_little_memory(cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """The kernel has to kill nothing, so this also holds if it would kill the whole container."""
+def test_check_exits_with_a_message_if_the_container_has_too_little_memory(
+    cgroup: MemoryCgroup, tmp_path: Path
+) -> None:
+    """The command exits before the kernel would kill a process or the whole container."""
     large = write_config(tmp_path, 6000)
     with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 4 * MIB)
@@ -72,7 +74,7 @@ def test_check_ends_with_one_line_if_the_container_has_too_little_memory(cgroup:
         assert_serves(child)
 
 
-def test_a_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_path: Path) -> None:
+def test_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_path: Path) -> None:
     """Imports that run out of memory fail in unclear ways."""
     with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP - 4 * MIB)
@@ -82,13 +84,13 @@ def test_a_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_p
         assert (healthcheck.communicate(), healthcheck.returncode) == (("ok\n", ""), 0)
 
 
-@pytest.mark.parametrize("above", [False, True], ids=["own limit", "limit above"])
-def test_check_works_if_the_container_has_enough_memory(above: bool, cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """The limit may be a parent's, such as a pod's."""
+@pytest.mark.parametrize("of_parent", [False, True], ids=["own limit", "limit of the parent"])
+def test_check_works_if_the_container_has_enough_memory(of_parent: bool, cgroup: MemoryCgroup, tmp_path: Path) -> None:
+    """The limit may be that of the parent cgroup, such as a pod."""
     large = write_config(tmp_path, 6000)
-    with memory_cgroup(cgroup.path) as below:
+    with memory_cgroup(cgroup.path) as child_cgroup:
         cgroup.limit(256 * MIB)
-        inner = below if above else cgroup
+        inner = child_cgroup if of_parent else cgroup
         with Child("", tmp_path, wrapper=inner.wrapper) as child:
             check = start(inner, "check", "--config", large)
             assert (check.communicate(), check.returncode) == (("ok: 6000 integrations\n", ""), 0)
@@ -98,8 +100,8 @@ def test_check_works_if_the_container_has_enough_memory(above: bool, cgroup: Mem
             assert_serves(child)
 
 
-def test_the_kernel_kills_commands_before_the_service(cgroup: MemoryCgroup, tmp_path: Path) -> None:
-    """Three parallel commands each count on the same memory, and the service has more than any of them."""
+def test_kernel_kills_commands_before_the_service(cgroup: MemoryCgroup, tmp_path: Path) -> None:
+    """Three parallel commands rely on the same memory, and the service uses more than any command."""
     with Child(integrations(tmp_path, 6000), tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 40 * MIB)
         checks = [start(cgroup, "check", "--config", str(child.config)) for _ in range(3)]
@@ -109,7 +111,7 @@ def test_the_kernel_kills_commands_before_the_service(cgroup: MemoryCgroup, tmp_
 
 
 def in_version_2(folder: Path, limit: str, reclaimable: int) -> list[str]:
-    """Return the words before a command that sees a cgroup v2 with 100 MiB in use, as a container sees its own."""
+    """Return the prefix of a command that runs it with the view of a container: a cgroup v2 with 100 MiB in use."""
     root = folder / "cgroup"
     root.mkdir()
     (root / "memory.max").write_text(f"{limit}\n")
@@ -117,11 +119,11 @@ def in_version_2(folder: Path, limit: str, reclaimable: int) -> list[str]:
     (root / "memory.stat").write_text(f"anon 1\ninactive_file {reclaimable * MIB}\n")
     namespace = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
     mount = 'mount --bind "$0" /sys/fs/cgroup && exec "$@"'
-    within = [programs.require("unshare"), *namespace, "/bin/sh", "-c", mount, str(root)]
-    tried = subprocess.run([*within, "true"], capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        programs.missing("unshare", f"no mount namespace can be made here ({tried.stderr.strip()})")
-    return within
+    prefix = [programs.require("unshare"), *namespace, "/bin/sh", "-c", mount, str(root)]
+    result = subprocess.result([*prefix, "true"], capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        programs.missing("unshare", f"no mount namespace can be made here ({result.stderr.strip()})")
+    return prefix
 
 
 @pytest.mark.parametrize(
@@ -139,18 +141,18 @@ def test_limits_of_cgroups_version_2_apply(
     """Unused page cache counts as free."""
     path = write_config(tmp_path, 1)
     command = [*in_version_2(tmp_path, limit, reclaimable), sys.executable, "-m", "sidekey", "check", "--config", path]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (run.stdout, run.stderr, run.returncode) == expected
+    result = subprocess.result(command, capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr, result.returncode) == expected
 
 
-def test_a_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
+def test_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
     """The first run creates the CA, the second reads it."""
     path = write_config(tmp_path, 1)
-    within = in_version_2(tmp_path, str(142 * MIB), 30)
-    command = [*within, sys.executable, "-m", "sidekey", "ca", "show", "--config", path]
+    prefix = in_version_2(tmp_path, str(142 * MIB), 30)
+    command = [*prefix, sys.executable, "-m", "sidekey", "ca", "show", "--config", path]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
-    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)]
-    assert [(run.stderr, run.returncode) for run in runs] == [("", 0), ("", 0)]
+    runs = [subprocess.result(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)]
+    assert [(result.stderr, result.returncode) for result in runs] == [("", 0), ("", 0)]
     assert runs[0].stdout == runs[1].stdout
 
 

@@ -1,4 +1,4 @@
-"""`sidekey exec` and `sidekey env` warn if NO_PROXY excludes hosts of an integration."""
+"""`sidekey exec` and `sidekey env` warn if NO_PROXY excludes a host of an integration."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def warnings(folder: Path, environment: dict[str, str], *prefixes: str, more: st
     ],
 )
 def test_excluded_host_is_named_with_its_variable(entry: str, variable: str, tmp_path: Path) -> None:
-    """In every spelling that a common client accepts for the host or a parent domain."""
+    """Common clients accept all these spellings."""
     lines = warnings(tmp_path, {variable: f"db.internal, {entry}"}, "https://api.example.com/v1")
     by_entry = "" if entry == "api.example.com" else f" by its entry {entry}"
     assert lines == [
@@ -50,7 +50,6 @@ def test_excluded_host_is_named_with_its_variable(entry: str, variable: str, tmp
     "entries", ["pi.example.com", "v1.api.example.com", "api.example.com:8443", "10.0.0.0/8", "example", ",:", "[::1]"]
 )
 def test_entry_for_another_host_is_no_warning(entries: str, tmp_path: Path) -> None:
-    """A part of a label, a name below, another port, a network."""
     assert warnings(tmp_path, {"NO_PROXY": entries}, "https://api.example.com/v1") == []
 
 
@@ -64,7 +63,7 @@ def test_entry_for_another_host_is_no_warning(entries: str, tmp_path: Path) -> N
     ],
 )
 def test_address_is_compared_as_an_address(prefix: str, entry: str, host: str, tmp_path: Path) -> None:
-    """Whatever its spelling, and by its network."""
+    """Sidekey compares addresses and networks, not their spelling."""
     (warning,) = warnings(tmp_path, {"NO_PROXY": entry}, prefix)
     assert warning.startswith(f"NO_PROXY excludes {host}")
 
@@ -72,7 +71,7 @@ def test_address_is_compared_as_an_address(prefix: str, entry: str, host: str, t
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 @pytest.mark.parametrize("environ", [{}, {"NO_PROXY": "localhost,127.0.0.1"}])
 def test_loopback_that_sidekey_adds_is_named(host: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """Removing it from the environment would change nothing."""
+    """The user cannot remove this entry."""
     private = "allow_private: ['127.0.0.0/8'], "
     assert warnings(tmp_path, environ, f"http://{host}:9000", more=private) == [
         f"NO_PROXY, to which Sidekey adds loopback, excludes {host}: requests to it bypass Sidekey, without a "
@@ -87,14 +86,13 @@ def test_each_excluded_host_is_named_once(tmp_path: Path) -> None:
 
 
 def test_exclusion_of_everything_is_one_warning(tmp_path: Path) -> None:
-    """It names no host."""
     lines = warnings(tmp_path, {"NO_PROXY": "*"}, "https://a.example.com", "https://b.test")
     assert lines == ["NO_PROXY is *: all requests bypass Sidekey"]
 
 
 @pytest.mark.parametrize("entry", ["a.example.com", "example.com"])
 def test_exec_names_a_wildcard_domain_with_an_excluded_host(entry: str, tmp_path: Path) -> None:
-    """An OAuth2 integration without a prefix may go to every host below."""
+    """An OAuth2 integration without a prefix may send to every host of the domain."""
     auth = "auth: {type: oauth2, token_endpoint: 'https://auth.test/t', client_id: id, client_secret: {env: HOME}}"
     domains = "allow_other_domains: true, allowed_domains: ['https://*.example.com']"
     path = write_config(tmp_path, f"version: 1\nintegrations:\n  it: {{{domains}, {auth}}}\n")
@@ -103,7 +101,7 @@ def test_exec_names_a_wildcard_domain_with_an_excluded_host(entry: str, tmp_path
 
 
 def test_by_host_checks_every_integration(tmp_path: Path) -> None:
-    """The warning goes to standard error, so that the output of `env` stays a script."""
+    """The warning goes to standard error, because a shell evaluates the output of `env`."""
     auth = "auth: {type: headers, headers: {X-Tenant: acme}}"
     integrations = "".join(f"  {name}: {{endpoint_prefix: 'https://{name}.test', {auth}}}\n" for name in ("a", "b"))
     path = write_config(tmp_path, f"version: 1\nforward: {{match_by_host: true}}\nintegrations:\n{integrations}")

@@ -25,7 +25,7 @@ BODY = 'body: {json: {text: "Hello {{user}}"}}'
 
 
 def config(folder: Path, base: str = "http://up.test:1", prefix: str = "/api") -> str:
-    """Write a config with presets that take parameters or a payload, and one outside of its policy."""
+    """Write a config with presets that take parameters or a payload, and one that its integration does not allow."""
     (folder / "password").write_text(SECRET)
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
@@ -49,7 +49,7 @@ async def run(command: str, *arguments: str) -> CompletedProcess[str]:
 
 
 def test_presets_are_listed_with_their_problems(tmp_path: Path) -> None:
-    """A preset that does not fit its integration has a reason. The others can be used."""
+    """A preset that its integration does not allow has a reason."""
     path = config(tmp_path)
     result = run_cli("preset", "list", "--config", path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -75,8 +75,7 @@ def test_presets_are_listed_with_their_problems(tmp_path: Path) -> None:
     assert (presets[1]["status"], presets[1]["problem"]) == ("unusable", reason)
 
 
-def test_preset_that_does_not_fit_fails_check_and_run_strict(tmp_path: Path) -> None:
-    """With its location. `run` without --strict starts."""
+def test_check_and_strict_run_fail_with_an_unusable_preset(tmp_path: Path) -> None:
     path = config(tmp_path)
     for result in (run_cli("check", "--config", path), run_process("run", "--strict", "--config", path)):
         assert result.returncode == 1
@@ -110,7 +109,7 @@ def test_preview_names_the_credential_and_sends_nothing(tmp_path: Path) -> None:
 
 
 def test_preview_escapes_control_characters(tmp_path: Path) -> None:
-    """Another operator may have written the body. JSON is unchanged."""
+    """Another operator may have written the body. JSON has the original text."""
     body = "one\n\x1b[2Jgone \u202eevil"
     path = config(tmp_path)
     result = run_cli("preset", "preview", "event", "--config", path, "--data", body)
@@ -120,7 +119,7 @@ def test_preview_escapes_control_characters(tmp_path: Path) -> None:
 
 
 def test_preview_reports_invalid_parameters(tmp_path: Path) -> None:
-    """By name and never with the value. Exit status 1."""
+    """The output has their names but not their values."""
     path = config(tmp_path)
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", '{"user": "hunter/2", "x": 1}')
     assert result.returncode == 1
@@ -129,20 +128,15 @@ def test_preview_reports_invalid_parameters(tmp_path: Path) -> None:
     assert [other.partition(":")[0] for other in others] == ["/x", "/user"]
     assert "hunter" not in result.stdout
     result = run_cli("preset", "preview", "welcome", "--config", path, "--data", "[", "--json")
-    assert (
-        json.loads(result.stdout)["errors"]
-        == [
-            {"pointer": "", "detail": "the parameters must be valid JSON in UTF-8"},
-            {"pointer": "/user", "detail": "is required"},
-        ][:1]
-    )
+    assert json.loads(result.stdout)["errors"] == [
+        {"pointer": "", "detail": "the parameters must be valid JSON in UTF-8"}
+    ]
     result = run_cli("preset", "preview", "outside", "--config", path)
     assert result.returncode == 1
     assert result.stdout.startswith("credential_unavailable: must be allowed by integration crm")
 
 
 def test_preview_reports_a_target_that_the_policy_denies(tmp_path: Path) -> None:
-    """As the data plane would."""
     path = tmp_path / "sidekey.yaml"
     path.write_text("""\
 version: 1
@@ -164,7 +158,6 @@ presets:
 
 
 async def test_test_sends_a_real_request(tmp_path: Path) -> None:
-    """With method, URL, headers, credential and body. Any 2xx is success."""
     accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 6\r\n\r\ncanary"
     async with RawUpstream(answering(accepted)) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
@@ -181,7 +174,7 @@ async def test_test_sends_a_real_request(tmp_path: Path) -> None:
 
 
 async def test_payload_is_read_from_a_file(tmp_path: Path) -> None:
-    """As in curl. An error of the upstream is a failure."""
+    """The option has the syntax of curl."""
     (tmp_path / "payload").write_bytes(b"\xff\x00\n")
     refused = b"HTTP/1.1 400 canary\r\nContent-Length: 0\r\n\r\n"
     async with RawUpstream(answering(refused)) as upstream:
@@ -196,7 +189,6 @@ async def test_payload_is_read_from_a_file(tmp_path: Path) -> None:
 
 
 def test_unsent_request_is_reported_as_unsent(tmp_path: Path) -> None:
-    """With every error of the parameters."""
     result = run_process("preset", "test", "welcome", "--config", config(tmp_path))
     assert result.returncode == 1
     reason = "the parameters are not valid for the preset; /user: is required"
@@ -204,7 +196,7 @@ def test_unsent_request_is_reported_as_unsent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["preview", "test"])
-def test_unknown_preset_is_wrong_usage(command: str, tmp_path: Path) -> None:
+def test_unknown_preset_is_a_usage_error(command: str, tmp_path: Path) -> None:
     result = run_cli("preset", command, "nothing", "--config", config(tmp_path))
     assert result.returncode == 2
     assert "no preset has this ID: `sidekey preset list` lists the IDs" in result.stderr.replace("\n", " ")
@@ -216,9 +208,8 @@ def test_unreadable_data_file_is_named(tmp_path: Path) -> None:
 
 
 def test_default_data_is_empty(tmp_path: Path) -> None:
-    """No parameters, or an empty payload."""
-    filled = preset(parameters={"a": {"type": "text", "default": "x"}}, body={"json": "{{a}}"})
-    assert read_data(None, filled) == b"{}"
+    with_parameters = preset(parameters={"a": {"type": "text", "default": "x"}}, body={"json": "{{a}}"})
+    assert read_data(None, with_parameters) == b"{}"
     assert read_data(None, preset()) == b""
     assert read_data("é", preset()) == "é".encode()
     with pytest.raises(PresetCommandError, match="cannot be read"):

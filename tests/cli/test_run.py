@@ -1,4 +1,4 @@
-"""Errors that keep `sidekey run` from starting."""
+"""Errors of `sidekey run` before it starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from support.ports import listening_socket
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
-    """It lists all errors before anything listens."""
     result = run_process("run", "--config", write_config(tmp_path, INVALID))
     assert (result.returncode, result.stdout) == (1, "")
     lines = [json.loads(line) for line in result.stderr.splitlines()]
@@ -34,7 +33,6 @@ def test_run_strict_does_not_start_without_a_secret(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["proxy", "admin", "metrics"])
 def test_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
-    """One line with the address and a remedy."""
     with listening_socket() as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         listeners = {"proxy": "127.0.0.1:0", "admin": "127.0.0.1:0"} | {key: address}
@@ -46,7 +44,7 @@ def test_address_in_use_names_its_key(key: str, tmp_path: Path) -> None:
 
 
 def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
-    """So that a log collector can parse every line of standard error, even with a log file."""
+    """A log collector can parse every line of standard error, even with a log file."""
     with listening_socket() as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         log = f"log: {{file: '{tmp_path / 'sidekey.log'}', format: json}}\n"
@@ -59,8 +57,8 @@ def test_error_before_the_log_is_open_is_a_json_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("errors", [True, False], ids=["errors in the config", "an address in use"])
-def test_error_before_the_log_is_open_is_text_if_the_log_is(errors: bool, tmp_path: Path) -> None:
-    """`log.format` applies although another key has an error."""
+def test_error_before_the_log_is_open_is_text_with_the_log_format_text(errors: bool, tmp_path: Path) -> None:
+    """`log.format` applies even if another key has an error."""
     with listening_socket() as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         more = f"log: {{format: text}}\nlisten: {{proxy: '{address}'}}\n" + ("surprise: true\n" if errors else "")
@@ -72,7 +70,7 @@ def test_error_before_the_log_is_open_is_text_if_the_log_is(errors: bool, tmp_pa
 
 
 def test_error_before_the_log_is_open_is_text_on_a_terminal(tmp_path: Path) -> None:
-    """The default format there is text."""
+    """The default format on a terminal is text."""
     path = write_config(tmp_path, f"{GOOD}surprise: true\n")
     controller, terminal = pty.openpty()
     with os.fdopen(controller, "rb", buffering=0) as reader:
@@ -84,7 +82,7 @@ def test_error_before_the_log_is_open_is_text_on_a_terminal(tmp_path: Path) -> N
     assert output.startswith(f"{path}:")
 
 
-_SIGNALS_EARLY = """
+EARLY_SIGNALS = """
 import os, signal, sys
 from sidekey.cli import main
 
@@ -99,7 +97,7 @@ main(sys.argv[1:], prog_name="sidekey")
 """
 
 
-def test_signals_before_sidekey_listens_do_not_end_it(tmp_path: Path) -> None:
-    """SIGHUP and SIGUSR1 end a process by default, even while it imports modules."""
-    with Child("integrations: {}\n", tmp_path, code=_SIGNALS_EARLY) as child:
+def test_signals_before_sidekey_listens_are_ignored(tmp_path: Path) -> None:
+    """By default these signals would end the process."""
+    with Child("integrations: {}\n", tmp_path, code=EARLY_SIGNALS) as child:
         assert child.stop() == 0

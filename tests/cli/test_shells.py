@@ -1,4 +1,4 @@
-"""Each format sets exactly the values: evaluated by real shells if installed, else by their rules."""
+"""The formats of `sidekey env`: a shell that evaluates the output sets exactly the values."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ HOSTILE = [
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
-def evaluated(text: str) -> bytes:
-    """Return the variable V after a POSIX shell evaluated the text."""
+def evaluate(text: str) -> bytes:
+    """Evaluate the text in a POSIX shell, and return the variable V."""
     script = 'eval "$TEXT"; printf %s "$V"'
     return subprocess.run(["/bin/sh", "-c", script], env={"TEXT": text}, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_a_posix_shell_evaluates_to_the_value(value: str) -> None:
-    assert evaluated(posix({"V": value})) == value.encode()
+def test_posix_shell_reads_hostile_values(value: str) -> None:
+    assert evaluate(posix({"V": value})) == value.encode()
 
 
 def test_bytes_that_are_not_utf_8_are_unchanged() -> None:
-    assert evaluated(posix({"V": os.fsdecode(b"\xff'\xfe")})) == b"\xff'\xfe"
+    assert evaluate(posix({"V": os.fsdecode(b"\xff'\xfe")})) == b"\xff'\xfe"
 
 
 @settings(max_examples=30)
 @given(WORDS)
-def test_a_posix_shell_evaluates_to_any_value(value: str) -> None:
-    assert evaluated(posix({"V": value})) == value.encode()
+def test_posix_shell_reads_any_value(value: str) -> None:
+    assert evaluate(posix({"V": value})) == value.encode()
 
 
-def fish_reads(text: str) -> str:
-    """A single-quoted word of fish: a backslash escapes itself and the quote, and is itself before all else."""
+def read_as_fish(text: str) -> str:
+    """Parse a single-quoted word of fish, in which a backslash escapes only itself and the quote."""
     match = re.fullmatch(r"set -gx V '((?:[^'\\]|\\.)*)'\n", text, re.DOTALL)
     assert match is not None, text
     return re.sub(r"\\([\\'])", r"\1", match[1])
 
 
-def powershell_reads(text: str) -> str:
-    """A single-quoted string of PowerShell: any of five quotes ends it, unless there are two."""
+def read_as_powershell(text: str) -> str:
+    """Parse a single-quoted string of PowerShell, which ends at any of five quotes that is not doubled."""
     match = re.fullmatch("\\$env:V = '((?:[^'\u2018\u2019\u201a\u201b]|['\u2018\u2019\u201a\u201b]{2})*)'\n", text)
     assert match is not None, text
     return re.sub("(['\u2018\u2019\u201a\u201b])['\u2018\u2019\u201a\u201b]", r"\1", match[1])
@@ -73,13 +73,13 @@ def powershell_reads(text: str) -> str:
 
 @given(WORDS | st.sampled_from(HOSTILE))
 def test_fish_and_powershell_read_the_value(value: str) -> None:
-    assert fish_reads(fish({"V": value})) == value
-    assert powershell_reads(powershell({"V": value})) == value
+    assert read_as_fish(fish({"V": value})) == value
+    assert read_as_powershell(powershell({"V": value})) == value
 
 
 @given(WORDS | st.sampled_from(HOSTILE))
 def test_docker_reads_the_rest_of_a_line(value: str) -> None:
-    """A value with a line break could set another variable, so it is refused."""
+    """A value with a line break could set another variable."""
     if "\n" in value or "\r" in value:
         with pytest.raises(InvalidValue, match="V: a docker env-file cannot hold a line break"):
             docker({"V": value})
@@ -88,8 +88,8 @@ def test_docker_reads_the_rest_of_a_line(value: str) -> None:
     assert line.partition("=") == ("V", "=", value)
 
 
-def expanded(text: str) -> str:
-    """A value as the kubelet expands it where no variable is defined, so that $(NAME) would stay (expansion.Expand)."""
+def expand(text: str) -> str:
+    """Expand a value like the kubelet (expansion.Expand), which must find no reference to a variable."""
     expansion = ""
     at = 0
     while at < len(text):
@@ -103,9 +103,9 @@ def expanded(text: str) -> str:
 
 @given(WORDS | st.sampled_from(HOSTILE))
 def test_kubernetes_reads_the_value(value: str) -> None:
-    """First the YAML parser, then the kubelet, which expands $(NAME)."""
+    """The kubelet expands $(NAME) after it has parsed the YAML."""
     (entry,) = yaml.safe_load(kubernetes({"V": value}))["env"]
-    assert (entry["name"], expanded(entry["value"])) == ("V", value)
+    assert (entry["name"], expand(entry["value"])) == ("V", value)
 
 
 @pytest.mark.parametrize("form", [docker, kubernetes])
@@ -115,5 +115,5 @@ def test_text_formats_refuse_bytes_that_are_not_utf_8(form: object) -> None:
 
 
 def test_only_shell_formats_extend_this_environment() -> None:
-    """A container has an environment of its own."""
+    """The other formats are for containers."""
     assert [name for name, shell in FORMATS.items() if shell.in_place] == ["sh", "fish", "powershell"]

@@ -1,4 +1,4 @@
-"""`sidekey store` as a process."""
+"""`sidekey store`: new-key, rotate-key and verify."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def store(config: Path, *arguments: str, status: int = 0) -> str:
     return result.stdout or result.stderr
 
 
-def fill(config: Path) -> None:
-    """Create the store with an integration that was saved through the API."""
+def create_store(config: Path) -> None:
+    """Create the store with an integration as the API saves it."""
 
     async def main() -> None:
         opened = await open_store(place(config).rules())
         try:
-            await opened.commit([Put(saved(opened), None)], ENTRY)
+            await opened.commit([Put(build_row(opened), None)], ENTRY)
         finally:
             await opened.close()
 
     asyncio.run(main())
 
 
-def saved(opened: Store) -> IntegrationRow:
+def build_row(opened: Store) -> IntegrationRow:
     draft = assess(DOCUMENT, None, in_flight=100, now=0).draft
     assert draft is not None
     row = build_integration_row(SealingKeys(opened.id, opened.ring), "crm", draft, None, None, by="ops", now=1).row
@@ -89,28 +89,28 @@ def sql(config: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def test_a_new_key_is_32_random_bytes(tmp_path: Path) -> None:
+def test_new_key_is_32_random_bytes(tmp_path: Path) -> None:
     keys = {run_cli("store", "new-key").stdout for _ in range(2)}
     assert len(keys) == 2
     assert {len(b64decode(key.rstrip("\n"), validate=True)) for key in keys} == {32}
 
 
 def test_new_key_is_written_to_a_new_private_file(tmp_path: Path) -> None:
-    """It never replaces a file, which may be a key in use."""
+    """The command never replaces a file, which may be a key in use."""
     path = tmp_path / "k1"
     result = run_cli("store", "new-key", "--out", str(path))
     assert (result.returncode, result.stdout) == (0, "")
     key = path.read_text()
     assert len(b64decode(key)) == 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    again = run_cli("store", "new-key", "--out", str(path))
-    assert (again.returncode, path.read_text()) == (1, key)
-    assert "exists and may be a key in use: name another file" in again.stderr
+    second = run_cli("store", "new-key", "--out", str(path))
+    assert (second.returncode, path.read_text()) == (1, key)
+    assert "exists and may be a key in use: name another file" in second.stderr
     assert "cannot be written: No such file" in run_cli("store", "new-key", "--out", str(tmp_path / "no" / "k")).stderr
 
 
-def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
-    """Such a file would block the next attempt."""
+def test_full_disk_leaves_no_empty_key_file(tmp_path: Path) -> None:
+    """An empty file would block the next attempt."""
     path = tmp_path / "k1"
     with limited(10), pytest.raises(StoreCommandError, match="k1 cannot be written: File too large"):
         write_key(path)
@@ -119,16 +119,16 @@ def test_a_full_disk_leaves_no_file_without_a_key(tmp_path: Path) -> None:
     assert len(b64decode(path.read_text())) == 32
 
 
-def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
-    """Add the new key, put it first, rotate, remove the old one."""
-    fill(config)
+def test_key_is_replaced_in_four_steps(config: Path) -> None:
+    """The operator adds the new key, moves it to the first position, rotates, and removes the old one."""
+    create_store(config)
     store(write_config(config, OLD, NEW), "verify")
     assert store(write_config(config, NEW, OLD), "rotate-key") == "1 rows re-encrypted with k2\n"
     assert store(config, "rotate-key") == "0 rows re-encrypted with k2\n"
-    described = json.loads(store(write_config(config, NEW), "verify", "--json"))
-    assert described == {
+    report = json.loads(store(write_config(config, NEW), "verify", "--json"))
+    assert report == {
         "ok": True,
-        "revision": described["revision"],
+        "revision": report["revision"],
         "integrations": 1,
         "presets": 0,
         "callers": 0,
@@ -143,8 +143,8 @@ def test_a_key_is_replaced_in_four_steps(config: Path) -> None:
 
 
 def test_edited_document_is_not_re_encrypted(config: Path) -> None:
-    """Whatever its MAC."""
-    fill(config)
+    """The row has a valid MAC."""
+    create_store(config)
 
     async def edit() -> None:
         opened = await open_store(place(config).rules())
@@ -167,10 +167,10 @@ def test_edited_document_is_not_re_encrypted(config: Path) -> None:
 
 
 def test_verify_finds_an_altered_row(config: Path) -> None:
-    fill(config)
+    create_store(config)
     sql(config, "UPDATE sidekey_rows SET body = '{}'")
-    described = json.loads(store(config, "verify", "--json", status=1))
-    assert described["findings"] == ["integration crm: it was altered: write it again, or delete it"]
+    report = json.loads(store(config, "verify", "--json", status=1))
+    assert report["findings"] == ["integration crm: it was altered: write it again, or delete it"]
 
 
 def test_no_command_creates_a_store(config: Path) -> None:
@@ -198,6 +198,6 @@ def test_invalid_document_has_no_purpose(document: str, reason: str) -> None:
 
 
 async def test_unreachable_store_is_reported_at_once(config: Path) -> None:
-    """A start would wait for half a minute."""
+    """A start of Sidekey would wait for half a minute."""
     with pytest.raises(StoreUnavailable):
         await open_store(place(config).rules(), create=False)

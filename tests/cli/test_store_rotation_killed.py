@@ -18,14 +18,14 @@ from support.stores import KEYS, Place, PostgresPlace, SqlitePlace
 
 ROWS = int(os.environ.get("SIDEKEY_ROWS", "250"))
 KILLS = int(os.environ.get("SIDEKEY_KILLS", "3"))
-"""Both are larger where somebody looks for what happens rarely."""
+"""Set both variables to larger values to find rare errors."""
 
 ENVIRONMENT = {"K1": b64encode(KEYS["k1"]).decode(), "K2": b64encode(b"2" * 32).decode(), "SECRET": "canary-password"}
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Return an empty database for the config of `configured`."""
+    """Return an empty database for the config of `write_config`."""
     if request.param == "sqlite":
         return SqlitePlace(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
@@ -34,8 +34,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return postgres_place
 
 
-def configured(place: Place, folder: Path, *keys: str) -> Path:
-    """Write a config with these keys, of which the first seals."""
+def write_config(place: Place, folder: Path, *keys: str) -> Path:
+    """Write a config with these keys. The first one seals."""
     location = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: url}"
     ring = ", ".join(f"{{id: {key.lower()}, key: {{env: {key}}}}}" for key in keys)
     path = folder / "sidekey.yaml"
@@ -51,13 +51,13 @@ def sidekey(*arguments: str) -> str:
 
 
 def count_old_rows(place: Place) -> int:
-    """Count the rows that are written with the old key."""
+    """Count the rows that are sealed with the old key."""
     ((count,),) = asyncio.run(place.sql("SELECT count(*) FROM sidekey_rows WHERE key = 'k1'"))
     return int(count)
 
 
 def kill_rotation(place: Place, config: Path, rows: int) -> None:
-    """Start a rotation, and kill it when at most this many rows remain, or when it has ended."""
+    """Start a rotation, and kill it when at most this many rows remain."""
     command = [*SIDEKEY, "store", "rotate-key", "--config", str(config)]
     with subprocess.Popen(command, env=clean_environment(ENVIRONMENT), stdout=subprocess.DEVNULL) as process:
         while count_old_rows(place) > rows and process.poll() is None:
@@ -66,7 +66,7 @@ def kill_rotation(place: Place, config: Path, rows: int) -> None:
 
 
 def test_next_run_completes_a_killed_rotation(place: Place, tmp_path: Path) -> None:
-    config = configured(place, tmp_path, "K1")
+    config = write_config(place, tmp_path, "K1")
     files = tmp_path / "files.yaml"
     secret = "{type: basic, username: svc, password: {env: SECRET}}"
     integrations = "".join(
@@ -75,19 +75,19 @@ def test_next_run_completes_a_killed_rotation(place: Place, tmp_path: Path) -> N
     )
     files.write_text(f"version: 1\nintegrations:\n{integrations}")
     sidekey("import", str(files), "--config", str(config))
-    config = configured(place, tmp_path, "K2", "K1")
+    config = write_config(place, tmp_path, "K2", "K1")
     remaining = []
     for kill in range(KILLS):
         kill_rotation(place, config, ROWS - 1 - kill * ROWS // KILLS)
         remaining.append(count_old_rows(place))
-        described = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
-        assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k1", "k2"], [])
+        report = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
+        assert (report["integrations"], report["keys"], report["findings"]) == (ROWS, ["k1", "k2"], [])
     assert remaining[0] > 0
     assert remaining == sorted(remaining, reverse=True)
     assert f"{remaining[-1]} rows re-encrypted with k2" in sidekey("store", "rotate-key", "--config", str(config))
-    config = configured(place, tmp_path, "K2")
-    described = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
-    assert (described["integrations"], described["keys"], described["findings"]) == (ROWS, ["k2"], [])
+    config = write_config(place, tmp_path, "K2")
+    report = json.loads(sidekey("store", "verify", "--json", "--config", str(config)))
+    assert (report["integrations"], report["keys"], report["findings"]) == (ROWS, ["k2"], [])
     tables = asyncio.run(place.all([f"SELECT * FROM sidekey_{table}" for table in ("keys", "rows", "leases")]))
     assert "'k1'" not in str(tables)
     assert ":k1:" not in str(tables)

@@ -1,4 +1,4 @@
-"""Tables escape control characters and fit the terminal."""
+"""Tables escape control characters and fit into the terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def test_columns_are_aligned_by_their_escaped_text() -> None:
     assert table([]) == []
 
 
-def test_closed_standard_output_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sys.stdout` is None then."""
+def test_closed_standard_output_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sys.stdout` is None."""
     monkeypatch.setattr(sys, "stdout", None)
     assert terminal_width() is None
 
 
 def test_cells_wrap_on_a_narrow_terminal() -> None:
-    """The widest column is narrowed first, and nothing is cut."""
+    """The widest column becomes narrower first."""
     rows = [("crm", "https://crm.example.com/api", "ok"), ("sms", "https://sms.example.com", "not usable")]
     assert table(rows, 34) == [
         "crm  https://crm.examp  ok",
@@ -58,6 +58,6 @@ def test_nothing_is_lost_and_nothing_is_wider_than_the_terminal(rows: list[tuple
 
 
 def test_errors_end_the_command_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        fail("one", ValueError("two"))
-    assert (ended.value.code, capsys.readouterr().err) == (1, "one\ntwo\n")
+    with pytest.raises(SystemExit) as exit_error:
+        fail("first", ValueError("second"))
+    assert (exit_error.value.code, capsys.readouterr().err) == (1, "first\nsecond\n")

@@ -1,4 +1,4 @@
-"""`sidekey test`: a request through a data plane in the command's process, and the reported result."""
+"""`sidekey test`: a request through a data plane in the process of the command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(folder: Path, base: str, *, test: str = "{method: GET, path: /whoami}", more: str = "") -> str:
-    """Write a config with integration `crm`, whose secret is in a file."""
+    """Write a config with an integration `crm` and its secret in a file."""
     (folder / "password").write_text(SECRET)
     path = folder / "sidekey.yaml"
     path.write_text(f"""\
@@ -54,7 +54,7 @@ async def process(path: str) -> CompletedProcess[str]:
 
 
 async def test_configured_request_reaches_the_upstream_with_its_credential(tmp_path: Path) -> None:
-    """Method and path of `test`, under the base URL, with an empty body. 200 is success."""
+    """The body is empty."""
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
         result = await process(config(tmp_path, base, test="{method: POST, path: /whoami}"))
@@ -66,7 +66,7 @@ async def test_configured_request_reaches_the_upstream_with_its_credential(tmp_p
 
 
 async def test_use_of_the_credential_is_audited(tmp_path: Path) -> None:
-    """In the config's log file. If that cannot be opened, nothing is sent."""
+    """If the log file cannot be opened, the command sends nothing."""
     async with RawUpstream() as upstream:
         base = f"http://up.test:{upstream.port}/api"
         path = config(tmp_path, base, more="log: {audit: uses, file: sidekey.log}")
@@ -84,15 +84,17 @@ async def test_use_of_the_credential_is_audited(tmp_path: Path) -> None:
     assert refused.stderr.startswith(f"log.file: {tmp_path / 'none' / 'sidekey.log'} cannot be opened for writing")
 
 
-@pytest.mark.parametrize("status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops"], ids=bytes.decode)
+@pytest.mark.parametrize(
+    "status", [b"204 Fine", b"301 elsewhere", b"401 who", b"500 oops", b"599 odd"], ids=bytes.decode
+)
 def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
-    """Exit status 1 with the standard reason phrase, not the upstream's."""
+    """The output has the standard reason phrase, not that of the upstream."""
     with recording(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
-    number, words = status.decode().split()
+    number, phrase = status.decode().split()
     assert result.returncode == 1
     assert result.stdout.startswith(f"failed: GET /i/crm/whoami: {number} ")
-    assert words not in result.stdout.split()
+    assert phrase not in result.stdout.split()
 
 
 def test_output_repeats_only_the_status_of_a_response(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_response_of_sidekey_is_reported_with_code_and_detail(tmp_path: Path) ->
 
 
 def test_response_to_head_is_reported_by_its_proxy_status(tmp_path: Path) -> None:
-    """It has no body with a detail."""
+    """The response has no body with a detail."""
     path = config(tmp_path, f"http://up.test:{free_port()}", test="{method: HEAD}")
     result = sidekey_test(path)
     assert result.returncode == 1
@@ -123,7 +125,7 @@ def test_response_to_head_is_reported_by_its_proxy_status(tmp_path: Path) -> Non
 
 
 def test_unreadable_secret_is_the_reason(tmp_path: Path) -> None:
-    """The detail names the key, and nothing reaches the upstream."""
+    """The command sends nothing to the upstream."""
     with recording() as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
         (tmp_path / "password").unlink()
@@ -141,7 +143,6 @@ def test_test_needs_no_callers_token(tmp_path: Path) -> None:
 
 
 def test_listeners_of_the_config_are_refused_as_targets(tmp_path: Path) -> None:
-    """As by a running Sidekey."""
     with recording() as upstream:
         listen = f'listen: {{admin: "127.0.0.1:{upstream.port}"}}'
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
@@ -151,14 +152,14 @@ def test_listeners_of_the_config_are_refused_as_targets(tmp_path: Path) -> None:
 
 
 def test_no_listener_is_opened(tmp_path: Path) -> None:
-    """The command works beside a Sidekey with the same config."""
+    """The command works while a Sidekey with the same config runs."""
     with recording() as upstream, recording() as other:
         listen = f'listen: {{proxy: "127.0.0.1:{other.port}"}}'
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}", more=listen))
     assert result.returncode == 0
 
 
-def test_an_upstream_that_hangs_times_out(tmp_path: Path) -> None:
+def test_hanging_upstream_times_out(tmp_path: Path) -> None:
     """The timeouts of the config apply."""
     with recording(answering()) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
@@ -179,8 +180,7 @@ def test_incomplete_response_is_a_failure(tmp_path: Path) -> None:
     assert "502 upstream_protocol_error: " in result.stdout
 
 
-def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp_path: Path) -> None:
-    """A real nginx with a certificate of a temporary CA: trusted with trusted_ca, refused without."""
+def test_https_upstream_is_verified_with_the_trusted_ca(ca: Authority, tmp_path: Path) -> None:
     with Nginx(tmp_path, leaf=ca.leaf("up.test")) as nginx:
         base = f"https://up.test:{nginx.tls_port}"
         path = Path(config(tmp_path, base))
@@ -201,12 +201,11 @@ def test_an_https_upstream_is_verified_against_the_trusted_ca(ca: Authority, tmp
     ],
 )
 def test_outcome_is_one_line(outcome: Outcome, text: str) -> None:
-    """Verdict, request, status, code, reason."""
     assert str(outcome) == text
 
 
-def rotating(
-    folder: Path, ca: Authority, port: int, *, secret: str = "one", scope: str = "orders", store: bool = True
+def write_rotating_config(
+    folder: Path, ca: Authority, port: int, *, secret: str = "first", scope: str = "orders", store: bool = True
 ) -> str:
     """Write a config with a refresh token that each use replaces."""
     (folder / "key").write_text(b64encode(bytes(range(32))).decode())
@@ -249,44 +248,44 @@ class Issuer:
 
 
 async def make_store(path: str) -> None:
-    """Create the store, as the first `sidekey run` does."""
+    """Create the store, like the first `sidekey run`."""
     rules = good(Loader(path, {}).load()).store
     assert rules is not None
     store = await open_store(rules)
     await store.close()
 
 
-async def test_shared_token_is_taken_from_the_store_and_stays_there(ca: Authority, tmp_path: Path) -> None:
-    """Each command is a process of its own: none reuses a refresh token, and none requests a token needlessly."""
+async def test_commands_share_a_token_in_the_store(ca: Authority, tmp_path: Path) -> None:
+    """No command reuses a refresh token, and none requests an unnecessary token."""
     issuer = Issuer()
     async with RawUpstream(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
-        path = rotating(tmp_path, ca, upstream.port)
+        path = write_rotating_config(tmp_path, ca, upstream.port)
         await make_store(path)
         for _ in range(2):
             result = await process(path)
             assert (result.returncode, result.stderr) == (0, ""), result
-        # Another scope or secret obtains another token, with the newest refresh token.
-        for secret in ("one", "two"):
-            result = await process(rotating(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
+        # With another scope or secret, the command requests a new token with the newest refresh token.
+        for secret in ("first", "second"):
+            result = await process(write_rotating_config(tmp_path, ca, upstream.port, scope="invoices", secret=secret))
             assert result.returncode == 0
     assert issuer.presented == ["r0", "r1", "r2"]
     assert issuer.used == [b"Bearer t1", b"Bearer t1", b"Bearer t2", b"Bearer t3"]
 
 
 def test_shared_token_is_not_requested_without_the_store(ca: Authority, tmp_path: Path) -> None:
-    """A request would revoke the token of running processes and lose the new one."""
+    """A request would revoke the token of running processes, and the new token would be lost."""
     with recording(Issuer(), ssl_context=ca.server_context("127.0.0.1")) as upstream:
-        result = sidekey_test(rotating(tmp_path, ca, upstream.port))
+        result = sidekey_test(write_rotating_config(tmp_path, ca, upstream.port))
         assert upstream.connections == []
     assert result.returncode == 1
     assert "no token is asked for: the store cannot be used: store.path: " in result.stdout
 
 
-def test_rotating_refresh_token_is_not_used_up_without_a_store(ca: Authority, tmp_path: Path) -> None:
-    """With `rotates: false` it stays valid and the test runs."""
+def test_rotating_refresh_token_is_not_used_without_a_store(ca: Authority, tmp_path: Path) -> None:
+    """With `rotates: false` the refresh token stays valid, so the command uses it."""
     issuer = Issuer()
     with recording(issuer, ssl_context=ca.server_context("127.0.0.1")) as upstream:
-        path = Path(rotating(tmp_path, ca, upstream.port, store=False))
+        path = Path(write_rotating_config(tmp_path, ca, upstream.port, store=False))
         result = sidekey_test(str(path))
         assert upstream.connections == []
         path.write_text(path.read_text().replace("grant: {", "grant: {rotates: false, "))

@@ -1,4 +1,4 @@
-"""`sidekey token` as a process."""
+"""`sidekey token`: create, list and revoke."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def token(config: Path, *arguments: str, status: int = 0) -> str:
     return result.stdout if status == 0 else result.stderr
 
 
-def test_a_token_is_printed_once_and_stored_as_its_hash(config: Path) -> None:
+def test_token_is_printed_once_and_stored_as_its_hash(config: Path) -> None:
     """The first token creates the store."""
     first = token(config, "create", "ann", "--role", "admin").strip()
     assert first.startswith("sidekey_")
@@ -46,7 +46,7 @@ def test_a_token_is_printed_once_and_stored_as_its_hash(config: Path) -> None:
 
 
 def test_tokens_are_listed_and_revoked_by_name(config: Path) -> None:
-    """In columns. The audit has the user who ran the command."""
+    """The audit has the user who ran the command."""
     token(config, "create", "ann", "--role", "admin")
     token(config, "create", "bob", "--role", "editor", "--expires", "1h")
     first, second = token(config, "list").splitlines()
@@ -66,7 +66,6 @@ def test_tokens_are_listed_and_revoked_by_name(config: Path) -> None:
 
 
 def test_failed_commands_name_the_reason(config: Path) -> None:
-    """Names that exist, are invalid or are unknown, and a config without a store."""
     token(config, "create", "ann")
     assert "a token named ann exists" in token(config, "create", "ann", status=1)
     assert "NAME must be 1 to 63" in token(config, "create", "Not a name", status=1)
@@ -84,15 +83,14 @@ def test_reading_creates_no_store(config: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["0s", "1", "-1d", "x"])
-def test_a_lifetime_is_a_duration(text: str) -> None:
-    """Of at least a second."""
+def test_lifetime_is_a_duration_of_at_least_a_second(text: str) -> None:
     assert parse_lifetime("90d") == 90 * 86400
     with pytest.raises(ValueError, match="must"):
         parse_lifetime(text)
 
 
 def test_altered_token_is_revoked_by_its_name(config: Path) -> None:
-    """It grants nothing, but blocks its name."""
+    """An altered token grants nothing, but its name is in use."""
     token(config, "create", "ann", "--role", "viewer")
     with closing(sqlite3.connect(config.parent / "store.db")) as database, database:
         database.execute("UPDATE sidekey_rows SET body = replace(body, 'viewer', 'admin')")
@@ -114,7 +112,7 @@ presets:
 """
 
 
-def test_a_sender_has_presets_and_limits(config: Path) -> None:
+def test_sender_has_presets_and_limits(config: Path) -> None:
     config.write_text(PRESETS)
     token(config, "create", "ann", "--role", "admin")
     sender = ("create", "mark", "--role", "sender")

@@ -1,4 +1,4 @@
-"""Files that combine the CAs that a service trusts already with Sidekey's."""
+"""Files that combine the CAs that a service already trusts with Sidekey's CA."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from support.local_cas import NOW, rules_in
 
 @pytest.fixture
 def trust(tmp_path: Path) -> Path:
-    """Sidekey's trust folder."""
-    ensure_authorities(rules_in(tmp_path / "ours", "https://a.test"), NOW)
-    return tmp_path / "ours" / "trust"
+    """Create Sidekey's trust folder."""
+    ensure_authorities(rules_in(tmp_path / "sidekey", "https://a.test"), NOW)
+    return tmp_path / "sidekey" / "trust"
 
 
 @pytest.fixture
 def corp(tmp_path: Path) -> Path:
-    """A file with another CA between comments."""
+    """Create a file with another CA and a comment."""
     certificate = (
-        ensure_authorities(rules_in(tmp_path / "theirs", "https://b.test"), NOW).authorities.members[0].certificate
+        ensure_authorities(rules_in(tmp_path / "client", "https://b.test"), NOW).authorities.members[0].certificate
     )
     file = tmp_path / "corp.pem"
     file.write_bytes(b"Soci\xe9t\xe9\n" + certificate.encode())
@@ -38,7 +38,7 @@ def bodies(path: str | Path) -> set[str]:
 
 
 def test_certificates_are_combined(trust: Path, corp: Path, tmp_path: Path) -> None:
-    """In a file that only this user can write and everybody can read, named by its content."""
+    """Only this user can write to the combined file."""
     environ = {"SSL_CERT_FILE": str(corp), "NODE_EXTRA_CA_CERTS": str(corp), "HOME": str(tmp_path)}
     values = trust_variables(trust, environ)
     assert bodies(values["SSL_CERT_FILE"]) == bodies(corp) | bodies(trust / "bundle.pem")
@@ -50,7 +50,7 @@ def test_certificates_are_combined(trust: Path, corp: Path, tmp_path: Path) -> N
     assert trust_variables(trust, {**environ, **values}) == values
 
 
-def test_a_folder_keeps_all_its_certificates(trust: Path, corp: Path, tmp_path: Path) -> None:
+def test_certificates_of_a_folder_are_combined(trust: Path, corp: Path, tmp_path: Path) -> None:
     """`requests` accepts a folder."""
     folder = tmp_path / "certs"
     folder.mkdir()
@@ -60,20 +60,20 @@ def test_a_folder_keeps_all_its_certificates(trust: Path, corp: Path, tmp_path: 
     assert bodies(values["REQUESTS_CA_BUNDLE"]) == bodies(folder / "9d66eef0.0") | bodies(trust / "bundle.pem")
 
 
-@pytest.mark.parametrize("name", ["", "nothing/there", "ours/trust/bundle.pem", "ours/trust/ca.pem"])
-def test_sidekeys_bundle_is_used_if_the_clients_adds_nothing(name: str, trust: Path, tmp_path: Path) -> None:
-    """Without a cache folder, and nothing is written."""
+@pytest.mark.parametrize("name", ["", "nothing/there", "sidekey/trust/bundle.pem", "sidekey/trust/ca.pem"])
+def test_sidekeys_bundle_is_used_if_the_client_trusts_no_other_ca(name: str, trust: Path, tmp_path: Path) -> None:
+    """Sidekey needs no cache folder, because it writes no file."""
     environ = {"SSL_CERT_FILE": str(tmp_path / name) if name else ""}
     assert trust_variables(trust, environ)["SSL_CERT_FILE"] == str(trust / "bundle.pem")
 
 
-@pytest.mark.parametrize("by", ["WGETRC", "HOME"])
-def test_wget_keeps_its_settings(by: str, trust: Path, corp: Path, tmp_path: Path) -> None:
-    """Of $WGETRC, or of ~/.wgetrc if WGETRC is not set. They may contain passwords."""
+@pytest.mark.parametrize("variable", ["WGETRC", "HOME"])
+def test_wget_keeps_its_settings(variable: str, trust: Path, corp: Path, tmp_path: Path) -> None:
+    """The settings are in $WGETRC or ~/.wgetrc, and may contain passwords."""
     client_file = tmp_path / ".wgetrc"
     client_file.write_bytes(b"http_password = caf\xe9\nCA-Certificate = ~/corp.pem\ntries=3")
     environ = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "c")}
-    if by == "WGETRC":
+    if variable == "WGETRC":
         client_file = client_file.rename(tmp_path / "own")
         environ["WGETRC"] = str(client_file)
     values = trust_variables(trust, environ)
@@ -99,13 +99,13 @@ def test_wget_keeps_its_settings(by: str, trust: Path, corp: Path, tmp_path: Pat
     ],
 )
 def test_certificates_that_cannot_be_kept_are_an_error(content: bytes, reason: str, trust: Path, corp: Path) -> None:
-    """The service could not reach other servers without them."""
+    """Without its CAs, the service could not reach other servers."""
     corp.write_bytes(content)
     with pytest.raises(TrustError, match=reason):
         trust_variables(trust, {"SSL_CERT_FILE": str(corp), "HOME": str(corp.parent)})
 
 
-def test_named_pipe_does_not_block(trust: Path, tmp_path: Path) -> None:
+def test_device_as_certificate_file_is_an_error(trust: Path, tmp_path: Path) -> None:
     with pytest.raises(TrustError, match="SSL_CERT_FILE: /dev/null must be a regular file"):
         trust_variables(trust, {"SSL_CERT_FILE": "/dev/null", "HOME": str(tmp_path)})
 
@@ -125,10 +125,10 @@ def test_combined_file_needs_a_folder_that_only_this_user_can_write(trust: Path,
     assert list(open_folder.iterdir()) == []
 
 
-def test_a_folder_of_another_user_is_not_written_to(
+def test_combined_file_is_not_written_into_a_folder_of_another_user(
     trust: Path, corp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other user could replace the file."""
+    """Otherwise the other user could replace the file."""
     environ = {"SSL_CERT_FILE": str(corp), "XDG_CACHE_HOME": str(tmp_path / "c")}
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)

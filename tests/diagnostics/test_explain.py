@@ -1,4 +1,4 @@
-"""`sidekey explain`: decisions of the data plane, places of the credential, and signed texts."""
+"""Explanations of decisions, with the location of the credential and the signed texts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TRAITS = CredentialTraits(InjectionPoints(headers=("Authorization", "X-Tenant"))
 
 
 def integration(*prefixes: str, methods: frozenset[str] | None = None) -> Integration:
-    """Build an integration of kind headers with these endpoint prefixes."""
+    """Build an integration of kind `headers` with these endpoint prefixes."""
     parsed = tuple(map(parse_prefix, prefixes))
     policy = Policy(prefixes=parsed, methods=methods)
     return Integration("crm", "headers", policy, parsed[0] if parsed else None, SECRETS, TRAITS)
@@ -64,14 +64,14 @@ MARKETING_CLOUD = f"type: oauth2, provider: salesforce-marketing-cloud, subdomai
 CRM = integration("https://api.example.com/v1")
 
 
-@pytest.mark.parametrize("written", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "253402300800", "-1"])
-def test_time_outside_the_years_1_to_9999_is_refused(written: str) -> None:
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "253402300800", "-1"])
+def test_time_outside_the_years_1_to_9999_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a time with its offset"):
-        parse_moment(written)
+        parse_moment(text)
 
 
 @pytest.mark.parametrize(
-    ("written", "seconds"),
+    ("text", "seconds"),
     [
         ("0001-01-01T00:00:00Z", -62135596800),
         ("9999-12-31T23:59:59Z", 253402300799),
@@ -79,8 +79,8 @@ def test_time_outside_the_years_1_to_9999_is_refused(written: str) -> None:
         ("1970-01-01T01:00:00+01:00", 0),
     ],
 )
-def test_other_times_are_parsed(written: str, seconds: int) -> None:
-    assert parse_moment(written) == seconds
+def test_other_times_are_parsed(text: str, seconds: int) -> None:
+    assert parse_moment(text) == seconds
 
 
 @pytest.mark.parametrize("url", ["/\udcc3\udca9", "https://api.example.com/v1/\udcff", "/\x1b[2J"])
@@ -92,8 +92,7 @@ def test_undecodable_argument_is_shown_with_escapes(url: str) -> None:
     assert "\x1b" not in str(result)
 
 
-def test_path_is_the_part_after_the_id_at_the_reverse_proxy() -> None:
-    """`/send` means /i/crm/send."""
+def test_path_is_appended_to_the_id_at_the_reverse_proxy() -> None:
     result = explain(CRM, "/send?to=1")
     assert (result.door, result.as_sent) == ("reverse", "/i/crm/send?to=1")
     assert result.sent_on == "https://api.example.com/v1/send?to=1"
@@ -161,7 +160,6 @@ def test_denied_target_lists_all_rules() -> None:
 
 @pytest.mark.parametrize("url", ["/send", "http://api.example.com/v1/send"])
 def test_unreadable_policy_decides_nothing(url: str) -> None:
-    """A caller would get the same response."""
     result = explain(replace(CRM, rebuild=lambda: CRM), url)
     assert (result.allowed, result.decision.code, result.sent_on) == (False, "credential_unavailable", None)
 
@@ -196,7 +194,7 @@ def test_credential_headers_are_named() -> None:
         ("body", "body: access_token"),
     ],
 )
-def test_place_of_a_token_is_named_without_a_token_request(placement: str, shown: str, tmp_path: Path) -> None:
+def test_location_of_a_token_is_named_without_a_token_request(placement: str, shown: str, tmp_path: Path) -> None:
     result = explain(loaded(tmp_path, f"{OAUTH2}, token_placement: {placement}"), "/v1/x")
     assert f"credential   goes to https://auth.example.com in {shown}" in str(result).splitlines()
     assert result.notes == ((BODY_NOTE,) if placement == "body" else ())
@@ -226,7 +224,7 @@ def test_token_endpoint_is_denied(url: str, tmp_path: Path) -> None:
 
 
 def test_values_from_a_profile_are_shown(tmp_path: Path) -> None:
-    """Values of the config file itself are not."""
+    """Values of the config file are omitted."""
     result = explain(loaded(tmp_path, MARKETING_CLOUD), "/asset/v1/content")
     assert result.as_json()["profile"] == {
         "auth.token_endpoint": "https://mc-acme.auth.marketingcloudapis.com/v2/token",
@@ -255,7 +253,7 @@ def test_values_from_a_profile_are_shown(tmp_path: Path) -> None:
     ],
 )
 def test_discovered_base_url_has_a_note(auth: str, url: str, sent_on: str, note: str, tmp_path: Path) -> None:
-    """Only the token response determines where the credential goes."""
+    """The token response determines the destination of the credential."""
     result = explain(loaded(tmp_path, auth), url)
     assert (result.sent_on, result.allowed, result.notes) == (sent_on, True, (note,))
     assert result.as_json()["credential"]["origin"] is None
@@ -272,8 +270,8 @@ def test_target_at_a_known_host_needs_no_discovered_base(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("rest", ["/auth/token", "/%61uth", "/AUTH//x", "http://login2.responsys.net/rest/api/v1.4/x"])
-def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
-    """So is everything outside the path prefix."""
+def test_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
+    """Everything outside the path prefix is denied, too."""
     result = explain(loaded(tmp_path, RESPONSYS), rest)
     assert result.decision.code == "target_denied"
     assert "rule         the target's path must be under /rest/api/v1.3" in str(result).splitlines()
@@ -282,7 +280,6 @@ def test_the_login_of_responsys_is_denied(rest: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["/send", "/../x", "http://api.example.com/v1/send"])
 def test_explanation_contains_no_credential(url: str) -> None:
-    """In text, JSON and repr."""
     result: Explanation = explain(CRM, url)
     assert "not-to-be-seen" not in f"{result} {result.as_json()} {result!r}"
 
@@ -365,7 +362,7 @@ def test_uncovered_target_passes_without_the_credential() -> None:
     ],
 )
 def test_covered_target_does_not_pass(url: str) -> None:
-    """Nor does a malformed one, or one of the reverse proxy."""
+    """Malformed targets, and targets of the reverse proxy, do not pass either."""
     result = explain(CRM, url, PASSING)
     assert (result, result.passes) == (explain(CRM, url), False)
 
@@ -385,7 +382,7 @@ def test_stored_integration_has_a_note_on_tunnels() -> None:
     assert STORED_NOTE not in explain(stored, "/x").notes
 
 
-# What is signed.
+# Signed texts
 
 WEBHOOK = "insecure_value: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 STANDARD = f"type: signature, scheme: standard-webhooks, secret: {{{WEBHOOK}}}"
@@ -395,7 +392,7 @@ ZEROS = "msg_" + "0" * 32
 
 
 def test_signed_texts_are_shown_escaped(tmp_path: Path) -> None:
-    """At the given time, with zeros for IDs, and without the signature."""
+    """IDs consist of zeros, and the signature is omitted."""
     sample = Sample(1_700_000_000.0, "POST", (), b'{"a": "\\\xff\x00"}\r\n\t')
     result = explain(loaded(tmp_path, STANDARD, HOOKS), "/x", None, sample)
     assert result.signed == (ZEROS + r'.1700000000.{"a": "\\\xff\x00"}\r\n\t',)
@@ -424,7 +421,7 @@ def signed_with(folder: Path, added: str, method: str = "POST", *fields: tuple[s
     return explain(loaded(folder, "type: basic, username: u, password: {env: SECRET}", keys), "/x?a=b", None, sample)
 
 
-def test_injected_values_are_redacted_by_place(tmp_path: Path) -> None:
+def test_injected_values_are_redacted(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"a=b").hexdigest()
     result = signed_with(tmp_path, "add: {query: {key: {secret: {env: SECRET}}}}")
     assert result.signed == (rf"1700000000.POST./v1/x?a=b&key=[redacted].mine.{digest}.a=b",)
@@ -433,7 +430,7 @@ def test_injected_values_are_redacted_by_place(tmp_path: Path) -> None:
 
 
 def test_body_with_a_secret_and_its_digests_are_redacted(tmp_path: Path) -> None:
-    """A digest would confirm a guess of the secret."""
+    """Otherwise a digest would confirm a guess of the secret."""
     form = ("Content-Type", "application/x-www-form-urlencoded")
     result = signed_with(tmp_path, "add: {body: {key: {secret: {env: SECRET}}}}", "POST", form)
     assert result.signed == ("1700000000.POST./v1/x?a=b.mine.[redacted].[redacted]",)
@@ -460,24 +457,24 @@ def test_denied_or_unsigned_request_has_no_signed_texts(tmp_path: Path) -> None:
 
 
 def test_signature_beside_a_token_needs_no_token_request(tmp_path: Path) -> None:
-    """Its key is in the config."""
+    """The signing key is in the config."""
     prefix = "    endpoint_prefix: https://auth.example.com/v1\n"
     result = explain(loaded(tmp_path, OAUTH2, prefix + GITHUB), "/x", None, Sample(0, "POST", (), b"{}"))
     assert result.signed == ("{}",)
 
 
 def test_no_token_is_requested_for_a_signing_key(tmp_path: Path) -> None:
-    """Nor for a base URL."""
+    """No token is requested for a base URL either."""
     identity = "web_identity: {role_arn: 'arn:aws:iam::1:role/x', token: {file: token}, session_name: sidekey}"
     sqs = "    endpoint_prefix: https://sqs.eu-west-1.amazonaws.com/\n"
     (tmp_path / "token").write_text("a.b.c")
     served = loaded(tmp_path, f"type: aws_sigv4, region: eu-west-1, service: sqs, {identity}", sqs)
     result = explain(served, "/", None, Sample(0))
     assert result.unsigned == "the signing key cannot be read, or comes with the token: the signed text is unknown"
-    learnt = loaded(
+    discovered = loaded(
         tmp_path, RESPONSYS, "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"
     )
-    result = explain(learnt, "/rest/api", None, Sample(0))
+    result = explain(discovered, "/rest/api", None, Sample(0))
     assert result.unsigned == "the base URL comes with the token: the signed text is unknown"
 
 
@@ -488,7 +485,6 @@ AWS = "type: aws_sigv4, region: eu-west-1, service: s3, access_key_id: AKIA, sec
     ("url", "upgraded"), [("/a@b?c=1+2", False), ("http://s3.eu-west-1.amazonaws.com/mine/a@b?c=1+2", True)]
 )
 def test_target_is_shown_in_canonical_form(url: str, upgraded: bool, tmp_path: Path) -> None:
-    """This is no upgrade."""
     prefix = "    endpoint_prefix: https://s3.eu-west-1.amazonaws.com/mine\n"
     explanation = explain(loaded(tmp_path, AWS, prefix), url, sample=Sample(0.0))
     assert explanation.allowed
@@ -497,27 +493,27 @@ def test_target_is_shown_in_canonical_form(url: str, upgraded: bool, tmp_path: P
     assert "GET\\n/mine/a%40b\\nc=1%202\\nhost:s3.eu-west-1.amazonaws.com\\n" in str(explanation)
 
 
-# Where it would be dialled.
+# Addresses of the target
 
 PRIVATE = "is 10.1.2.3, which is not a global address (private)"
 
 
-def looked_up(*addresses: str) -> tuple[Address, ...]:
+def addresses_of(*addresses: str) -> tuple[Address, ...]:
     return tuple(map(ip_address, addresses))
 
 
 def test_host_with_only_refused_addresses_is_denied() -> None:
-    """One allowed address is enough."""
-    snapshot, result = Snapshot({}), looked_up("10.1.2.3")
+    """One allowed address is sufficient."""
+    snapshot, result = Snapshot({}), addresses_of("10.1.2.3")
     allowed = explain(CRM, "/x")
     assert allowed.dialled_host == "api.example.com"
     denied = with_addresses(allowed, snapshot, result)
-    way_out = "add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private"
-    assert denied.decision.reason == f"api.example.com {PRIVATE}: {way_out}"
+    remedy = "add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private"
+    assert denied.decision.reason == f"api.example.com {PRIVATE}: {remedy}"
     assert (denied.allowed, denied.decision.code, denied.dialled_host) == (False, "destination_denied", None)
     assert "rule  " not in str(denied)
     assert denied.as_json()["credential"] is None
-    mixed = looked_up("10.1.2.3", "198.41.0.4")
+    mixed = addresses_of("10.1.2.3", "198.41.0.4")
     assert with_addresses(allowed, snapshot, mixed) is allowed
     assert with_addresses(allowed, snapshot) is allowed
     outside = explain(CRM, "/../x")
@@ -529,5 +525,5 @@ def test_host_with_only_refused_addresses_is_denied() -> None:
 def test_config_allows_addresses_of_stored_integrations() -> None:
     network = NetworkRules(allow_private=(ip_network("10.0.0.0/8"),))
     stored = explain(replace(CRM, stored=True, allow_private=NetworkOverride()), "/x")
-    denied = with_addresses(stored, Snapshot({}, network=network), looked_up("10.1.2.3"))
+    denied = with_addresses(stored, Snapshot({}, network=network), addresses_of("10.1.2.3"))
     assert denied.decision.reason.endswith("the operator must add 10.1.2.3/32 to store.allow_private")

@@ -1,4 +1,4 @@
-"""Previews of presets: limits, content types, and the places of the credential."""
+"""Previews of presets: limits, content types, and the location of the credential."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from support.presets import preset
 def snapshot(*presets: Preset, traits: CredentialTraits | None = None, limits: Limits | None = None) -> Snapshot:
     """Build a snapshot of one integration and its presets."""
     served = integration("h", base_url(1)) if traits is None else integration("h", base_url(1), traits=traits)
-    return Snapshot({"h": served}, presets={each.id: each for each in presets}, limits=limits or Limits())
+    return Snapshot({"h": served}, presets={preset.id: preset for preset in presets}, limits=limits or Limits())
 
 
-def test_all_places_of_the_credential_are_named() -> None:
-    """Headers, query and body parameters."""
+def test_headers_query_and_body_of_the_credential_are_named() -> None:
     draft = preset(url=base_url(1, "/api/hook?a=1"), content_type="text/x")
     places = InjectionPoints(headers=("X-Key",), query=("key",), body=("token",))
     shown = preview(snapshot(draft, traits=CredentialTraits(places)), draft, b"x")
@@ -30,7 +29,6 @@ def test_all_places_of_the_credential_are_named() -> None:
 
 
 def test_oversized_parameters_are_not_parsed() -> None:
-    """As in the data plane."""
     draft = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
     small = snapshot(draft, limits=Limits(preset_parameters=16))
     assert preview(small, draft, b'{"a": "0123456"}').problem is None
@@ -38,7 +36,7 @@ def test_oversized_parameters_are_not_parsed() -> None:
 
 
 @pytest.mark.parametrize(("sent", "code"), [("", None), ("text/x; a=b", None), ("text/y", "content_type_denied")])
-def test_content_type_is_checked_like_a_callers(sent: str, code: str | None) -> None:
+def test_content_type_is_checked(sent: str, code: str | None) -> None:
     draft = preset(content_type="text/x")
     shown = preview(snapshot(draft), draft, b"", sent)
     assert (None if shown.problem is None else shown.problem.code) == code
