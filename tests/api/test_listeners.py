@@ -11,7 +11,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from sidekey.api import listeners
 from sidekey.api.listeners import Health, build_admin, build_metrics
@@ -65,15 +64,6 @@ async def test_startup_stays_successful(running: Running) -> None:
     assert await running.ask("/startupz") == (503, "starting\n")
     running.health.started = running.health.draining = True
     assert await running.ask("/startupz") == (200, "ok\n")
-
-
-async def test_metrics_are_served_as_the_text_format_0_0_4(running: Running) -> None:
-    running.metrics.stats("crm").record("2xx", 0.01)
-    async with running.client.get(running.url + "/metrics") as response:
-        text = await response.text()
-        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    names = {family.name for family in text_string_to_metric_families(text)}
-    assert {"sidekey_requests", "sidekey_request_duration_seconds", "process_cpu_seconds"} <= names
 
 
 async def test_head_of_metrics_has_no_body(running: Running) -> None:

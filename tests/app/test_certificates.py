@@ -58,6 +58,7 @@ async def test_rotated_certificate_is_loaded_without_a_restart(ca: Authority, tm
             await logged("a client certificate could not be loaded")
             assert await send() == 200
             replace(tmp_path / "tls.key", second.key_pem)
+            await logged("the client certificate is valid again")
             await logged("a client certificate was loaded")
             assert await send() == 200
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body

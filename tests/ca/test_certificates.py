@@ -40,8 +40,8 @@ def openssl_verify(authority: LocalAuthority, host: str, folder: Path) -> str:
     (folder / "ca.pem").write_text(authority.trusted)
     command = [programs.require("openssl"), "verify", "-x509_strict", "-purpose", "sslserver", "-attime", str(int(NOW))]
     command += ["-CAfile", str(folder / "ca.pem"), str(folder / "leaf.pem")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("host", ["api.example.com", "a.b.wild.example.org", "10.0.0.1", "fd00::1"])
@@ -64,14 +64,14 @@ def test_openssl_verifies_leaves_for_names_and_addresses(host: str, tmp_path: Pa
 def test_openssl_refuses_leaves_outside_the_name_constraints(
     urls: tuple[str, ...], host: str, reason: str, tmp_path: Path
 ) -> None:
-    """With a stolen key, an attacker can pose only as the hosts of the policies."""
+    """An attacker with the key can impersonate only the hosts of the policies."""
     assert reason in openssl_verify(authority_of(*urls), host, tmp_path)
 
 
 def test_ca_has_constraints_path_length_and_server_usage() -> None:
-    """Its constraints are critical, and its subject marks it as a CA of Sidekey."""
-    one, other = (certificate_of(authority_of("https://a.test").certificate) for _ in range(2))
-    extensions = {each.oid: each for each in one.extensions}
+    """The subject marks it as a CA of Sidekey."""
+    first, other = (certificate_of(authority_of("https://a.test").certificate) for _ in range(2))
+    extensions = {extension.oid: extension for extension in first.extensions}
     basic = extensions[x509.BasicConstraints.oid]
     assert (basic.critical, basic.value) == (True, x509.BasicConstraints(ca=True, path_length=0))
     assert extensions[x509.NameConstraints.oid].critical
@@ -80,24 +80,24 @@ def test_ca_has_constraints_path_length_and_server_usage() -> None:
     assert usage.value.key_cert_sign
     assert not usage.value.digital_signature
     assert list(extensions[x509.ExtendedKeyUsage.oid].value) == [ExtendedKeyUsageOID.SERVER_AUTH]
-    assert MARK in one.subject.rfc4514_string()
-    assert one.subject != other.subject
-    assert one.not_valid_after_utc - one.not_valid_before_utc == BACKDATED + CA_LIFE
-    assert one.not_valid_before_utc.timestamp() == NOW - DAY
+    assert MARK in first.subject.rfc4514_string()
+    assert first.subject != other.subject
+    assert first.not_valid_after_utc - first.not_valid_before_utc == BACKDATED + CA_LIFE
+    assert first.not_valid_before_utc.timestamp() == NOW - DAY
 
 
 def test_leaf_is_for_one_host_and_a_week() -> None:
-    """Its subject is empty, so the alternative name is critical (RFC 5280 4.2.1.6)."""
+    """The subject is empty, so the alternative name is critical (RFC 5280 4.2.1.6)."""
     authority = authority_of("https://a.test")
     pem, end = Signer(authority, make_key()).leaf("a.test", NOW)
-    found = certificate_of(pem)
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    leaf = certificate_of(pem)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert (names.critical, list(names.value)) == (True, [x509.DNSName("a.test")])
-    assert list(found.subject) == []
-    assert found.not_valid_after_utc - found.not_valid_before_utc == BACKDATED + LEAF_LIFE
-    assert end == found.not_valid_after_utc.timestamp() == NOW + 7 * DAY
+    assert list(leaf.subject) == []
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == BACKDATED + LEAF_LIFE
+    assert end == leaf.not_valid_after_utc.timestamp() == NOW + 7 * DAY
     issuer = certificate_of(authority.certificate)
-    identifier = found.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    identifier = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     assert identifier == issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     assert pem.count("BEGIN CERTIFICATE") == 1
 
@@ -115,13 +115,12 @@ def test_leaf_is_valid_only_within_the_validity_of_its_ca() -> None:
 
 @pytest.mark.parametrize("urls", [EVERYTHING, ("https://a.test",), ("https://10.0.0.1",), ()])
 def test_constraints_round_trip(urls: tuple[str, ...]) -> None:
-    """The stored bounds equal those of the certificate."""
     authority = authority_of(*urls)
     assert (bounds_of(certificate_of(authority.certificate)),) == authority.bounds
 
 
 def test_ca_without_constraints_permits_every_host() -> None:
-    """An operator's CA may have none."""
+    """The CA of an operator may have no constraints."""
     key = make_key()
     name = x509.Name([])
     now = certificate_of(authority_of("https://a.test").certificate).not_valid_before_utc
@@ -130,10 +129,10 @@ def test_ca_without_constraints_permits_every_host() -> None:
 
 
 def test_empty_constraints_are_refused() -> None:
-    """X.509 has no constraint without a subtree."""
-    found = constraints(Bounds.exactly(scope_of()))
-    assert found.permitted_subtrees == [x509.DNSName("invalid")]
-    assert len(found.excluded_subtrees or ()) == 2
+    """X.509 needs at least one subtree in a constraint."""
+    leaf = constraints(Bounds.exactly(scope_of()))
+    assert leaf.permitted_subtrees == [x509.DNSName("invalid")]
+    assert len(leaf.excluded_subtrees or ()) == 2
 
 
 def test_signer_is_redacted() -> None:

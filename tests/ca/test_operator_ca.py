@@ -1,4 +1,4 @@
-"""Validation of an operator's own CA: errors with their key, name constraints of the whole chain, warnings."""
+"""Validation of an operator's CA: errors and warnings of the certificate, its chain and its key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCOPE = scope_of("https://api.example.com")
 PRESENT = time.time()
 
 
-def examined(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> OperatorCaCheck:
+def check(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> OperatorCaCheck:
     return examine(certificate.decode(), key.decode(), scope, now)
 
 
@@ -60,31 +60,30 @@ def intermediate(
 
 
 def test_root_is_trusted_and_not_served() -> None:
-    found = examined(root().pem, (one := root()).key_pem)
-    assert found.authority is None
-    found = examined(one.pem, one.key_pem)
-    assert found.errors == []
-    assert found.authority is not None
-    assert (found.authority.trusted, found.authority.served) == (one.pem.decode(), "")
-    assert found.authority.permits("anything.example")
+    issued = root()
+    assert check(root().pem, issued.key_pem).authority is None
+    result = check(issued.pem, issued.key_pem)
+    assert result.errors == []
+    assert result.authority is not None
+    assert (result.authority.trusted, result.authority.served) == (issued.pem.decode(), "")
+    assert result.authority.permits("anything.example")
 
 
 def test_intermediate_is_served_and_its_root_is_trusted() -> None:
-    """In any order of the PEM."""
+    """The certificates may have any order."""
     top = root()
     below = intermediate(top, "example.com")
     for pem in (below.pem + top.pem, top.pem + below.pem):
-        found = examined(pem, below.key_pem)
-        assert found.errors == []
-        authority = found.authority
+        result = check(pem, below.key_pem)
+        assert result.errors == []
+        authority = result.authority
         assert authority is not None
         assert (authority.trusted, authority.served) == (top.pem.decode(), below.pem.decode())
-        assert authority.not_after == min(each.certificate.not_valid_after_utc.timestamp() for each in (top, below))
+        assert authority.not_after == min(issued.certificate.not_valid_after_utc.timestamp() for issued in (top, below))
 
 
 @pytest.mark.parametrize("kind", ["P-256", "P-384", "RSA"])
 def test_python_strictly_verifies_a_leaf_of_an_intermediate(kind: str) -> None:
-    """With every type of key."""
     key: Key = {
         "P-256": lambda: ec.generate_private_key(ec.SECP256R1()),
         "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
@@ -92,7 +91,7 @@ def test_python_strictly_verifies_a_leaf_of_an_intermediate(kind: str) -> None:
     }[kind]()
     top = authority_root()
     below = intermediate(top, "example.com", key=key)
-    authority = examined(below.pem + top.pem, below.key_pem, now=PRESENT).authority
+    authority = check(below.pem + top.pem, below.key_pem, now=PRESENT).authority
     assert authority is not None
     pem, _ = Signer(authority, make_key()).leaf("api.example.com", PRESENT)
     assert verified(server_context("api.example.com", pem.encode()), "api.example.com", authority.trusted) is None
@@ -118,34 +117,34 @@ def authority_root() -> Issued:
 
 
 def test_chain_without_root_is_served_completely_with_a_warning() -> None:
-    """Callers may have the root from elsewhere."""
+    """Callers may get the root from another source."""
     below = intermediate(root(), "example.com")
-    found = examined(below.pem, below.key_pem)
-    assert found.authority is not None
-    assert found.authority.served == found.authority.trusted == below.pem.decode()
-    assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
+    result = check(below.pem, below.key_pem)
+    assert result.authority is not None
+    assert result.authority.served == result.authority.trusted == below.pem.decode()
+    assert any("the chain does not end in a root: add it" in text for _, text in result.warnings)
 
 
 def test_extra_roots_complete_the_chain() -> None:
-    """cert-manager delivers the root separately. Other extra roots are not served and cause no warning."""
+    """cert-manager delivers the root separately. Sidekey does not serve other extra roots."""
     top, middle = root(), intermediate(other := root(), "example.com", subject="Between")
     below = intermediate(top, "example.com")
     extra = (issue("Another root", authority=True).pem + top.pem).decode()
-    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
-    assert found.errors == []
-    assert found.authority is not None
-    assert (found.authority.trusted, found.authority.served) == (top.pem.decode(), below.pem.decode())
-    assert not [text for _, text in found.warnings if "root" in text]
+    result = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
+    assert result.errors == []
+    assert result.authority is not None
+    assert (result.authority.trusted, result.authority.served) == (top.pem.decode(), below.pem.decode())
+    assert not [text for _, text in result.warnings if "root" in text]
     unrelated = (middle.pem + other.pem).decode()
-    found = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
-    assert any("the chain does not end in a root: add it" in text for _, text in found.warnings)
+    result = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
+    assert any("the chain does not end in a root: add it" in text for _, text in result.warnings)
 
 
 def test_ca_without_constraints_causes_a_warning() -> None:
-    one = root()
-    warnings = dict(reversed(examined(one.pem, one.key_pem).warnings))
-    texts = [text for _, text in examined(one.pem, one.key_pem).warnings]
-    assert set(warnings) == {"certificate"}
+    issued = root()
+    warnings = check(issued.pem, issued.key_pem).warnings
+    texts = [text for _, text in warnings]
+    assert {key for key, _ in warnings} == {"certificate"}
     assert any("no name constraints" in text for text in texts)
     assert any("no subject key identifier" in text for text in texts)
     local = authority_of("https://api.example.com", now=NOW)
@@ -157,7 +156,7 @@ _LEAF = issue("a leaf", _ROOT)
 
 
 @pytest.mark.parametrize(
-    ("certificate", "key", "place", "reason"),
+    ("certificate", "key", "setting", "reason"),
     [
         (_LEAF.pem, _LEAF.key_pem, "certificate", "must be that of a CA"),
         (_ROOT.pem, _LEAF.key_pem, "private_key", "does not belong to the certificate of CN=Corporate root"),
@@ -183,33 +182,33 @@ _LEAF = issue("a leaf", _ROOT)
         ),
     ],
 )
-def test_invalid_ca_or_key_is_reported(certificate: bytes, key: bytes, place: str, reason: str) -> None:
-    found = examined(certificate, key)
-    assert found.authority is None
-    ((where, text),) = found.errors
-    assert where == place
+def test_invalid_ca_or_key_is_reported(certificate: bytes, key: bytes, setting: str, reason: str) -> None:
+    result = check(certificate, key)
+    assert result.authority is None
+    ((setting_with_error, text),) = result.errors
+    assert setting_with_error == setting
     assert reason in text
 
 
 def test_expired_ca_is_refused() -> None:
-    found = examined(_ROOT.pem, _ROOT.key_pem, now=NOW + 4000 * DAY)
-    assert found.authority is None
-    assert [place for place, _ in found.errors] == ["certificate"]
-    assert "expired on" in found.errors[0][1]
+    result = check(_ROOT.pem, _ROOT.key_pem, now=NOW + 4000 * DAY)
+    assert result.authority is None
+    assert [setting for setting, _ in result.errors] == ["certificate"]
+    assert "expired on" in result.errors[0][1]
     short = root(life=timedelta(days=10))
     below = intermediate(short, "example.com")
-    late = examined(below.pem + short.pem, below.key_pem, now=NOW + 20 * DAY)
+    late = check(below.pem + short.pem, below.key_pem, now=NOW + 20 * DAY)
     assert "which is in the chain, has expired" in late.errors[0][1]
 
 
 def test_ca_beyond_the_path_length_of_its_issuer_is_refused() -> None:
-    """Every verifier would refuse its leaves."""
+    """Clients would refuse its leaves."""
     top = root()
     middle = intermediate(top)
     below = intermediate(middle, subject="below")
-    found = examined(below.pem + middle.pem + top.pem, below.key_pem)
-    assert found.authority is None
-    assert "the path length of CN=Sidekey at corporate must allow" in found.errors[0][1]
+    result = check(below.pem + middle.pem + top.pem, below.key_pem)
+    assert result.authority is None
+    assert "the path length of CN=Sidekey at corporate must allow" in result.errors[0][1]
 
 
 @pytest.mark.parametrize(
@@ -223,14 +222,14 @@ def test_ca_beyond_the_path_length_of_its_issuer_is_refused() -> None:
 def test_host_outside_the_constraints_is_reported(
     permitted: tuple[str, ...], excluded: tuple[str, ...], hosts: str
 ) -> None:
-    """The CA still signs for the other hosts."""
-    wanted = [f"https://{each}" for each in ("api.example.com", "a.test", "d.test", "e.test")]
-    scope = scope_of(*wanted) if "more" in hosts else SCOPE
+    """The CA still signs for other hosts."""
+    urls = [f"https://{host}" for host in ("api.example.com", "a.test", "d.test", "e.test")]
+    scope = scope_of(*urls) if "more" in hosts else SCOPE
     top = root()
     below = intermediate(top, *permitted, excluded=excluded)
-    found = examined(below.pem + top.pem, below.key_pem, scope)
-    assert found.authority is not None
-    ((place, text),) = found.errors
-    assert place == "certificate"
+    result = check(below.pem + top.pem, below.key_pem, scope)
+    assert result.authority is not None
+    ((setting, text),) = result.errors
+    assert setting == "certificate"
     assert f"must permit {hosts}: issue it for the hosts of the policies" in text
-    assert not found.authority.permits("api.example.com")
+    assert not result.authority.permits("api.example.com")

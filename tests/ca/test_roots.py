@@ -14,7 +14,7 @@ OTHER = issue("Public root", authority=True)
 
 
 def test_local_ca_and_its_leaves_are_recognised() -> None:
-    """Also those of another Sidekey."""
+    """CAs of another Sidekey count, too."""
     assert is_local(ssl.PEM_cert_to_DER_cert(LOCAL.certificate))
     leaf, _ = Signer(LOCAL, make_key()).leaf("a.test", NOW)
     assert all(map(is_local, certificates(leaf.encode())))
@@ -28,7 +28,7 @@ def test_local_ca_is_not_usable() -> None:
 
 
 def test_pem_is_read_like_openssl() -> None:
-    """Text between blocks, old labels and CRLF are accepted, and damaged blocks skipped."""
+    """OpenSSL accepts text between blocks, old labels and CRLF. It skips damaged blocks."""
     old = OTHER.pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE").replace(b"\n", b"\r\n")
     damaged = b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"
     assert list(usable(b"# \xfc\n" + damaged + old + b"\n")) == [OTHER.der]

@@ -19,15 +19,15 @@ LABELS = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4).map(
 
 
 def test_scope_has_the_hosts_of_prefixes_and_domains() -> None:
-    """Wildcards count by their suffix; ports and paths do not matter."""
-    found = scope_of(
+    """A wildcard counts as its suffix. Ports and paths do not matter."""
+    scope = scope_of(
         "https://api.example.com:8443/v1", "http://10.1.2.3", "https://[fd00::1]/x", "https://*.example.org"
     )
-    assert found.hosts() == ["api.example.com", "example.org", "10.1.2.3", "fd00::1"]
+    assert scope.hosts() == ["api.example.com", "example.org", "10.1.2.3", "fd00::1"]
 
 
 def test_scope_has_only_hosts_that_prefixes_and_domains_allow() -> None:
-    """A narrow constraint is better."""
+    """The constraints should be narrow."""
     policy = Policy(
         prefixes=(parse_prefix("https://a.example.com/v1"), parse_prefix("https://b.example.net/v1")),
         domains=(parse_domain("https://*.example.com"), parse_domain("https://c.example.org")),
@@ -36,7 +36,7 @@ def test_scope_has_only_hosts_that_prefixes_and_domains_allow() -> None:
 
 
 def test_scope_has_the_placeholder_and_the_domains_of_base_urls() -> None:
-    """Callers use either."""
+    """Callers may use the placeholder or the discovered host."""
     policy = Policy(
         prefixes=(parse_prefix("https://base-url.invalid/v1"),),
         domains=(parse_domain("https://*.my.example.com"),),
@@ -66,13 +66,13 @@ def test_subdomain_of_another_name_is_omitted() -> None:
 def test_address_family_is_permitted_in_part_or_excluded(urls: tuple[str, ...], families: set[int]) -> None:
     """OpenSSL, Go and GnuTLS refuse an address that is permitted and excluded."""
     bounds = Bounds.exactly(scope_of(*urls))
-    assert {each.version for each in bounds.excluded_networks} == families
-    assert all(each.prefixlen == 0 for each in bounds.excluded_networks)
-    assert {each.version for each in bounds.networks or ()}.isdisjoint(families)
+    assert {network.version for network in bounds.excluded_networks} == families
+    assert all(network.prefixlen == 0 for network in bounds.excluded_networks)
+    assert {network.version for network in bounds.networks or ()}.isdisjoint(families)
 
 
 def test_bounds_without_a_host_name_permit_none() -> None:
-    """An absent list would permit every name."""
+    """Without a list of names, a CA would permit every name."""
     bounds = Bounds.exactly(scope_of("https://10.0.0.1"))
     assert bounds.names == {NO_NAME}
     assert not bounds.permits("example.com")
@@ -104,7 +104,7 @@ def test_bounds_without_a_host_name_permit_none() -> None:
     ],
 )
 def test_bounds_permit_hosts_by_rfc_5280(bounds: Bounds, host: str, permitted: bool) -> None:
-    """RFC 5280 4.2.1.10, with OpenSSL's leading dot. Addresses of the other family are refused."""
+    """RFC 5280 4.2.1.10, and the leading dot of OpenSSL."""
     assert bounds.permits(host) is permitted
 
 
@@ -122,33 +122,32 @@ def test_outside_returns_the_hosts_that_no_ca_covers() -> None:
     assert scope.outside([first]).hosts() == ["b.test", "10.0.0.1"]
     assert scope.outside([first, second]).hosts() == ["b.test"]
     assert not scope.outside([Bounds.exactly(scope)])
-    # A CA for one host below the suffix is none for the suffix.
+    # A CA for one subdomain does not cover the wildcard.
     assert scope_of("https://*.b.test").outside([Bounds.exactly(scope_of("https://x.b.test"))]).hosts() == ["b.test"]
 
 
 @given(name=LABELS, suffixes=st.frozensets(LABELS, max_size=4))
 def test_is_under_agrees_with_a_comparison_of_suffixes(name: str, suffixes: frozenset[str]) -> None:
-    assert is_under(name, suffixes) is any(name == each or name.endswith(f".{each}") for each in suffixes)
+    assert is_under(name, suffixes) is any(name == suffix or name.endswith(f".{suffix}") for suffix in suffixes)
 
 
 @given(names=st.frozensets(LABELS, max_size=6), host=LABELS)
 def test_bounds_of_a_scope_permit_its_hosts_and_no_others(names: frozenset[str], host: str) -> None:
-    """Even after subdomains of other names were omitted."""
+    """This holds although the scope omits subdomains of other names."""
     scope = Scope.of([], names)
-    covered = any(host == each or host.endswith(f".{each}") for each in names)
+    covered = any(host == name or host.endswith(f".{name}") for name in names)
     assert Bounds.exactly(scope).permits(host) is (covered or (not names and host == NO_NAME))
-    assert all(Bounds.exactly(scope).permits_below(each) for each in names)
+    assert all(Bounds.exactly(scope).permits_below(name) for name in names)
 
 
 def test_empty_scope_is_false() -> None:
-    """A scope with only an address is true."""
     assert not Scope()
     assert replace(Scope(), addresses=frozenset({ip_address("10.0.0.1")}))
 
 
 def test_scope_of_thousands_of_hosts_takes_linear_time() -> None:
-    """Copying all names for each name took ten seconds."""
-    began = time.perf_counter()
+    """An earlier version with quadratic time took ten seconds."""
+    start = time.perf_counter()
     scope = Scope.of([], [f"{number}.test" for number in range(20_000)])
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - start < 2
     assert len(scope.names) == 20_000

@@ -1,4 +1,4 @@
-"""Storage of the CAs: modes, atomic replacement, locking, and attacks on the path."""
+"""Storage of the CAs: file modes, atomic replacement, locking, and attacks on the path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ A = authority_of("https://a.test")
 B = authority_of("https://b.test")
 
 
-def keep(*authorities: LocalAuthority) -> Authorities:
+def authorities(*authorities: LocalAuthority) -> Authorities:
     return Authorities(1, authorities)
 
 
@@ -33,30 +33,30 @@ def mode(path: Path) -> int:
 
 
 def test_file_is_0600_in_a_0700_folder_despite_the_umask(tmp_path: Path) -> None:
-    former = os.umask(0)
+    previous_umask = os.umask(0)
     try:
-        update(tmp_path / "deep" / "state", lambda _: keep(A))
+        update(tmp_path / "deep" / "state", lambda _: authorities(A))
     finally:
-        os.umask(former)
+        os.umask(previous_umask)
     path = state_file(tmp_path / "deep" / "state")
     assert mode(path) == 0o600
     assert mode(path.parent) == 0o700
-    assert sorted(each.name for each in path.parent.iterdir()) == ["authorities.json", "lock"]
-    assert read(tmp_path / "deep" / "state") == keep(A)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["authorities.json", "lock"]
+    assert read(tmp_path / "deep" / "state") == authorities(A)
 
 
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_missing_parents_are_created_for_this_user_only(tmp_path: Path, umask: int) -> None:
-    """As in the XDG base directory specification. Existing folders keep their mode."""
+    """The XDG base directory specification requires this mode. Existing folders keep their mode."""
     (tmp_path / "there").mkdir()
     (tmp_path / "there").chmod(0o751)
-    former = os.umask(umask)
+    previous_umask = os.umask(umask)
     try:
-        update(tmp_path / "there" / "a" / "b", lambda _: keep(A))
+        update(tmp_path / "there" / "a" / "b", lambda _: authorities(A))
     finally:
-        os.umask(former)
-    found = [mode(tmp_path / "there" / each) for each in (".", "a", "a/b", "a/b/ca")]
-    assert found == [0o751, 0o700, 0o700, 0o700]
+        os.umask(previous_umask)
+    modes = [mode(tmp_path / "there" / name) for name in (".", "a", "a/b", "a/b/ca")]
+    assert modes == [0o751, 0o700, 0o700, 0o700]
 
 
 def test_read_returns_none_before_the_first_update(tmp_path: Path) -> None:
@@ -66,18 +66,18 @@ def test_read_returns_none_before_the_first_update(tmp_path: Path) -> None:
 
 
 def test_group_and_other_permissions_are_removed(tmp_path: Path) -> None:
-    """fsGroup opens all files to a group at each mount."""
-    update(tmp_path, lambda _: keep(A))
+    """Kubernetes opens all files to the group of fsGroup at each mount."""
+    update(tmp_path, lambda _: authorities(A))
     path = state_file(tmp_path)
     path.chmod(0o664)
     path.parent.chmod(0o2775)
-    assert read(tmp_path) == keep(A)
+    assert read(tmp_path) == authorities(A)
     assert (mode(path), mode(path.parent)) == (0o600, 0o700)
 
 
 def test_failed_update_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a change that raises nor a full disk leaves a file behind."""
-    update(tmp_path, lambda _: keep(A))
+    """Neither an exception nor a full disk leaves a file behind."""
+    update(tmp_path, lambda _: authorities(A))
 
     def fail(_: Authorities | None) -> Authorities:
         raise ZeroDivisionError
@@ -91,35 +91,35 @@ def test_failed_update_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(FolderError, match=r"cannot be written: No space left on device; set ca\.folder"):
-            update(tmp_path, lambda _: keep(B))
-    assert read(tmp_path) == keep(A)
-    assert sorted(each.name for each in state_file(tmp_path).parent.iterdir()) == ["authorities.json", "lock"]
+            update(tmp_path, lambda _: authorities(B))
+    assert read(tmp_path) == authorities(A)
+    assert sorted(file.name for file in state_file(tmp_path).parent.iterdir()) == ["authorities.json", "lock"]
 
 
 def test_temporary_file_of_a_killed_process_is_removed(tmp_path: Path) -> None:
-    """It contains keys."""
-    update(tmp_path, lambda _: keep(A))
+    """The temporary file contains keys."""
+    update(tmp_path, lambda _: authorities(A))
     left = state_file(tmp_path).with_name(".authorities.json.0123abcd")
     left.write_text("a key")
-    update(tmp_path, lambda _: keep(B))
+    update(tmp_path, lambda _: authorities(B))
     assert not left.exists()
 
 
 def test_unchanged_cas_are_not_written(tmp_path: Path) -> None:
-    """So no watcher is notified."""
-    update(tmp_path, lambda _: keep(A))
+    """A write would notify file watchers."""
+    update(tmp_path, lambda _: authorities(A))
     before = state_file(tmp_path).stat()
 
-    def same(kept: Authorities | None) -> Authorities:
-        assert kept is not None
-        return kept
+    def keep(current: Authorities | None) -> Authorities:
+        assert current is not None
+        return current
 
-    update(tmp_path, same)
+    update(tmp_path, keep)
     assert state_file(tmp_path).stat().st_ino == before.st_ino
 
 
 def test_concurrent_processes_create_one_ca(tmp_path: Path) -> None:
-    """The others wait for the lock, then read it."""
+    """The other processes wait for the lock, and then read the CA."""
     code = (
         "import sys; from pathlib import Path; from sidekey.ca.storage import update\n"
         "from sidekey.ca.authorities import Authorities; from sidekey.ca.certificates import make_authority\n"
@@ -134,94 +134,94 @@ def test_concurrent_processes_create_one_ca(tmp_path: Path) -> None:
     for process in processes:
         output, _ = process.communicate(timeout=60)
         assert (output, process.returncode) == ("", 0)
-    found = read(tmp_path)
-    assert found is not None
-    assert len(found.members) == 1
+    stored = read(tmp_path)
+    assert stored is not None
+    assert len(stored.members) == 1
 
 
 def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update(tmp_path, lambda _: keep(A))
+    update(tmp_path, lambda _: authorities(A))
     monkeypatch.setattr(state, "_PATIENCE", 0.0)
     with state_file(tmp_path).with_name("lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(FolderError, match="is locked by another process of Sidekey"):
-            update(tmp_path, lambda _: keep(B))
-        assert read(tmp_path) == keep(A)
+            update(tmp_path, lambda _: authorities(B))
+        assert read(tmp_path) == authorities(A)
 
 
 def test_waiting_writer_reads_again_under_the_lock(tmp_path: Path) -> None:
-    entered, go_on = threading.Event(), threading.Event()
+    entered, release = threading.Event(), threading.Event()
 
-    def slowly(_: Authorities | None) -> Authorities:
+    def wait_for_release(_: Authorities | None) -> Authorities:
         entered.set()
-        assert go_on.wait(DEADLINE)
-        return keep(A)
+        assert release.wait(DEADLINE)
+        return authorities(A)
 
-    first = threading.Thread(target=update, args=(tmp_path, slowly))
+    first = threading.Thread(target=update, args=(tmp_path, wait_for_release))
     first.start()
     assert entered.wait(DEADLINE)
-    seen: list[Authorities | None] = []
+    arguments: list[Authorities | None] = []
 
-    def look(kept: Authorities | None) -> Authorities:
-        seen.append(kept)
-        return keep(A, B)
+    def record(current: Authorities | None) -> Authorities:
+        arguments.append(current)
+        return authorities(A, B)
 
-    second = threading.Thread(target=update, args=(tmp_path, look))
+    second = threading.Thread(target=update, args=(tmp_path, record))
     second.start()
-    go_on.set()
+    release.set()
     first.join(DEADLINE)
     second.join(DEADLINE)
-    assert seen == [keep(A)]
+    assert arguments == [authorities(A)]
 
 
-@pytest.mark.parametrize("what", ["folder", "file"])
-def test_symbolic_link_is_refused(what: str, tmp_path: Path) -> None:
-    """A user who may write to the parent folder could otherwise choose where keys go, or which key is used."""
-    update(tmp_path / "elsewhere", lambda _: keep(A))
-    theirs = state_file(tmp_path / "elsewhere")
-    if what == "folder":
+@pytest.mark.parametrize("target", ["folder", "file"])
+def test_symbolic_link_is_refused(target: str, tmp_path: Path) -> None:
+    """Otherwise a user who may write to the parent folder could choose the location of the keys."""
+    update(tmp_path / "elsewhere", lambda _: authorities(A))
+    other_file = state_file(tmp_path / "elsewhere")
+    if target == "folder":
         (tmp_path / "state").mkdir()
-        (tmp_path / "state" / "ca").symlink_to(theirs.parent)
+        (tmp_path / "state" / "ca").symlink_to(other_file.parent)
     else:
-        update(tmp_path / "state", lambda _: keep(B))
+        update(tmp_path / "state", lambda _: authorities(B))
         state_file(tmp_path / "state").unlink()
-        state_file(tmp_path / "state").symlink_to(theirs)
+        state_file(tmp_path / "state").symlink_to(other_file)
     with pytest.raises(FolderError):
         read(tmp_path / "state")
     with pytest.raises(FolderError):
-        update(tmp_path / "state", lambda _: keep(B))
-    assert read(tmp_path / "elsewhere") == keep(A)
+        update(tmp_path / "state", lambda _: authorities(B))
+    assert read(tmp_path / "elsewhere") == authorities(A)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_folder_of_another_user_is_refused(tmp_path: Path) -> None:
-    update(tmp_path, lambda _: keep(A))
+    update(tmp_path, lambda _: authorities(A))
     os.chown(state_file(tmp_path).parent, 12345, 12345)
     with pytest.raises(FolderError, match=r"must belong to the user that Sidekey runs as: set ca\.folder"):
         read(tmp_path)
 
 
 def test_unreadable_file_is_not_overwritten(tmp_path: Path) -> None:
-    """It may be the only copy of a key that callers trust."""
-    update(tmp_path, lambda _: keep(A))
+    """The file may be the only copy of a key that callers trust."""
+    update(tmp_path, lambda _: authorities(A))
     for content in (b"nonsense", b"\xff\xfe", b""):
         state_file(tmp_path).write_bytes(content)
         with pytest.raises(FolderError, match="restore it from a backup, or remove it"):
-            update(tmp_path, lambda _: keep(B))
+            update(tmp_path, lambda _: authorities(B))
         assert state_file(tmp_path).read_bytes() == content
 
 
 def test_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FolderError, match=r"file/ca cannot be made or entered: Not a directory; set ca\.folder"):
-        update(tmp_path / "file", lambda _: keep(A))
+        update(tmp_path / "file", lambda _: authorities(A))
     with pytest.raises(FolderError, match="cannot be read: Not a directory"):
         read(tmp_path / "file")
 
 
 def test_stored_ca_covers_its_scope_after_reading(tmp_path: Path) -> None:
-    update(tmp_path, lambda _: keep(A))
-    found = read(tmp_path)
-    assert found is not None
-    assert found.missing(scope_of("https://a.test"), NOW) == {}
-    assert found.missing(scope_of("https://b.test"), NOW) == {1: Scope(frozenset({"b.test"}))}
+    update(tmp_path, lambda _: authorities(A))
+    stored = read(tmp_path)
+    assert stored is not None
+    assert stored.missing(scope_of("https://a.test"), NOW) == {}
+    assert stored.missing(scope_of("https://b.test"), NOW) == {1: Scope(frozenset({"b.test"}))}

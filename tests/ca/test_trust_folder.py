@@ -1,4 +1,4 @@
-"""The trust folder: complete, public, without keys, and replaced atomically."""
+"""The trust folder: its files are complete, public and without keys."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ ROOTS = certifi.contents().count("BEGIN CERTIFICATE")
 
 def test_files_are_public_and_without_keys_despite_the_umask(tmp_path: Path) -> None:
     extra = issue("Corporate root", authority=True)
-    former = os.umask(0o077)
+    previous_umask = os.umask(0o077)
     try:
         assert write(tmp_path / "public" / "trust", LOCAL.trusted, extra.pem.decode())
     finally:
-        os.umask(former)
+        os.umask(previous_umask)
     folder = tmp_path / "public" / "trust"
-    assert [stat.S_IMODE(each.stat().st_mode) for each in (folder.parent, folder)] == [0o755, 0o755]
-    found = {each.name: each for each in folder.iterdir()}
-    assert set(found) == set(trust_folder.FILES)
-    for path in found.values():
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder)] == [0o755, 0o755]
+    files = {path.name: path for path in folder.iterdir()}
+    assert set(files) == set(trust_folder.FILES)
+    for path in files.values():
         assert stat.S_IMODE(path.stat().st_mode) == 0o644
         assert b"PRIVATE KEY" not in path.read_bytes()
-    bundle = found["bundle.pem"].read_text()
-    assert found["ca.pem"].read_text() == LOCAL.trusted
+    bundle = files["bundle.pem"].read_text()
+    assert files["ca.pem"].read_text() == LOCAL.trusted
     assert bundle.startswith(LOCAL.trusted + extra.pem.decode())
     assert bundle.count("BEGIN CERTIFICATE") == ROOTS + 2
-    assert found["wgetrc"].read_text() == f"ca_certificate={folder}/bundle.pem\n"
+    assert files["wgetrc"].read_text() == f"ca_certificate={folder}/bundle.pem\n"
 
 
 def test_current_files_are_not_written(tmp_path: Path) -> None:
     assert write(tmp_path, LOCAL.trusted, "")
-    before = {each.name: each.stat().st_ino for each in tmp_path.iterdir()}
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
     assert not write(tmp_path, LOCAL.trusted, "")
-    assert {each.name: each.stat().st_ino for each in tmp_path.iterdir()} == before
+    assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
     (tmp_path / "truststore.p12").unlink()
     assert write(tmp_path, LOCAL.trusted, "")
 
 
 def test_changed_bundle_is_written_again(tmp_path: Path) -> None:
     write(tmp_path, LOCAL.trusted, "")
-    whole = (tmp_path / "bundle.pem").read_bytes()
-    (tmp_path / "bundle.pem").write_bytes(b"#" + whole[1:])
+    original = (tmp_path / "bundle.pem").read_bytes()
+    (tmp_path / "bundle.pem").write_bytes(b"#" + original[1:])
     assert write(tmp_path, LOCAL.trusted, "")
-    assert (tmp_path / "bundle.pem").read_bytes() == whole
+    assert (tmp_path / "bundle.pem").read_bytes() == original
 
 
 def test_new_ca_is_in_every_file(tmp_path: Path) -> None:
@@ -87,13 +87,12 @@ def test_failed_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pyte
 
 
 def test_certificates_in_drops_text_keys_and_duplicates() -> None:
-    one = issue("one", authority=True)
-    text = f"words\n{one.pem.decode()}{one.key_pem.decode()}# \xfc\n{one.pem.decode()}"
-    assert certificates_in(text) == one.pem.decode()
+    issued = issue("root", authority=True)
+    text = f"words\n{issued.pem.decode()}{issued.key_pem.decode()}# \xfc\n{issued.pem.decode()}"
+    assert certificates_in(text) == issued.pem.decode()
 
 
 def test_java_reads_the_trust_store(tmp_path: Path) -> None:
-    """Java reads every entry as trusted, without a password."""
     keytool = programs.require("keytool")
     write(tmp_path, LOCAL.trusted, "")
     command = [keytool, "-J-Duser.language=en", "-list", "-keystore", str(tmp_path / "truststore.p12")]
@@ -103,6 +102,6 @@ def test_java_reads_the_trust_store(tmp_path: Path) -> None:
 
 
 def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients that read them may run in another folder."""
+    """Clients may run in another folder."""
     monkeypatch.chdir(tmp_path)
     assert trust_folder.paths(Path("trust"))["ca.pem"] == tmp_path / "trust" / "ca.pem"

@@ -1,4 +1,4 @@
-"""Run the tests of certificates at run time on a loop whose clock the test moves."""
+"""Run the tests of certificates on a loop whose clock the test moves."""
 
 from __future__ import annotations
 

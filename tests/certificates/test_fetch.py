@@ -1,4 +1,4 @@
-"""Fetching certificates from a real https server: the content for the loader, and the reason for each failure."""
+"""Fetching certificates from an https server: the content for the loader, and errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CERTIFICATE: Keys = ("auth", "certificate")
 KEY: Keys = ("auth", "private_key")
 
 
-def answer(body: bytes = b"pem", *fields: bytes, status: bytes = b"200 OK") -> bytes:
+def response(body: bytes = b"pem", *fields: bytes, status: bytes = b"200 OK") -> bytes:
     head = b"".join(b"%b\r\n" % field for field in fields)
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, head, len(body), body)
 
@@ -49,32 +49,32 @@ def integration(ca: Authority) -> Integration:
     )
 
 
-def loader_at(port: int, *places: Keys) -> CertificateLoader:
-    urls = tuple((place, f"https://up.test:{port}/{place[-1]}?k=v") for place in places)
+def loader_at(port: int, *keys: Keys) -> CertificateLoader:
+    urls = tuple((key, f"https://up.test:{port}/{key[-1]}?k=v") for key in keys)
     return CertificateLoader(lambda fetched, now: CertificateResult(None), urls=urls, refresh_every=3600)
 
 
-def fetching(integration: Integration, loader: CertificateLoader) -> UrlFetch:
-    """Build a fetch whose global rules allow no private address."""
+def build_fetch(integration: Integration, loader: CertificateLoader) -> UrlFetch:
+    """Build a fetch. Only the integration allows private addresses."""
     return UrlFetch(integration, loader, Fetcher(Dialer(NetworkRules(hosts=HOSTS)), 16), asyncio.Semaphore(2))
 
 
-async def failure(made: UrlFetch) -> dict[Keys, str]:
-    with pytest.raises(SecretUnreadable) as failed:
-        await made.fetch()
-    return dict(failed.value.reasons)
+async def errors_of(fetch: UrlFetch) -> dict[Keys, str]:
+    with pytest.raises(SecretUnreadable) as error:
+        await fetch.fetch()
+    return dict(error.value.reasons)
 
 
 async def test_every_url_is_fetched_for_the_loader(integration: Integration, tls: ssl.SSLContext) -> None:
-    """With GET and the URL's query, and under the integration's trust and private addresses."""
+    """The requests are GET and have the query of the URL."""
 
     async def script(connection: RawConnection) -> None:
         request = await connection.request()
-        await connection.send(answer(request.target))
+        await connection.send(response(request.target))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE, KEY)
-        assert await fetching(integration, loader).fetch()
+        assert await build_fetch(integration, loader).fetch()
         assert loader.fetched == {CERTIFICATE: b"/certificate?k=v", KEY: b"/private_key?k=v"}
         assert [request.method for request in upstream.requests] == [b"GET", b"GET"]
     assert not loader.pending
@@ -82,16 +82,16 @@ async def test_every_url_is_fetched_for_the_loader(integration: Integration, tls
 
 async def test_etag_is_sent_and_304_keeps_the_content(integration: Integration, tls: ssl.SSLContext) -> None:
     """RFC 9110 13.1.2."""
-    answers = iter([answer(b"one", b'ETag: "1"'), answer(b"", status=b"304 Not Modified"), answer(b"two")])
+    responses = iter([response(b"one", b'ETag: "1"'), response(b"", status=b"304 Not Modified"), response(b"two")])
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(next(answers, answer(b"two")))
+        await connection.send(next(responses, response(b"two")))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
-        made = fetching(integration, loader)
-        changes = [await made.fetch() for _ in range(4)]
+        fetch = build_fetch(integration, loader)
+        changes = [await fetch.fetch() for _ in range(4)]
         tags = [request.values(b"if-none-match") for request in upstream.requests]
     assert changes == [True, False, True, False]
     assert loader.fetched == {CERTIFICATE: b"two"}
@@ -99,27 +99,27 @@ async def test_etag_is_sent_and_304_keeps_the_content(integration: Integration, 
 
 
 async def test_failed_url_does_not_affect_the_other(integration: Integration, tls: ssl.SSLContext) -> None:
-    """Its reason names its key, and its previous body stays."""
+    """The loader keeps the previous content of the failed URL."""
 
     async def script(connection: RawConnection) -> None:
         request = await connection.request()
         certificate = request.target.startswith(b"/certificate")
-        await connection.send(answer(b"new") if certificate else answer(status=b"503 no"))
+        await connection.send(response(b"new") if certificate else response(status=b"503 no"))
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE, KEY)
         loader.receive({KEY: b"old"})
-        assert await failure(fetching(integration, loader)) == {KEY: "the server returned 503"}
+        assert await errors_of(build_fetch(integration, loader)) == {KEY: "the server returned 503"}
     assert loader.fetched == {CERTIFICATE: b"new", KEY: b"old"}
 
 
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (answering(answer(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
-        (answering(answer(status=b"404 secret words")), "the server returned 404"),
-        (answering(answer(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
-        (answering(answer(bytes(MAX_BODY_SIZE + 1))), "the server returned more than 256 KiB"),
+        (answering(response(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
+        (answering(response(status=b"404 secret words")), "the server returned 404"),
+        (answering(response(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
+        (answering(response(bytes(MAX_BODY_SIZE + 1))), "the server returned more than 256 KiB"),
         (answering(b"nonsense\r\n\r\n"), "the server did not return a valid HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
@@ -127,23 +127,23 @@ async def test_failed_url_does_not_affect_the_other(integration: Integration, tl
 async def test_unusable_response_is_a_failure(
     integration: Integration, tls: ssl.SSLContext, script: Script, reason: str
 ) -> None:
-    """The reason does not contain the URL, which may hold a secret."""
+    """The reason does not contain the URL, which may contain a secret."""
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
-        found = await failure(fetching(integration, loader))
+        errors = await errors_of(build_fetch(integration, loader))
         assert len(upstream.connections) == 1
-    assert found[CERTIFICATE].endswith(reason)
+    assert errors[CERTIFICATE].endswith(reason)
     assert loader.fetched == {}
 
 
 async def test_server_certificate_and_address_are_checked(integration: Integration, tls: ssl.SSLContext) -> None:
-    """Under the integration's trust and private addresses only."""
+    """Only the trust and the private addresses of the integration apply."""
     async with RawUpstream(ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
-        assert await failure(fetching(replace(integration, trust=Trust()), loader)) == {
+        assert await errors_of(build_fetch(replace(integration, trust=Trust()), loader)) == {
             CERTIFICATE: "the server: its certificate is refused: its issuer is not trusted"
         }
-        assert await failure(fetching(replace(integration, allow_private=()), loader)) == {
+        assert await errors_of(build_fetch(replace(integration, allow_private=()), loader)) == {
             CERTIFICATE: "the server: its host has only addresses that may not be dialled (loopback)"
         }
         assert upstream.requests == []

@@ -1,4 +1,4 @@
-"""Leaves: issued in a thread, once for a host, in limited number, cached while fresh, by the signing CA."""
+"""Leaf certificates of the local CA: issued on demand, cached, reissued and limited in number."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from support.tls_peer import shake
 A, B = "https://a.test", "https://*.b.test"
 
 
-class Rig:
-    """Leaves with rules and a clock that the test sets."""
+class LeafIssuer:
+    """Leaves with a clock that the test sets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,26 +48,26 @@ class Rig:
         return "id"
 
     async def use(self, rules: CaRules) -> None:
-        """Put rules in use, as the publisher does, and wait for what follows."""
+        """Publish rules, and wait until the leaves use them."""
         self.leaves.prepare(Snapshot({}, ca=rules))()
         await self.leaves.ready()
 
     async def use_urls(self, *urls: str, **others: Any) -> None:
         await self.use(rules_in(self.folder, *urls, **others))
 
-    def issuer(self, context: ssl.SSLContext, host: str) -> str | None:
-        """Which of the CAs that callers know signed a context's leaf, by its certificate."""
+    def ca_of(self, context: ssl.SSLContext, host: str) -> str | None:
+        """Return the certificate of the trusted CA that signed the leaf of a context."""
         pems = (self.folder / "trust" / "ca.pem").read_text().split("-----END CERTIFICATE-----\n")[:-1]
-        for each in pems:
-            pem = f"{each}-----END CERTIFICATE-----\n"
-            if _chain(context, host, pem):
+        for begin in pems:
+            pem = f"{begin}-----END CERTIFICATE-----\n"
+            if _verifies(context, host, pem):
                 return pem
         return None
 
 
-def _chain(context: ssl.SSLContext, host: str, trusted: str) -> bool:
+def _verifies(context: ssl.SSLContext, host: str, trusted: str) -> bool:
     client = ssl.create_default_context(cadata=trusted)
-    # The leaf is of another time than now.
+    # The clock of these tests differs from the real time.
     client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
     try:
         shake(client, context, name=host)
@@ -77,16 +77,16 @@ def _chain(context: ssl.SSLContext, host: str, trusted: str) -> bool:
 
 
 @asynccontextmanager
-async def rig_in(folder: Path) -> AsyncIterator[Rig]:
-    created = Rig(folder)
+async def issuer_in(folder: Path) -> AsyncIterator[LeafIssuer]:
+    created = LeafIssuer(folder)
     yield created
     await created.leaves.close()
     assert created.defects == []
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with rig_in(tmp_path) as created:
+async def issuer(tmp_path: Path) -> AsyncIterator[LeafIssuer]:
+    async with issuer_in(tmp_path) as created:
         yield created
 
 
@@ -95,112 +95,113 @@ def refusal(error: pytest.ExceptionInfo[ProblemError]) -> tuple[str, int]:
     return problem.code, problem.status
 
 
-async def test_leaf_is_issued_on_demand_and_cached(rig: Rig) -> None:
-    await rig.use_urls(A, B)
-    assert rig.leaves.context_for("a.test") is None
-    context = await rig.leaves.obtain("a.test")
-    assert rig.leaves.context_for("a.test") is context
-    assert await rig.leaves.obtain("a.test") is context
-    assert rig.metrics.leaves_issued == 1
-    assert rig.issuer(context, "a.test") is not None
-    other = await rig.leaves.obtain("x.y.b.test")
-    assert rig.issuer(other, "x.y.b.test") is not None
+async def test_leaf_is_issued_on_demand_and_cached(issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A, B)
+    assert issuer.leaves.context_for("a.test") is None
+    context = await issuer.leaves.obtain("a.test")
+    assert issuer.leaves.context_for("a.test") is context
+    assert await issuer.leaves.obtain("a.test") is context
+    assert issuer.metrics.leaves_issued == 1
+    assert issuer.ca_of(context, "a.test") is not None
+    other = await issuer.leaves.obtain("x.y.b.test")
+    assert issuer.ca_of(other, "x.y.b.test") is not None
 
 
 async def test_python_strictly_verifies_a_leaf(tmp_path: Path) -> None:
-    """With the bundle of the trust folder."""
-    async with rig_in(tmp_path) as rig:
-        rig.now = time.time()
-        await rig.use_urls(A, "https://10.0.0.1", "https://[fd00::1]")
+    async with issuer_in(tmp_path) as issuer:
+        issuer.now = time.time()
+        await issuer.use_urls(A, "https://10.0.0.1", "https://[fd00::1]")
         for host in ("a.test", "10.0.0.1", "fd00::1"):
             trusted = (tmp_path / "trust" / "ca.pem").read_text()
-            assert verified(await rig.leaves.obtain(host), host, trusted) is None
+            assert verified(await issuer.leaves.obtain(host), host, trusted) is None
 
 
-async def test_leaf_is_issued_in_a_thread_once_for_all_callers(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    await rig.use_urls(A)
-    go_on = threading.Event()
-    makes = _held(go_on)
-    monkeypatch.setattr(module, "server_context", makes)
-    asking = [asyncio.create_task(rig.leaves.obtain("a.test")) for _ in range(200)]
+async def test_leaf_is_issued_in_a_thread_once_for_all_callers(
+    issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await issuer.use_urls(A)
+    release = threading.Event()
+    build_context = _wait_for(release)
+    monkeypatch.setattr(module, "server_context", build_context)
+    requests = [asyncio.create_task(issuer.leaves.obtain("a.test")) for _ in range(200)]
     await asyncio.sleep(0)
-    assert not any(task.done() for task in asking)
-    asking[0].cancel()
-    go_on.set()
-    contexts = await asyncio.gather(*asking[1:])
+    assert not any(task.done() for task in requests)
+    requests[0].cancel()
+    release.set()
+    contexts = await asyncio.gather(*requests[1:])
     assert len(set(map(id, contexts))) == 1
-    assert rig.metrics.leaves_issued == 1
+    assert issuer.metrics.leaves_issued == 1
 
 
-def _held(go_on: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
+def _wait_for(release: threading.Event) -> Callable[[str, bytes], ssl.SSLContext]:
     def make(host: str, pem: bytes) -> ssl.SSLContext:
-        assert go_on.wait(DEADLINE)
+        assert release.wait(DEADLINE)
         return server_context(host, pem)
 
     return make
 
 
-async def test_number_of_pending_leaves_is_limited(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cached and pending leaves are still served."""
-    await rig.use_urls(A, B)
-    known = await rig.leaves.obtain("a.test")
-    go_on = threading.Event()
-    monkeypatch.setattr(module, "server_context", _held(go_on))
-    asking = [asyncio.create_task(rig.leaves.obtain(f"h{number}.b.test")) for number in range(MAX_PENDING + 1)]
+async def test_number_of_pending_leaves_is_limited(issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sidekey still serves cached and pending leaves."""
+    await issuer.use_urls(A, B)
+    known = await issuer.leaves.obtain("a.test")
+    release = threading.Event()
+    monkeypatch.setattr(module, "server_context", _wait_for(release))
+    requests = [asyncio.create_task(issuer.leaves.obtain(f"h{number}.b.test")) for number in range(MAX_PENDING + 1)]
     await asyncio.sleep(0)
     with pytest.raises(ProblemError) as refused:
-        await rig.leaves.obtain("more.b.test")
+        await issuer.leaves.obtain("more.b.test")
     assert refusal(refused) == ("overloaded", 503)
     assert ("Retry-After", "1") in refused.value.problem.headers
-    assert rig.leaves.context_for("a.test") is known
-    joined = asyncio.create_task(rig.leaves.obtain("h0.b.test"))
-    go_on.set()
-    await asyncio.gather(*asking, joined)
-    assert await rig.leaves.obtain("more.b.test")
+    assert issuer.leaves.context_for("a.test") is known
+    joined = asyncio.create_task(issuer.leaves.obtain("h0.b.test"))
+    release.set()
+    await asyncio.gather(*requests, joined)
+    assert await issuer.leaves.obtain("more.b.test")
 
 
-async def test_least_recently_used_leaf_is_evicted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_least_recently_used_leaf_is_evicted(issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LEAVES", 3)
-    await rig.use_urls(B)
-    contexts = {each: await rig.leaves.obtain(f"{each}.b.test") for each in "xyz"}
-    assert rig.leaves.context_for("x.b.test") is contexts["x"]
-    await rig.leaves.obtain("w.b.test")
-    assert rig.leaves.context_for("y.b.test") is None
-    assert rig.leaves.context_for("x.b.test") is contexts["x"]
+    await issuer.use_urls(B)
+    contexts = {label: await issuer.leaves.obtain(f"{label}.b.test") for label in "xyz"}
+    assert issuer.leaves.context_for("x.b.test") is contexts["x"]
+    await issuer.leaves.obtain("w.b.test")
+    assert issuer.leaves.context_for("y.b.test") is None
+    assert issuer.leaves.context_for("x.b.test") is contexts["x"]
     assert MAX_LEAVES == 256
 
 
-async def test_leaf_is_reissued_after_half_of_its_lifetime(rig: Rig) -> None:
-    """Also after the clock was set back, because the leaf might not be valid yet."""
-    await rig.use_urls(A)
-    first = await rig.leaves.obtain("a.test")
-    rig.now = NOW + 3.4 * DAY
-    assert rig.leaves.context_for("a.test") is first
-    rig.now = NOW + 3.6 * DAY
-    assert rig.leaves.context_for("a.test") is None
-    assert await rig.leaves.obtain("a.test") is not first
-    rig.now = NOW - 4 * DAY
-    assert rig.leaves.context_for("a.test") is None
+async def test_leaf_is_reissued_after_half_of_its_lifetime(issuer: LeafIssuer) -> None:
+    """After the clock was set back, the leaf might not be valid yet."""
+    await issuer.use_urls(A)
+    first = await issuer.leaves.obtain("a.test")
+    issuer.now = NOW + 3.4 * DAY
+    assert issuer.leaves.context_for("a.test") is first
+    issuer.now = NOW + 3.6 * DAY
+    assert issuer.leaves.context_for("a.test") is None
+    assert await issuer.leaves.obtain("a.test") is not first
+    issuer.now = NOW - 4 * DAY
+    assert issuer.leaves.context_for("a.test") is None
 
 
-async def test_context_with_many_sessions_is_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenSSL keeps a session for each TLS 1.2 client without tickets."""
+async def test_context_with_many_sessions_is_replaced(issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL stores a session for each TLS 1.2 client without tickets."""
     monkeypatch.setattr(module, "MAX_SESSIONS_PER_CONTEXT", 3)
-    await rig.use_urls(A)
-    context = await rig.leaves.obtain("a.test")
-    client = ssl.create_default_context(cafile=str(rig.folder / "trust" / "ca.pem"))
-    client.verify_flags |= 0x200000  # as in _chain
+    await issuer.use_urls(A)
+    context = await issuer.leaves.obtain("a.test")
+    client = ssl.create_default_context(cafile=str(issuer.folder / "trust" / "ca.pem"))
+    client.verify_flags |= 0x200000  # as in _verifies
     for _ in range(4):
         shake(client, context, name="a.test")
-    assert rig.leaves.context_for("a.test") is context
+    assert issuer.leaves.context_for("a.test") is context
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.options |= ssl.OP_NO_TICKET
     for _ in range(3):
-        assert rig.leaves.context_for("a.test") is context
+        assert issuer.leaves.context_for("a.test") is context
         shake(client, context, name="a.test")
-    assert rig.leaves.context_for("a.test") is None
-    assert await rig.leaves.obtain("a.test") is not context
-    assert rig.metrics.leaves_issued == 2
+    assert issuer.leaves.context_for("a.test") is None
+    assert await issuer.leaves.obtain("a.test") is not context
+    assert issuer.metrics.leaves_issued == 2
 
 
 def test_sessions_of_all_leaves_take_at_most_32_mib() -> None:
@@ -208,226 +209,224 @@ def test_sessions_of_all_leaves_take_at_most_32_mib() -> None:
     assert module.MAX_LEAVES * module.MAX_SESSIONS_PER_CONTEXT <= 32 << 10
 
 
-async def test_leaf_that_expires_with_its_ca_is_reissued_in_time(rig: Rig) -> None:
-    await rig.use_urls(A)
+async def test_leaf_that_expires_with_its_ca_is_reissued_in_time(issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A)
     end = NOW + 730 * DAY
-    rig.now = end - DAY
-    context = await rig.leaves.obtain("a.test")
-    rig.now = end - DAY / 2 - 1
-    assert rig.leaves.context_for("a.test") is context
-    rig.now = end - DAY / 2 + 1
-    assert rig.leaves.context_for("a.test") is None
+    issuer.now = end - DAY
+    context = await issuer.leaves.obtain("a.test")
+    issuer.now = end - DAY / 2 - 1
+    assert issuer.leaves.context_for("a.test") is context
+    issuer.now = end - DAY / 2 + 1
+    assert issuer.leaves.context_for("a.test") is None
 
 
 @pytest.mark.parametrize("host", ["c.test", "10.0.0.1", "a.test.evil.example", "b.test."])
-async def test_host_without_a_ca_is_refused(host: str, rig: Rig) -> None:
-    await rig.use_urls(A, B)
+async def test_host_without_a_ca_is_refused(host: str, issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A, B)
     with pytest.raises(ProblemError, match="no local CA may sign for this host") as refused:
-        await rig.leaves.obtain(host)
+        await issuer.leaves.obtain(host)
     assert refusal(refused) == ("ca_unavailable", 502)
 
 
-async def test_all_leaves_of_a_process_have_one_key(rig: Rig) -> None:
-    """Creating a key takes longer than signing."""
-    await rig.use_urls(A, B)
+async def test_all_leaves_of_a_process_have_one_key(issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A, B)
     keys = set()
     for host in ("a.test", "x.b.test"):
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        ours, _ = shake(client, await rig.leaves.obtain(host), name=host)
-        der = ours.getpeercert(binary_form=True)
+        tls, _ = shake(client, await issuer.leaves.obtain(host), name=host)
+        der = tls.getpeercert(binary_form=True)
         assert der is not None
         keys.add(x509.load_der_x509_certificate(der).public_key().public_numbers())  # type: ignore[union-attr]
     assert len(keys) == 1
 
 
-async def test_requests_wait_for_the_creation_of_the_ca(rig: Rig) -> None:
-    rig.leaves.prepare(Snapshot({}, ca=rules_in(rig.folder, A)))()
-    assert await rig.leaves.obtain("a.test")
+async def test_requests_wait_for_the_creation_of_the_ca(issuer: LeafIssuer) -> None:
+    issuer.leaves.prepare(Snapshot({}, ca=rules_in(issuer.folder, A)))()
+    assert await issuer.leaves.obtain("a.test")
 
 
-async def test_new_host_gets_a_ca_and_other_leaves_stay_cached(rig: Rig) -> None:
-    """The log names the host and says that callers must restart."""
-    await rig.use_urls(A)
-    first = await rig.leaves.obtain("a.test")
+async def test_new_host_gets_a_ca_and_other_leaves_stay_cached(issuer: LeafIssuer) -> None:
+    """The log asks for a restart of callers."""
+    await issuer.use_urls(A)
+    first = await issuer.leaves.obtain("a.test")
     with structlog.testing.capture_logs() as logs:
-        await rig.use_urls(A, "https://new.test")
+        await issuer.use_urls(A, "https://new.test")
     (line,) = logs
     assert (line["log_level"], line["hosts"]) == ("warning", ["new.test"])
     assert "callers must restart" in line["event"]
-    assert rig.leaves.context_for("a.test") is first
-    context = await rig.leaves.obtain("new.test")
-    assert rig.issuer(context, "new.test") != rig.issuer(first, "a.test")
+    assert issuer.leaves.context_for("a.test") is first
+    context = await issuer.leaves.obtain("new.test")
+    assert issuer.ca_of(context, "new.test") != issuer.ca_of(first, "a.test")
 
 
-async def test_rotation_by_another_process_takes_effect(rig: Rig) -> None:
+async def test_rotation_by_another_process_takes_effect(issuer: LeafIssuer) -> None:
     """Existing connections keep their leaf, and new ones get a leaf of the new CA."""
-    rules = rules_in(rig.folder, A)
-    await rig.use(rules)
-    assert rig.leaves.files() == {state_file(rig.folder)}
-    first = await rig.leaves.obtain("a.test")
+    rules = rules_in(issuer.folder, A)
+    await issuer.use(rules)
+    assert issuer.leaves.files() == {state_file(issuer.folder)}
+    first = await issuer.leaves.obtain("a.test")
     maintain.rotate(rules, NOW, "next")
-    await rig.leaves.changed(rig.leaves.files())
-    assert rig.leaves.context_for("a.test") is first
+    await issuer.leaves.changed(issuer.leaves.files())
+    assert issuer.leaves.context_for("a.test") is first
     maintain.rotate(rules, NOW, "activate")
-    await rig.leaves.changed({Path("another")})
-    assert rig.leaves.context_for("a.test") is first
+    await issuer.leaves.changed({Path("another")})
+    assert issuer.leaves.context_for("a.test") is first
     with structlog.testing.capture_logs() as logs:
-        await rig.leaves.changed(rig.leaves.files())
+        await issuer.leaves.changed(issuer.leaves.files())
     assert [line["event"] for line in logs] == ["the local CA that signs certificates has changed"]
-    assert rig.leaves.context_for("a.test") is None
-    second = await rig.leaves.obtain("a.test")
-    assert rig.issuer(second, "a.test") != rig.issuer(first, "a.test")
+    assert issuer.leaves.context_for("a.test") is None
+    second = await issuer.leaves.obtain("a.test")
+    assert issuer.ca_of(second, "a.test") != issuer.ca_of(first, "a.test")
 
 
-async def test_leaf_issued_during_a_rotation_is_not_cached(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = rules_in(rig.folder, A)
-    await rig.use(rules)
+async def test_leaf_issued_during_a_rotation_is_not_cached(issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = rules_in(issuer.folder, A)
+    await issuer.use(rules)
     created = maintain.rotate(rules, NOW, "next").authorities.activate()
-    go_on = threading.Event()
+    release = threading.Event()
     with monkeypatch.context() as patched:
-        patched.setattr(module, "server_context", _held(go_on))
-        asking = asyncio.create_task(rig.leaves.obtain("a.test"))
+        patched.setattr(module, "server_context", _wait_for(release))
+        requests = asyncio.create_task(issuer.leaves.obtain("a.test"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        rig.leaves._adopt(
-            rules, maintain.MaintenanceResult(created)
-        )  # as a look at the files would, which has the same thread
-        go_on.set()
-        assert await asking
-    assert rig.leaves.context_for("a.test") is None
+        # A reload of the files would call this in the same thread.
+        issuer.leaves._adopt(rules, maintain.MaintenanceResult(created))
+        release.set()
+        assert await requests
+    assert issuer.leaves.context_for("a.test") is None
 
 
-async def test_operator_ca_takes_effect_with_a_reload(rig: Rig) -> None:
-    own = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
-    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own[0])
-    assert rig.leaves.files() == set()
-    first = await rig.leaves.obtain("a.test")
-    assert rig.issuer(first, "a.test") == own[0].trusted
-    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own[1])
-    assert rig.leaves.context_for("a.test") is None
-    assert rig.issuer(await rig.leaves.obtain("a.test"), "a.test") == own[1].trusted
+async def test_operator_ca_takes_effect_with_a_reload(issuer: LeafIssuer) -> None:
+    operator_cas = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
+    await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_cas[0])
+    assert issuer.leaves.files() == set()
+    first = await issuer.leaves.obtain("a.test")
+    assert issuer.ca_of(first, "a.test") == operator_cas[0].trusted
+    await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_cas[1])
+    assert issuer.leaves.context_for("a.test") is None
+    assert issuer.ca_of(await issuer.leaves.obtain("a.test"), "a.test") == operator_cas[1].trusted
 
 
-async def test_unchanged_rules_start_no_maintenance(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    await rig.use_urls(A)
-    leaf = await rig.leaves.obtain("a.test")
-    looks: list[object] = []
-    monkeypatch.setattr(module, "ensure_authorities", lambda *rules: looks.append(rules))
-    await rig.use_urls(A)
-    assert looks == []
-    assert await rig.leaves.obtain("a.test") is leaf
+async def test_unchanged_rules_start_no_maintenance(issuer: LeafIssuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    await issuer.use_urls(A)
+    leaf = await issuer.leaves.obtain("a.test")
+    calls: list[object] = []
+    monkeypatch.setattr(module, "ensure_authorities", lambda *rules: calls.append(rules))
+    await issuer.use_urls(A)
+    assert calls == []
+    assert await issuer.leaves.obtain("a.test") is leaf
 
 
 @pytest.mark.parametrize(("configured", "level"), [(False, "info"), (True, "warning")])
-async def test_missing_ca_is_logged_once(configured: bool, level: str, rig: Rig) -> None:
-    """As a warning only if the operator relies on tunnels."""
-    (rig.folder / "file").write_text("")
-    rules = replace(rules_in(rig.folder / "file", A), configured=configured)
+async def test_missing_ca_is_logged_once(configured: bool, level: str, issuer: LeafIssuer) -> None:
+    """It is a warning only if the config has a CA."""
+    (issuer.folder / "file").write_text("")
+    rules = replace(rules_in(issuer.folder / "file", A), configured=configured)
     with structlog.testing.capture_logs() as logs:
-        await rig.use(rules)
-        await rig.use(replace(rules, scope=scope_of(A, B)))
+        await issuer.use(rules)
+        await issuer.use(replace(rules, scope=scope_of(A, B)))
     (line,) = logs
     assert line["log_level"] == level
     assert "set ca.folder" in line["reason"]
     with pytest.raises(ProblemError, match="there is no local CA") as refused:
-        await rig.leaves.obtain("a.test")
+        await issuer.leaves.obtain("a.test")
     assert refusal(refused) == ("ca_unavailable", 502)
-    assert rig.metrics.ca_expires is None
+    assert issuer.metrics.ca_expires is None
 
 
-async def test_expiry_of_the_ca_is_a_metric_and_a_warning(rig: Rig) -> None:
-    await rig.use_urls(A)
+async def test_expiry_of_the_ca_is_a_metric_and_a_warning(issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A)
     end = NOW + 730 * DAY
-    assert rig.metrics.ca_expires == end
+    assert issuer.metrics.ca_expires == end
     with structlog.testing.capture_logs() as logs:
         for days in (22, 20, 19, 6, 5, 0.5):
-            rig.now = end - days * DAY
+            issuer.now = end - days * DAY
             await advance(60)
     assert [(line["log_level"], line["days"]) for line in logs] == [("warning", 20), ("warning", 6), ("warning", 0)]
     assert {line["event"] for line in logs} == {"a local CA expires soon: replace it (sidekey ca rotate)"}
 
 
-async def test_expiry_warning_of_an_operator_ca_says_to_renew_it(rig: Rig) -> None:
-    """`sidekey ca rotate` refuses to replace it."""
-    own = authority_of(A, generation=0)
-    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
+async def test_expiry_warning_of_an_operator_ca_says_to_renew_it(issuer: LeafIssuer) -> None:
+    """`sidekey ca rotate` does not replace an operator's CA."""
+    operator_ca = authority_of(A, generation=0)
+    await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_ca)
     with structlog.testing.capture_logs() as logs:
-        rig.now = own.not_after - 20 * DAY
+        issuer.now = operator_ca.not_after - 20 * DAY
         await advance(60)
     (line,) = logs
     assert (line["log_level"], line["days"]) == ("warning", 20)
     assert line["event"] == "the CA of ca.certificate expires soon: renew it where it was issued"
 
 
-async def test_expired_ca_is_replaced(rig: Rig) -> None:
-    """Callers must restart, and the log says so."""
-    await rig.use_urls(A)
-    await rig.leaves.obtain("a.test")
-    rig.now = NOW + 731 * DAY
+async def test_expired_ca_is_replaced(issuer: LeafIssuer) -> None:
+    """The log asks for a restart of callers."""
+    await issuer.use_urls(A)
+    await issuer.leaves.obtain("a.test")
+    issuer.now = NOW + 731 * DAY
     with structlog.testing.capture_logs() as logs:
         await advance(60)
-        await rig.leaves.ready()
+        await issuer.leaves.ready()
     assert [line["log_level"] for line in logs] == ["error", "warning"]
     assert "callers must restart" in logs[1]["event"]
-    assert await rig.leaves.obtain("a.test")
-    assert rig.metrics.ca_expires == rig.now + 730 * DAY
+    assert await issuer.leaves.obtain("a.test")
+    assert issuer.metrics.ca_expires == issuer.now + 730 * DAY
 
 
-async def test_expired_operator_ca_signs_nothing_and_is_logged_once(rig: Rig) -> None:
-    own = authority_of(A, generation=0)
-    await rig.use_urls(A, uses_operator_ca=True, operator_ca=own)
-    await rig.leaves.obtain("a.test")
-    rig.now = own.not_after + 1
+async def test_expired_operator_ca_signs_nothing_and_is_logged_once(issuer: LeafIssuer) -> None:
+    operator_ca = authority_of(A, generation=0)
+    await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_ca)
+    await issuer.leaves.obtain("a.test")
+    issuer.now = operator_ca.not_after + 1
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             await advance(60)
-            await rig.leaves.ready()
+            await issuer.leaves.ready()
     assert [line["log_level"] for line in logs] == ["error"]
     with pytest.raises(ProblemError, match="the local CA for this host has expired"):
-        await rig.leaves.obtain("a.test")
+        await issuer.leaves.obtain("a.test")
 
 
-async def test_ca_that_tls_cannot_use_is_unavailable(rig: Rig) -> None:
-    """The problem does not repeat the library's message."""
+async def test_ca_that_tls_cannot_use_is_unavailable(issuer: LeafIssuer) -> None:
+    """The error does not repeat the message of the library."""
     broken = replace(authority_of(A, generation=0), served="nonsense", key="nonsense")
-    await rig.use_urls(A, uses_operator_ca=True, operator_ca=broken)
+    await issuer.use_urls(A, uses_operator_ca=True, operator_ca=broken)
     for _ in range(2):
         with pytest.raises(ProblemError, match="cannot be used for TLS") as refused:
-            await rig.leaves.obtain("a.test")
+            await issuer.leaves.obtain("a.test")
     assert refusal(refused) == ("ca_unavailable", 502)
     assert refused.value.__cause__ is None
 
 
 async def test_defect_is_reported_and_the_host_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rig = Rig(tmp_path)
+    issuer = LeafIssuer(tmp_path)
 
     def fail(*_: object) -> LocalAuthority:
         raise ZeroDivisionError
 
     monkeypatch.setattr(module, "ensure_authorities", fail)
-    await rig.use_urls(A)
-    assert [type(each) for each in rig.defects] == [ZeroDivisionError]
+    await issuer.use_urls(A)
+    assert [type(defect) for defect in issuer.defects] == [ZeroDivisionError]
     with pytest.raises(ProblemError, match="there is no local CA"):
-        await rig.leaves.obtain("a.test")
-    await rig.leaves.close()
+        await issuer.leaves.obtain("a.test")
+    await issuer.leaves.close()
 
 
 async def test_close_cancels_pending_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
-    async with rig_in(tmp_path) as rig:
-        await rig.use_urls(A)
-        monkeypatch.setattr(module, "server_context", _held(go_on))
-        asking = asyncio.create_task(rig.leaves.obtain("a.test"))
+    release = threading.Event()
+    async with issuer_in(tmp_path) as issuer:
+        await issuer.use_urls(A)
+        monkeypatch.setattr(module, "server_context", _wait_for(release))
+        requests = asyncio.create_task(issuer.leaves.obtain("a.test"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        go_on.set()
-        await rig.leaves.close()
-        assert asking.cancelled() or asking.done() or await asyncio.wait([asking])
+        release.set()
+        await issuer.leaves.close()
+        assert requests.cancelled() or requests.done() or await asyncio.wait([requests])
 
 
-async def test_key_of_leaves_is_redacted(rig: Rig) -> None:
-    await rig.use_urls(A)
-    await rig.leaves.obtain("a.test")
-    assert "PRIVATE" not in repr(vars(rig.leaves))
-    assert "BEGIN" not in repr(vars(rig.leaves))
+async def test_key_of_leaves_is_redacted(issuer: LeafIssuer) -> None:
+    await issuer.use_urls(A)
+    await issuer.leaves.obtain("a.test")
+    assert "PRIVATE" not in repr(vars(issuer.leaves))
+    assert "BEGIN" not in repr(vars(issuer.leaves))

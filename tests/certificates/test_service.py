@@ -34,14 +34,14 @@ SERIES = ("bank", "certificate")
 HOUR = 3600.0
 
 
-class Shelf:
-    """An https server's script: the pem of the moment with its ETag, or a status that is not 200."""
+class CertificateServer:
+    """The script of an https server that returns the current PEM with its ETag, or an error status."""
 
     def __init__(self, issued: Issued) -> None:
         self.issued = issued
         self.status = 200
         self.open = asyncio.Event()
-        """Answers wait for it."""
+        """Responses wait for this event."""
         self.open.set()
         self.statuses: list[int] = []
 
@@ -58,12 +58,12 @@ class Shelf:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what threads and sockets bring about; the loop's clock stands meanwhile."""
+    """Wait for a condition that threads and sockets change. The clock of the loop does not move meanwhile."""
     for _ in range(20_000):
         if condition():
             return
         await asyncio.sleep(0)
-    raise AssertionError("this does not come about")
+    raise AssertionError("the condition is not true in time")
 
 
 @pytest.fixture
@@ -73,19 +73,19 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def certificates(metrics: Metrics) -> AsyncIterator[Certificates]:
-    """A service that leaves no task behind."""
-    made = Certificates(Fetcher(Dialer(RULES), 16), metrics, lambda defect: "d1")
-    yield made
-    await made.close()
+    """Run a service, and check that it leaves no task behind."""
+    service = Certificates(Fetcher(Dialer(RULES), 16), metrics, lambda defect: "d1")
+    yield service
+    await service.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 @pytest.fixture
-async def shelf(ca: Authority) -> AsyncIterator[tuple[Shelf, int]]:
-    """The server and its port."""
-    made = Shelf(current())
-    async with RawUpstream(made.script, ssl_context=ca.server_context("up.test")) as upstream:
-        yield made, upstream.port
+async def certificate_server(ca: Authority) -> AsyncIterator[tuple[CertificateServer, int]]:
+    """Run the server, and return it with its port."""
+    server = CertificateServer(current())
+    async with RawUpstream(server.script, ssl_context=ca.server_context("up.test")) as upstream:
+        yield server, upstream.port
 
 
 def by_url(folder: Path, ca: Authority, port: int) -> Integration:
@@ -94,7 +94,7 @@ def by_url(folder: Path, ca: Authority, port: int) -> Integration:
     return bank(configured(folder, keys, more=more))
 
 
-def kept(certificates: Certificates, integration: Integration) -> CertificateSource:
+def source_of(certificates: Certificates, integration: Integration) -> CertificateSource:
     source = certificates.source(integration)
     assert source is not None
     return source
@@ -103,15 +103,15 @@ def kept(certificates: Certificates, integration: Integration) -> CertificateSou
 async def test_each_integration_has_one_source_or_none(certificates: Certificates, tmp_path: Path) -> None:
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
-    source = kept(certificates, integration)
+    source = source_of(certificates, integration)
     assert source.identity is not None
     assert certificates.source(integration) is source
     assert certificates.source(replace(integration, id="other", certificate=None)) is None
 
 
 def adopt(certificates: Certificates, *integrations: Integration) -> None:
-    """Serve these from now on."""
-    certificates.prepare(Snapshot(integrations={each.id: each for each in integrations}))()
+    """Publish these integrations."""
+    certificates.prepare(Snapshot(integrations={integration.id: integration for integration in integrations}))()
 
 
 async def test_expiry_metric_exists_from_the_start(
@@ -124,8 +124,8 @@ async def test_expiry_metric_exists_from_the_start(
     assert certificates.files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
 
 
-class Unprepared(CertificateLoader):
-    """One that a source cannot be made of: a defect in the middle of a config."""
+class BrokenLoader(CertificateLoader):
+    """A loader that raises while the service prepares its source."""
 
     @property
     def pending(self) -> bool:
@@ -133,86 +133,61 @@ class Unprepared(CertificateLoader):
 
 
 async def test_error_in_prepare_changes_nothing(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """No source, metric, task or log line is left of the sources created before the error."""
+    """The sources that were created before the error leave no metric, task or log line."""
     mount(tmp_path, current())
-    former, latter = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
-    adopt(certificates, former)
-    source = kept(certificates, former)
+    previous, following = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
+    adopt(certificates, previous)
+    source = source_of(certificates, previous)
     before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
-    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
-    broken = replace(latter, id="broken", certificate=Unprepared(lambda fetched, now: CertificateResult(None)))
+    more = replace(by_url(tmp_path, ca, certificate_server[1]), id="url")
+    broken = replace(following, id="broken", certificate=BrokenLoader(lambda fetched, now: CertificateResult(None)))
     with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
-        certificates.prepare(Snapshot(integrations={each.id: each for each in (latter, more, broken)}))
+        certificates.prepare(
+            Snapshot(integrations={integration.id: integration for integration in (following, more, broken)})
+        )
     await advance(1, step=1)
     assert lines == []
-    assert kept(certificates, former) is source
+    assert source_of(certificates, previous) is source
     assert source.identity is not None
     assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
-    assert shelf[0].statuses == []
+    assert certificate_server[0].statuses == []
 
 
 async def test_commit_switches_all_sources_at_once(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """The previous source retires; new ones have metrics, and are fetched if they have a URL."""
+    """The previous source retires. The service fetches certificates of new sources."""
     mount(tmp_path, current())
-    former = bank(configured(tmp_path, now=time.time()))
-    adopt(certificates, former)
-    source = kept(certificates, former)
+    previous = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, previous)
+    source = source_of(certificates, previous)
     before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
     longer = mount(tmp_path, current("longer"))
-    latter = bank(configured(tmp_path, now=time.time()))
-    more = replace(by_url(tmp_path, ca, shelf[1]), id="url")
-    commit = certificates.prepare(Snapshot(integrations={"bank": latter, "url": more}))
+    following = bank(configured(tmp_path, now=time.time()))
+    more = replace(by_url(tmp_path, ca, certificate_server[1]), id="url")
+    commit = certificates.prepare(Snapshot(integrations={"bank": following, "url": more}))
     await advance(1, step=1)
-    assert kept(certificates, former) is source
+    assert source_of(certificates, previous) is source
     assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
     commit()
-    assert is_of(kept(certificates, latter).identity, longer)
+    assert is_of(source_of(certificates, following).identity, longer)
     assert metrics.expiries == {SERIES: longer.certificate.not_valid_after_utc.timestamp()}
     assert metrics.reload_failures == {SERIES: 0, ("url", "certificate"): 0}
-    await until(lambda: is_of(kept(certificates, more).identity, shelf[0].issued))
-    # What the former one does now is told by no metric.
+    await until(lambda: is_of(source_of(certificates, more).identity, certificate_server[0].issued))
+    # The retired source no longer changes metrics.
     (tmp_path / "tls.crt").unlink()
     assert not await source.reload()
     assert metrics.reload_failures[SERIES] == 0
-
-
-async def test_rotated_certificate_and_key_are_loaded(
-    certificates: Certificates, metrics: Metrics, tmp_path: Path
-) -> None:
-    mount(tmp_path, current())
-    integration = bank(configured(tmp_path, now=time.time()))
-    adopt(certificates, integration)
-    source = kept(certificates, integration)
-    first, rotated = source.identity, mount(tmp_path, current("rotated"))
-    await certificates.changed({tmp_path / "other"})
-    assert source.identity is first
-    await certificates.changed({tmp_path / "tls.key", tmp_path / "other"})
-    assert is_of(source.identity, rotated)
-    assert metrics.reload_failures[SERIES] == 0
-
-
-async def test_new_certificate_without_its_key_is_not_loaded(
-    certificates: Certificates, metrics: Metrics, tmp_path: Path
-) -> None:
-    """The previous pair stays in use until both match. The error is logged once."""
-    mount(tmp_path, current())
-    integration, new = bank(configured(tmp_path, now=time.time())), current("rotated")
-    with structlog.testing.capture_logs() as lines:
-        adopt(certificates, integration)
-        source = kept(certificates, integration)
-        old = source.identity
-        (tmp_path / "tls.crt").write_bytes(new.pem)
-        await certificates.changed({tmp_path / "tls.crt"})
-        assert (source.identity, metrics.reload_failures[SERIES]) == (old, 1)
-        (tmp_path / "tls.key").write_bytes(new.key_pem)
-        await certificates.changed({tmp_path / "tls.key"})
-    assert is_of(source.identity, new)
-    assert events(lines, "error") == ["a client certificate could not be loaded"]
-    assert events(lines, "info") == ["the client certificate is valid again", "a client certificate was loaded"]
 
 
 async def test_defect_in_one_source_does_not_stop_the_others(metrics: Metrics, tmp_path: Path) -> None:
@@ -232,34 +207,33 @@ async def test_defect_in_one_source_does_not_stop_the_others(metrics: Metrics, t
     adopt(certificates, replace(integration, id="broken", certificate=loader), integration)
     rotated = mount(tmp_path, current("rotated"))
     await certificates.changed({tmp_path / "tls.crt"})
-    assert is_of(kept(certificates, integration).identity, rotated)
+    assert is_of(source_of(certificates, integration).identity, rotated)
     assert [type(defect) for defect in defects] == [ZeroDivisionError]
     await certificates.close()
 
 
 async def test_unchanged_integration_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
-    """Its certificate is not logged again."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
-    source = kept(certificates, integration)
+    source = source_of(certificates, integration)
     adopt(certificates, integration, replace(integration, id="none", certificate=None))
-    assert kept(certificates, integration) is source
+    assert source_of(certificates, integration) is source
 
 
 async def test_changed_integration_gets_a_new_source(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
-    """The new source has its own series, and the counter of failures continues."""
+    """The counter of failures continues."""
     mount(tmp_path, current())
-    former = bank(configured(tmp_path, now=time.time()))
-    adopt(certificates, former)
-    old = kept(certificates, former)
+    previous = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, previous)
+    old = source_of(certificates, previous)
     metrics.reload_failures[SERIES] = 3
     longer = mount(tmp_path, current("longer"))
-    latter = bank(configured(tmp_path, now=time.time()))
-    adopt(certificates, latter)
-    new = kept(certificates, latter)
+    following = bank(configured(tmp_path, now=time.time()))
+    adopt(certificates, following)
+    new = source_of(certificates, following)
     assert new is not old
     assert is_of(new.identity, longer)
     assert metrics.expiries[SERIES] == longer.certificate.not_valid_after_utc.timestamp()
@@ -273,7 +247,7 @@ async def test_changed_integration_gets_a_new_source(
 async def test_removed_certificate_has_no_metrics(
     certificates: Certificates, metrics: Metrics, tmp_path: Path, stays: bool
 ) -> None:
-    """With or without its integration."""
+    """The integration may stay or be removed."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
@@ -284,11 +258,11 @@ async def test_removed_certificate_has_no_metrics(
 async def test_retired_source_serves_requests_in_flight_without_warnings(
     certificates: Certificates, tmp_path: Path
 ) -> None:
-    """Until its certificate expires."""
+    """The retired source has its certificate until it expires."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
-    source = kept(certificates, integration)
+    source = source_of(certificates, integration)
     with structlog.testing.capture_logs() as lines:
         adopt(certificates)
         source._wall = lambda: time.time() + 365 * 86_400.0
@@ -298,34 +272,34 @@ async def test_retired_source_serves_requests_in_flight_without_warnings(
 
 
 async def test_retired_source_is_freed_with_its_last_user(certificates: Certificates, tmp_path: Path) -> None:
-    """Without the garbage collector: its timer does not keep it alive."""
+    """The timer of the source must not keep it alive."""
     mount(tmp_path, current())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
-    seen = weakref.ref(kept(certificates, integration))
+    reference = weakref.ref(source_of(certificates, integration))
     gc.disable()
     try:
         adopt(certificates)
-        assert seen() is None
+        assert reference() is None
     finally:
         gc.enable()
 
 
 async def test_running_fetch_continues_after_a_change(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """For its waiters; only the new source fetches again."""
-    server, port = shelf
+    """Waiting requests get its result. Only the new source fetches again."""
+    server, port = certificate_server
     server.open.clear()
-    former, latter = by_url(tmp_path, ca, port), by_url(tmp_path, ca, port)
-    adopt(certificates, former)
-    old = kept(certificates, former)
+    previous, following = by_url(tmp_path, ca, port), by_url(tmp_path, ca, port)
+    adopt(certificates, previous)
+    old = source_of(certificates, previous)
     waiting = asyncio.create_task(old.obtain())
     await advance(0.1, step=0.1)
-    adopt(certificates, latter)
+    adopt(certificates, following)
     server.open.set()
     assert is_of(await waiting, server.issued)
-    new = kept(certificates, latter)
+    new = source_of(certificates, following)
     await until(lambda: new.identity is not None)
     assert server.statuses == [200, 200]
     server.issued = current("rotated")
@@ -336,13 +310,13 @@ async def test_running_fetch_continues_after_a_change(
 
 
 async def test_close_cancels_the_call_of_a_retired_source(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    server, port = shelf
+    server, port = certificate_server
     server.open.clear()
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
-    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    waiting = asyncio.create_task(source_of(certificates, integration).obtain())
     await advance(0.1, step=0.1)
     adopt(certificates)
     await certificates.close()
@@ -351,14 +325,18 @@ async def test_close_cancels_the_call_of_a_retired_source(
 
 
 async def test_url_is_fetched_at_the_start(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """In the background; an early request waits for the same call."""
-    server, port = shelf
+    """Early requests wait for the same call."""
+    server, port = certificate_server
     integration = by_url(tmp_path, ca, port)
     server.open.clear()
     adopt(certificates, integration)
-    source = kept(certificates, integration)
+    source = source_of(certificates, integration)
     waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await advance(0.1, step=0.1)
     server.open.set()
@@ -367,23 +345,18 @@ async def test_url_is_fetched_at_the_start(
     assert metrics.expiries[SERIES] == server.issued.certificate.not_valid_after_utc.timestamp()
 
 
-async def test_first_request_of_a_draft_fetches(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
-) -> None:
-    """As in `sidekey test`."""
-    server, port = shelf
-    source = kept(certificates, by_url(tmp_path, ca, port))
-    assert is_of(await source.obtain(), server.issued)
-
-
 async def test_url_is_fetched_again_when_due(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """After 304 the object stays the same; another certificate replaces it."""
-    server, port = shelf
+    """A 304 keeps the certificate."""
+    server, port = certificate_server
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
-    source = kept(certificates, integration)
+    source = source_of(certificates, integration)
     await until(lambda: source.identity is not None)
     first = source.identity
     await advance(HOUR, step=HOUR)
@@ -397,14 +370,18 @@ async def test_url_is_fetched_again_when_due(
 
 
 async def test_failed_fetch_keeps_the_certificate_and_is_retried_soon(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """It is logged and counted once, and retried after 1, 2 and 4 seconds."""
-    server, port = shelf
+    """The failure is logged and counted once. Sidekey retries after 1, 2 and 4 seconds."""
+    server, port = certificate_server
     integration = by_url(tmp_path, ca, port)
     with structlog.testing.capture_logs() as lines:
         adopt(certificates, integration)
-        source = kept(certificates, integration)
+        source = source_of(certificates, integration)
         await until(lambda: source.identity is not None)
         first, server.status = source.identity, 503
         for failures, seconds in enumerate((HOUR, 1, 2), 1):
@@ -422,14 +399,13 @@ async def test_failed_fetch_keeps_the_certificate_and_is_retried_soon(
 
 
 async def test_304_after_a_failed_fetch_ends_the_failure(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """The certificate is checked again and reported as valid."""
-    server, port = shelf
+    server, port = certificate_server
     integration = by_url(tmp_path, ca, port)
     with structlog.testing.capture_logs() as lines:
         adopt(certificates, integration)
-        source = kept(certificates, integration)
+        source = source_of(certificates, integration)
         await until(lambda: source.identity is not None)
         first, server.status = source.identity, 503
         await advance(HOUR, step=HOUR)
@@ -442,12 +418,12 @@ async def test_304_after_a_failed_fetch_ends_the_failure(
 
 
 async def test_problem_of_a_missing_certificate_has_retry_after(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """Requests in the meantime cause no call."""
-    server, port = shelf
+    """Requests until then cause no call."""
+    server, port = certificate_server
     server.status = 404
-    source = kept(certificates, by_url(tmp_path, ca, port))
+    source = source_of(certificates, by_url(tmp_path, ca, port))
     for _ in range(3):
         with pytest.raises(ProblemError) as failed:
             await source.obtain()
@@ -460,26 +436,29 @@ async def test_problem_of_a_missing_certificate_has_retry_after(
 
 
 async def test_fetched_certificate_is_checked_like_a_file(
-    certificates: Certificates, metrics: Metrics, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates,
+    metrics: Metrics,
+    certificate_server: tuple[CertificateServer, int],
+    ca: Authority,
+    tmp_path: Path,
 ) -> None:
-    """A key of another certificate is an error."""
-    server, port = shelf
+    server, port = certificate_server
     server.issued = replace(current(), key=current().key)
-    source = kept(certificates, by_url(tmp_path, ca, port))
+    source = source_of(certificates, by_url(tmp_path, ca, port))
     with pytest.raises(ProblemError, match="this private key does not belong to the certificate"):
         await source.obtain()
     assert metrics.reload_failures[SERIES] == 1
 
 
 async def test_close_cancels_a_running_call(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    """Its waiters are cancelled, too."""
-    server, port = shelf
+    """Waiting requests are cancelled, too."""
+    server, port = certificate_server
     server.open.clear()
     integration = by_url(tmp_path, ca, port)
     adopt(certificates, integration)
-    waiting = asyncio.create_task(kept(certificates, integration).obtain())
+    waiting = asyncio.create_task(source_of(certificates, integration).obtain())
     await advance(0.1, step=0.1)
     await certificates.close()
     with pytest.raises(asyncio.CancelledError):
@@ -487,11 +466,11 @@ async def test_close_cancels_a_running_call(
 
 
 async def test_fetch_times_out_after_ten_seconds(
-    certificates: Certificates, shelf: tuple[Shelf, int], ca: Authority, tmp_path: Path
+    certificates: Certificates, certificate_server: tuple[CertificateServer, int], ca: Authority, tmp_path: Path
 ) -> None:
-    server, port = shelf
+    server, port = certificate_server
     server.open.clear()
-    waiting = asyncio.create_task(kept(certificates, by_url(tmp_path, ca, port)).obtain())
+    waiting = asyncio.create_task(source_of(certificates, by_url(tmp_path, ca, port)).obtain())
     await until(lambda: not waiting.done())
     await advance(TIMEOUT, step=1)
     await advance(LAST_LOOK)

@@ -1,4 +1,4 @@
-"""The client certificate of one integration: when it is handed out, and the problem without one."""
+"""The client certificate of one integration: when it is available, and the error otherwise."""
 
 from __future__ import annotations
 
@@ -27,30 +27,31 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def make(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Make]:
-    """Makes the source of what is mounted, which ends without a task or a timer left."""
-    made: list[CertificateSource] = []
+    """Return a function that creates the source of the mounted files."""
+    sources: list[CertificateSource] = []
 
     def source() -> CertificateSource:
-        made.append(CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall=wall))
-        made[-1].activate()
-        return made[-1]
+        created = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall=wall)
+        sources.append(created)
+        created.activate()
+        return created
 
     yield source
-    for each in made:
-        await each.close()
+    for created in sources:
+        await created.close()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def refusal(source: CertificateSource) -> Problem:
-    with pytest.raises(ProblemError) as failed:
+    with pytest.raises(ProblemError) as error:
         await source.obtain()
-    problem = failed.value.problem
+    problem = error.value.problem
     assert (problem.code, problem.error) == ("credential_unavailable", "proxy_configuration_error")
     return problem
 
 
 async def test_loaded_certificate_is_available_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """Its expiry is a metric, and the counter of failures begins at 0."""
+    """A metric has its expiry, and the counter of failures is 0."""
     issued = mount(tmp_path, lasting(60))
     with structlog.testing.capture_logs() as lines:
         source = make()
@@ -63,7 +64,7 @@ async def test_loaded_certificate_is_available_at_once(make: Make, metrics: Metr
 
 
 async def test_unreadable_certificate_is_reported_with_all_reasons(make: Make, metrics: Metrics) -> None:
-    """There is no expiry metric."""
+    """The certificate has no expiry metric."""
     source = make()
     assert source.identity is None
     assert (await refusal(source)).detail.split("; ") == [
@@ -74,7 +75,7 @@ async def test_unreadable_certificate_is_reported_with_all_reasons(make: Make, m
 
 
 async def test_next_request_reads_a_new_certificate(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """At most once a second for all requests; a cancelled caller cancels it for nobody else."""
+    """Requests cause at most one read a second. A cancelled request does not cancel the read for other requests."""
     source = make()
     await refusal(source)
     issued = mount(tmp_path, lasting(60))
@@ -89,7 +90,7 @@ async def test_next_request_reads_a_new_certificate(make: Make, metrics: Metrics
 
 
 async def test_expired_certificate_is_not_offered(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """Its expiry is logged once, and the metric keeps the time."""
+    """The expiry is logged once and stays in the metric."""
     issued = mount(tmp_path, lasting(0.5))
     source = make()
     with structlog.testing.capture_logs() as lines:
@@ -107,7 +108,7 @@ async def test_expired_certificate_is_not_offered(make: Make, metrics: Metrics, 
 
 
 async def test_request_after_expiry_reads_the_next_certificate(make: Make, tmp_path: Path) -> None:
-    """Even if no watcher noticed the change."""
+    """The file watch may have missed the change."""
     mount(tmp_path, lasting(0.5))
     source = make()
     await advance(DAY, step=60)
@@ -116,7 +117,7 @@ async def test_request_after_expiry_reads_the_next_certificate(make: Make, tmp_p
 
 
 async def test_expiry_ends_the_back_off(make: Make, tmp_path: Path) -> None:
-    """The next request reads at once, although an attempt has just failed."""
+    """The next request reads the files at once, although an attempt has just failed."""
     old = mount(tmp_path, lasting(0.5))
     source = make()
     await advance(DAY / 2 - 0.5, step=60)
@@ -130,7 +131,7 @@ async def test_expiry_ends_the_back_off(make: Make, tmp_path: Path) -> None:
 
 
 async def test_problem_names_expiry_and_reload_error(make: Make, tmp_path: Path) -> None:
-    """A pair that did not match replaced nothing, then the old one expired."""
+    """The new pair did not match, and then the old certificate expired."""
     issued = mount(tmp_path, lasting(0.5))
     source = make()
     (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
@@ -143,7 +144,7 @@ async def test_problem_names_expiry_and_reload_error(make: Make, tmp_path: Path)
 
 
 async def test_certificate_is_not_offered_before_its_validity(make: Make, tmp_path: Path) -> None:
-    """It is offered from then on, without a restart."""
+    """Once it is valid, it is offered without a restart."""
     issued = mount(tmp_path, starting(1))
     source = make()
     detail = "auth.certificate: this certificate is valid only from 2026-06-02 00:00 UTC on"
@@ -153,7 +154,7 @@ async def test_certificate_is_not_offered_before_its_validity(make: Make, tmp_pa
 
 
 async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
-    """In both directions."""
+    """The clock may move in both directions."""
     mount(tmp_path, lasting(60))
     shift = 0.0
     source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
@@ -168,21 +169,21 @@ async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("left", "told"),
+    ("left", "days"),
     [(60, []), (30, []), (21, [20.0]), (12, [11.0]), (7, [6.0]), (3, [2.0]), (1, [0.0]), (0.25, [0.0])],
 )
-async def test_activation_warns_of_a_near_expiry(make: Make, left: float, told: list[float], tmp_path: Path) -> None:
-    """Once, with the remaining whole days."""
+async def test_activation_warns_of_a_near_expiry(make: Make, left: float, days: list[float], tmp_path: Path) -> None:
+    """The warning is logged once, with the remaining whole days."""
     mount(tmp_path, lasting(left - 0.001))
     with structlog.testing.capture_logs() as lines:
         make()
         await advance(120, step=60)
-    assert [line["days"] for line in lines] == told
-    assert events(lines, "warning") == ["the client certificate expires soon"] * len(told)
+    assert [line["days"] for line in lines] == days
+    assert events(lines, "warning") == ["the client certificate expires soon"] * len(days)
 
 
 async def test_warnings_at_twenty_one_seven_and_one_days(make: Make, tmp_path: Path) -> None:
-    """Once each, within a minute, with the expiry in UTC."""
+    """Each warning is logged once, within a minute."""
     mount(tmp_path, lasting(40))
     make()
     moments: list[float] = []
@@ -198,7 +199,7 @@ async def test_warnings_at_twenty_one_seven_and_one_days(make: Make, tmp_path: P
 async def test_new_certificate_replaces_the_old_and_has_its_own_warnings(
     make: Make, metrics: Metrics, tmp_path: Path
 ) -> None:
-    """Log and metric report its expiry. Loading the same one again logs nothing."""
+    """Loading the same certificate again logs nothing."""
     mount(tmp_path, lasting(20))
     source = make()
     issued = mount(tmp_path, lasting(10))
@@ -214,8 +215,10 @@ async def test_new_certificate_replaces_the_old_and_has_its_own_warnings(
     assert metrics.reload_failures["bank", "certificate"] == 0
 
 
-async def test_invalid_certificate_replaces_nothing(make: Make, metrics: Metrics, tmp_path: Path) -> None:
-    """The error is counted for each change and logged once."""
+async def test_invalid_certificate_does_not_replace_the_current_one(
+    make: Make, metrics: Metrics, tmp_path: Path
+) -> None:
+    """The error is counted for each change, and logged once."""
     old = mount(tmp_path, lasting(60))
     source = make()
     with structlog.testing.capture_logs() as lines:

@@ -135,6 +135,7 @@ def test_rotation_has_three_steps(config: Path) -> None:
     def roles() -> list[str]:
         return [authority["role"] for authority in json.loads(ca(config, "show", "--json"))["authorities"]]
 
+    assert "there is no next CA: run sidekey ca rotate" in ca(config, "rotate", "--activate", status=1)
     assert "restart the callers" in ca(config, "rotate")
     assert roles() == ["signs", "next"]
     assert "is there already" in ca(config, "rotate", status=1)

@@ -33,7 +33,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def output(command: list[str], environment: dict[str, str]) -> list[str]:
     """Return the output of a shell."""
-    result = subprocess.result(command, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.stderr == ""
     return result.stdout.splitlines()
 

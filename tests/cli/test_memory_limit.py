@@ -120,7 +120,7 @@ def in_version_2(folder: Path, limit: str, reclaimable: int) -> list[str]:
     namespace = ["--mount"] if os.geteuid() == 0 else ["--mount", "--map-root-user"]
     mount = 'mount --bind "$0" /sys/fs/cgroup && exec "$@"'
     prefix = [programs.require("unshare"), *namespace, "/bin/sh", "-c", mount, str(root)]
-    result = subprocess.result([*prefix, "true"], capture_output=True, text=True, check=False)
+    result = subprocess.run([*prefix, "true"], capture_output=True, text=True, check=False)
     if result.returncode != 0:
         programs.missing("unshare", f"no mount namespace can be made here ({result.stderr.strip()})")
     return prefix
@@ -141,7 +141,7 @@ def test_limits_of_cgroups_version_2_apply(
     """Unused page cache counts as free."""
     path = write_config(tmp_path, 1)
     command = [*in_version_2(tmp_path, limit, reclaimable), sys.executable, "-m", "sidekey", "check", "--config", path]
-    result = subprocess.result(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr, result.returncode) == expected
 
 
@@ -151,7 +151,7 @@ def test_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
     prefix = in_version_2(tmp_path, str(142 * MIB), 30)
     command = [*prefix, sys.executable, "-m", "sidekey", "ca", "show", "--config", path]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
-    runs = [subprocess.result(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)]
+    runs = [subprocess.run(command, env=environment, capture_output=True, text=True, check=False) for _ in range(2)]
     assert [(result.stderr, result.returncode) for result in runs] == [("", 0), ("", 0)]
     assert runs[0].stdout == runs[1].stdout
 
