@@ -1,10 +1,8 @@
-"""The access log: lines are valid JSON, and the config selects them."""
+"""The access log: its lines, and the requests that the config selects."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.observe.access import AccessLine, AccessLog
-from sidekey.observe.writer import LineWriter
 from sidekey.snapshot.snapshot import Log, Snapshot
+from support.log_pipe import LogPipe
 from tools.log_page import REQUEST_FIELDS
 
 KEYS = [name for name, _ in REQUEST_FIELDS if name not in ("preset", "target")]
@@ -34,29 +32,7 @@ LINE: dict[str, Any] = {
 }
 
 
-class Pipe:
-    """A line writer and its output."""
-
-    def __init__(self) -> None:
-        self.end, fd = os.pipe()
-        self.writer = LineWriter(fd)
-
-    def line(self) -> bytes:
-        return os.read(self.end, 1 << 20)
-
-    def close(self) -> None:
-        self.writer.close()
-        os.close(self.end)
-
-
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
-    yield pipe
-    pipe.close()
-
-
-SHOWN_AS_THEY_ARE = ("request_id", "integration", "door", "method", "status", "bytes_in", "bytes_out")
+NEVER_NULL = ("request_id", "integration", "door", "method", "status", "bytes_in", "bytes_out")
 TEXTS = (
     *("request_id", "integration", "caller", "door", "method", "host", "code", "reason", "error", "attempt"),
     *("trace_id", "peer", "upstream"),
@@ -82,20 +58,24 @@ def test_line_equals_json_dumps(
     numbers: dict[str, int],
     seconds: dict[str, float],
 ) -> None:
-    """For any text. The keys are `REQUEST_FIELDS`."""
-    pipe = Pipe()
+    """The keys are `REQUEST_FIELDS`."""
+    log_pipe = LogPipe()
     values = {**texts, **numbers, **seconds, "status": status, "preset": preset, "target": target}
-    AccessLog(pipe.writer, "all", path=True).write(AccessLine(**values))  # type: ignore[arg-type]
-    line = pipe.line()
-    pipe.close()
-    is_bad = status >= 400 or texts["code"] or texts["reason"]
-    values |= {"timestamp": json.loads(line)["timestamp"], "level": "warning" if is_bad else "info", "event": "request"}
+    AccessLog(log_pipe.writer, "all", path=True).write(AccessLine(**values))  # type: ignore[arg-type]
+    line = log_pipe.line()
+    log_pipe.close()
+    is_error = status >= 400 or texts["code"] or texts["reason"]
+    values |= {
+        "timestamp": json.loads(line)["timestamp"],
+        "level": "warning" if is_error else "info",
+        "event": "request",
+    }
     expected: dict[str, Any] = {}
     for name, _ in REQUEST_FIELDS:
         value = target.decode("latin-1") if target is not None and name == "target" else values[name]
         if name in DURATIONS:
             expected[name] = f"SECONDS{value:.6f}SECONDS" if value or name == "duration" else None
-        elif value or name in SHOWN_AS_THEY_ARE:
+        elif value or name in NEVER_NULL:
             expected[name] = value
         elif name not in ("preset", "target"):
             expected[name] = None
@@ -109,26 +89,17 @@ def write(log: AccessLog, status: int, code: str = "", target: bytes | None = No
     log.write(AccessLine(**{**LINE, "status": status, "code": code, "target": target, **more}))
 
 
-def test_keys_equal_the_reference(pipe: Pipe) -> None:
-    """Seconds have six digits."""
-    write(AccessLog(pipe.writer, "all", path=False), 200)
-    line = pipe.line()
+def test_keys_equal_the_reference(log_pipe: LogPipe) -> None:
+    write(AccessLog(log_pipe.writer, "all", path=False), 200)
+    line = log_pipe.line()
     assert list(json.loads(line)) == KEYS
     assert b'"duration":0.001230,' in line
 
 
-def test_target_is_logged_only_with_log_path(pipe: Pipe) -> None:
-    """Paths and queries may contain secrets."""
-    write(AccessLog(pipe.writer, "all", path=False), 200, target=b"/send?key=s3cret")
-    assert b"s3cret" not in pipe.line()
-    write(AccessLog(pipe.writer, "all", path=True), 200, target=b"/send?key=s3cret")
-    assert json.loads(pipe.line())["target"] == "/send?key=s3cret"
-
-
-def test_preset_is_logged_before_the_target(pipe: Pipe) -> None:
+def test_preset_is_logged_before_the_target(log_pipe: LogPipe) -> None:
     for path, keys in ((False, ["preset"]), (True, ["preset", "target"])):
-        write(AccessLog(pipe.writer, "all", path=path), 200, target=b"/x", preset='wel"come')
-        line = json.loads(pipe.line())
+        write(AccessLog(log_pipe.writer, "all", path=path), 200, target=b"/x", preset='wel"come')
+        line = json.loads(log_pipe.line())
         assert list(line) == KEYS + keys
         assert line["preset"] == 'wel"come'
 
@@ -143,33 +114,25 @@ def test_preset_is_logged_before_the_target(pipe: Pipe) -> None:
         (0, "caller_gone", "warning"),
     ],
 )
-def test_errors_and_disconnected_callers_are_warnings(pipe: Pipe, status: int, code: str, level: str) -> None:
-    write(AccessLog(pipe.writer, "errors", path=False), status, code)
-    assert json.loads(pipe.line())["level"] == level
+def test_errors_and_disconnected_callers_are_warnings(log_pipe: LogPipe, status: int, code: str, level: str) -> None:
+    write(AccessLog(log_pipe.writer, "errors", path=False), status, code)
+    assert json.loads(log_pipe.line())["level"] == level
 
 
-@pytest.mark.parametrize(
-    ("mode", "every", "errors"), [("off", False, False), ("errors", False, True), ("all", True, True)]
-)
-def test_mode_sets_every_and_errors(pipe: Pipe, mode: str, every: bool, errors: bool) -> None:
-    log = AccessLog(pipe.writer, mode, path=False)
-    assert (log.logs_all, log.logs_errors) == (every, errors)
-
-
-def test_new_mode_applies_to_the_next_request(pipe: Pipe) -> None:
-    log = AccessLog(pipe.writer, "off", path=False)
+def test_new_mode_applies_to_the_next_request(log_pipe: LogPipe) -> None:
+    log = AccessLog(log_pipe.writer, "off", path=False)
     log.prepare(Snapshot(integrations={}, log=Log(access="all", path=True)))()
     assert (log.logs_all, log.logs_errors) == (True, True)
     write(log, 200, target=b"/send")
-    assert json.loads(pipe.line())["target"] == "/send"
+    assert json.loads(log_pipe.line())["target"] == "/send"
     log.prepare(Snapshot(integrations={}, log=Log(access="errors", path=False)))()
     assert (log.logs_all, log.logs_errors) == (False, True)
     write(log, 200, target=b"/send")
-    assert "target" not in json.loads(pipe.line())
+    assert "target" not in json.loads(log_pipe.line())
 
 
-def test_lines_with_different_constant_parts_are_not_confused(pipe: Pipe) -> None:
-    log = AccessLog(pipe.writer, "all", path=False)
+def test_lines_with_different_constant_parts_are_not_confused(log_pipe: LogPipe) -> None:
+    log = AccessLog(log_pipe.writer, "all", path=False)
     others = {
         "integration": "sms",
         "caller": "billing",
@@ -186,15 +149,15 @@ def test_lines_with_different_constant_parts_are_not_confused(pipe: Pipe) -> Non
     for name, other in others.items():
         for parts in (LINE, {**LINE, name: other}):
             log.write(AccessLine(**parts))
-            read = json.loads(pipe.line())
+            read = json.loads(log_pipe.line())
             assert {key: read[key] for key in others} == {key: parts[key] or None for key in others}
-            is_good = parts["status"] == 200 and not (parts.get("code") or parts.get("reason"))
-            assert read["level"] == ("info" if is_good else "warning")
+            is_success = parts["status"] == 200 and not (parts.get("code") or parts.get("reason"))
+            assert read["level"] == ("info" if is_success else "warning")
 
 
-def test_cache_of_constant_parts_is_bounded(pipe: Pipe) -> None:
-    """Callers may choose any number of hosts."""
-    log = AccessLog(pipe.writer, "all", path=False)
+def test_cache_of_constant_parts_is_bounded(log_pipe: LogPipe) -> None:
+    """Callers can choose any number of hosts."""
+    log = AccessLog(log_pipe.writer, "all", path=False)
     for number in (*range(3000), 0):
         write(log, 200, host=f"h{number}.test")
-        assert json.loads(pipe.line())["host"] == f"h{number}.test"
+        assert json.loads(log_pipe.line())["host"] == f"h{number}.test"

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from typing import Any
-
-import pytest
 
 from sidekey.observe.audit import MAX_PATHS, AuditLog
-from sidekey.observe.writer import LineWriter
 from sidekey.publish import Changes
 from sidekey.snapshot.snapshot import Log, Snapshot
+from support.log_pipe import LogPipe
 from tools.log_page import CHANGE_FIELDS
 
 
-class Pipe:
-    """A line writer and its output."""
-
-    def __init__(self) -> None:
-        self.end, fd = os.pipe()
-        self.writer = LineWriter(fd)
-
-    def line(self) -> dict[str, Any]:
-        line: dict[str, Any] = json.loads(os.read(self.end, 1 << 20))
-        return line
-
-
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
-    yield pipe
-    pipe.writer.close()
-    os.close(pipe.end)
-
-
-def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
+def test_change_is_one_line_with_the_keys_of_the_reference(log_pipe: LogPipe) -> None:
     limits = tuple(f"limits.{number}" for number in range(MAX_PATHS + 10))
     changes = Changes(("integrations.a",), ("presets.p",), limits, revision=7)
-    AuditLog(pipe.writer, "off").log_change(changes, "store", ("ann", "bob"))
-    line = pipe.line()
+    AuditLog(log_pipe.writer, "off").log_change(changes, "store", ("ann", "bob"))
+    line = json.loads(log_pipe.line())
     assert list(line) == [key for key, _ in CHANGE_FIELDS]
     del line["timestamp"]
     assert line == {
@@ -56,17 +31,17 @@ def test_change_is_one_line_with_the_keys_of_the_reference(pipe: Pipe) -> None:
     }
 
 
-def test_revision_of_the_store_alone_is_not_logged(pipe: Pipe) -> None:
-    AuditLog(pipe.writer, "off").log_change(Changes(revision=8), "store")
-    AuditLog(pipe.writer, "off").log_change(Changes(changed=("via",)), "files")
-    line = pipe.line()
+def test_revision_of_the_store_alone_is_not_logged(log_pipe: LogPipe) -> None:
+    AuditLog(log_pipe.writer, "off").log_change(Changes(revision=8), "store")
+    AuditLog(log_pipe.writer, "off").log_change(Changes(changed=("via",)), "files")
+    line = json.loads(log_pipe.line())
     assert [*line][3:] == ["source", "changed_keys"]
     assert line["changed_keys"] == ["via"]
 
 
-def test_uses_are_logged_if_the_snapshot_enables_them(pipe: Pipe) -> None:
-    """From its commit on."""
-    audit = AuditLog(pipe.writer, "off")
+def test_uses_are_logged_if_the_snapshot_enables_them(log_pipe: LogPipe) -> None:
+    """The setting applies from the commit of the snapshot."""
+    audit = AuditLog(log_pipe.writer, "off")
     commit = audit.prepare(Snapshot({}, log=Log(audit="uses")))
     assert not audit.logs_uses
     commit()

@@ -14,7 +14,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @given(st.lists(st.integers(0, 4_000_000_000_000_000), min_size=1))
 def test_any_times_in_any_order_equal_datetime(microseconds: list[int]) -> None:
-    """The cached second is used for this second only."""
+    """The clock caches the text of the current second."""
     clock = Clock()
     for moment in microseconds:
         expected = (EPOCH + timedelta(microseconds=moment)).isoformat(timespec="microseconds").replace("+00:00", "Z")

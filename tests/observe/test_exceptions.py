@@ -30,7 +30,7 @@ SECRET = "hunter2-s3cret"
 
 
 def fail(exc: Exception, cause: Exception | None = None) -> NoReturn:
-    """Raise `exc` from `cause`, in a frame whose locals contain a secret."""
+    """Raise `exc` from `cause` in a frame with a secret."""
     local = SECRET
     if cause is None:
         raise exc
@@ -41,7 +41,7 @@ def fail(exc: Exception, cause: Exception | None = None) -> NoReturn:
 
 
 def caught(exc: Exception, cause: Exception | None = None) -> Exception:
-    """Raise an exception once, so that it has a traceback."""
+    """Raise an exception and catch it, so that it has a traceback."""
     with pytest.raises(type(exc)) as raised:
         fail(exc, cause)
     return raised.value
@@ -55,7 +55,7 @@ def test_description_has_the_types_of_the_chain_without_messages() -> None:
 
 
 def test_suppressed_context_is_not_described() -> None:
-    """`raise ... from None`. Without it the context is described."""
+    """`raise ... from None` suppresses the context."""
     exc = ValueError(SECRET)
     exc.__context__ = KeyError(SECRET)
     assert describe(exc)["error"] == ["ValueError", "KeyError"]
@@ -76,11 +76,10 @@ def test_suppressed_context_is_not_described() -> None:
     ],
 )
 def test_description_has_errno_code_and_group_members(exc: BaseException, name: str) -> None:
-    """None of these can contain a secret."""
     assert describe(exc)["error"] == [name]
 
 
-def test_description_has_places_in_sidekey_and_of_the_raise() -> None:
+def test_description_has_the_location_of_the_raise() -> None:
     with pytest.raises(ValueError, match="absolute URL") as raised:
         parse_prefix("nothing")
     module, _, function = describe(raised.value)["at"][-1].partition(":")
@@ -101,9 +100,9 @@ def test_endless_chain_is_cut() -> None:
 
 
 def test_deep_recursion_is_cut() -> None:
-    def deeper() -> None:
-        deeper()
+    def recurse() -> None:
+        recurse()
 
     with pytest.raises(RecursionError) as raised:
-        deeper()
+        recurse()
     assert len(describe(raised.value)["at"]) <= 20

@@ -1,4 +1,4 @@
-"""The history of a process without a store: it keeps its own counts."""
+"""The history of a process without a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.plane import integration
 
 
 class Process:
-    """Counters as the data plane writes them, with their history."""
+    """Counters like those of the data plane, with their history."""
 
     def __init__(self, *names: str) -> None:
         self.snapshot = Snapshot({name: integration(name, f"https://{name}.test") for name in names})
@@ -34,7 +34,7 @@ class Process:
             self.history.note_failure(stats, line)
 
 
-async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_without_a_store_has_usage_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_USAGE_INTERVAL", 0.01)
     monkeypatch.setattr(history, "_FAILURES_INTERVAL", 0.01)
     process = Process("crm", "idle")
@@ -42,19 +42,19 @@ async def test_a_process_without_a_store_keeps_usage_and_failures(monkeypatch: p
     for status in (200, 401, 401, 401):
         process.request("crm", status)
         await asyncio.sleep(0.05)
-    used = await process.history.usage("integration", ["crm", "idle"], 24)
-    assert sum_counters(used["crm"].hours)[:2] == (4, 3)
-    assert abs(used["crm"].last_at - time.time()) < 60
-    assert (used["idle"].hours, used["idle"].last_at) == ([], 0)
+    usage = await process.history.usage("integration", ["crm", "idle"], 24)
+    assert sum_counters(usage["crm"].hours)[:2] == (4, 3)
+    assert abs(usage["crm"].last_at - time.time()) < 60
+    assert (usage["idle"].hours, usage["idle"].last_at) == ([], 0)
     assert process.history.failing().keys() == {"crm"}
     assert (await process.history.failures("crm", 1 << 40))[0][-1].request_id == "id"
     await process.history.close()
 
 
-async def test_a_process_without_a_store_keeps_200_failures() -> None:
+async def test_process_without_a_store_keeps_failures_of_200_integrations() -> None:
     names = [f"i{number:03}" for number in range(250)]
     process = Process(*names)
     for name in names:
         process.request(name, 401)
-    kept = [name for name in names if (await process.history.failures(name, 1 << 40))[0]]
-    assert kept == names[50:]
+    with_failures = [name for name in names if (await process.history.failures(name, 1 << 40))[0]]
+    assert with_failures == names[50:]

@@ -1,4 +1,4 @@
-"""Hooks: no message reaches standard error. Each case runs in its own process."""
+"""Hooks log exceptions and warnings without their messages. Each case runs in its own process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ logging.getLogger("aiohttp.client").info("not for the log %s", SECRET)
 """,
     "installed twice": 'install_safe_hooks()\nlogging.getLogger("asyncio").error("formatted")',
 }
-"""What is run after the hooks are installed."""
+"""Code to run after the hooks are installed."""
 
 PROGRAM = """
 import asyncio, gc, json, logging, os, sys, threading, warnings
@@ -82,28 +82,28 @@ install_safe_hooks()
 SECRET = "hunter2-s3cret"
 exec(code)
 """
-"""An interpreter that has imported what all need, and forks a process for each case, which it leaves as any other."""
+"""A program that imports all modules once, and forks a process for each case."""
 
 
-Ran = tuple[int, list[dict[str, Any]]]
+CaseResult = tuple[int, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CaseResult]:
     """Return the exit status of each case, and the lines of its standard error."""
     folder = tmp_path_factory.mktemp("hooks")
     command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(
+    process = subprocess.run(
         command, cwd=folder, input=json.dumps(CASES), capture_output=True, text=True, timeout=30, check=True
     )
     outputs = {name: (folder / f"{name}.err").read_text() for name in CASES}
     assert SECRET not in "".join([*outputs.values(), *((folder / f"{name}.out").read_text() for name in CASES)])
-    statuses = json.loads(done.stdout)
+    statuses = json.loads(process.stdout)
     return {name: (statuses[name], [json.loads(line) for line in text.splitlines()]) for name, text in outputs.items()}
 
 
-def test_uncaught_exception_is_logged_without_its_message(ran: dict[str, Ran]) -> None:
-    status, (line,) = ran["an exception"]
+def test_uncaught_exception_is_logged_without_its_message(results: dict[str, CaseResult]) -> None:
+    status, (line,) = results["an exception"]
     assert (status, line["level"], line["event"], line["error"]) == (
         1,
         "critical",
@@ -112,51 +112,49 @@ def test_uncaught_exception_is_logged_without_its_message(ran: dict[str, Ran]) -
     )
 
 
-def test_uncaught_exception_in_a_thread_is_logged(ran: dict[str, Ran]) -> None:
-    """With the thread's name."""
-    _, (line,) = ran["a thread"]
+def test_uncaught_exception_in_a_thread_is_logged(results: dict[str, CaseResult]) -> None:
+    _, (line,) = results["a thread"]
     assert (line["event"], line["thread"], line["error"]) == ("uncaught exception in a thread", "dns-1", ["ValueError"])
 
 
-def test_exception_in_a_finalizer_is_logged(ran: dict[str, Ran]) -> None:
-    """Python would print `Exception ignored in`."""
-    _, (line,) = ran["a finaliser"]
+def test_exception_in_a_finalizer_is_logged(results: dict[str, CaseResult]) -> None:
+    """Python would print `Exception ignored in` and the message."""
+    _, (line,) = results["a finaliser"]
     assert (line["event"], line["error"]) == ("exception that could not be raised", ["ValueError"])
 
 
-def test_warning_is_logged_by_category_and_place(ran: dict[str, Ran]) -> None:
-    """Its text may contain a repr."""
-    _, (line,) = ran["a warning"]
+def test_warning_is_logged_with_category_and_location(results: dict[str, CaseResult]) -> None:
+    """The text of a warning may contain a repr."""
+    _, (line,) = results["a warning"]
     assert (line["event"], line["category"]) == ("a library warned", "UserWarning")
     assert line["where"].startswith("<string>:")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_errors_of_the_event_loop_are_logged(loop: str, ran: dict[str, Ran]) -> None:
-    """A callback that raises, and a task whose exception nobody retrieved."""
+def test_errors_of_the_event_loop_are_logged(loop: str, results: dict[str, CaseResult]) -> None:
     if loop == "uvloop":
         pytest.importorskip("uvloop")
-    _, lines = ran[loop]
+    _, lines = results[loop]
     assert [(line["event"], line["message"], line["error"]) for line in lines] == [
         ("the event loop reported an error", "Exception in callback", ["ValueError"]),
         ("the event loop reported an error", "Task exception was never retrieved", ["KeyError"]),
     ]
 
 
-def test_unknown_message_of_the_event_loop_is_not_logged(ran: dict[str, Ran]) -> None:
-    _, (line,) = ran["another message"]
+def test_unknown_message_of_the_event_loop_is_not_logged(results: dict[str, CaseResult]) -> None:
+    _, (line,) = results["another message"]
     assert line["message"] is None
 
 
-def test_library_record_is_logged_without_its_arguments(ran: dict[str, Ran]) -> None:
+def test_library_record_is_logged_without_its_arguments(results: dict[str, CaseResult]) -> None:
     """aiohttp and asyncio log URLs and requests as arguments."""
-    _, lines = ran["records"]
+    _, lines = results["records"]
     assert [(line["level"], line["logger"], line["message"], line.get("error")) for line in lines] == [
         ("error", "aiohttp.server", "Error handling request from %s", ["ValueError"]),
         ("warning", "asyncio", None, None),
     ]
 
 
-def test_installing_twice_logs_once(ran: dict[str, Ran]) -> None:
-    _, lines = ran["installed twice"]
+def test_installing_twice_logs_once(results: dict[str, CaseResult]) -> None:
+    _, lines = results["installed twice"]
     assert len(lines) == 1

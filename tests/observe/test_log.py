@@ -42,7 +42,6 @@ def _defaults() -> Iterator[None]:
 
 
 def test_line_begins_with_time_level_and_event() -> None:
-    """The keys follow in order."""
     log = Log("info")
     get_logger(part="pool").warning("listening", address="127.0.0.1:8080", count=2)
     (line,) = log.lines()
@@ -76,7 +75,7 @@ def test_level_logs_itself_and_higher_levels(level: str, expected: list[str]) ->
 
 
 def test_existing_logger_follows_a_later_configuration() -> None:
-    """Modules create their loggers on import."""
+    """Modules create their loggers at import."""
     logger = get_logger()
     log = Log("info")
     logger.info("event")
@@ -99,7 +98,7 @@ def test_exception_is_logged_without_its_message() -> None:
 
 
 def test_object_that_is_not_json_is_logged_as_its_type() -> None:
-    """Its repr may contain a secret."""
+    """The repr of an object may contain a secret."""
     log = Log("info")
     get_logger().info("event", value=SECRET.encode(), path={1, 2})
     (line,) = log.lines()
@@ -121,22 +120,22 @@ def test_defect_is_logged_with_the_id_in_the_response() -> None:
 
 
 def test_output_of_a_new_snapshot_is_used_after_its_commit(tmp_path: Path) -> None:
-    """It is opened before, and closed if it is never committed."""
+    """Sidekey opens the output before the commit."""
     log = Log("info")
     file = tmp_path / "log"
     output = LogOutput(log.writer, LogSettings())
     logger = get_logger()
 
-    def prepared(expected: LogSettings) -> Callable[[], None]:
-        return output.prepare(Snapshot(integrations={}, log=expected))
+    def prepare(settings: LogSettings) -> Callable[[], None]:
+        return output.prepare(Snapshot(integrations={}, log=settings))
 
-    to_file = prepared(LogSettings(file=str(file)))
+    to_file = prepare(LogSettings(file=str(file)))
     assert file.exists()
     logger.info("before")
     to_file()
     logger.info("in the file")
-    prepared(LogSettings(file=str(file), level="debug"))()
-    prepared(LogSettings(file=str(file), format="text"))()
+    prepare(LogSettings(file=str(file), level="debug"))()
+    prepare(LogSettings(file=str(file), format="text"))()
     logger.info("as text")
     assert [line["event"] for line in log.lines()] == ["before", "log lines go to a file"]
     first, second = file.read_text().splitlines()
@@ -145,7 +144,6 @@ def test_output_of_a_new_snapshot_is_used_after_its_commit(tmp_path: Path) -> No
 
 
 def test_snapshot_with_an_unwritable_file_is_refused(tmp_path: Path) -> None:
-    """The current output stays in use."""
     log = Log("info")
     output = LogOutput(log.writer, LogSettings())
     path = tmp_path / "none" / "log"
@@ -157,8 +155,8 @@ def test_snapshot_with_an_unwritable_file_is_refused(tmp_path: Path) -> None:
     assert [line["event"] for line in log.lines()] == ["event"]
 
 
-async def test_new_level_applies_from_the_next_step_of_the_event_loop() -> None:
-    """So the order of commits does not matter."""
+async def test_new_level_applies_from_the_next_iteration_of_the_event_loop() -> None:
+    """Otherwise the order of commits would matter."""
     log = Log("info")
     logger = get_logger()
     level = LogLevel("info")

@@ -46,7 +46,7 @@ def test_requests_of_no_known_integration_count_as_unknown() -> None:
     assert [stats.integration for stats in metrics.used_stats()] == ["unknown"]
 
 
-def test_passed_requests_have_a_label_of_their_own() -> None:
+def test_passed_requests_have_the_label_of_no_integration() -> None:
     metrics = Metrics()
     metrics.passed.record("2xx", 0.001)
     assert [stats.integration for stats in metrics.used_stats()] == ["-"]
@@ -62,7 +62,6 @@ def test_token_requests_count_by_integration_and_outcome() -> None:
 
 
 def test_credential_has_an_expiry_series() -> None:
-    """Reload failures begin at 0."""
     metrics = Metrics()
     series = CredentialSeries(metrics, "crm", "certificate")
     series.count_failures(0)
@@ -104,10 +103,10 @@ def test_retired_source_counts_token_requests_if_its_integration_exists() -> Non
 
 
 def test_removed_integration_has_no_series() -> None:
-    """Nor have its requests in flight. Other series continue."""
+    """Requests in flight of the integration create no series."""
     metrics = Metrics()
-    stays, goes = metrics.stats("stays"), metrics.stats("goes")
-    for stats in (stays, goes, metrics.unknown, metrics.passed):
+    known_stats, removed_stats = metrics.stats("stays"), metrics.stats("goes")
+    for stats in (known_stats, removed_stats, metrics.unknown, metrics.passed):
         stats.record("2xx", 0.01)
     for name in ("stays", "goes"):
         series = CredentialSeries(metrics, name, "token")
@@ -116,10 +115,10 @@ def test_removed_integration_has_no_series() -> None:
         series.set_expiry(5.0)
     known = {"stays": integration("stays", "https://a.test/api")}
     metrics.prepare(Snapshot(integrations=known))()
-    goes.record("2xx", 0.01)
+    removed_stats.record("2xx", 0.01)
     assert metrics.integrations is known
     assert [stats.integration for stats in metrics.used_stats()] == ["stays", "-", "unknown"]
-    assert metrics.stats("stays") is stays
+    assert metrics.stats("stays") is known_stats
     for series in (metrics.calls, metrics.expiries, metrics.reload_failures):
         assert {name for name, _ in series} == {"stays"}
     assert metrics.stats("goes").outcomes == {}
@@ -127,16 +126,16 @@ def test_removed_integration_has_no_series() -> None:
 
 def test_connects_and_denials_are_removed_with_their_integration() -> None:
     metrics = Metrics()
-    stays, goes = metrics.stats("stays"), metrics.stats("goes")
-    for stats in (stays, goes, metrics.unknown):
+    known_stats, removed_stats = metrics.stats("stays"), metrics.stats("goes")
+    for stats in (known_stats, removed_stats, metrics.unknown):
         stats.count_connect("ok")
         stats.count_denial("outside_prefix")
     metrics.prepare(Snapshot(integrations={"stays": integration("stays", "https://a.test/api")}))()
-    goes.count_connect("ok")
-    stays.count_connect("ok")
-    stays.count_denial("trace")
-    shown = {each.integration: (each.connects, each.denials) for each in metrics.all_stats() if each.connects}
-    assert shown == {
+    removed_stats.count_connect("ok")
+    known_stats.count_connect("ok")
+    known_stats.count_denial("trace")
+    counts = {stats.integration: (stats.connects, stats.denials) for stats in metrics.all_stats() if stats.connects}
+    assert counts == {
         "stays": ({"ok": 2}, {"outside_prefix": 1, "trace": 1}),
         "unknown": ({"ok": 1}, {"outside_prefix": 1}),
     }
@@ -158,7 +157,7 @@ def test_removed_caller_has_no_series() -> None:
 
 
 def test_removed_preset_has_no_series() -> None:
-    """Requests that were denied before the preset was known still count."""
+    """Denied requests for unknown presets still count."""
     metrics = Metrics()
     metrics.prepare(Snapshot(integrations={}, presets={name: preset(name) for name in ("stays", "goes")}))()
     for name in ("stays", "goes", "unknown"):

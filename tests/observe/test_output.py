@@ -1,4 +1,4 @@
-"""Outputs of log lines: files, terminals and text, and escapes for terminals."""
+"""Outputs of log lines: files and terminals, text, and escapes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sidekey.observe.output import Format, Output, TextFormatter, open_file, ope
 LINE = json.dumps({"timestamp": "", "level": "info", "event": "e", "key": 1}).encode() + b"\n"
 
 
-def form_of(output: Output) -> str:
-    """Return the form of a line: json, text or colours."""
+def format_of(output: Output) -> str:
+    """Return the format of a line: json, text or colours."""
     if output.render is None:
         return "json"
     return "colours" if b"\x1b[" in output.render(LINE) else "text"
@@ -42,14 +42,14 @@ def form_of(output: Output) -> str:
 def test_terminals_get_text_and_colours(
     format_: Format, terminal: bool, environment: dict[str, str], form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unless the config sets the format."""
+    """The config can set another format."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     other, fd = pty.openpty() if terminal else os.pipe()
     output = Output(fd, None, format_)
-    assert form_of(output) == form
+    assert format_of(output) == form
     output.close()
     os.close(other)
 
@@ -58,7 +58,7 @@ def test_file_is_private_and_appended_to(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for line in (b"one\n", b"two\n"):
         output = open_file(str(path), "auto")
-        assert form_of(output) == "json"
+        assert format_of(output) == "json"
         os.write(output.fd, line)
         output.close()
     assert path.read_bytes() == b"one\ntwo\n"
@@ -71,7 +71,7 @@ def test_reopen_opens_the_file_now_at_the_path(tmp_path: Path) -> None:
     path.rename(tmp_path / "log.1")
     output = previous.reopen()
     os.write(output.fd, b"new\n")
-    assert (path.read_bytes(), (tmp_path / "log.1").read_bytes(), form_of(output)) == (b"new\n", b"", "text")
+    assert (path.read_bytes(), (tmp_path / "log.1").read_bytes(), format_of(output)) == (b"new\n", b"", "text")
     standard = open_standard_error("auto")
     assert standard.reopen() is standard
 
@@ -89,14 +89,14 @@ def test_pipe_is_refused_without_blocking(tmp_path: Path) -> None:
 
 
 def test_unused_output_is_closed_when_collected(tmp_path: Path) -> None:
-    """For example if another part refuses the config."""
+    """Another part may have refused the config."""
     fd = open_file(str(tmp_path / "log"), "auto").fd
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
         ("a\r\nb\tc", "a\\r\\nb\\tc"),
@@ -107,17 +107,17 @@ def test_unused_output_is_closed_when_collected(tmp_path: Path) -> None:
         ("Bestellungen für Zürich, 注文, הזמנות", "Bestellungen für Zürich, 注文, הזמנות"),
     ],
 )
-def test_only_control_and_bidirectional_characters_are_escaped(text: str, shown: str) -> None:
-    assert printable(text) == shown
+def test_only_control_and_bidirectional_characters_are_escaped(text: str, escaped: str) -> None:
+    assert printable(text) == escaped
 
 
 @given(st.text(st.characters()))
 def test_printable_text_is_one_line_without_direction_marks(text: str) -> None:
-    shown = printable(text)
-    assert shown.splitlines() in ([shown], [])
-    assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cs", "Zl", "Zp"}
-    turning = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
-    assert not {unicodedata.bidirectional(each) for each in shown} & turning
+    escaped = printable(text)
+    assert escaped.splitlines() in ([escaped], [])
+    assert not {unicodedata.category(character) for character in escaped} & {"Cc", "Cs", "Zl", "Zp"}
+    direction_marks = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    assert not {unicodedata.bidirectional(character) for character in escaped} & direction_marks
 
 
 PLAIN = TextFormatter(colours=False)
@@ -143,18 +143,17 @@ JSON = st.recursive(
 )
 
 
-def rendered(event: dict[str, Any], text: TextFormatter = PLAIN) -> str:
+def render_text(event: dict[str, Any], text: TextFormatter = PLAIN) -> str:
     return text.render(json.dumps(event).encode() + b"\n").decode()
 
 
 def test_event_as_text() -> None:
-    """Values with spaces are quoted, and null is omitted."""
     event = {**STAMP, "level": "info", "event": "config reloaded", "by": "a b", "count": 2, "none": None, "list": ["x"]}
-    assert rendered(event) == ('2026-01-31 23:59:59.012Z info    config reloaded by="a b" count=2 list=["x"]\n')
+    assert render_text(event) == ('2026-01-31 23:59:59.012Z info    config reloaded by="a b" count=2 list=["x"]\n')
 
 
 @pytest.mark.parametrize(
-    ("change", "shown"),
+    ("change", "escaped"),
     [
         ({}, "502 POST crm api.example.com upstream_timeout 12.3ms request_id=5f-1 door=reverse"),
         ({"status": 200, "code": None}, "200 POST crm api.example.com 12.3ms request_id=5f-1 door=reverse"),
@@ -164,17 +163,17 @@ def test_event_as_text() -> None:
         ),
     ],
 )
-def test_request_as_text_begins_with_its_result(change: dict[str, Any], shown: str) -> None:
-    assert rendered(REQUEST | change) == f"2026-01-31 23:59:59.012Z warning request {shown}\n"
+def test_request_as_text_begins_with_its_result(change: dict[str, Any], escaped: str) -> None:
+    assert render_text(REQUEST | change) == f"2026-01-31 23:59:59.012Z warning request {escaped}\n"
 
 
 @pytest.mark.parametrize(("status", "colour"), [(200, 32), (404, 33), (502, 31)])
 def test_colours_show_levels_and_statuses(status: int, colour: int) -> None:
-    """The text itself is the same without colours."""
+    """Without colours, the text is equal."""
     event = REQUEST | {"status": status, "code": None}
-    coloured = rendered(event, TextFormatter(colours=True))
+    coloured = render_text(event, TextFormatter(colours=True))
     assert f"\x1b[{colour}m{status}\x1b[0m" in coloured
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == rendered(event)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render_text(event)
 
 
 @given(
@@ -183,19 +182,20 @@ def test_colours_show_levels_and_statuses(status: int, colour: int) -> None:
     )
 )
 def test_line_cannot_control_a_terminal_or_forge_a_line(event: dict[str, Any]) -> None:
-    """In keys and values. Lone surrogates are escaped."""
-    shown = rendered({**STAMP, "level": "info", "event": "request", **event, "status": 200})
-    assert shown.endswith("\n")
-    assert shown[:-1].splitlines() == [shown[:-1]]
-    assert not {unicodedata.category(each) for each in shown[:-1]} & {"Cc", "Cs", "Zl", "Zp"}
+    escaped = render_text({**STAMP, "level": "info", "event": "request", **event, "status": 200})
+    assert escaped.endswith("\n")
+    assert escaped[:-1].splitlines() == [escaped[:-1]]
+    assert not {unicodedata.category(character) for character in escaped[:-1]} & {"Cc", "Cs", "Zl", "Zp"}
 
 
 @given(value=st.text())
 def test_value_cannot_forge_a_key(value: str) -> None:
     """Values with a space or an equals sign are quoted."""
-    shown = rendered({**STAMP, "level": "info", "event": "e", "key": value}).removesuffix("\n").partition("key=")[2]
-    if shown.startswith('"'):
-        assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', shown)
+    escaped = (
+        render_text({**STAMP, "level": "info", "event": "e", "key": value}).removesuffix("\n").partition("key=")[2]
+    )
+    if escaped.startswith('"'):
+        assert re.fullmatch(r'"(?:[^"\\]|\\.)*"', escaped)
     else:
-        assert shown == value
-        assert not set(shown) & set(' "=')
+        assert escaped == value
+        assert not set(escaped) & set(' "=')

@@ -41,7 +41,7 @@ PROMETHEUS_3 = (
 
 
 def busy() -> Metrics:
-    """Build metrics of a process in which something of every kind has happened."""
+    """Build metrics with a sample in every family."""
     metrics = Metrics()
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
     metrics.integrations = {
@@ -75,7 +75,6 @@ def busy() -> Metrics:
 
 
 async def test_every_series_reads_back_with_its_value() -> None:
-    """Read by Prometheus' own parser."""
     result = samples(await scrape(busy()))
     crm = ("integration", "crm")
     expected = {
@@ -129,17 +128,17 @@ async def test_buckets_are_cumulative_and_agree_with_the_count() -> None:
 
 
 async def test_openmetrics_has_the_same_samples_as_the_text_format() -> None:
-    """Prometheus' own, stricter parser accepts it."""
+    """Prometheus' parser of OpenMetrics is stricter."""
     async with listening(busy()) as scraper:
         text = await scraper.page()
         page = await scraper.page({"Accept": OPENMETRICS})
-    ours = {key: value for key, value in samples(text).items() if not key[0].startswith("process_")}
+    expected = {key: value for key, value in samples(text).items() if not key[0].startswith("process_")}
     result = {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in openmetrics(page)
         for sample in family.samples
     }
-    assert {key: value for key, value in result.items() if not key[0].startswith("process_")} == ours
+    assert {key: value for key, value in result.items() if not key[0].startswith("process_")} == expected
     assert page.endswith("\n# EOF\n")
 
 
@@ -158,7 +157,7 @@ async def test_openmetrics_has_the_same_samples_as_the_text_format() -> None:
     ],
 )
 async def test_scraper_selects_openmetrics(accept: str | None, content_type: str) -> None:
-    """With any version. The page repeats nothing of the header."""
+    """Any version is accepted."""
     fields = {} if accept is None else {"Accept": accept}
     async with (
         listening(busy()) as scraper,
@@ -174,7 +173,7 @@ async def test_scraper_selects_openmetrics(accept: str | None, content_type: str
     ("accepted", "coding"), [("gzip", "gzip"), ("deflate, GZIP;q=0.5, br", "gzip"), ("identity", None), ("br", None)]
 )
 async def test_page_is_compressed_if_the_scraper_accepts_gzip(accepted: str, coding: str | None) -> None:
-    """To less than a tenth for many integrations."""
+    """Compression saves more than 90 %."""
     metrics = Metrics()
     for number in range(200):
         metrics.stats(f"i{number}").record("2xx", 0.1)
@@ -191,7 +190,7 @@ async def test_page_is_compressed_if_the_scraper_accepts_gzip(accepted: str, cod
 
 
 def lines_of(page: str) -> list[str]:
-    """Return the lines of Sidekey's families: those of the process change all the time."""
+    """Return the lines of Sidekey's families. Values of the process change all the time."""
     return [line for line in page.splitlines() if "process_" not in line]
 
 
@@ -234,14 +233,14 @@ async def test_samples_of_a_family_follow_its_type_line() -> None:
 async def test_promtool_has_no_findings() -> None:
     promtool = require("promtool")
     text = await scrape(busy())
-    run = await asyncio.to_thread(
+    result = await asyncio.to_thread(
         subprocess.run, [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
-    assert (run.returncode, run.stdout + run.stderr) == (0, "")
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
 async def test_scrape_does_not_block_the_event_loop() -> None:
-    """Rendering at once would block it for half a second of processor time."""
+    """Rendering in the event loop would block it for half a second."""
     metrics = Metrics()
     for number in range(5000):
         metrics.stats(f"i{number}").record("2xx", 0.1)
@@ -257,7 +256,7 @@ async def test_scrape_does_not_block_the_event_loop() -> None:
 
 
 async def test_requests_during_a_scrape_do_not_break_the_page() -> None:
-    """Nor does a histogram disagree with its count."""
+    """The count of each histogram agrees with its buckets."""
     metrics = Metrics()
     for number in range(2000):
         metrics.stats(f"i{number}").record("2xx", 1.0)
@@ -282,7 +281,7 @@ async def test_requests_during_a_scrape_do_not_break_the_page() -> None:
             assert result[f"{name}_bucket", (*labels, ("le", "+Inf"))] == count
 
 
-async def test_the_local_ca_has_two_families() -> None:
+async def test_local_ca_has_two_families() -> None:
     metrics = Metrics()
     result = samples(await scrape(metrics))
     assert result["sidekey_leaves_issued_total", ()] == 0
@@ -294,13 +293,12 @@ async def test_the_local_ca_has_two_families() -> None:
 
 
 async def test_stored_integrations_are_counted_by_status() -> None:
-    """Without a store there is no series."""
     metrics = Metrics()
     assert "sidekey_store_integrations" not in await scrape(metrics)
-    names = ("a", "ended", "ending", "fails", "unread")
+    names = ("a", "expired", "expiring", "fails", "unread")
     served = {name: replace(integration(name, "https://up.test"), stored=True) for name in names}
-    served["ended"] = certified(served["ended"], time() - 1)
-    served["ending"] = certified(served["ending"], time() + 86_400)
+    served["expired"] = certified(served["expired"], time() - 1)
+    served["expiring"] = certified(served["expiring"], time() + 86_400)
     served["unread"] = unread(served["unread"], "auth.password: is empty")
     problems = dict.fromkeys(served, "") | {"b": "its row was changed", "c": "it does not open"}
     metrics.prepare(Snapshot(served, stored=Stored(problems=problems, integrations=served)))()

@@ -1,4 +1,4 @@
-"""Failures in a row, and bounds on memory."""
+"""Consecutive failures, and limits of memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.plane import integration
 
 
-class Day:
-    """Counters, a clock, and the failure streaks."""
+class Counters:
+    """Counters with a clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_000
@@ -23,8 +23,8 @@ class Day:
         self.streaks = FailureStreaks(self.metrics, lambda: self.now)
 
     def serve(self, *integrations: Integration) -> None:
-        """Use a snapshot of these integrations."""
-        self.metrics.prepare(Snapshot({each.id: each for each in integrations}))()
+        """Publish these integrations."""
+        self.metrics.prepare(Snapshot({integration.id: integration for integration in integrations}))()
 
     def request(self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200) -> None:
         """Count a request as the data plane does."""
@@ -35,8 +35,8 @@ class Day:
 
 
 @pytest.fixture
-def day() -> Day:
-    return Day()
+def counters() -> Counters:
+    return Counters()
 
 
 @pytest.mark.parametrize(
@@ -50,81 +50,81 @@ def day() -> Day:
         ("credential_unavailable", "credential_unavailable", 502),
     ],
 )
-def test_three_failures_in_a_row_are_failing(day: Day, outcome: str, code: str, status: int) -> None:
-    """Since the first. A success ends the row."""
-    day.request()
-    began = day.now
+def test_three_failures_in_a_row_are_failing(counters: Counters, outcome: str, code: str, status: int) -> None:
+    """The status begins with the first failure. A success ends it."""
+    counters.request()
+    start = counters.now
     for _ in range(2):
-        day.request(outcome, code=code, status=status)
-        day.now += 60
-    assert _since(day) is None
-    day.request(outcome, code=code, status=status)
-    assert _since(day) == began
-    day.request()
-    assert _since(day) is None
+        counters.request(outcome, code=code, status=status)
+        counters.now += 60
+    assert failing_since(counters) is None
+    counters.request(outcome, code=code, status=status)
+    assert failing_since(counters) == start
+    counters.request()
+    assert failing_since(counters) is None
     for _ in range(3):
-        day.now += 60
-        day.request(outcome, code=code, status=status)
-    assert _since(day) == day.now - 120
+        counters.now += 60
+        counters.request(outcome, code=code, status=status)
+    assert failing_since(counters) == counters.now - 120
 
 
-def _since(day: Day) -> int | None:
-    return day.streaks.failing().get("crm")
+def failing_since(counters: Counters) -> int | None:
+    return counters.streaks.failing().get("crm")
 
 
-def test_changed_integration_is_not_failing(day: Day) -> None:
+def test_changed_integration_is_not_failing(counters: Counters) -> None:
     """A reload that does not change the integration keeps its failures."""
-    day.serve(before := integration("crm", "https://crm.test"))
+    counters.serve(before := integration("crm", "https://crm.test"))
     for _ in range(3):
-        day.request("401", status=401)
-    assert _since(day) is not None
-    day.serve(before, integration("other", "https://other.test"))
-    assert _since(day) is not None
+        counters.request("401", status=401)
+    assert failing_since(counters) is not None
+    counters.serve(before, integration("other", "https://other.test"))
+    assert failing_since(counters) is not None
     del before
-    day.serve(integration("crm", "https://crm.test"))
-    assert _since(day) is None
-    day.now += 60
-    began = day.now
+    counters.serve(integration("crm", "https://crm.test"))
+    assert failing_since(counters) is None
+    counters.now += 60
+    start = counters.now
     for _ in range(2):
-        day.request("401", status=401)
-    assert _since(day) is None
-    day.request("401", status=401)
-    assert _since(day) == began
+        counters.request("401", status=401)
+    assert failing_since(counters) is None
+    counters.request("401", status=401)
+    assert failing_since(counters) == start
 
 
-def test_replaced_integration_is_not_kept_alive(day: Day) -> None:
-    """It holds secrets."""
-    day.serve(before := integration("crm", "https://crm.test"))
-    day.request("401", status=401)
-    gone = ref(before)
+def test_replaced_integration_is_not_kept_alive(counters: Counters) -> None:
+    """Integrations contain secrets."""
+    counters.serve(before := integration("crm", "https://crm.test"))
+    counters.request("401", status=401)
+    reference = ref(before)
     del before
-    day.serve()
+    counters.serve()
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
-def test_disconnected_callers_are_no_failures(day: Day) -> None:
-    """Nor are they successes."""
+def test_disconnected_callers_are_no_failures(counters: Counters) -> None:
+    """They are no successes either."""
     for _ in range(3):
-        day.request(CALLER_GONE, code=CALLER_GONE, status=0)
-    assert _since(day) is None
+        counters.request(CALLER_GONE, code=CALLER_GONE, status=0)
+    assert failing_since(counters) is None
     for _ in range(3):
-        day.request("5xx", status=500)
-        day.request(CALLER_GONE, code=CALLER_GONE, status=0)
-    assert _since(day) is not None
+        counters.request("5xx", status=500)
+        counters.request(CALLER_GONE, code=CALLER_GONE, status=0)
+    assert failing_since(counters) is not None
 
 
 @pytest.mark.parametrize(("outcome", "status"), [("4xx", 404), ("400", 400), ("429", 429)])
-def test_response_that_accepts_the_credential_ends_a_row_of_failures(day: Day, outcome: str, status: int) -> None:
+def test_accepted_credential_ends_consecutive_failures(counters: Counters, outcome: str, status: int) -> None:
     for _ in range(2):
-        day.request("5xx", status=500)
-    day.request(outcome, status=status)
-    day.request("5xx", status=500)
-    assert _since(day) is None
+        counters.request("5xx", status=500)
+    counters.request(outcome, status=status)
+    counters.request("5xx", status=500)
+    assert failing_since(counters) is None
 
 
-def test_number_of_remembered_integrations_is_limited(day: Day) -> None:
+def test_number_of_remembered_integrations_is_limited(counters: Counters) -> None:
     for number in range(MAX_INTEGRATIONS + 10):
         for _ in range(3):
-            day.request("5xx", f"i{number}", status=500)
-    assert list(day.streaks.failing()) == [f"i{number}" for number in range(10, MAX_INTEGRATIONS + 10)]
+            counters.request("5xx", f"i{number}", status=500)
+    assert list(counters.streaks.failing()) == [f"i{number}" for number in range(10, MAX_INTEGRATIONS + 10)]

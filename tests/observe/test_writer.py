@@ -19,7 +19,7 @@ from sidekey.observe.writer import LineWriter
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
-    """Both ends of a pipe. The LineWriter owns the writing end."""
+    """Return both ends of a pipe. The LineWriter owns the writing end."""
     end, fd = os.pipe()
     yield end, fd
     os.close(end)
@@ -39,7 +39,6 @@ def test_line_is_written_at_once_before_start(pipe: tuple[int, int]) -> None:
 
 
 def test_close_writes_waiting_lines(pipe: tuple[int, int]) -> None:
-    """In order."""
     end, fd = pipe
     writer = LineWriter(fd)
     writer.start()
@@ -82,7 +81,7 @@ def test_lines_dropped_for_a_stalled_reader_are_reported(pipe: tuple[int, int]) 
     reader: list[bytes] = []
     thread = threading.Thread(target=lambda: reader.append(read_to_end(end)))
     thread.start()
-    # Room again: this line, or one before it, carries the news.
+    # Write until the reader has made room for the notice.
     while writer.unreported:
         writer.write(b"last\n")
     writer.close()
@@ -102,8 +101,8 @@ def test_unread_pipe_does_not_block_the_exit() -> None:
         "for _ in range(100_000): writer.write(b'x' * 99 + b'\\n')\n"
         "writer.close(timeout=0.1)\nprint('ended')"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
-    assert (run.returncode, run.stdout, run.stderr) == (0, "ended\n", "")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ended\n", "")
 
 
 def test_full_disk_only_drops_lines() -> None:
@@ -115,7 +114,7 @@ def test_full_disk_only_drops_lines() -> None:
 
 
 def test_closed_pipe_only_drops_lines() -> None:
-    """No signal and no exception reaches the process."""
+    """The process gets no signal and no exception."""
     end, fd = os.pipe()
     os.close(end)
     writer = LineWriter(fd)
@@ -137,17 +136,17 @@ def test_incomplete_line_is_ended_before_the_next(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))\n"
         "writer.write(b'fourth\\n')\nwriter.close()"
     )
-    run = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=30, check=False
     )
-    assert (run.returncode, run.stderr) == (0, "")
-    first, torn, notice, fourth = path.read_text().splitlines()
-    assert (first, torn, fourth) == ("first", "seco", "fourth")
+    assert (result.returncode, result.stderr) == (0, "")
+    first, incomplete, notice, fourth = path.read_text().splitlines()
+    assert (first, incomplete, fourth) == ("first", "seco", "fourth")
     assert json.loads(notice)["lines"] == 2
 
 
 def test_incomplete_line_is_ended_after_a_reopen(tmp_path: Path) -> None:
-    """SIGUSR1 without a rename, after the disk was full."""
+    """The disk was full before a SIGUSR1 without a rename."""
     path = tmp_path / "log"
     code = (
         "import os, resource, signal, sys\nfrom sidekey.observe.writer import LineWriter\n"
@@ -160,12 +159,12 @@ def test_incomplete_line_is_ended_after_a_reopen(tmp_path: Path) -> None:
         "writer.reopen()\nwriter.write(b'third\\n')\n"
         "os.rename(sys.argv[1], sys.argv[1] + '.1')\nwriter.reopen()\nwriter.write(b'fourth\\n')\nwriter.close()"
     )
-    run = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=30, check=False
     )
-    assert (run.returncode, run.stderr) == (0, "")
-    first, torn, notice, third = (tmp_path / "log.1").read_text().splitlines()
-    assert (first, torn, third) == ("first", "seco", "third")
+    assert (result.returncode, result.stderr) == (0, "")
+    first, incomplete, notice, third = (tmp_path / "log.1").read_text().splitlines()
+    assert (first, incomplete, third) == ("first", "seco", "third")
     assert json.loads(notice)["lines"] == 1
     assert path.read_text() == "fourth\n"
 
@@ -175,7 +174,7 @@ def test_close_between_two_checks_ends_the_thread(pipe: tuple[int, int]) -> None
     writer = LineWriter(fd)
 
     class Late(threading.Event):
-        """Reports that it is unset, and is then set by a `close`."""
+        """An event that is set right after a `wait` has returned False."""
 
         def wait(self, timeout: float | None = None) -> bool:
             result = super().wait(timeout)
@@ -195,7 +194,7 @@ def test_close_between_two_checks_ends_the_thread(pipe: tuple[int, int]) -> None
 
 
 def test_non_blocking_descriptor_loses_no_line(pipe: tuple[int, int]) -> None:
-    """A parent that shares standard error may have set O_NONBLOCK."""
+    """Another process that shares standard error may have set O_NONBLOCK."""
     end, fd = pipe
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
     writer = LineWriter(fd)
@@ -213,45 +212,45 @@ def test_non_blocking_descriptor_loses_no_line(pipe: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
 def test_closed_or_full_standard_error_does_not_stop_the_process(redirect: str) -> None:
-    """Lines never go to another file with its descriptor number."""
+    """Lines must not go to another file with the same descriptor number."""
     code = (
         "import socket\na, b = socket.socketpair()\n"
         "from sidekey.observe.writer import LineWriter\nwriter = LineWriter.stderr()\nwriter.start()\n"
         "writer.write(b'line\\n')\nwriter.close()\na.close()\nprint(b.recv(10))"
     )
-    run = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", f'exec "$0" -c "$1" {redirect}', sys.executable, code],
         stdout=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
     )
-    assert (run.returncode, run.stdout) == (0, "b''\n")
+    assert (result.returncode, result.stdout) == (0, "b''\n")
 
 
 def test_log_rotation_loses_no_line(tmp_path: Path) -> None:
-    """As logrotate does it, while others write."""
+    """logrotate renames the file while lines are written."""
     path = tmp_path / "log"
     writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
     writer.switch_to(open_file(str(path), "auto"))
     writer.start()
-    for turn in range(5):
+    for rotation in range(5):
         for number in range(200):
-            writer.write(b"%d\n" % (200 * turn + number))
-        path.rename(tmp_path / f"log.{turn}")
+            writer.write(b"%d\n" % (200 * rotation + number))
+        path.rename(tmp_path / f"log.{rotation}")
         writer.reopen()
         while not path.exists():
             os.sched_yield()
     writer.write(b"last\n")
     writer.close()
-    files = [*(tmp_path / f"log.{turn}" for turn in range(5)), path]
+    files = [*(tmp_path / f"log.{rotation}" for rotation in range(5)), path]
     text = b"".join(file.read_bytes() for file in files)
     assert text.split() == [*(b"%d" % number for number in range(1000)), b"last"]
     assert files[-1].read_bytes().endswith(b"last\n")
 
 
 def test_failed_reopen_keeps_the_file_and_is_reported(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """On the first output, standard error."""
+    """The error goes to standard error."""
     end, fd = pipe
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -297,19 +296,19 @@ def test_dropped_lines_are_reported_without_another_line(pipe: tuple[int, int]) 
     assert sum(notice["lines"] for notice in notices) == dropped
 
 
-def test_previous_output_says_where_the_log_continues(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """So that nobody can redirect the log unnoticed."""
+def test_previous_output_names_the_next_one(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    """Otherwise the log could move unnoticed."""
     end, fd = pipe
-    one, other = tmp_path / "one", tmp_path / "other"
+    first, other = tmp_path / "one", tmp_path / "other"
     writer = LineWriter(fd)
-    writer.switch_to(open_file(str(one), "json"))
+    writer.switch_to(open_file(str(first), "json"))
     writer.write(b"line\n")
     writer.switch_to(open_file(str(other), "text"), announce=True)
     writer.switch_to(open_file(str(other), "json"), announce=True)
     writer.switch_to(Output(os.dup(fd)), announce=True)
     writer.write(b"last\n")
     writer.close()
-    line, notice = one.read_text().splitlines()
+    line, notice = first.read_text().splitlines()
     assert line == "line"
     assert (json.loads(notice)["event"], json.loads(notice)["file"]) == ("log lines go to a file", str(other))
     (notice,) = other.read_text().splitlines()
@@ -317,8 +316,7 @@ def test_previous_output_says_where_the_log_continues(tmp_path: Path, pipe: tupl
     assert read_to_end(end) == b"last\n"
 
 
-def test_new_output_has_its_own_form(tmp_path: Path, pipe: tuple[int, int]) -> None:
-    """Also for lines and notices that waited during the change."""
+def test_each_output_has_its_own_format(tmp_path: Path, pipe: tuple[int, int]) -> None:
     end, fd = pipe
     writer = LineWriter(fd)
     line = b'{"timestamp":"","level":"info","event":"e"}\n'
