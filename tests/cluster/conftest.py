@@ -40,7 +40,7 @@ class Upstream:
     authority: Authority
 
     def config(self) -> dict[str, Any]:
-        """Build a config whose integration `crm` leads to the server."""
+        """Build a config whose integration `crm` sends to the server."""
         return {
             "network": {
                 "allow_private": PRIVATE,
@@ -79,7 +79,7 @@ class Upstream:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """The cluster. If a test fails, the fixture prints the logs of its components."""
+    """Yield the cluster. If a test fails, print the logs of its components."""
     # SIGTERM must run the teardown, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     tag = sidekey.__version__
@@ -104,7 +104,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def upstream(cluster: Cluster) -> Iterator[Upstream]:
-    """An https server in its own namespace."""
+    """Start an https server in its own namespace."""
     authority = Authority("company-ca")
     with cluster.namespace(_UPSTREAM) as namespace, tempfile.TemporaryDirectory() as scratch:
         authority.issue(Path(scratch, "tls"), HOST, names=(HOST,))

@@ -39,7 +39,7 @@ _TOOLS_PACKAGES: Final = "curl,ca-certificates,postgresql"
 def pack(archive: Path, names: Sequence[str], layer: Path, config: dict[str, object]) -> None:
     """Write an image of one layer, as `docker save` does."""
     digest = hashlib.sha256(layer.read_bytes()).hexdigest()
-    described = {
+    image_config = {
         "architecture": "amd64",
         "os": "linux",
         "config": config,
@@ -47,7 +47,7 @@ def pack(archive: Path, names: Sequence[str], layer: Path, config: dict[str, obj
     }
     manifest = [{"Config": "config.json", "RepoTags": list(names), "Layers": ["layer.tar"]}]
     with tempfile.TemporaryDirectory() as scratch, tarfile.open(archive, "w") as packed:
-        for file, document in (("manifest.json", manifest), ("config.json", described)):
+        for file, document in (("manifest.json", manifest), ("config.json", image_config)):
             Path(scratch, file).write_text(json.dumps(document))
             packed.add(Path(scratch, file), file)
         packed.add(layer, "layer.tar")
@@ -121,7 +121,7 @@ def _last_change() -> float:
     """Return the time of the last change of a source of Sidekey's image."""
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     sources = [ROOT / line.removeprefix("!") for line in lines if line.startswith("!")]
-    below = [
+    files = [
         path for source in sources for path in source.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
     ]
-    return max(path.stat().st_mtime for path in (ROOT / "Dockerfile", *sources, *below) if path.is_file())
+    return max(path.stat().st_mtime for path in (ROOT / "Dockerfile", *sources, *files) if path.is_file())

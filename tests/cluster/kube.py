@@ -55,10 +55,12 @@ class Cluster:
 
     def run(self, *command: str | Path, text: str = "") -> str:
         """Run a command to its end and return its standard output. Raises CommandFailed."""
-        done = self.attempt(*command, text=text)
-        if done.returncode:
-            raise CommandFailed(f"{' '.join(map(str, command))[:300]}: {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
+        result = self.attempt(*command, text=text)
+        if result.returncode:
+            raise CommandFailed(
+                f"{' '.join(map(str, command))[:300]}: {result.returncode}\n{result.stdout}{result.stderr}"
+            )
+        return result.stdout
 
     def attempt(self, *command: str | Path, text: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command that may fail."""
@@ -229,13 +231,13 @@ def pod(
     }
 
 
-def eventually(description: str, is_so: Callable[[], object], seconds: float = 60) -> float:
+def eventually(description: str, condition: Callable[[], object], seconds: float = 60) -> float:
     """Wait until a condition of the cluster is true, and return the seconds. Fails with the description."""
     begin = time.monotonic()
     last: object = None
     while (passed := time.monotonic() - begin) < seconds:
         try:
-            last = is_so()
+            last = condition()
         except CommandFailed as error:
             last = error
         else:

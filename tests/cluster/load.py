@@ -1,7 +1,7 @@
-"""Send requests and count the lost ones, whose response is not 200 with the ID of the request.
+"""Send requests and count the lost ones: those without a response 200 that has the ID of the request.
 
 Usage: load.py URL SECONDS SENDERS PAUSE keep|new [NAME=VALUE ...]; prints one line of JSON. Proxies come from the
-environment: a kept connection is then a kept tunnel.
+environment; with a proxy, `keep` keeps the tunnel.
 """
 
 from __future__ import annotations

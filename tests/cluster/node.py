@@ -156,8 +156,8 @@ class Node:
 
     def _make_namespaces(self) -> None:
         self._undo.callback(self._wait_for_processes)
-        held = self._undo.enter_context(Namespaces(_SETUP))
-        self.enter = [*held.enter, "env", f"KUBECACHEDIR={self.folder}/kubectl"]
+        entered = self._undo.enter_context(Namespaces(_SETUP))
+        self.enter = [*entered.enter, "env", f"KUBECACHEDIR={self.folder}/kubectl"]
 
     def _make_certificates(self) -> None:
         authority = Authority("node-ca")
@@ -450,9 +450,9 @@ SystemdCgroup = false
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise NodeError(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stderr}")
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise NodeError(f"{' '.join(map(str, command))}: {result.returncode}\n{result.stderr}")
 
 
 def _tail(path: Path, lines: int) -> str:

@@ -73,12 +73,12 @@ class Gateway:
     def roll(self, seconds: float) -> int:
         """Restart all pods repeatedly, and return how often."""
         end = time.monotonic() + seconds
-        rolled = 0
-        while rolled < ROLLOUTS and time.monotonic() < end:
+        rollouts = 0
+        while rollouts < ROLLOUTS and time.monotonic() < end:
             self.namespace.kubectl("rollout", "restart", "deployment/sidekey")
             self.namespace.wait_for_rollout("sidekey")
-            rolled += 1
-        return rolled
+            rollouts += 1
+        return rollouts
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +123,11 @@ def test_request_carries_the_credential(gateway: Gateway) -> None:
 def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
     loads = gateway.loads()
     time.sleep(3)
-    rolled = gateway.roll(SECONDS - 20)
+    rollouts = gateway.roll(SECONDS - 20)
     counts = gateway.counts(loads)
     for name, count in counts.items():
-        print(f"{rolled} rolling updates, {name}: {count['total']} requests, {count['lost']} lost")
-    assert rolled >= 3
+        print(f"{rollouts} rolling updates, {name}: {count['total']} requests, {count['lost']} lost")
+    assert rollouts >= 3
     assert [count["first"] for count in counts.values()] == [[]] * len(counts)
     assert all(count["total"] >= 20 for count in counts.values())
 
@@ -136,9 +136,9 @@ def test_rolling_updates_without_a_drain_delay_lose_requests(gateway: Gateway) -
     """The control: the load generator notices a gateway that stops listening while its Service still has it."""
     gateway.upgrade(config={**gateway.values["config"], "timeouts": {"drain_delay": "0s"}})
     load = gateway.load(f"{gateway.url}/x", 8, 0.01, "new", seconds=40)
-    rolled = gateway.roll(30)
+    rollouts = gateway.roll(30)
     [count] = gateway.counts({"": load}).values()
-    print(f"{rolled} rolling updates without a drain delay: {count['total']} requests, {count['lost']} lost")
+    print(f"{rollouts} rolling updates without a drain delay: {count['total']} requests, {count['lost']} lost")
     gateway.upgrade()
     assert count["lost"] > 0
 
@@ -155,8 +155,8 @@ def test_upgrade_and_rollback_change_the_config_in_use(gateway: Gateway) -> None
 def test_changed_secret_is_used_without_a_restart(gateway: Gateway) -> None:
     before = [pod["metadata"]["name"] for pod in gateway.namespace.pods(SELECTOR)]
     gateway.namespace.secret("crm", password="two")
-    took = eventually("the new password is used", lambda: gateway.send()["sender"] == "webhooks:two", 120)
-    print(f"a changed Secret is in use after {took:.0f} s")
+    seconds = eventually("the new password is used", lambda: gateway.send()["sender"] == "webhooks:two", 120)
+    print(f"a changed Secret is in use after {seconds:.0f} s")
     gateway.namespace.secret("crm", password="one")
     eventually("the previous password is used again", lambda: gateway.send()["sender"] == "webhooks:one", 120)
     pods = gateway.namespace.pods(SELECTOR)
@@ -182,9 +182,9 @@ def test_disruption_budget_lets_one_pod_be_evicted_at_a_time(gateway: Gateway) -
         name = target["metadata"]["name"]
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
         path = f"/api/v1/namespaces/{gateway.namespace.name}/pods/{name}/eviction"
-        done = gateway.namespace.cluster.attempt(
+        result = gateway.namespace.cluster.attempt(
             "kubectl", "create", "--raw", path, "--filename=-", text=json.dumps(eviction)
         )
-        refused += "TooManyRequests" in done.stdout + done.stderr
+        refused += "TooManyRequests" in result.stdout + result.stderr
     assert refused == 1
     gateway.namespace.wait_for_rollout("sidekey")

@@ -31,7 +31,7 @@ def team(number: int, user: str = "webhooks") -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def teams(cluster: Cluster, upstream: Upstream) -> Iterator[Namespace]:
-    """A namespace with an installed gateway and a client."""
+    """Install a gateway and a client in a namespace."""
     with cluster.namespace("sidekey-teams") as namespace:
         upstream.prepare(namespace, "one")
         namespace.secret("callers", billing=TOKEN)
@@ -72,7 +72,7 @@ def test_checks_in_the_container_do_not_kill_the_serving_process(teams: Namespac
 
 def test_changed_config_of_a_team_is_used_without_a_restart(teams: Namespace) -> None:
     teams.config_map("team-0", team(0, user="changed"))
-    took = eventually("the new user name is used", lambda: "changed:one" in send(teams, "team-0-7")[0], 120)
-    print(f"a changed ConfigMap of {INTEGRATIONS // TEAMS} integrations is in use after {took:.0f} s")
+    seconds = eventually("the new user name is used", lambda: "changed:one" in send(teams, "team-0-7")[0], 120)
+    print(f"a changed ConfigMap of {INTEGRATIONS // TEAMS} integrations is in use after {seconds:.0f} s")
     [pod] = teams.pods(SELECTOR)
     assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]

@@ -33,7 +33,7 @@ while true; do send 50; touch /tmp/alive; sleep 1 & wait $!; done
 
 @pytest.fixture(scope="module")
 def webhooks(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """The example, installed unchanged except for the address of its upstream."""
+    """Install the example, unchanged except for the address of its upstream."""
     folder = tmp_path_factory.mktemp("charts")
     shutil.copytree(CHART, folder / "sidekey")
     chart = folder / "examples" / NAME

@@ -45,7 +45,7 @@ print(json.dumps([response.status, json.loads(response.read() or b"null")]))
 
 @pytest.fixture(scope="module")
 def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
-    """Start a PostgreSQL server. The value is its host."""
+    """Start a PostgreSQL server, and yield its host."""
     with cluster.namespace("sidekey-databases") as namespace, tempfile.TemporaryDirectory() as scratch:
         host = "postgres.sidekey-databases.svc"
         upstream.authority.issue(Path(scratch, "tls"), host, names=(host,))
@@ -67,21 +67,21 @@ def database(cluster: Cluster, upstream: Upstream) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def managed(cluster: Cluster, upstream: Upstream, database: str) -> Iterator[Namespace]:
-    """The example, installed unchanged except for its callers and the addresses of database and upstream."""
+    """Install the example, unchanged except for its callers and the addresses of database and upstream."""
     example = yaml.safe_load((EXAMPLES / "gateway-store" / "values.yaml").read_text())
-    changed = upstream.values(cluster)
-    del changed["config"]["integrations"], changed["secrets"]
-    changed["config"]["store"] = {"allow_private": PRIVATE}
+    overrides = upstream.values(cluster)
+    del overrides["config"]["integrations"], overrides["secrets"]
+    overrides["config"]["store"] = {"allow_private": PRIVATE}
     database_peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "sidekey-databases"}}}
     values = {
         **example,
-        **changed,
+        **overrides,
         "networkPolicy": {
-            **changed["networkPolicy"],
+            **overrides["networkPolicy"],
             "clients": [{"podSelector": {"matchLabels": {"sidekey-client": "true"}}}],
             "database": {"to": [database_peer]},
         },
-        **{name: [*example[name], *changed[name]] for name in ("extraVolumes", "extraVolumeMounts")},
+        **{name: [*example[name], *overrides[name]] for name in ("extraVolumes", "extraVolumeMounts")},
     }
     with cluster.namespace("sidekey-store") as namespace:
         namespace.config_map("company-ca", {"ca.crt": upstream.authority.certificate.decode()})
@@ -112,9 +112,9 @@ def test_all_pods_serve_an_integration_that_one_pod_stored(managed: Namespace) -
     managed.start_client()
     for server in pods:
         url = f"http://{server['status']['podIP']}:15080/i/crm/x"
-        took = eventually(
+        seconds = eventually(
             f"{server['metadata']['name']} serves it",
             lambda url=url: "webhooks:stored" in managed.send(token, url)[0],
             30,
         )
-        print(f"in use after {took:.1f} s")
+        print(f"in use after {seconds:.1f} s")

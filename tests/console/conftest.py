@@ -12,21 +12,21 @@ from support.ui import Console, Shared, running
 
 @pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """A Sidekey with a store, and an upstream."""
+    """Run a Sidekey with a store, and an upstream."""
     with running(tmp_path_factory.mktemp("ui")) as process:
         yield process
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Chromium]:
-    """Of this package and not of the session: while Chromium runs, so does its event loop, and no other can."""
+    """Start Chromium for this package only, because no other event loop can run beside Chromium's."""
     with chromium() as process:
         yield process
 
 
 @pytest.fixture
 def console(shared: Shared, browser: Chromium) -> Iterator[Console]:
-    """The console. Any error in a page fails the test."""
+    """Open the console. Any error in a page fails the test."""
     shared.upstream.reset()
     opened = Console(shared, browser)
     yield opened

@@ -25,7 +25,7 @@ def take_token(page: Page) -> str:
     token = dialog.locator("pre").inner_text()
     page.keyboard.press("Escape")
     expect(dialog).to_be_visible()
-    # As in a page over HTTP from another machine.
+    # A page over HTTP from another machine has no clipboard.
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined, configurable: true})")
     dialog.get_by_role("button", name="Copy the token").click()
     expect(dialog.get_by_role("button", name="Copy the selected text")).to_be_visible()
@@ -81,10 +81,10 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_label("Sends a minute")).to_be_focused()
     expect(page.get_by_role("dialog")).to_have_count(0)
-    wrong = page.get_by_text("Must be", exact=False)
-    expect(wrong).to_be_visible()
+    error = page.get_by_text("Must be", exact=False)
+    expect(error).to_be_visible()
     page.get_by_label("Sends a minute").fill("5")
-    expect(wrong).to_be_hidden()
+    expect(error).to_be_hidden()
     page.get_by_role("button", name="Save").click()
     confirm(page)
     page.get_by_text("Sends greeting, hook-of-a-file · 5 a minute, 1,000 a day").wait_for()

@@ -116,11 +116,11 @@ def test_entries_are_exported_as_csv(console: Console) -> None:
     console.fixture(page, {"GET /api/v1/audit": pages[""]})
     page.goto(f"{console.base}/ui/activity?q=criteo")
     page.get_by_text("=cmd() tried").wait_for()
-    asked = []
+    queries = []
 
     def respond(route: Any) -> None:
         query = route.request.url.partition("?")[2]
-        asked.append(query)
+        queries.append(query)
         route.fulfill(json=pages["7" if "before=7" in query else ""])
 
     page.route("**/api/v1/audit?*", respond)
@@ -130,7 +130,7 @@ def test_entries_are_exported_as_csv(console: Console) -> None:
     assert lines[0].startswith("time,who,identity,sentence,action")
     assert lines[1].split(",")[1] == "'=cmd()"
     assert "ben: paint the integration criteo (in_use)." in lines[2]
-    assert asked == ["q=criteo", "q=criteo&before=7"]
+    assert queries == ["q=criteo", "q=criteo&before=7"]
 
 
 def test_activity_page_is_accessible(console: Console) -> None:

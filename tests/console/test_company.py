@@ -17,30 +17,30 @@ COMPANY = "Log in with your company account"
 
 
 @pytest.fixture(scope="module")
-def firm(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
+def company_process(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
     with company(tmp_path_factory.mktemp("firm"), ca) as process:
         yield process
 
 
 @pytest.fixture
-def console(firm: Company, browser: Chromium) -> Iterator[Console]:
-    opened = Console(Shared(firm.child, Upstream()), browser)
-    opened.issuer = firm.issuer.issuer
-    firm.issuer.person(ANN)
+def console(company_process: Company, browser: Chromium) -> Iterator[Console]:
+    opened = Console(Shared(company_process.child, Upstream()), browser)
+    opened.issuer = company_process.issuer.issuer
+    company_process.issuer.person(ANN)
     yield opened
     opened.close()
-    firm.issuer.forge()
+    company_process.issuer.forge()
 
 
-def test_company_log_in_returns_to_the_requested_page(console: Console, firm: Company) -> None:
+def test_company_log_in_returns_to_the_requested_page(console: Console, company_process: Company) -> None:
     """Neither the address bar nor the history keeps code and state."""
-    firm.issuer.person(None)
+    company_process.issuer.person(None)
     page = console.open(None, "/login?next=%2Fsend%3Fq%3Dhook")
     page.get_by_text("or with a token").wait_for()
     assert_for_everybody(page)
     page.get_by_role("button", name=COMPANY).click()
     page.get_by_label("User").fill("ann-8f1c")
-    firm.issuer.person(ANN)
+    company_process.issuer.person(ANN)
     page.get_by_role("button", name="Go on").click()
     page.get_by_text(WHO).wait_for()
     page.wait_for_url("**/ui/send?q=hook")
@@ -49,14 +49,14 @@ def test_company_log_in_returns_to_the_requested_page(console: Console, firm: Co
     page.wait_for_url("**/ui/integrations")
     page.reload()
     page.get_by_text(WHO).wait_for()
-    (cookie,) = [each for each in page.context.cookies() if "sidekey" in each["name"]]
+    (cookie,) = [cookie for cookie in page.context.cookies() if "sidekey" in cookie["name"]]
     assert cookie["name"] == "sidekey-ui"
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("button", name=COMPANY).wait_for()
 
 
-def test_refused_log_in_says_what_to_do(console: Console, firm: Company) -> None:
-    firm.issuer.person({**ANN, "groups": []})
+def test_refused_log_in_says_what_to_do(console: Console, company_process: Company) -> None:
+    company_process.issuer.person({**ANN, "groups": []})
     page = console.open(None, "/login")
     page.get_by_role("button", name=COMPANY).click()
     page.get_by_text("Your account may not use Sidekey. Ask an admin for a role.").wait_for()
@@ -74,7 +74,7 @@ def test_refused_log_in_says_what_to_do(console: Console, firm: Company) -> None
     page.get_by_text("it took too long, or began in another browser").wait_for()
 
 
-def call(page: object, call: str) -> None:
+def call_api(page: object, call: str) -> None:
     """Call the API with the page's modules, and keep the promise."""
     page.evaluate(  # type: ignore[attr-defined]
         """async (call) => {
@@ -87,7 +87,9 @@ def call(page: object, call: str) -> None:
     )
 
 
-def test_session_is_confirmed_and_renewed_and_ends_with_another_person(console: Console, firm: Company) -> None:
+def test_session_is_confirmed_and_renewed_and_ends_with_another_person(
+    console: Console, company_process: Company
+) -> None:
     """The page below a dialog stays, and its call is repeated, unless another person logs in."""
     page = console.open(None, "/login")
     page.get_by_role("button", name=COMPANY).click()
@@ -95,21 +97,21 @@ def test_session_is_confirmed_and_renewed_and_ends_with_another_person(console: 
     page.evaluate("window.typed = 'still here'")
 
     # The issuer asks the person again, although it knows them.
-    call(page, "confirm")
+    call_api(page, "confirm")
     dialog = page.get_by_role("dialog", name="Confirm")
     dialog.get_by_text("Confirm it is you.").wait_for()
     assert_for_everybody(page)
-    firm.issuer.person(None)
+    company_process.issuer.person(None)
     with page.expect_popup() as popup:
         dialog.get_by_role("button", name="Log in again").click()
     popup.value.get_by_label("User").fill("ann-8f1c")
-    firm.issuer.person(ANN)
+    company_process.issuer.person(ANN)
     popup.value.get_by_role("button", name="Go on").click()
     dialog.wait_for(state="hidden")
     assert page.evaluate("window.repeated.then(JSON.stringify)") == "{}"
 
     page.context.clear_cookies(name="sidekey-ui")
-    call(page, "whoami")
+    call_api(page, "whoami")
     dialog = page.get_by_role("dialog", name="Log in again")
     with page.expect_popup() as popup:
         dialog.get_by_role("button", name=COMPANY).click()
@@ -119,8 +121,8 @@ def test_session_is_confirmed_and_renewed_and_ends_with_another_person(console: 
     assert page.evaluate("window.typed") == "still here"
 
     page.context.clear_cookies()
-    firm.issuer.person({**ANN, "sub": "ben-0001", "name": "Ann Roe"})
-    call(page, "whoami")
+    company_process.issuer.person({**ANN, "sub": "ben-0001", "name": "Ann Roe"})
+    call_api(page, "whoami")
     with page.expect_popup():
         page.get_by_role("dialog").get_by_role("button", name=COMPANY).click()
     page.get_by_text("Somebody else has logged in, so what was typed here is gone.").wait_for()

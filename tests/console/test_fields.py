@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from playwright.sync_api import expect
 
-from console.test_frame import ANN, NOBODY, WHO, opened
+from console.test_frame import ANN, NOBODY, WHO, open_page
 from support.ui import HOSTILE, Console, assert_for_everybody, problem
 
 MOUNT: Final = """async (hostile) => {
@@ -65,29 +65,29 @@ MOUNT: Final = """async (hostile) => {
 }"""
 
 
-def mounted(console: Console) -> Any:
-    """A page with every field and part."""
-    page = opened(console, "/login", {"GET /api/v1/session": ANN})
+def open_fields(console: Console) -> Any:
+    """Open a page with every field and part."""
+    page = open_page(console, "/login", {"GET /api/v1/session": ANN})
     page.get_by_label("Token", exact=True).wait_for()
     page.evaluate(MOUNT, HOSTILE)
     page.get_by_role("heading", name="Every field").wait_for()
     return page
 
 
-def values(page: Any) -> dict[str, Any]:
-    """The values of the fields."""
-    shown: dict[str, Any] = json.loads(page.locator("pre").inner_text())
-    return shown
+def field_values(page: Any) -> dict[str, Any]:
+    """Return the values of the fields."""
+    result: dict[str, Any] = json.loads(page.locator("pre").inner_text())
+    return result
 
 
 def test_fields_and_parts_are_accessible_with_hostile_texts(console: Console) -> None:
-    """Labels identify fields. An error belongs to its field, which gets the focus."""
-    page = mounted(console)
+    """Labels identify fields. An error is beside its field, which gets the focus."""
+    page = open_fields(console)
     page.get_by_role("button", name="Save").click()
     phone = page.get_by_label("Phone")
     expect(phone).to_be_focused()
     described = phone.get_attribute("aria-describedby").split()
-    assert {page.locator(f"[id='{each}']").inner_text() for each in described} == {"Is required.", "With country code"}
+    assert {page.locator(f"[id='{name}']").inner_text() for name in described} == {"Is required.", "With country code"}
     alert = page.get_by_role("alert").inner_text()
     assert "/auth/key" in alert
     assert "/phone" not in alert
@@ -111,8 +111,8 @@ def test_fields_and_parts_are_accessible_with_hostile_texts(console: Console) ->
     page.get_by_role("group", name="Additional fields").get_by_label("Value").fill("2")
     page.get_by_role("searchbox", name="Search").fill(" Azure ")
     page.locator("pre", has_text='"q":"Azure"').wait_for()
-    shown = values(page)
-    assert shown == {
+    result = field_values(page)
+    assert result == {
         "phone": "+44 7700", "note": HOSTILE[0], "secret": "s3cret", "language": "sk", "kind": "a", "agree": True,
         "pem": "-----BEGIN", "pairs": [{"name": "a", "value": "2"}], "domains": ["https://b.example"], "q": "Azure",
         "sent": "",
@@ -137,14 +137,14 @@ CALL: Final = """async () => {
 }"""
 
 
-def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A page of Ann's whose session ends during two calls. `who` logs in."""
+def open_ended_session(console: Console, next_person: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Open a page whose session ends during two calls. `next_person` can log in."""
     lost = problem(401, "unauthenticated")
     bodies: dict[str, Any] = {
         "GET /api/v1/session": ANN, "GET /api/v1/presets": lost, "GET /api/v1/sessions": lost,
-        "POST /api/v1/session": (201, who),
+        "POST /api/v1/session": (201, next_person),
     }  # fmt: skip
-    page = opened(console, "/login", bodies)
+    page = open_page(console, "/login", bodies)
     page.get_by_label("Token", exact=True).fill("typed")
     page.evaluate(CALL)
     page.get_by_role("dialog", name="Log in again").wait_for()
@@ -152,7 +152,7 @@ def ended(console: Console, who: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
 
 def test_person_loses_nothing_with_or_without_a_new_log_in(console: Console) -> None:
-    page, bodies = ended(console, WHO)
+    page, bodies = open_ended_session(console, WHO)
     page.get_by_role("button", name="Not now").click()
     assert page.evaluate("window.results") == [401, 401]
     assert page.get_by_label("Token", exact=True).input_value() == "typed"
@@ -168,7 +168,7 @@ def test_person_loses_nothing_with_or_without_a_new_log_in(console: Console) -> 
 
 
 def test_log_in_of_another_person_discards_the_page(console: Console) -> None:
-    page, bodies = ended(console, {**WHO, "identity": "config:ben"})
+    page, bodies = open_ended_session(console, {**WHO, "identity": "config:ben"})
     bodies |= {"GET /api/v1/session": {**NOBODY, "who": {**WHO, "name": "ben", "identity": "config:ben"}}}
     page.get_by_role("dialog").get_by_label("Token", exact=True).fill("another")
     page.get_by_role("dialog").get_by_role("button", name="Log in").click()

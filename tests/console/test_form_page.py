@@ -16,12 +16,12 @@ from playwright.sync_api import expect
 from sidekey.snapshot.admin import Role
 from support.api import TOKENS, basic
 from support.certificates import issue
-from support.ui import HOSTILE, Console, assert_for_everybody, problem
+from support.ui import HOSTILE, Console, assert_for_everybody, press, problem
 
 
 @pytest.fixture(autouse=True)
-def tidy(console: Console) -> Iterator[None]:
-    """Delete the integrations of a test: tests of other pages list all."""
+def delete_created_integrations(console: Console) -> Iterator[None]:
+    """Delete the integrations of a test, because tests of other pages list all of them."""
     api = console.api("admin")
     before = {item["id"] for item in api.get("/integrations")["items"]}
     yield
@@ -31,24 +31,20 @@ def tidy(console: Console) -> Iterator[None]:
 
 
 def box(page: Any, label: str) -> Any:
-    """The input with a label, which ends with a star if it is required."""
+    """Return the input with a label, which ends with a star if it is required."""
     return page.get_by_label(re.compile(rf"^{label}( \*)?$"))
 
 
-def documents(console: Console, name: str) -> Any:
+def stored_document(console: Console, name: str) -> Any:
     return console.api("editor").get(f"/integrations/{name}")
 
 
-def saved(page: Any, name: str) -> None:
+def wait_until_saved(page: Any, name: str) -> None:
     page.wait_for_url(f"**/ui/integrations/{name}")
 
 
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
 def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
-    """Endpoint, domains, client, additional fields and a test. A stored secret is never shown."""
+    """The form has endpoint, domains, client, additional fields and a test."""
     console.upstream.body = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
     page = console.open("editor", "/add/integrations/oauth2")
     page.set_default_timeout(5000)
@@ -76,8 +72,8 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     assert (tested.path, tested.headers["Authorization"]) == ("/me", "Bearer t")
     page.get_by_text("Where the access token goes: header Authorization, with requests to").wait_for()
     press(page, "Save")
-    saved(page, "criteo-marketing")
-    document = documents(console, "criteo-marketing")
+    wait_until_saved(page, "criteo-marketing")
+    document = stored_document(console, "criteo-marketing")
     assert document["auth"]["client_secret"]["set"] is True
     assert document["auth"]["token_request"] == {"body": {"scope": "read"}}
     assert document["test"] == {"path": "/me"}
@@ -91,7 +87,7 @@ def test_form_of_basic_hides_the_secret_and_says_why_to_enter_it_again(console: 
     box(page, "User name").fill("canary-user")
     box(page, "Password").fill("canary-password")
     press(page, "Save")
-    saved(page, "customers")
+    wait_until_saved(page, "customers")
     page.goto(f"{console.base}/ui/integrations/customers/edit")
     page.get_by_text("Set by editor-of-file").first.wait_for()
     assert "canary" not in page.content()
@@ -142,8 +138,8 @@ def test_form_of_headers_starts_with_a_bearer_token_and_rows_can_be_added(consol
     assert console.api("editor").ask("GET", "/integrations/keys").status == 404
     press(page, "Remove row 3")
     press(page, "Save")
-    saved(page, "keys")
-    headers = documents(console, "keys")["auth"]["headers"]
+    wait_until_saved(page, "keys")
+    headers = stored_document(console, "keys")["auth"]["headers"]
     assert headers["X-Team"] == "marketing"
     assert headers["X-API-Key"]["secret"]["set"] is True
     page.get_by_text("X-Team: marketing (public)").wait_for()
@@ -165,12 +161,12 @@ def test_stored_secret_does_not_become_an_empty_public_header(console: Console) 
     press(page, "Save")
     page.get_by_text("Enter a value.").wait_for()
     assert_for_everybody(page)
-    assert documents(console, "loyal")["auth"]["headers"]["X-Api-Key"]["secret"]["set"] is True
+    assert stored_document(console, "loyal")["auth"]["headers"]["X-Api-Key"]["secret"]["set"] is True
     page.get_by_label("Secret", exact=True).first.check()
     box(page, "Value").last.fill("sales")
     press(page, "Save")
-    saved(page, "loyal")
-    assert documents(console, "loyal")["auth"]["headers"]["X-Team"] == "sales"
+    wait_until_saved(page, "loyal")
+    assert stored_document(console, "loyal")["auth"]["headers"]["X-Team"] == "sales"
 
 
 def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console) -> None:
@@ -197,7 +193,7 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
 
 
 def test_forms_are_accessible(console: Console) -> None:
-    """An empty domain has no error before the person types."""
+    """An empty domain has no error before a person types."""
     page = console.open("editor", "/add/integrations/oauth2")
     # The errors of a response are drawn before the next one is there.
     with page.expect_response("**/drafts/integration/preview"):
@@ -219,7 +215,7 @@ def test_forms_are_accessible(console: Console) -> None:
 
 
 def test_pasted_certificate_is_described_at_once(console: Console) -> None:
-    """Before its key is entered. Another certificate needs its key."""
+    """The description appears before the key is entered. Another certificate needs its key."""
     issued = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=199.5))
     page = console.open("editor", "/add/integrations/mtls")
     box(page, "ID").fill("bank")
@@ -258,7 +254,7 @@ def test_pasted_certificate_is_described_at_once(console: Console) -> None:
     box(page, "Private key").fill(issued.key_pem.decode())
     page.get_by_text("It belongs to the certificate.").wait_for()
     press(page, "Save")
-    saved(page, "bank")
+    wait_until_saved(page, "bank")
     page.goto(f"{console.base}/ui/integrations/bank/edit")
     other = issue("client.example.com", start=datetime.now(UTC) - timedelta(days=1), life=timedelta(days=30))
     box(page, "Certificate").fill(other.pem.decode())
@@ -296,8 +292,8 @@ def test_azure_for_graph_takes_three_clicks_and_three_values(console: Console) -
     assert not box(page, "API host").is_visible()
     page.get_by_text("to https://graph.microsoft.com, https://login.microsoftonline.com").wait_for()
     press(page, "Save")
-    saved(page, "microsoft-azure-entra-id")
-    document = documents(console, "microsoft-azure-entra-id")
+    wait_until_saved(page, "microsoft-azure-entra-id")
+    document = stored_document(console, "microsoft-azure-entra-id")
     assert document["auth"]["tenant"] == "contoso.onmicrosoft.com"
 
 
@@ -363,15 +359,15 @@ def test_advanced_editor_has_the_typed_values_and_lines_of_errors(console: Conso
     assert box(page, "Password").input_value() == "canary: 'typed' here"
     assert box(page, "Login URL").input_value() == "https://login2.responsys.net"
     press(page, "Save")
-    saved(page, "mails")
+    wait_until_saved(page, "mails")
     page.goto(f"{console.base}/ui/integrations/mails/edit?tab=advanced")
     text = page.get_by_label("Document in YAML")
     text.fill(text.input_value() + "description: Newsletters\n")
     press(page, "Save")
     assert "+ description: Newsletters" in page.get_by_role("dialog").inner_text()
     press(page, "Save these changes")
-    saved(page, "mails")
-    assert documents(console, "mails")["description"] == "Newsletters"
+    wait_until_saved(page, "mails")
+    assert stored_document(console, "mails")["description"] == "Newsletters"
 
 
 def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Console) -> None:
@@ -388,8 +384,8 @@ def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Cons
     press(page, "Use mine")
     assert box(page, "Name").input_value() == "Theirs"
     press(page, "Save")
-    saved(page, "both")
-    document = documents(console, "both")
+    wait_until_saved(page, "both")
+    document = stored_document(console, "both")
     assert (document["title"], document["test"]["path"], document["version"]) == ("Theirs", "/mine", 3)
 
     page.goto(f"{console.base}/ui/integrations/both/edit?tab=advanced")
@@ -403,8 +399,8 @@ def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Cons
     press(page, "Save")
     assert "- description: theirs" in page.get_by_role("dialog").inner_text()
     press(page, "Save these changes")
-    saved(page, "both")
-    assert documents(console, "both")["description"] == "mine"
+    wait_until_saved(page, "both")
+    assert stored_document(console, "both")["description"] == "mine"
 
 
 def test_large_numbers_keep_their_digits(console: Console) -> None:
@@ -420,16 +416,16 @@ def test_large_numbers_keep_their_digits(console: Console) -> None:
     press(page, "Replace Client secret")
     box(page, "Client secret").fill("canary")
     press(page, "Save")
-    saved(page, "exact")
+    wait_until_saved(page, "exact")
     assert '"ratio":1.0,"many":123456789012345678,"scope":"y"' in json.dumps(
-        documents(console, "exact")["auth"]["token_request"]["body"], separators=(",", ":")
+        stored_document(console, "exact")["auth"]["token_request"]["body"], separators=(",", ":")
     )
     page.goto(f"{console.base}/ui/integrations/exact/edit?tab=advanced")
     assert "ratio: 1.0\n" in page.get_by_label("Document in YAML").input_value()
 
 
 def log_in_again(page: Any, role: Role) -> None:
-    """End the session: the next call asks for a token in a dialog."""
+    """Enter a token in the dialog that appears after the end of a session."""
     page.get_by_text("Log in again: what you typed is still here.").wait_for()
     box(page, "Token").fill(TOKENS[role])
     page.get_by_role("dialog").get_by_role("button", name="Log in", exact=True).click()
@@ -451,9 +447,9 @@ def test_form_survives_the_end_of_a_session_and_an_unavailable_store(console: Co
     page.context.clear_cookies()
     press(page, "Save")
     log_in_again(page, "editor")
-    saved(page, "again")
+    wait_until_saved(page, "again")
     expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)
-    assert documents(console, "again")["auth"]["password"]["set"] is True
+    assert stored_document(console, "again")["auth"]["password"]["set"] is True
 
 
 def test_log_in_of_another_person_discards_the_form(console: Console) -> None:
@@ -491,7 +487,7 @@ def test_sticky_button_covers_no_focused_field(console: Console) -> None:
 
 
 def test_hostile_texts_are_shown_as_text(console: Console) -> None:
-    """In names, values and secrets, also of a document by somebody else."""
+    """The texts are in names, values and secrets of a document by another person."""
     page = console.browser("editor")
     bodies: dict[str, Any] = {}
     console.fixture(page, bodies)
@@ -535,8 +531,8 @@ def test_jwt_is_signed_with_a_secret_or_a_key(console: Console) -> None:
     box(page, "Endpoint prefix").fill("https://a.example")
     box(page, "Secret").fill("canary-of-32-bytes-at-the-very-least")
     press(page, "Save")
-    saved(page, "shared")
-    auth = documents(console, "shared")["auth"]
+    wait_until_saved(page, "shared")
+    auth = stored_document(console, "shared")["auth"]
     assert (auth.keys(), auth["algorithm"]) == ({"type", "algorithm", "secret"}, "HS256")
     page.goto(f"{console.base}/ui/integrations/shared/edit")
     box(page, "Algorithm").select_option("RS256")
@@ -556,5 +552,5 @@ def test_copy_has_everything_but_the_secrets(console: Console) -> None:
     box(page, "User name").fill("svc")
     box(page, "Password").fill("canary")
     press(page, "Save")
-    saved(page, "one-copy")
-    assert documents(console, "one-copy")["tags"] == ["ads"]
+    wait_until_saved(page, "one-copy")
+    assert stored_document(console, "one-copy")["tags"] == ["ads"]

@@ -29,18 +29,18 @@ return input.map((document) => {
 """
 
 
-def shown(value: Any) -> Any:
-    """Return a document as the API shows it, with stored secrets."""
+def as_stored(value: Any) -> Any:
+    """Return a document as the API returns it, with stored secrets."""
     if isinstance(value, dict):
         if value.keys() in ({"value"}, {"url"}):
             return {"set": True, "id": "s_0123456789abcdef", "set_at": "2026-05-03T10:00:00Z", "set_by": "ann"}
-        return {key: shown(each) for key, each in value.items()}
-    return [shown(each) for each in value] if isinstance(value, list) else value
+        return {key: as_stored(member) for key, member in value.items()}
+    return [as_stored(item) for item in value] if isinstance(value, list) else value
 
 
 def test_form_keeps_all_other_keys(tmp_path: Path) -> None:
-    """Also entered secrets, and keys that no form shows."""
-    entered = [{"id": name, **each} for name, each in documents_of_every_kind(1, tmp_path).items()]
+    """It also keeps entered secrets, and keys that no form shows."""
+    entered = [{"id": name, **document} for name, document in documents_of_every_kind(1, tmp_path).items()]
     more = {
         "description": "kept",
         "tags": ["a"],
@@ -48,9 +48,9 @@ def test_form_keeps_all_other_keys(tmp_path: Path) -> None:
         "limits": {"in_flight": 3},
         "test": {"method": "GET", "path": "/me"},
     }
-    documents = [*entered, *map(shown, entered), *({**each, **more} for each in map(shown, entered))]
+    documents = [*entered, *map(as_stored, entered), *({**document, **more} for document in map(as_stored, entered))]
     edited = run_module(EDIT, documents)
-    assert {each["designed"] for each in edited} == {True, False}
+    assert {result["designed"] for result in edited} == {True, False}
     for before, after in zip(documents, edited, strict=True):
         assert after["same"] == before
         assert after["titled"] == {**before, "title": "Another name"}
@@ -59,7 +59,7 @@ def test_form_keeps_all_other_keys(tmp_path: Path) -> None:
 
 def test_form_knows_the_read_only_members() -> None:
     schema = openapi(ROUTES)["components"]["schemas"]["NewIntegration"]["properties"]
-    read_only = {name for name, each in schema.items() if each.get("readOnly")}
+    read_only = {name for name, member in schema.items() if member.get("readOnly")}
     read_only_in_console = run_module('return (await import("./forms/document.js")).READ_ONLY;', None)
     assert {*read_only_in_console} == read_only - {"id"}
 
@@ -98,11 +98,11 @@ TEXTS: Final = {
 
 
 def test_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
-    """For each kind and provider."""
+    """This holds for each kind and provider."""
     api = Api(shared.child.admin_port)
     providers = {item["provider"]: item for item in api.get("/providers")["items"]}
     kinds = [kind for kind in KINDS if kind not in ("mtls", "headers")]
-    cases = [*((kind, "") for kind in kinds), *((each["kind"], name) for name, each in providers.items())]
+    cases = [*((kind, "") for kind in kinds), *((provider["kind"], name) for name, provider in providers.items())]
     inputs = []
     for kind, provider in cases:
         texts = {**TEXTS, "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"} if kind == "signature" else TEXTS

@@ -35,7 +35,7 @@ SEARCH_AND_ADD: Final = """async () => {
 """Show a page with a search and something to add."""
 
 
-def opened(console: Console, path: str, bodies: dict[str, Any]) -> Any:
+def open_page(console: Console, path: str, bodies: dict[str, Any]) -> Any:
     """Open a page whose calls get the responses in `bodies`."""
     page = console.browser(None)
     console.fixture(page, bodies)
@@ -45,7 +45,7 @@ def opened(console: Console, path: str, bodies: dict[str, Any]) -> Any:
 
 def test_log_in_leads_to_the_requested_page(console: Console) -> None:
     bodies: dict[str, Any] = {"GET /api/v1/session": NOBODY, "POST /api/v1/session": problem(401, "unauthenticated")}
-    page = opened(console, "/", bodies)
+    page = open_page(console, "/", bodies)
     page.get_by_label("Token", exact=True).fill("a token that nobody has")
     page.get_by_role("button", name="Log in").click()
     page.get_by_text("This token is not known or has expired.").wait_for()
@@ -85,7 +85,7 @@ def test_theme_is_switched_and_kept(console: Console) -> None:
 
 
 def test_keyboard_shortcuts_search_add_and_list_shortcuts(console: Console) -> None:
-    page = opened(console, "/nowhere", {"GET /api/v1/session": ANN})
+    page = open_page(console, "/nowhere", {"GET /api/v1/session": ANN})
     page.get_by_role("heading", name="This page does not exist").wait_for()
     # With neither a search nor something to add, the keys do nothing.
     for key in ("/", "n"):
@@ -121,7 +121,7 @@ def test_bar_is_low_on_a_phone(console: Console) -> None:
 
 
 def test_frame_is_accessible(console: Console) -> None:
-    page = opened(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
+    page = open_page(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
     page.get_by_label("Token", exact=True).wait_for()
     assert_for_everybody(page)
     page.get_by_role("button", name="Shortcuts").click()
@@ -132,7 +132,7 @@ def test_frame_is_accessible(console: Console) -> None:
 def test_page_says_that_the_store_is_unavailable_until_it_is_back(console: Console) -> None:
     admin = {**WHO, "role": "admin", "identity": "oidc:https://idp.example.com#8f1c", "label": "\u05d0" * 100}
     bodies: dict[str, Any] = {"GET /api/v1/session": {**NOBODY, "who": admin, "store": "unavailable"}}
-    page = opened(console, "/nowhere", bodies)
+    page = open_page(console, "/nowhere", bodies)
     page.get_by_text("The database cannot be reached. You can read.").wait_for()
     assert_for_everybody(page)
     bodies["GET /api/v1/session"] = ANN
@@ -140,8 +140,8 @@ def test_page_says_that_the_store_is_unavailable_until_it_is_back(console: Conso
     expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)
 
 
-def test_unavailable_sidekey_does_not_ask_for_a_log_in(console: Console) -> None:
-    page = opened(console, "/login", {"GET /api/v1/session": problem(403, "store_denied")})
+def test_sidekey_that_only_serves_asks_for_no_log_in(console: Console) -> None:
+    page = open_page(console, "/login", {"GET /api/v1/session": problem(403, "store_denied")})
     page.get_by_text("This Sidekey only serves. Log in at the Sidekey that edits.").wait_for()
     expect(page.get_by_role("dialog")).to_have_count(0)
 

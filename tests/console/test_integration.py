@@ -10,7 +10,7 @@ from support.ui import Console, Shared, assert_for_everybody
 
 
 def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared: Shared) -> None:
-    """In its first lines, without scrolling on a phone."""
+    """The remedy is visible without scrolling on a phone."""
     console.api("editor").post("/integrations", {"id": "fails", "title": "Criteo", **basic(console.upstream.port)})
     console.upstream.status = 401
     for _ in range(3):
@@ -36,7 +36,7 @@ def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared:
 
 
 def test_failed_test_has_a_reason_and_a_link_to_the_form(console: Console) -> None:
-    """The page also says that nobody has used the integration, and separates its hosts from its log-in."""
+    """The page also says that nobody has used the integration, and lists its hosts without that of the log-in."""
     auth = {
         "type": "oauth2",
         "token_endpoint": f"{console.upstream.url}/token",
@@ -54,16 +54,16 @@ def test_failed_test_has_a_reason_and_a_link_to_the_form(console: Console) -> No
     page.get_by_role("button", name="Test integration").click()
     page.locator("strong", has_text="returned 401 invalid_client").wait_for()
     page.get_by_text("The client ID, the user or the secret is refused").wait_for()
-    refused = "Sidekey could not get the credential: token endpoint returned 401 invalid_client"
-    page.get_by_role("row").filter(has_text=refused).wait_for()
+    failure = "Sidekey could not get the credential: token endpoint returned 401 invalid_client"
+    page.get_by_role("row").filter(has_text=failure).wait_for()
     page.get_by_role("link", name="Edit the integration").click()
     page.get_by_label("Name").fill("Graph of marketing")
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Saved.").wait_for()
-    shown = page.get_by_text("Saved.").bounding_box()
-    assert shown["height"] > 20
+    notice = page.get_by_text("Saved.").bounding_box()
+    assert notice["height"] > 20
     menu = page.get_by_role("navigation", name="Pages")
-    assert shown["y"] > menu.bounding_box()["y"] + menu.bounding_box()["height"]
+    assert notice["y"] > menu.bounding_box()["y"] + menu.bounding_box()["height"]
     menu.get_by_role("link", name="Providers").click()
     page.get_by_role("heading", name="Providers").wait_for()
     assert page.get_by_text("Saved.").count() == 0

@@ -12,16 +12,16 @@ from support.api import TOKENS, basic
 from support.ui import HOSTILE, Console, assert_for_everybody
 
 
-def make(console: Console, name: str, **more: Any) -> None:
+def create_integration(console: Console, name: str, **more: Any) -> None:
     """Store an integration of the kind basic."""
     console.api("editor").post("/integrations", {"id": name, **basic(console.upstream.port), **more})
 
 
 def test_search_finds_an_integration_by_common_words(console: Console) -> None:
-    """Also after Back and a reload, because the URL has the search."""
+    """The URL has the search, so the result is the same after Back and a reload."""
     auth = {"type": "oauth2", "provider": "criteo", "client_id": "c", "client_secret": {"value": "canary"}}
-    make(console, "found-criteo", title="Newsletter", tags=["ads"], endpoint_prefix=[], auth=auth)
-    make(console, "filtered", tags=["Authentication"])
+    create_integration(console, "found-criteo", title="Newsletter", tags=["ads"], endpoint_prefix=[], auth=auth)
+    create_integration(console, "filtered", tags=["Authentication"])
     page = console.open("viewer", "/integrations")
     rows = page.get_by_role("rowheader")
     for words in ("Criteo Marketing", "newsletter", "oauth ads", "api.criteo.com"):
@@ -67,9 +67,9 @@ def test_search_finds_an_integration_by_common_words(console: Console) -> None:
 
 
 def test_several_integrations_are_tagged_exported_and_deleted(console: Console, tmp_path: Path) -> None:
-    """Each has a result. An integration of a preset stays."""
+    """The page shows a result for each integration. An integration that a preset uses is not deleted."""
     for name in ("bulk-a", "bulk-b"):
-        make(console, name, tags=["bulk"])
+        create_integration(console, name, tags=["bulk"])
     hook = {
         "id": "bulk-hook",
         "integration": "bulk-b",
@@ -113,7 +113,7 @@ def test_empty_list_says_what_to_do_first(console: Console) -> None:
 
 
 def test_viewer_sees_no_button_without_permission(console: Console) -> None:
-    make(console, "viewed")
+    create_integration(console, "viewed")
     page = console.open("viewer", "/integrations")
     page.get_by_role("link", name="viewed").wait_for()
     assert page.get_by_role("checkbox").count() == 0
@@ -135,12 +135,12 @@ WORDS: Final = {
     "bearer": ("Custom headers", "headers"),
     "http": ("Basic", "basic"),
 }
-"""The words of a search: the link that it finds, and where that leads."""
+"""The link that a search finds, and its target, by the words of the search."""
 
 
 def test_adding_starts_with_a_search_by_common_words(console: Console) -> None:
-    """An integration with the ID `add` has other URLs than the page to add one."""
-    make(console, "add")
+    """The page to add an integration does not hide an integration with the ID `add`."""
+    create_integration(console, "add")
     page = console.open("editor", "/integrations/add")
     page.get_by_role("heading", name="add", exact=True).wait_for()
     page.get_by_role("link", name="Edit").click()
@@ -178,7 +178,7 @@ def test_adding_starts_with_a_search_by_common_words(console: Console) -> None:
 
 
 def test_viewer_tests_an_integration_and_explains_a_url(console: Console) -> None:
-    make(console, "tested")
+    create_integration(console, "tested")
     page = console.open("viewer", "/integrations/tested")
     page.get_by_text("Not used yet.").wait_for()
     page.get_by_role("button", name="Test integration").click()
@@ -200,7 +200,7 @@ def test_viewer_tests_an_integration_and_explains_a_url(console: Console) -> Non
 
 def test_used_integration_cannot_be_deleted(console: Console) -> None:
     """An admin sees its callers. The message names the presets that use it."""
-    make(console, "used")
+    create_integration(console, "used")
     hook = {
         "id": "used-hook",
         "integration": "used",
@@ -222,7 +222,7 @@ def test_used_integration_cannot_be_deleted(console: Console) -> None:
 
 def test_pages_are_accessible_with_hostile_texts(console: Console) -> None:
     for number, text in enumerate(HOSTILE):
-        make(console, f"hostile-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
+        create_integration(console, f"hostile-{number}", title=text[:200], description=text[:2000], tags=[text[:100]])
     page = console.browser("editor")
     for path in ("/integrations", "/integrations/hostile-2", "/add/integrations?q=azure"):
         page.goto(f"{console.base}/ui{path}")

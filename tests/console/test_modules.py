@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 VENDOR = FOLDER.parents[1] / "proxy" / "sidekey" / "console" / "static" / "vendor"
 
 
-def test_modules() -> None:
+def test_modules_pass_their_tests_in_node() -> None:
     tests = sorted(map(str, FOLDER.glob("*.test.mjs")))
     # In one process: `node --test` starts one for each file.
     script = "".join(f"import {json.dumps(path)};" for path in tests)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from playwright.sync_api import expect
 
-from console.test_frame import ANN, opened
+from console.test_frame import ANN, open_page
 from support.ui import Console
 
 MOUNT: Final = """async () => {
@@ -31,9 +31,9 @@ MOUNT: Final = """async () => {
 }"""
 
 
-def mounted(console: Console, bodies: dict[str, Any] | None = None) -> Any:
-    """A page with a search that calls the server, and a field with unsaved changes."""
-    page = opened(console, "/login?after=5", {"GET /api/v1/session": ANN, **(bodies or {})})
+def open_form(console: Console, bodies: dict[str, Any] | None = None) -> Any:
+    """Open a page with a search that calls the server, and a field for unsaved changes."""
+    page = open_page(console, "/login?after=5", {"GET /api/v1/session": ANN, **(bodies or {})})
     page.get_by_label("Token", exact=True).wait_for()
     page.evaluate(MOUNT)
     page.get_by_role("heading", name="Form").wait_for()
@@ -41,7 +41,7 @@ def mounted(console: Console, bodies: dict[str, Any] | None = None) -> Any:
 
 
 def test_search_is_in_the_url_and_back_undoes_it(console: Console) -> None:
-    page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
+    page = open_form(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_role("searchbox").fill("Azure")
     page.wait_for_url("**/ui/login?q=Azure")
     expect(page.get_by_role("searchbox")).to_be_focused()
@@ -51,14 +51,14 @@ def test_search_is_in_the_url_and_back_undoes_it(console: Console) -> None:
 
 
 def test_leaving_with_unsaved_changes_asks_first(console: Console) -> None:
-    page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
+    page = open_form(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_role("searchbox").fill("Azure")
     page.wait_for_url("**?q=Azure")
     page.get_by_role("link", name="Elsewhere").click()
     page.get_by_role("heading", name="This page does not exist").wait_for()
     page.evaluate(MOUNT)
     page.get_by_label("Name").fill("typed")
-    # By a link, and by Back: the page, its text and its URL stay.
+    # After a link or Back, the page, its text and its URL stay.
     for leave in (page.get_by_role("link", name="Sidekey").click, lambda: page.evaluate("history.back()")):
         leave()
         page.get_by_role("dialog", name="Leave this page?").get_by_role("button", name="Stay").click()
@@ -71,7 +71,7 @@ def test_leaving_with_unsaved_changes_asks_first(console: Console) -> None:
 
 
 def test_response_to_an_earlier_search_is_dropped(console: Console) -> None:
-    page = mounted(console, {"GET /api/v1/presets": {"items": "first"}})
+    page = open_form(console, {"GET /api/v1/presets": {"items": "first"}})
     page.get_by_text("Found: first").wait_for()
     held: list[Any] = []
 
@@ -94,7 +94,7 @@ def test_response_to_an_earlier_search_is_dropped(console: Console) -> None:
 
 
 def test_page_keeps_its_content_while_sidekey_is_unavailable(console: Console) -> None:
-    page = mounted(console, {"GET /api/v1/presets": {"items": "one"}})
+    page = open_form(console, {"GET /api/v1/presets": {"items": "one"}})
     page.get_by_text("Found: one").wait_for()
     page.route("**/api/v1/presets*", lambda route: route.abort())
     page.get_by_text("No connection to Sidekey").wait_for()

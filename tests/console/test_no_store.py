@@ -29,7 +29,7 @@ def console(child: Child, browser: Chromium) -> Iterator[Console]:
 
 
 def test_no_page_offers_a_change_or_a_send(console: Console) -> None:
-    """Pages say that this Sidekey is read-only. Nobody fills in a form that cannot be sent."""
+    """Pages say that this Sidekey is read-only, and open no form that cannot be saved."""
     page = console.open(None, "/login")
     page.get_by_label("Token", exact=True).fill(TOKENS["viewer"])
     page.get_by_role("button", name="Log in").click()

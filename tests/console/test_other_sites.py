@@ -28,7 +28,7 @@ const asked = ["/api/v1/session", "/api/v1/callers", "/metrics", "/ui/"].flatMap
   fetch("{base}" + path, {{ credentials: "include", method: "POST", body: "{{}}" }}),
 ]);
 const loaded = new Promise((done) => window.addEventListener("load", done));
-window.fared = Promise.allSettled(asked).then((all) => loaded.then(() => all.map((each) => each.status)));
+window.outcomes = Promise.allSettled(asked).then((all) => loaded.then(() => all.map((each) => each.status)));
 </script>"""
 
 
@@ -60,30 +60,30 @@ def site(pages: Mapping[str, str]) -> Iterator[int]:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_other_sites_can_only_link_to_pages(console: Console, host: str) -> None:
-    """Another port of the same host, to which the browser sends the cookie, and another host."""
+    """The browser sends the cookie to another port of the same host, but not to another host."""
     page = console.open("admin", "/integrations")
     page.get_by_role("heading", name="Integrations").wait_for()
     script = page.locator("script[src]").get_attribute("src")
-    given = {"base": console.base, "hash": script.split("/")[3]}
+    addresses = {"base": console.base, "hash": script.split("/")[3]}
     link = f'<a href="{console.base}/">a message</a>'
-    with site({"/form": FORM.format(**given), "/loads": LOADS.format(**given), "/link": link}) as port:
+    with site({"/form": FORM.format(**addresses), "/loads": LOADS.format(**addresses), "/link": link}) as port:
         other = f"http://{host}:{port}"
         for number in range(3):
             page.goto(f"{other}/form")
-            with page.expect_navigation() as led:
+            with page.expect_navigation() as navigation:
                 page.evaluate(f"document.forms[{number}].submit()")
-            assert (led.value.request.method, led.value.status) == ("POST", 403)
-        ours: dict[str, int] = {}
+            assert (navigation.value.request.method, navigation.value.status) == ("POST", 403)
+        statuses: dict[str, int] = {}
 
-        def note(response: Any) -> None:
+        def record_response(response: Any) -> None:
             if response.url.startswith(console.base):
-                ours[response.url.removeprefix(console.base)] = response.status
+                statuses[response.url.removeprefix(console.base)] = response.status
 
-        page.on("response", note)
+        page.on("response", record_response)
         page.goto(f"{other}/loads")
-        assert page.evaluate("window.fared") == ["rejected"] * 12
-        assert set(ours.values()) == {403}
-        assert ours.keys() >= {"/", "/ui/integrations"}
+        assert page.evaluate("window.outcomes") == ["rejected"] * 12
+        assert set(statuses.values()) == {403}
+        assert statuses.keys() >= {"/", "/ui/integrations"}
         assert "Integrations" not in page.frames[1].content()
         page.goto(f"{other}/link")
         page.get_by_text("a message").click()
@@ -91,5 +91,5 @@ def test_other_sites_can_only_link_to_pages(console: Console, host: str) -> None
         page.get_by_role("heading", name="Integrations").wait_for()
         assert page.url.startswith(f"{console.base}/ui/")
     assert console.api("admin").ask("GET", "/callers/planted").status == 404
-    # The browser reports what it refused, and the pages of the other site are elsewhere.
+    # The browser reports the requests that it refused, and the fixture the requests to the other site.
     console.complaints.clear()

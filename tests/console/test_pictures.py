@@ -47,7 +47,7 @@ presets:
 
 
 def integrations() -> dict[str, dict[str, Any]]:
-    """Integrations of an example company."""
+    """Build the integrations of an example company."""
     created = issue("orders.example", start=datetime.now(UTC), life=timedelta(days=12, hours=1))
     pair = {"certificate": {"inline": created.pem.decode()}, "private_key": {"value": created.key_pem.decode()}}
     token = {"Authorization": {"prefix": "Bearer ", "secret": {"value": "canary"}}}
@@ -87,7 +87,7 @@ def integrations() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[Shared]:
-    """A Sidekey with the content of the pictures."""
+    """Run a Sidekey with the content of the pictures."""
     with recording() as upstream:
         more = MORE.replace("sms.example", f"sms.example:{upstream.port}")
         head = HEAD.replace("network: {{", 'network: {{hosts: {{sms.example: ["127.0.0.1"]}}, ')
@@ -95,7 +95,7 @@ def shared(tmp_path: Path) -> Iterator[Shared]:
             yield Shared(child, upstream)
 
 
-def person(console: Console, name: str, role: str, **grants: Any) -> str:
+def create_token(console: Console, name: str, role: str, **grants: Any) -> str:
     """Create a token with this name."""
     body = {"name": name, "role": role, "own_token": TOKENS["admin"], **grants}
     return str(console.api("admin").post("/tokens", body)["token"])
@@ -122,7 +122,7 @@ def take(page: Any, name: str) -> None:
 @pytest.mark.skipif(os.environ.get(RECORD) != "1", reason=f"writes pictures: {RECORD}=1, as `make pictures` does")
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_pages_of_the_pictures_can_be_photographed(console: Console, shared: Shared, scheme: str) -> None:
-    mark, ann = person(console, "mark", "sender", presets=["welcome"]), person(console, "ann", "editor")
+    mark, ann = create_token(console, "mark", "sender", presets=["welcome"]), create_token(console, "ann", "editor")
     for name, document in integrations().items():
         console.api("admin").by(ann).make("/integrations", {"id": name, **document})
     for _ in range(3):

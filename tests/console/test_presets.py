@@ -21,14 +21,14 @@ PARAMETERS = {
 
 @pytest.fixture
 def crm(console: Console) -> str:
-    """An integration that may send to the upstream."""
+    """Store an integration that may send to the upstream, and return its ID."""
     editor = console.api("editor")
     if editor.ask("GET", "/integrations/crm").status == 404:
         editor.post("/integrations", {"id": "crm", **basic(console.upstream.port)})
     return "crm"
 
 
-def preset(console: Console, name: str, **more: Any) -> None:
+def save_preset(console: Console, name: str, **more: Any) -> None:
     """Save a preset of the integration `crm`."""
     url = f"{console.upstream.url}/v1/sms"
     document = {"id": name, "title": "Welcome text message", "integration": "crm", "url": url, **more}
@@ -88,7 +88,7 @@ def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
 
 def test_saving_an_unedited_preset_changes_nothing(console: Console, crm: str) -> None:
     body = {"json": {"to": "{{phone}}", "points": "{{points}}", "big": 123456789012345678, "small": 1e-7}}
-    preset(console, "unchanged", help="Greets", tags=["sms", "new"], parameters=PARAMETERS, body=body)
+    save_preset(console, "unchanged", help="Greets", tags=["sms", "new"], parameters=PARAMETERS, body=body)
     before = console.api("editor").get("/presets/unchanged")
     page = console.open("editor", "/presets/unchanged/edit")
     page.get_by_role("button", name="Save").click()
@@ -97,7 +97,7 @@ def test_saving_an_unedited_preset_changes_nothing(console: Console, crm: str) -
 
 
 def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Console, crm: str) -> None:
-    preset(console, "contested", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
+    save_preset(console, "contested", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("editor", "/presets/contested/edit")
     page.get_by_role("textbox", name="Help", exact=True).first.fill("Mine")
     console.api("admin").patch("/presets/contested", {"help": "Theirs"}, match='"1"')
@@ -113,10 +113,10 @@ def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Cons
 
 
 def test_preset_of_a_failing_integration_is_marked(console: Console, shared: Shared) -> None:
-    """With the same word in list, filter and page."""
+    """List, filter and page use the same word."""
     api = console.api("editor")
     api.post("/integrations", {"id": "broken-crm", **basic(console.upstream.port)})
-    preset(
+    save_preset(
         console,
         "broken",
         title="Broken",
@@ -138,7 +138,7 @@ def test_preset_of_a_failing_integration_is_marked(console: Console, shared: Sha
 
 def test_preset_shows_its_sends_and_who_cannot_send_it(console: Console, crm: str) -> None:
     admin = console.api("admin")
-    preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
+    save_preset(console, "sent", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("admin", "/presets/sent")
     senders = page.get_by_role("region", name="Who may send it")
     expect(senders).to_contain_text("Editors and admins; no senders yet.")
@@ -173,7 +173,7 @@ def test_preset_shows_its_sends_and_who_cannot_send_it(console: Console, crm: st
 
 
 def test_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
-    preset(console, "original", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
+    save_preset(console, "original", parameters=PARAMETERS, body={"json": {"to": "{{phone}}"}})
     page = console.open("editor", "/presets/original")
     page.get_by_role("link", name="Duplicate").click()
     start = page.get_by_label("Start from")
@@ -202,7 +202,7 @@ def test_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
 def test_pages_of_presets_are_accessible(console: Console, crm: str) -> None:
     parameters = {f"p{number}": {"type": "text", "title": text, "help": text} for number, text in enumerate(HOSTILE)}
     texts = {"title": HOSTILE[0], "help": HOSTILE[1], "description": HOSTILE[3], "tags": [HOSTILE[4]]}
-    preset(console, "shown", **texts, parameters=parameters, body={"json": {"text": HOSTILE[2]}})
+    save_preset(console, "shown", **texts, parameters=parameters, body={"json": {"text": HOSTILE[2]}})
     page = console.browser("editor")
     for path in ("?q=shown", "/shown", "/shown?tab=sends", "/shown/edit"):
         page.goto(f"{console.base}/ui/presets{path}")

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from playwright.sync_api import expect
 
-from console.test_frame import NOBODY, WHO, opened
-from support.ui import HOSTILE, Console, assert_for_everybody, problem
+from console.test_frame import NOBODY, WHO, open_page
+from support.ui import HOSTILE, Console, assert_for_everybody, press, problem
 
 MARK: Final = {**WHO, "name": "mark", "identity": "token:1", "role": "sender", "presets": ["welcome"]}
 SESSION: Final = {**NOBODY, "who": MARK}
@@ -30,8 +30,10 @@ FORM: Final = {
 SENDS: Final = "POST /api/v1/presets/welcome/sends"
 
 
-def sent(outcome: str = "accepted", status: int | None = 200, code: str | None = None, **more: Any) -> dict[str, Any]:
-    """A send as the API shows it."""
+def send_result(
+    outcome: str = "accepted", status: int | None = 200, code: str | None = None, **more: Any
+) -> dict[str, Any]:
+    """Return a send as in a response of the API."""
     return {
         "key": "a" * 32,
         "at": "2026-11-30T10:42:07Z",
@@ -58,21 +60,17 @@ def bodies(**more: Any) -> dict[str, Any]:
     }
 
 
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
 RESULTS: Final = [
-    (sent(), "Accepted by api.example.com (200) in 0.4 s."),
-    (sent("refused", 401), "Tell a developer: the integration's password may have changed."),
-    (sent("refused", 422), "api.example.com did not accept the content (422)."),
-    (sent("refused", 429, retry_after=20), "Try again in 20 s."),
-    (sent("refused", 301), "api.example.com did not accept it (301)."),
-    (sent("failed", 500), "It may have acted on it."),
-    (sent("not_sent", None, "upstream_unreachable"), "Not sent: api.example.com could not be reached."),
-    (sent("not_sent", None, "credential_unavailable", host=None), "the credential is not usable now."),
-    (sent("not_sent", None, "target_denied", host=None), "Not sent: Sidekey refused it (target_denied)."),
-    (sent("unknown", None), "Unknown: it may have been sent."),
+    (send_result(), "Accepted by api.example.com (200) in 0.4 s."),
+    (send_result("refused", 401), "Tell a developer: the integration's password may have changed."),
+    (send_result("refused", 422), "api.example.com did not accept the content (422)."),
+    (send_result("refused", 429, retry_after=20), "Try again in 20 s."),
+    (send_result("refused", 301), "api.example.com did not accept it (301)."),
+    (send_result("failed", 500), "It may have acted on it."),
+    (send_result("not_sent", None, "upstream_unreachable"), "Not sent: api.example.com could not be reached."),
+    (send_result("not_sent", None, "credential_unavailable", host=None), "the credential is not usable now."),
+    (send_result("not_sent", None, "target_denied", host=None), "Not sent: Sidekey refused it (target_denied)."),
+    (send_result("unknown", None), "Unknown: it may have been sent."),
     (problem(403, "forbidden"), "You may no longer send this. Ask an admin."),
     (problem(422, "key_reused"), "This was sent before with other content."),
     (problem(429, "send_limit", errors=[{"pointer": "/per_minute", "detail": ""}]), "You have sent 60 in a minute"),
@@ -84,22 +82,22 @@ RESULTS: Final = [
 
 
 def test_every_outcome_has_a_sentence_that_says_what_to_do(console: Console) -> None:
-    answers = bodies()
-    page = opened(console, "/send/welcome", answers)
+    responses = bodies()
+    page = open_page(console, "/send/welcome", responses)
     for result, sentence in RESULTS:
-        answers[SENDS] = result
+        responses[SENDS] = result
         page.get_by_role("textbox", name="Phone").fill(f"+44 {sentence}")
         press(page, "Send")
         expect(page.get_by_role("group", name="Result")).to_contain_text(sentence)
-        again = page.get_by_role("button", name="Edit and send again")
+        send_again = page.get_by_role("button", name="Edit and send again")
         if not isinstance(result, tuple):
-            again.click()
+            send_again.click()
 
 
 def test_form_shows_errors_keeps_digits_and_asks_before_a_repeated_send(console: Console) -> None:
     wrong = [{"pointer": "/parameters/phone", "detail": "is required"}, {"pointer": "/other", "detail": "is unknown"}]
-    answers = bodies(**{SENDS: problem(422, "invalid", errors=wrong)})
-    page = opened(console, "/send/welcome", answers)
+    responses = bodies(**{SENDS: problem(422, "invalid", errors=wrong)})
+    page = open_page(console, "/send/welcome", responses)
     press(page, "Send")
     phone = page.get_by_role("textbox", name="Phone")
     expect(phone).to_have_accessible_description("With + Is required.")
@@ -107,7 +105,7 @@ def test_form_shows_errors_keeps_digits_and_asks_before_a_repeated_send(console:
     expect(page.get_by_text("is unknown")).to_be_visible()
 
     # Numbers keep their digits.
-    answers[SENDS] = sent()
+    responses[SENDS] = send_result()
     page.get_by_role("textbox", name="Phone").fill("+44")
     page.get_by_role("textbox", name="Amount").fill(" 1.10 ")
     page.get_by_label("Urgent").check()
@@ -118,7 +116,7 @@ def test_form_shows_errors_keeps_digits_and_asks_before_a_repeated_send(console:
     press(page, "New")
     expect(page.get_by_role("textbox", name="Phone")).to_have_value("")
 
-    # The same content within a minute.
+    # Sending the same content within a minute needs a confirmation.
     page.get_by_role("textbox", name="Phone").fill("+45")
     press(page, "Send")
     press(page, "Edit and send again")
@@ -132,34 +130,34 @@ def test_form_shows_errors_keeps_digits_and_asks_before_a_repeated_send(console:
     expect(page.get_by_role("group", name="Result")).to_contain_text("Accepted")
 
 
-class Lost:
-    """Drops requests that send. `known` is the API's response for the key of a dropped request."""
+class LostSends:
+    """Drops requests that send. `response` is the API's response for the key of a dropped request."""
 
     def __init__(self, page: Any) -> None:
         self.keys: list[str] = []
-        self.known = problem(404, "not_found")
+        self.response = problem(404, "not_found")
         page.route("**/presets/welcome/sends", self._lose)
-        page.route("**/api/v1/sends/*", self._ask)
+        page.route("**/api/v1/sends/*", self._respond)
 
     def _lose(self, route: Any) -> None:
         self.keys.append(route.request.headers["idempotency-key"])
         route.abort()
 
-    def _ask(self, route: Any) -> None:
-        status, body = self.known
+    def _respond(self, route: Any) -> None:
+        status, body = self.response
         route.fulfill(status=status, content_type="application/json", body=json.dumps(body))
 
 
 def test_lost_request_is_repeated_with_its_key_and_its_result_is_fetched(console: Console) -> None:
-    page = opened(console, "/send/welcome", bodies())
-    lost = Lost(page)
+    page = open_page(console, "/send/welcome", bodies())
+    lost = LostSends(page)
     page.get_by_role("textbox", name="Phone").fill("+44")
     press(page, "Send")
     expect(page.get_by_text("No connection to Sidekey. Asking again…")).to_be_visible()
     result = page.get_by_role("group", name="Result")
     expect(result).to_contain_text("Sidekey has not received it.")
     expect(page.get_by_role("textbox", name="Phone")).to_be_disabled()
-    lost.known = (200, sent())
+    lost.response = (200, send_result())
     press(page, "Send")
     expect(result).to_contain_text("Accepted by api.example.com (200)")
     assert len(lost.keys) == 2
@@ -167,8 +165,8 @@ def test_lost_request_is_repeated_with_its_key_and_its_result_is_fetched(console
 
 
 def test_changing_a_send_of_unknown_outcome_asks_and_uses_a_new_key(console: Console) -> None:
-    page = opened(console, "/send/welcome", bodies())
-    lost = Lost(page)
+    page = open_page(console, "/send/welcome", bodies())
+    lost = LostSends(page)
     page.get_by_role("textbox", name="Phone").fill("+44")
     press(page, "Send")
     press(page, "Edit")
@@ -184,11 +182,11 @@ def test_changing_a_send_of_unknown_outcome_asks_and_uses_a_new_key(console: Con
 
 
 def test_unusable_form_and_empty_list_have_a_message(console: Console) -> None:
-    answers = bodies(**{"GET /api/v1/forms": {"items": [], "next": None}})
-    page = opened(console, "/send", answers)
+    responses = bodies(**{"GET /api/v1/forms": {"items": [], "next": None}})
+    page = open_page(console, "/send", responses)
     expect(page.get_by_text("You may not send anything yet. Ask an admin for a preset.")).to_be_visible()
     unusable = {**FORM, "problem": True}
-    answers |= {"GET /api/v1/forms": {"items": [unusable], "next": None}, "GET /api/v1/forms/welcome": unusable}
+    responses |= {"GET /api/v1/forms": {"items": [unusable], "next": None}, "GET /api/v1/forms/welcome": unusable}
     page.reload()
     expect(page.get_by_text("Cannot be sent now")).to_be_visible()
     page.get_by_role("link", name="Welcome text message").click()
@@ -197,7 +195,7 @@ def test_unusable_form_and_empty_list_have_a_message(console: Console) -> None:
 
 
 def test_send_pages_are_accessible(console: Console) -> None:
-    """With hostile texts, at every width and in both schemes."""
+    """They have hostile texts, every width and both schemes."""
     hostile = [
         {
             "name": f"p{number}",
@@ -211,15 +209,15 @@ def test_send_pages_are_accessible(console: Console) -> None:
         for number, text in enumerate(HOSTILE)
         for choices in (None, [text, "b"], [text, *"bcdefg"])
     ]
-    named = [{**each, "name": f"p{number}"} for number, each in enumerate(hostile)]
+    named = [{**parameter, "name": f"p{number}"} for number, parameter in enumerate(hostile)]
     form = {**FORM, "title": HOSTILE[0], "help": HOSTILE[1], "parameters": named}
     batch = {"id": "b" * 32, "row": 4, "rows": 9}
     results = [
-        sent("refused", 401, host=HOSTILE[2][:200]),
-        sent("unknown", None, request_id=HOSTILE[0]),
-        sent(batch=batch),
+        send_result("refused", 401, host=HOSTILE[2][:200]),
+        send_result("unknown", None, request_id=HOSTILE[0]),
+        send_result(batch=batch),
     ]
-    items = [{**each, "key": str(number) * 32} for number, each in enumerate(results)]
+    items = [{**result, "key": str(number) * 32} for number, result in enumerate(results)]
     file = {
         "id": batch["id"],
         "preset": "welcome",
@@ -232,7 +230,7 @@ def test_send_pages_are_accessible(console: Console) -> None:
         "outcomes": {"accepted": 2, "refused": 1, "unknown": 1},
         "others": [{"row": 2, "outcome": "refused", "status": 422}, {"row": 4, "outcome": "unknown", "status": None}],
     }
-    answers = bodies(
+    responses = bodies(
         **{
             "GET /api/v1/forms": {
                 "items": [{**form, "id": f"f{number}", "title": text} for number, text in enumerate(HOSTILE)],
@@ -249,7 +247,7 @@ def test_send_pages_are_accessible(console: Console) -> None:
             "POST /api/v1/presets/welcome/check": {"errors": [{"row": 0, "pointer": "/p0", "detail": HOSTILE[0]}]},
         }
     )
-    page = opened(console, "/send", answers)
+    page = open_page(console, "/send", responses)
     page.get_by_text("A file: 3 rows were sent, up to row 3 of 9, row 4 is unknown").wait_for()
     assert_for_everybody(page)
     page.goto(f"{console.base}/ui/send/welcome")
@@ -263,8 +261,8 @@ def test_send_pages_are_accessible(console: Console) -> None:
     page.goto(f"{console.base}/ui/send/welcome?tab=csv")
     names = ",".join(f"p{number}" for number in range(15))
     row = ",".join(['"' + HOSTILE[0].replace('"', '""') + '"'] * 15)
-    file_of = {"name": "members.csv", "mimeType": "text/csv", "buffer": f"{names}\n{row}\n{row}\n".encode()}
-    page.get_by_label("CSV file").set_input_files(file_of)
+    csv_file = {"name": "members.csv", "mimeType": "text/csv", "buffer": f"{names}\n{row}\n{row}\n".encode()}
+    page.get_by_label("CSV file").set_input_files(csv_file)
     page.get_by_text("1 row cannot be sent and is left out:").wait_for()
     assert_for_everybody(page)
 
@@ -275,7 +273,7 @@ def test_failing_integration_is_shown_to_viewers_only(console: Console) -> None:
         "GET /api/v1/integrations/sms": {"id": "sms", "status": "failing"},
     }
     warning = "The integration of this preset is failing"
-    page = opened(console, "/send/welcome", bodies(**failing))
+    page = open_page(console, "/send/welcome", bodies(**failing))
     page.get_by_label("Phone").wait_for()
     assert page.get_by_text(warning).count() == 0
     session = {**SESSION, "who": {**MARK, "role": "editor", "presets": None}}

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
 from support.http_get import within
-from support.ui import Console
+from support.ui import Console, press
 
 NUMBERS: Final = count(1)
 
@@ -41,12 +41,12 @@ class Sender:
 
     @property
     def phones(self) -> list[str]:
-        """The phone numbers that the upstream received, in order."""
+        """Return the phone numbers that the upstream received, in order."""
         return [request.json["to"] for request in self.console.upstream.received]
 
     @contextmanager
-    def holding(self, responses: int) -> Iterator[None]:
-        """Let the upstream send so many responses, and hold the next one until the end of the block."""
+    def responses_held(self, responses: int) -> Iterator[None]:
+        """Let the upstream send a number of responses, and hold the next one until the end of the block."""
         upstream = self.console.upstream
         upstream.permits = held = Semaphore(responses)
         try:
@@ -82,11 +82,7 @@ def sender(console: Console) -> Iterator[Sender]:
     yield Sender(console, token, str(preset["id"]))
 
 
-def press(page: Any, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
-
-
-def shown(page: Any, text: str) -> Any:
+def expect_text(page: Any, text: str) -> Any:
     """Expect a text on the page, beside the live region that repeats it."""
     return expect(page.locator("main").get_by_text(text))
 
@@ -148,8 +144,8 @@ def test_form_survives_the_end_of_a_session(sender: Sender) -> None:
     assert sender.phones == ["+44"]
 
 
-def csv(rows: int, **cells: str) -> dict[str, Any]:
-    """A file with so many rows. `cells` are other phone numbers, such as `row7`."""
+def csv_file(rows: int, **cells: str) -> dict[str, Any]:
+    """Build a file with a number of rows. `cells` replace phone numbers by row, such as `row7`."""
     lines = [f"{cells.get(f'row{row}', f'+4477{row:08}')};Zoë {row};=1+1" for row in range(1, rows + 1)]
     text = "\ufeff" + "\r\n".join(["phone;First name;note", *lines])
     return {"name": "members.csv", "mimeType": "text/csv", "buffer": text.encode()}
@@ -177,7 +173,7 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     with page.expect_download() as download:
         press(page, "Download an empty file")
     assert download.value.path().read_text(encoding="utf-8-sig") == "Phone,First name,amount,language\n"
-    file.set_input_files(csv(120, row17="  ", row110="x" * 21, row40=phone(12), row50="4.47701E+11"))
+    file.set_input_files(csv_file(120, row17="  ", row110="x" * 21, row40=phone(12), row50="4.47701E+11"))
     errors = page.locator("section").filter(has_text="2. Check")
     expect(errors).to_contain_text("2 rows cannot be sent and are left out:")
     expect(errors).to_contain_text("Row 17 (line 18, Zoë 17): Phone is required")
@@ -187,7 +183,7 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
     expect(page.get_by_role("button", name="Send the 118 good rows")).to_be_enabled()
     with page.expect_file_chooser() as chooser:
         press(page, "Choose another file")
-    chooser.value.set_files(csv(1, row1=""))
+    chooser.value.set_files(csv_file(1, row1=""))
     expect(errors).to_contain_text("No row can be sent. Correct the file, and choose it again:")
     expect(page.get_by_role("heading", name="3. Send")).to_be_hidden()
     assert sender.phones == []
@@ -196,12 +192,12 @@ def test_file_is_checked_before_the_first_row_is_sent(sender: Sender) -> None:
 def test_rows_with_errors_and_accepted_rows_are_not_sent(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     file = page.get_by_label("CSV file")
-    page.get_by_label("CSV file").set_input_files(csv(6, row2="", row6="x" * 21))
+    page.get_by_label("CSV file").set_input_files(csv_file(6, row2="", row6="x" * 21))
     assert file.evaluate("input => input.files[0].name") == "members.csv"
     sender.console.upstream.status = 422
     press(page, "Send the 4 good rows")
     result = page.locator("section").filter(has_text="4. Result")
-    shown(page, "Done: 0 of 4 rows were accepted.").to_be_visible()
+    expect_text(page, "Done: 0 of 4 rows were accepted.").to_be_visible()
     expect(result).to_contain_text(
         f"Row 1 (line 2, {phone(1)}, Zoë 1): 127.0.0.1 did not accept the content (422). Request "
     )
@@ -213,23 +209,25 @@ def test_rows_with_errors_and_accepted_rows_are_not_sent(sender: Sender) -> None
     expect(page.get_by_role("button", name="Go on")).to_have_count(0)
     page.get_by_role("link", name="From a CSV file").click()
     sender.console.upstream.status = 200
-    file.set_input_files(csv(4))
+    file.set_input_files(csv_file(4))
     press(page, "Send 4 rows")
-    shown(page, "Done: 4 of 4 rows were accepted.").to_be_visible()
+    expect_text(page, "Done: 4 of 4 rows were accepted.").to_be_visible()
     with page.expect_download() as download:
         press(page, "Download the result")
     result_file = download.value.path()
-    # The page remembers contents, and after a reload the file has the results of its rows.
-    file.set_input_files(csv(6))
+    # The page remembers which contents it sent. After a reload only the file of results has them.
+    file.set_input_files(csv_file(6))
     before = page.get_by_label("Leave out 4 rows that were accepted before")
     expect(before).to_be_checked()
     expect(page.get_by_role("button", name="Send 2 rows")).to_be_enabled()
     page.reload()
-    file.set_input_files(csv(4))
-    shown(page, re.compile("You sent a file up to row 4 .* If it is this file, rows 1 to 4 would be")).to_be_visible()
+    file.set_input_files(csv_file(4))
+    expect_text(
+        page, re.compile("You sent a file up to row 4 .* If it is this file, rows 1 to 4 would be")
+    ).to_be_visible()
     page.get_by_text("Start at another row").click()
     page.get_by_label("Start at row").fill("4")
-    shown(page, re.compile("You sent a file up to row 4 .* If it is this file, row 4 would be")).to_be_visible()
+    expect_text(page, re.compile("You sent a file up to row 4 .* If it is this file, row 4 would be")).to_be_visible()
     file.set_input_files(result_file)
     expect(before).to_be_checked()
     expect(page.get_by_role("button", name="Send 0 rows")).to_be_disabled()
@@ -241,7 +239,7 @@ def test_mapping_of_columns_is_kept_for_the_next_file(sender: Sender) -> None:
     page = sender.open("?tab=csv")
     file = {"name": "members.csv", "mimeType": "text/csv", "buffer": b"Phone,Name\n1,Ann\n"}
     page.get_by_label("CSV file").set_input_files(file)
-    shown(page, "No column goes to First name, which is required.").to_be_visible()
+    expect_text(page, "No column goes to First name, which is required.").to_be_visible()
     page.get_by_label("Column Name").select_option("First name")
     expect(page.get_by_role("button", name="Send 1 row")).to_be_enabled()
     page.get_by_label("CSV file").set_input_files(file)
@@ -251,7 +249,7 @@ def test_mapping_of_columns_is_kept_for_the_next_file(sender: Sender) -> None:
     page.get_by_label("CSV file").set_input_files(file)
     page.get_by_label("Column Note").select_option("language")
     for _ in range(2):
-        shown(page, "2 rows cannot be sent and are left out:").to_be_visible()
+        expect_text(page, "2 rows cannot be sent and are left out:").to_be_visible()
         expect(page.get_by_label("Column Note")).to_be_visible()
         expect(page.get_by_role("region", name="Preview").get_by_role("rowheader")).to_have_text(["Row 2"])
         page.get_by_label("CSV file").set_input_files(file)
@@ -259,34 +257,34 @@ def test_mapping_of_columns_is_kept_for_the_next_file(sender: Sender) -> None:
 
 def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    page.get_by_label("CSV file").set_input_files(csv(20))
-    with sender.holding(3):
+    page.get_by_label("CSV file").set_input_files(csv_file(20))
+    with sender.responses_held(3):
         press(page, "Send 20 rows")
         page.get_by_role("link", name="Your sends").click()
-        shown(page, "Sending… A file: ").to_be_visible()
+        expect_text(page, "Sending… A file: ").to_be_visible()
         expect(page.get_by_role("button", name="Go on")).to_have_count(0)
         page.get_by_role("link", name="From a CSV file").click()
         press(page, "Pause")
-    shown(page, "Paused.").to_be_visible()
+    expect_text(page, "Paused.").to_be_visible()
     paused = len(sender.phones)
     # Another tab of the page keeps the file and its place.
     page.get_by_role("link", name="Your sends").click()
     assert len(sender.phones) == paused < 20
-    # It goes on from there without another question.
-    with sender.holding(3):
+    # It continues from there without another question.
+    with sender.responses_held(3):
         press(page, f"Go on at row {paused + 1}")
         press(page, "Pause")
-    shown(page, "Paused.").to_be_visible()
+    expect_text(page, "Paused.").to_be_visible()
     assert paused < len(sender.phones) < 20
     paused = len(sender.phones)
     press(page, "Stop")
     expect(page.get_by_label("Start at row")).to_have_value(str(paused + 1))
-    with sender.holding(3):
+    with sender.responses_held(3):
         press(page, f"Send {20 - paused} rows")
         press(page, "Stop")
-    shown(page, "Stopped.").to_be_visible()
-    at = len(sender.phones) + 1
-    expect(page.get_by_label("Start at row")).to_have_value(str(at))
+    expect_text(page, "Stopped.").to_be_visible()
+    next_row = len(sender.phones) + 1
+    expect(page.get_by_label("Start at row")).to_have_value(str(next_row))
     with page.expect_download() as download:
         press(page, "Download the result")
     lines = download.value.path().read_text(encoding="utf-8-sig").splitlines()
@@ -295,19 +293,19 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
         == "Sidekey: row;phone;First name;note;Sidekey: outcome;Sidekey: status;Sidekey: time;Sidekey: request ID"
     )
     assert lines[1].startswith(f"1;'{phone(1)};Zoë 1;'=1+1;accepted;200;20")
-    assert lines[at] == f"{at};'{phone(at)};Zoë {at};'=1+1;not sent yet;;;"
-    press(page, f"Send {21 - at} rows")
-    shown(page, f"Done: {21 - at} of {21 - at} rows were accepted.").to_be_visible()
+    assert lines[next_row] == f"{next_row};'{phone(next_row)};Zoë {next_row};'=1+1;not sent yet;;;"
+    press(page, f"Send {21 - next_row} rows")
+    expect_text(page, f"Done: {21 - next_row} of {21 - next_row} rows were accepted.").to_be_visible()
     assert sender.phones == [phone(row) for row in range(1, 21)]
-    page.get_by_label("CSV file").set_input_files(csv(20))
+    page.get_by_label("CSV file").set_input_files(csv_file(20))
     expect(page.get_by_label("Leave out 20 rows that were accepted before")).to_be_checked()
 
 
 def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    file = csv(20)
+    file = csv_file(20)
     page.get_by_label("CSV file").set_input_files(file)
-    with sender.holding(9):
+    with sender.responses_held(9):
         press(page, "Send 20 rows")
         within(lambda: len(sender.phones) == 10)
         page.context.close()
@@ -316,12 +314,12 @@ def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     go_on.wait_for()
     page.reload()
     start = int(go_on.inner_text().removeprefix("Go on at row "))
-    shown(page, f"up to row {start - 1} of 20. It may still be running.").to_be_visible()
+    expect_text(page, f"up to row {start - 1} of 20. It may still be running.").to_be_visible()
     go_on.click()
     # The last row is young: another window may still send.
     page.get_by_role("dialog").get_by_role("button", name="Go on").click()
     page.get_by_text("Choose the same file again. Sidekey does not keep it.").wait_for()
-    page.get_by_label("CSV file").set_input_files(csv(19))
+    page.get_by_label("CSV file").set_input_files(csv_file(19))
     page.get_by_text(
         "This file may not be the one that you began with: its last row without an error is row 19, not 20."
     ).wait_for()
@@ -329,28 +327,28 @@ def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     expect(page.get_by_label("Start at row")).to_have_value(str(start))
     press(page, f"Send {21 - start} rows")
     expect(page).to_have_url(re.compile(r"\?tab=csv$"))
-    shown(page, "rows were accepted.").to_be_visible()
+    expect_text(page, "rows were accepted.").to_be_visible()
     assert sender.phones == [phone(row) for row in range(1, 21)]
 
 
 def test_refused_credential_stops_a_file(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    page.get_by_label("CSV file").set_input_files(csv(5))
+    page.get_by_label("CSV file").set_input_files(csv_file(5))
     sender.console.upstream.status = 403
     press(page, "Send 5 rows")
-    shown(page, "Stopped: 127.0.0.1 refused Sidekey's credential (403).").to_be_visible()
-    shown(page, "4 rows are left: the result says which.").to_be_visible()
+    expect_text(page, "Stopped: 127.0.0.1 refused Sidekey's credential (403).").to_be_visible()
+    expect_text(page, "4 rows are left: the result says which.").to_be_visible()
     assert sender.phones == [phone(1)]
 
 
 def test_batch_survives_the_end_of_a_session(sender: Sender) -> None:
     page = sender.open("?tab=csv")
-    page.get_by_label("CSV file").set_input_files(csv(5))
-    with sender.holding(2):
+    page.get_by_label("CSV file").set_input_files(csv_file(5))
+    with sender.responses_held(2):
         press(page, "Send 5 rows")
         page.get_by_text("2 of 5").wait_for()
         page.context.clear_cookies()
     page.get_by_text("Your session has ended.").wait_for()
     sender.log_in(page)
-    shown(page, "Done: 5 of 5 rows were accepted.").to_be_visible()
+    expect_text(page, "Done: 5 of 5 rows were accepted.").to_be_visible()
     assert sender.phones == [phone(row) for row in range(1, 6)]

@@ -14,9 +14,9 @@ import pytest
 
 from support.ui import Console, Shared
 
-ANY: Final = 120 << 10
-SEND: Final = 60 << 10
-"""Bytes. People send from phones."""
+MAXIMUM: Final = 120 << 10
+SEND_MAXIMUM: Final = 60 << 10
+"""Both are in bytes. The pages to send are for phones too."""
 
 Load = Callable[[str], tuple[str, int]]
 
@@ -58,7 +58,9 @@ def test_pages_are_small(load: Load) -> None:
     routes = re.findall(r'path: "([^"]+)", page: \(\) => import\("\./([^"]+)"\)', load(f"{folder}/routes.js")[0])
     assert ("/login", "pages/login.js") in routes
     sizes = {path: sum(modules(load, f"{folder}/{page}", frame).values()) for path, page in routes}
-    assert {path: size for path, size in sizes.items() if size > (SEND if path.startswith("/send") else ANY)} == {}
+    assert {
+        path: size for path, size in sizes.items() if size > (SEND_MAXIMUM if path.startswith("/send") else MAXIMUM)
+    } == {}
 
 
 def transferred(console: Console, path: str) -> int:
@@ -81,4 +83,4 @@ def transferred(console: Console, path: str) -> int:
 def test_pages_with_the_catalogue_are_small(console: Console) -> None:
     """Kinds and providers are the largest responses for a first page."""
     sizes = {path: transferred(console, path) for path in ("/add/integrations", "/providers")}
-    assert {path: size for path, size in sizes.items() if size > ANY} == {}
+    assert {path: size for path, size in sizes.items() if size > MAXIMUM} == {}

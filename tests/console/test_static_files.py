@@ -15,7 +15,7 @@ from support.child import Child
 from support.http_get import get, post
 from support.raw_connection import DEADLINE
 
-FIXED = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -42,7 +42,7 @@ def fetch(
     with closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as connection:
         connection.request(method, path, headers=headers or {})
         response = connection.getresponse()
-        assert {name: response.headers[name] for name in FIXED} == FIXED
+        assert {name: response.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
         return response, response.read()
 
 
@@ -70,19 +70,19 @@ def test_page_names_its_assets_and_preloads_every_module_of_the_frame(child: Chi
         assert response.headers["Content-Encoding"] is None
 
 
-def test_asset_of_another_version_is_not_found(child: Child) -> None:
+def test_asset_of_another_version_is_404(child: Child) -> None:
     """A page never gets a mixture of versions, nor a document in place of a module."""
     _, page = fetch(child, "/ui/")
     match = re.search(rb"/ui/assets/([0-9a-f]{16})/main.js", page)
     assert match is not None
-    own = match[1].decode()
+    version = match[1].decode()
     for path in (
         "/ui/assets/0000000000000000/main.js",
-        f"/ui/assets/{own}/",
-        f"/ui/assets/{own}/index.html",
-        f"/ui/assets/{own}/vendor/LICENSES.txt",
-        f"/ui/assets/{own}/../static_files.py",
-        f"/ui/assets/{own}/%2e%2e/static.py",
+        f"/ui/assets/{version}/",
+        f"/ui/assets/{version}/index.html",
+        f"/ui/assets/{version}/vendor/LICENSES.txt",
+        f"/ui/assets/{version}/../static_files.py",
+        f"/ui/assets/{version}/%2e%2e/static.py",
         "/ui/assets/main.js",
         "/ui/assets/",
     ):
@@ -109,7 +109,7 @@ def test_paths_of_an_earlier_console_redirect_to_the_pages(child: Child, path: s
         assert (response.status, response.headers["Location"], body) == (302, "/ui/", b"")
 
 
-def test_other_paths_are_not_found(child: Child) -> None:
+def test_other_paths_are_404(child: Child) -> None:
     for path in ("/static/console.css", "/session/api/v1/whoami", "/nothing", "/access-log", "/logout", "//login"):
         assert get(child.admin_port, path).status == 404
     assert post(child.admin_port, "/login", {}, b"token=x").status == 405

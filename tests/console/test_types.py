@@ -20,7 +20,7 @@ def test_modules_have_the_types_of_the_api(tmp_path: Path) -> None:
     generator, compiler = require("openapi-typescript"), require("tsc")
     (tmp_path / "openapi.json").write_text(json.dumps(document(ROUTES)))
     run(generator, "openapi.json", "--output", "openapi.d.ts", folder=tmp_path)
-    # Modules import the generated types as if they lay beside them.
+    # Modules import the generated types from their own folder.
     config = {
         "extends": os.path.relpath(CONFIG, tmp_path),
         "compilerOptions": {"rootDirs": [str(FOLDER), str(tmp_path)]},
@@ -34,5 +34,5 @@ def test_modules_have_the_types_of_the_api(tmp_path: Path) -> None:
 
 def run(*command: str, folder: Path) -> None:
     """Run a program that must succeed."""
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr

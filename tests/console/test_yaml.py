@@ -15,8 +15,8 @@ from support.ui_modules import run_module
 WRITE: Final = 'const { toYaml } = await import("./yaml.js"); return input.map(toYaml);'
 
 
-def written(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Write documents in node, and parse them as the API does."""
+def read_back(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Write documents as YAML in node, and parse them like the API."""
     return [read_yaml(text.encode()).value for text in run_module(WRITE, documents)]
 
 
@@ -45,7 +45,7 @@ HOSTILE: Final = [
 
 
 def test_hostile_texts_survive(tmp_path: Path) -> None:
-    """As values, in lists, nested, and as keys."""
+    """The texts are values, keys, and items of nested lists."""
     document: dict[str, Any] = {
         "values": {f"key-{index}": text for index, text in enumerate(HOSTILE)},
         "list": HOSTILE,
@@ -53,12 +53,12 @@ def test_hostile_texts_survive(tmp_path: Path) -> None:
         "keys": {text[:990]: {"value": text} for text in HOSTILE},
         "plain": [True, False, None, 0, -1, 999_999_999_999_999, 0.5, -1.25, 1e-7, 1.5e300, 123456.789e3],
     }
-    assert written([document]) == [document]
+    assert read_back([document]) == [document]
 
 
 def test_documents_of_every_kind_survive(tmp_path: Path) -> None:
     documents = [*documents_of_every_kind(1, tmp_path).values()]
-    assert written(documents) == documents
+    assert read_back(documents) == documents
 
 
 TEXTS: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -78,4 +78,4 @@ def test_any_document_survives() -> None:
         documents.append(document)
 
     gather()
-    assert written(documents) == documents
+    assert read_back(documents) == documents

@@ -44,7 +44,7 @@ def test_engine_leaves_nothing_behind(archives: list[Path], interrupted: bool, t
     before = machine(folder)
     engine = Engine(folder)
 
-    def run() -> None:
+    def run_container() -> None:
         engine.podman("load", "--quiet", f"--input={tmp_path}/pause.tar")
         engine.podman("network", "create", "apis")
         engine.podman("run", "--detach", "--name=running", "--network=apis", "--publish=127.0.0.1:8080:80", "pause:1")
@@ -52,9 +52,9 @@ def test_engine_leaves_nothing_behind(archives: list[Path], interrupted: bool, t
 
     if interrupted:
         with pytest.raises(KeyboardInterrupt), engine:
-            run()
+            run_container()
             raise KeyboardInterrupt
     else:
         with engine:
-            run()
+            run_container()
     assert machine(folder) == before

@@ -25,7 +25,7 @@ POD: Final = "webhook-sender-pod"
 class Compose:
     """The examples of compose in a copy of their folder, run by podman-compose.
 
-    An override names the image instead of building it, and the network of the upstream. The image that stands in for
+    An override names the image instead of building it, and the network of the upstream. The image in place of
     curl's has no entry point.
     """
 
@@ -56,7 +56,7 @@ class Compose:
             with self._engine.start(
                 *compose, "up", "--detach", "--no-build", environment=self._environment
             ) as starting:
-                # podman-compose waits for a health check, which podman leaves to timers of systemd.
+                # podman-compose waits for a health check, which only a timer of systemd would run.
                 try:
                     eventually("Sidekey is healthy", self._check_health, 30)
                 except AssertionError:
@@ -114,7 +114,7 @@ def for_podman(upstream: Upstream, trust: Path) -> str:
 def test_plain_manifest_runs_a_service_beside_sidekey(engine: Engine, upstream: Upstream, tmp_path: Path) -> None:
     trust = tmp_path / "trust"
     trust.mkdir()
-    # As Kubernetes creates the folder of an emptyDir. pytest's folders above it belong to root alone.
+    # Kubernetes creates the folder of an emptyDir with this mode. Only root can enter pytest's folders above it.
     trust.chmod(0o777)
     manifest = tmp_path / "sidecar.yaml"
     manifest.write_text(for_podman(upstream, trust))

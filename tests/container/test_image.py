@@ -1,4 +1,4 @@
-"""The image, run by podman with the options of docs/image.md and asked from outside."""
+"""The image, run by podman with the options of docs/image.md."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Container:
         self.set_password("one")
 
     def set_password(self, password: str) -> None:
-        """Replace the file of the secret, as tools that write secrets do."""
+        """Replace the file of the secret by a rename."""
         new = self.secrets / ".new"
         new.write_text(password)
         # Group 0 may read it, as on OpenShift; other users may not.
@@ -55,7 +55,7 @@ class Container:
 
     @contextlib.contextmanager
     def running(self, *options: str) -> Iterator[None]:
-        """Run the container until the end, from when it is healthy."""
+        """Run the container, and wait until it is healthy."""
         volumes = [f"--volume={self.config}:/etc/sidekey:ro", f"--volume={self.secrets}:/run/secrets:ro"]
         always = ["--detach", "--name=keys", f"--network={NETWORK}", f"--stop-timeout={STOP_TIMEOUT}", *volumes]
         self._engine.podman("run", *always, *options, IMAGE)
@@ -70,7 +70,7 @@ class Container:
         return json.loads(self._engine.podman("inspect", f"--format={{{{json {path}}}}}", "keys"))
 
     def process(self, *command: str) -> str:
-        """Run a command on the host with the number of Sidekey's process, in place of PID."""
+        """Run a command on the host, with the ID of Sidekey's process in place of PID."""
         pid = str(self.inspect(".State.Pid"))
         return self._engine.run(*(word.replace("PID", pid) for word in command))
 
@@ -121,7 +121,7 @@ def container(engine: Engine, upstream: Upstream, tmp_path: Path) -> Container:
 
 @pytest.mark.parametrize(("options", "ids"), [((), "65532:65532"), (("--user=1000680000:0",), "1000680000:0")])
 def test_confined_container_sends_the_credential(container: Container, options: tuple[str, ...], ids: str) -> None:
-    """The second user is one as OpenShift assigns it: any number, in group 0."""
+    """The second user is like those that OpenShift assigns: any number, in group 0."""
     with container.running(*CONFINED, "--ulimit=core=0", *options):
         assert container.send() == "svc:one"
         status = container.process("cat", "/proc/PID/status")
@@ -139,7 +139,7 @@ def test_confined_container_runs_the_demo_without_a_network(engine: Engine) -> N
 
 
 def test_process_leaves_no_core_dump(container: Container) -> None:
-    """The kernel gives the files in /proc of a process that is not dumpable to root."""
+    """Root owns the files in /proc of a process that cannot be dumped."""
     with container.running():
         assert container.process("stat", "--format=%u", "/proc/PID/environ") == "0\n"
 
@@ -155,7 +155,7 @@ def test_nothing_is_written_into_a_writable_root(container: Container) -> None:
 
 
 def test_stuck_process_becomes_unhealthy(container: Container) -> None:
-    """The image's check, but with two retries and at once: podman has no timer here, so the test runs each check."""
+    """The check has two retries and no start period. podman has no timer here, so the test runs each check."""
     now = ('--health-cmd=["sidekey", "healthcheck"]', "--health-start-period=0s", "--health-retries=2")
     with container.running(*CONFINED, *now):
         container.process("kill", "-STOP", "PID")

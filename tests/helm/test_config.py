@@ -45,29 +45,29 @@ integrations:
 presets:
   welcome: {integration: sms, url: "https://sms.example.com/api/messages", content_type: application/json}
 """
-"""What a team's own ConfigMap holds."""
+"""The content of a team's own ConfigMap."""
 
 
 def token(caller: str) -> str:
-    """The content of a caller's Secret."""
+    """Return the content of a caller's Secret."""
     return f"token-of-{caller}-1a2b3c"
 
 
 DATABASE = "postgresql://sidekey:x@127.0.0.1:1/sidekey"
-"""The URL of a database that is not there."""
+"""The URL of a database that does not exist."""
 
 CA = cert_manager_secret("crm.example.com")
-"""What is in the Secret of a gateway's CA."""
+"""The content of the Secret of a gateway's CA."""
 
 
 HOST = "sidekey.example.com"
 ISSUER = trustme.CA()
 CERTIFICATE = ISSUER.issue_cert(HOST)
-"""What is in the Secret of a console's certificate."""
+"""The content of the Secret of a console's certificate."""
 
 
 def content(path: Path) -> str:
-    """The content of a file that a config names."""
+    """Return the content of a file in a config."""
     if path.is_relative_to("/run/sidekey/callers"):
         return token(path.name)
     if path.is_relative_to("/run/sidekey/operators"):
@@ -87,10 +87,10 @@ def content(path: Path) -> str:
     return PASSWORD if "crm" in str(path) else SECRET
 
 
-def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
-    """The config with all mount paths moved into `folder`, and the files that it names."""
+def move_into(objects: list[helm.Object], folder: Path, config: str) -> str:
+    """Move all mount paths of a config into `folder`, and write its files there."""
 
-    def moved(match: re.Match[str]) -> str:
+    def move_path(match: re.Match[str]) -> str:
         path = folder / match["path"].lstrip("/")
         if match["key"] in {"file", "path"}:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +98,11 @@ def mounted(objects: list[helm.Object], folder: Path, config: str) -> str:
             path.write_text(content(Path(match["path"])))
         return f"{match['key']}: {path}"
 
-    places = [mount["mountPath"] for mount in _sidekey(objects)["volumeMounts"]]
+    mount_paths = [mount["mountPath"] for mount in _sidekey(objects)["volumeMounts"]]
     named = re.compile(r"(?P<key>file|folder|trust_folder|path): (?P<path>/[\w./-]+)")
     paths = [f"{match['path']}/" for match in named.finditer(config)]
-    assert [path for path in paths if not any(path.startswith(f"{place}/") for place in places)] == []
-    return named.sub(moved, config)
+    assert [path for path in paths if not any(path.startswith(f"{mount_path}/") for mount_path in mount_paths)] == []
+    return named.sub(move_path, config)
 
 
 def _sidekey(objects: list[helm.Object]) -> helm.Object:
@@ -112,12 +112,12 @@ def _sidekey(objects: list[helm.Object]) -> helm.Object:
 
 @pytest.mark.parametrize("case", CASES)
 def test_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """Without an error. The pod mounts every secret that it names."""
+    """The pod mounts every secret of the config."""
     folder = tmp_path / "etc"
     folder.mkdir()
-    (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
+    (folder / "sidekey.yaml").write_text(move_into(rendered[case], tmp_path, helm.config_of(rendered[case])))
     if case == "gateway-teams":
-        (folder / "team-a.yaml").write_text(mounted(rendered[case], tmp_path, OF_A_TEAM))
+        (folder / "team-a.yaml").write_text(move_into(rendered[case], tmp_path, OF_A_TEAM))
     loaded = load(folder, {})
     assert [str(error) for error in loaded.errors] == []
     assert not loaded.of("unreadable")
@@ -133,10 +133,10 @@ def test_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]]
     ],
 )
 def test_config_check_passes(case: str, rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """The hook's command, with the environment of its container, on the mounted folder. It opens no store."""
+    """The test runs the hook's command, with its environment, on the mounted folder. The command opens no store."""
     folder = tmp_path / "etc"
     folder.mkdir()
-    (folder / "sidekey.yaml").write_text(mounted(rendered[case], tmp_path, helm.config_of(rendered[case])))
+    (folder / "sidekey.yaml").write_text(move_into(rendered[case], tmp_path, helm.config_of(rendered[case])))
     ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     (container,) = pod["containers"]
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
@@ -146,7 +146,7 @@ def test_config_check_passes(case: str, rendered: dict[str, list[helm.Object]], 
 
 
 def test_config_check_names_a_missing_secret(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
-    """The Secrets of the hook are optional, so that it starts."""
+    """The hook starts, because its Secrets are optional."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(helm.config_of(rendered["gateway"]).replace("/run/", f"{tmp_path}/none/"))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
@@ -155,13 +155,13 @@ def test_config_check_names_a_missing_secret(rendered: dict[str, list[helm.Objec
 
 
 def test_config_check_names_a_missing_variable(tmp_path: Path) -> None:
-    """Its container starts without the Secret of a variable."""
+    """The container of the check starts without the Secret of a variable."""
     auth = {"type": "basic", "username": "svc", "password": {"env": "CRM_PASSWORD"}}
     crm = {"endpoint_prefix": "https://crm.example.com", "auth": auth}
     values = {**helm.values_of("gateway"), "config": {"integrations": {"crm": crm}}}
     objects = helm.objects(helm.CHART, values)
     path = tmp_path / "sidekey.yaml"
-    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    path.write_text(move_into(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     assert result.returncode == 1
     assert (
@@ -170,12 +170,12 @@ def test_config_check_names_a_missing_variable(tmp_path: Path) -> None:
 
 
 def test_config_check_names_a_host_outside_of_the_ca(tmp_path: Path) -> None:
-    """Before the release: callers of that host would get 502."""
+    """Otherwise callers of that host would get 502 after the release."""
     values = helm.values_of("gateway-https-proxy")
     values["config"]["integrations"]["crm"]["endpoint_prefix"] = "https://crm.other.example/hooks"
     objects = helm.objects(helm.CHART, values)
     path = tmp_path / "sidekey.yaml"
-    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    path.write_text(move_into(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     assert result.returncode == 1
     assert (
@@ -187,10 +187,10 @@ def test_config_check_names_a_host_outside_of_the_ca(tmp_path: Path) -> None:
 def running(
     chart: Path, values: helm.Values, tmp_path: Path, ca: Authority, upstream: str, database: str = DATABASE
 ) -> Iterator[tuple[Child, int, list[helm.Object]]]:
-    """A process that runs the rendered config, its port of metrics, and the objects.
+    """Run the rendered config; yield the process, its port for metrics, and the objects.
 
-    `upstream` is the base URL of the CRM, `database` the URL of a store. Only what a test machine lacks is different:
-    ports, places of files, and that `crm.example.com` is here.
+    `upstream` is the base URL of the CRM, `database` the URL of a store. Only the following differs from a pod: ports,
+    paths of files, and the address of `crm.example.com`.
     """
     crm = {
         "endpoint_prefix": f"{upstream}/hooks/v1",
@@ -210,14 +210,14 @@ def running(
         "extraVolumeMounts": [{"name": "company-ca", "mountPath": "/etc/company-ca", "readOnly": True}],
     }
     objects = helm.objects(chart, values if chart == helm.CHART else {"sidekey": values})
-    text = mounted(objects, tmp_path, helm.config_of(objects))
+    text = move_into(objects, tmp_path, helm.config_of(objects))
     (tmp_path / "etc/company-ca/ca.pem").write_text(ca.bundle.read_text())
     if "url:" in text:
         (tmp_path / "run/sidekey/store/url").write_text(database)
     metrics = free_port()
     head = text.replace("{", "{{").replace("}", "}}").replace(":15091", f":{metrics}")
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
-    # The image's user has no home, and nothing of the environment says where a CA may be kept.
+    # The image's user has no home, and its environment names no folder for a CA.
     homeless = {"HOME": "", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
     with Child("", tmp_path, head=head, environment=homeless, metrics_port=metrics) as child:
         yield child, metrics, objects
@@ -225,7 +225,7 @@ def running(
 
 @pytest.fixture
 def upstream(tmp_path: Path, ca: Authority) -> Iterator[Nginx]:
-    """The upstream of the CRM."""
+    """Run the upstream of the CRM."""
     folder = tmp_path / "nginx"
     folder.mkdir()
     with Nginx(folder, leaf=ca.leaf("crm.example.com")) as nginx:
@@ -233,12 +233,12 @@ def upstream(tmp_path: Path, ca: Authority) -> Iterator[Nginx]:
 
 
 def base(upstream: Nginx) -> str:
-    """The https URL of the CRM."""
+    """Return the https URL of the CRM."""
     return f"https://crm.example.com:{upstream.tls_port}"
 
 
 def test_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """With the Service's name as Host and the mounted token, to a real https upstream."""
+    """The caller sends the Service's name as Host and the mounted token. The upstream uses https."""
     values = helm.values_of("gateway")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, objects):
         (service,) = helm.of_kind(objects, "Service")
@@ -259,10 +259,9 @@ def test_gateway_adds_the_credential_for_its_callers(upstream: Nginx, ca: Author
     ],
     ids=["no token", "wrong token", "foreign Host"],
 )
-def test_gateway_refuses_unknown_callers(
+def test_gateway_sends_no_request_of_unknown_callers(
     headers: dict[str, str], status: int, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """Nothing reaches the upstream."""
     values = helm.values_of("gateway")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
         assert get(child.proxy_port, "/i/crm/events", headers).status == status
@@ -270,7 +269,7 @@ def test_gateway_refuses_unknown_callers(
 
 
 def test_probes_and_metrics_respond_at_the_rendered_ports(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """At the pod's address, as for the kubelet and Prometheus, without a token."""
+    """The kubelet and Prometheus use the pod's address and no token."""
     values = helm.values_of("gateway")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (_, metrics, objects):
         container = _sidekey(objects)
@@ -287,51 +286,51 @@ def test_probes_and_metrics_respond_at_the_rendered_ports(upstream: Nginx, ca: A
         ("gateway-store", ""),
     ],
 )
-def test_config_check_knows_whether_pods_share_tokens(case: str, warning: str, tmp_path: Path) -> None:
-    """They do with a database. A file belongs to one pod, and without a store each pod has separate tokens."""
+def test_config_check_warns_unless_pods_share_tokens(case: str, warning: str, tmp_path: Path) -> None:
+    """Pods with a database share them. A file belongs to one pod, and without a store each pod has separate tokens."""
     one, values = helm.values_of("gateway-one"), helm.values_of(case)
     config = {**values.get("config", {}), "integrations": one["config"]["integrations"]}
     objects = helm.objects(helm.CHART, {**values, "config": config, "secrets": one["secrets"]})
     path = tmp_path / "sidekey.yaml"
-    path.write_text(mounted(objects, tmp_path, helm.config_of(objects)))
+    path.write_text(move_into(objects, tmp_path, helm.config_of(objects)))
     result = run_cli("check", environment={"SIDEKEY_CONFIG": str(path)})
     warnings = [line for line in result.stdout.splitlines() if line.startswith("warning: ")]
     assert result.returncode == 0
     assert [warning in line for line in warnings] == ([True, True] if warning else [])
 
 
-def of_store(case: str) -> helm.Values:
-    """The values of a case whose store may dial addresses of this machine."""
+def store_values(case: str) -> helm.Values:
+    """Return the values of a case whose store may connect to addresses of this machine."""
     values = helm.values_of(case)
     config = {"store": {"allow_private": ["127.0.0.0/8"]}, "timeouts": {"drain_delay": "0s"}}
     return {**values, "config": config}
 
 
-def shop(upstream: Nginx) -> dict[str, Any]:
-    """An integration as a request to the API."""
+def shop_integration(upstream: Nginx) -> dict[str, Any]:
+    """Build an integration for the API."""
     auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": PASSWORD}}
     return {"id": "shop", "endpoint_prefix": f"{base(upstream)}/hooks/v1", "auth": auth}
 
 
 def test_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """`kubectl exec` creates the first token, the API the rest. Probes and Prometheus need none."""
-    values = of_store("gateway-embedded")
+    """`kubectl exec` creates the first token, and the API the others. Probes and Prometheus need none."""
+    values = store_values("gateway-embedded")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, metrics, _):
         created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
         api = Api(child.admin_port, created.stdout.strip())
         within(lambda: api.ask("GET", "/whoami").status == 200)
-        api.make("/integrations", shop(upstream))
+        api.make("/integrations", shop_integration(upstream))
         caller = {"Sidekey-Token": api.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
-        answers = [get(child.proxy_port, "/i/shop/events", caller)]
+        responses = [get(child.proxy_port, "/i/shop/events", caller)]
         scraped = {path: get(metrics, path, {"Host": "10.1.2.3:15091"}) for path in ("/readyz", "/healthz", "/metrics")}
         assert get(child.proxy_port, "/i/shop/events").status == 401
         assert child.stop() == 0
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
-        answers.append(get(child.proxy_port, "/i/shop/events", caller))
-    assert [(answer.status, f"authorization: {AUTHORIZATION}" in answer.body) for answer in answers] == [
+        responses.append(get(child.proxy_port, "/i/shop/events", caller))
+    assert [(response.status, f"authorization: {AUTHORIZATION}" in response.body) for response in responses] == [
         (200, True)
     ] * 2
-    assert {path: answer.status for path, answer in scraped.items()} == {
+    assert {path: response.status for path, response in scraped.items()} == {
         "/readyz": 200,
         "/healthz": 200,
         "/metrics": 200,
@@ -342,7 +341,7 @@ def test_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_
 
 def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres) -> None:
     """An operator of the values changes one pod, and the other pod serves the change."""
-    values, url = of_store("gateway-store"), postgres.url(asyncio.run(postgres.schema()))
+    values, url = store_values("gateway-store"), postgres.url(asyncio.run(postgres.schema()))
     with ExitStack() as stack:
         pods = []
         for name in ("first", "second"):
@@ -351,7 +350,7 @@ def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_pa
             pods.append(stack.enter_context(pod)[0])
         first, second = (Api(pod.admin_port, token("ops")) for pod in pods)
         assert Api(pods[1].admin_port, token("grafana")).get("/whoami")["role"] == "viewer"
-        first.make("/integrations", shop(upstream))
+        first.make("/integrations", shop_integration(upstream))
         caller = {"Sidekey-Token": first.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
         within(lambda: get(pods[1].proxy_port, "/i/shop/events", caller).status == 200)
         assert second.ask("DELETE", "/integrations/shop", match='"1"').status == 204
@@ -359,15 +358,15 @@ def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_pa
     assert len(upstream.requests(1)) >= 1
 
 
-def consoled(case: str, **console: object) -> helm.Values:
-    """The values of a console with a store in a volume, on addresses of this machine."""
-    of_case = of_store(case)
-    place = {name: helm.values_of("gateway-embedded")[name] for name in ("store", "replicaCount", "strategy")}
-    return {**of_case, **place, "ipFamily": "IPv4", "console": {**of_case["console"], **console}}
+def console_values(case: str, **console: object) -> helm.Values:
+    """Return the values of a console with a store in a volume, on addresses of this machine."""
+    case_values = store_values(case)
+    embedded_store = {name: helm.values_of("gateway-embedded")[name] for name in ("store", "replicaCount", "strategy")}
+    return {**case_values, **embedded_store, "ipFamily": "IPv4", "console": {**case_values["console"], **console}}
 
 
-def as_an_ingress(scheme: str, port: int) -> str:
-    """An ingress controller for a host: it terminates TLS, and keeps Host."""
+def ingress_settings(scheme: str, port: int) -> str:
+    """Return nginx settings of an ingress controller that terminates TLS and keeps Host."""
     return f"""
         location / {{
             proxy_pass {scheme}://127.0.0.1:{port};
@@ -379,14 +378,14 @@ def as_an_ingress(scheme: str, port: int) -> str:
 """
 
 
-def typed(name: str) -> dict[str, Any]:
-    """The document that somebody enters."""
+def new_integration(name: str) -> dict[str, Any]:
+    """Build the document that an operator enters."""
     auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": PASSWORD}}
     return {"id": name, "endpoint_prefix": "https://shop.example.com", "auth": auth}
 
 
-def token_created_in(child: Child, browser: Browser) -> str:
-    """An operator's token from `kubectl exec`, once the API at the console's host accepts it."""
+def create_token(child: Child, browser: Browser) -> str:
+    """Create an operator's token as with `kubectl exec`, and wait until the API at the console's host accepts it."""
     created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
     within(lambda: browser.ask("GET", "/whoami", headers=bearer(created.stdout.strip())).status == 200)
     return created.stdout.strip()
@@ -400,40 +399,40 @@ def bearer(text: str) -> dict[str, str]:
 def test_browser_uses_the_console_through_an_ingress(
     tls: helm.Values | None, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """Pages and cookies belong to the host. Other sites and other hosts change nothing."""
+    """Cookies belong to the host. Other sites and other hosts cannot change anything."""
     folder = tmp_path / "ingress"
     folder.mkdir()
-    with running(helm.CHART, consoled("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
-        ended = as_an_ingress("https" if tls else "http", child.admin_port)
-        with Nginx(folder, ended, leaf=ca.leaf(HOST)) as ingress:
+    with running(helm.CHART, console_values("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
+        settings = ingress_settings("https" if tls else "http", child.admin_port)
+        with Nginx(folder, settings, leaf=ca.leaf(HOST)) as ingress:
             browser = Browser(ingress.tls_port, host=HOST, trusted=ca.client_context())
-            admin = token_created_in(child, browser)
+            admin = create_token(child, browser)
             assert browser.log_in(admin).headers["Set-Cookie"].startswith("__Host-sidekey-ui=")
-            refused = [
-                browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": site}).status
+            statuses = [
+                browser.ask("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": site}).status
                 for site in ("cross-site", "same-site", "none", "")
             ]
             misdirected = browser.ask("GET", "/session", headers={"Host": "evil.example"}).status
-            saved = browser.ask("POST", "/integrations", typed("shop"))
-            shown = browser.get("/integrations/shop")
+            saved = browser.ask("POST", "/integrations", new_integration("shop"))
+            read = browser.get("/integrations/shop")
             body = browser.get("/audit")
-    assert refused == [403] * 4
+    assert statuses == [403] * 4
     assert misdirected == 421
-    assert (saved.status, shown["id"]) == (201, "shop")
+    assert (saved.status, read["id"]) == (201, "shop")
     entries = [entry for entry in body["items"] if entry["object"] == "integration"]
     assert [(entry["name"], entry["from"]) for entry in entries] == [("shop", "127.0.0.1 by 127.0.0.1")]
 
 
 def test_browser_uses_the_console_with_sidekeys_certificate(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """The ingress passes connections through, and X-Forwarded-For of the client is ignored."""
+    """The ingress passes connections through. Sidekey ignores X-Forwarded-For of the client."""
     trusted = ssl.create_default_context(cadata=ISSUER.cert_pem.bytes().decode())
-    values = consoled("gateway-console-tls", service=None)
+    values = console_values("gateway-console-tls", service=None)
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
         browser = Browser(child.admin_port, host=HOST, trusted=trusted)
         browser.log_in(token("ops"))
-        refused = browser.ask("POST", "/integrations", typed("shop"), {"Sec-Fetch-Site": "cross-site"})
+        refused = browser.ask("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": "cross-site"})
         forwarded = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"}
-        sent = browser.ask("POST", "/integrations", typed("shop"), forwarded)
+        sent = browser.ask("POST", "/integrations", new_integration("shop"), forwarded)
         body = browser.get("/audit")
         with pytest.raises(OSError):
             get(child.admin_port, "/ui/", {"Host": HOST})
@@ -441,7 +440,7 @@ def test_browser_uses_the_console_with_sidekeys_certificate(upstream: Nginx, ca:
     assert {entry["from"] for entry in body["items"]} == {"127.0.0.1"}
 
 
-class Balanced(Browser):
+class BrowserOfAllPods(Browser):
     """A browser behind an ingress that terminates TLS and sends each request to the next pod."""
 
     def __init__(self, ports: list[int], cookie: str = "") -> None:
@@ -455,7 +454,7 @@ class Balanced(Browser):
 
 def test_every_pod_serves_every_session(upstream: Nginx, ca: Authority, tmp_path: Path, postgres: Postgres) -> None:
     """Sessions are in the store, so neither the Service nor an ingress needs affinity."""
-    values, url = of_store("gateway-console"), postgres.url(asyncio.run(postgres.schema()))
+    values, url = store_values("gateway-console"), postgres.url(asyncio.run(postgres.schema()))
     values["admin"] = {"tokens": {"ops": {"secret": {"name": "sidekey-operators"}, "role": "admin"}}}
     with ExitStack() as stack:
         pods = []
@@ -463,22 +462,22 @@ def test_every_pod_serves_every_session(upstream: Nginx, ca: Authority, tmp_path
             (tmp_path / name).mkdir()
             pod = running(helm.CHART, values, tmp_path / name, ca, base(upstream), url)
             pods.append(stack.enter_context(pod)[0].admin_port)
-        browser = Balanced(pods)
+        browser = BrowserOfAllPods(pods)
         browser.log_in(token("ops"))
         for name in ("shop", "till", "desk"):
-            assert browser.ask("POST", "/integrations", typed(name)).status == 201
-            # Another pod has it within 2 seconds.
+            assert browser.ask("POST", "/integrations", new_integration(name)).status == 201
+            # The other pod serves it within 2 seconds.
             path = f"/integrations/{name}"
             within(lambda path=path: all(browser.ask("GET", path).status == 200 for _ in pods))
         cookie = browser.cookie
         assert browser.ask("DELETE", "/session").status == 204
         for port in pods:
-            left = Balanced([port], cookie)
-            within(lambda left=left: left.ask("GET", "/whoami").status == 401)
+            browser_of_pod = BrowserOfAllPods([port], cookie)
+            within(lambda browser_of_pod=browser_of_pod: browser_of_pod.ask("GET", "/whoami").status == 401)
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:
-    """The environment of the service's container, expanded as by the kubelet."""
+    """Return the environment of the service's container, expanded as by the kubelet."""
     (deployment,) = helm.of_kind(objects, "Deployment")
     (service,) = deployment["spec"]["template"]["spec"]["containers"]
     known = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
@@ -491,7 +490,7 @@ def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[st
 
 
 def curl(environment: dict[str, str], *arguments: str) -> str:
-    """The output of a real curl in the service's container."""
+    """Return the output of curl with the environment of the service's container."""
     command = [programs.require("curl"), "--silent", "--show-error", "--max-time", "15", *arguments]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL
@@ -499,10 +498,10 @@ def curl(environment: dict[str, str], *arguments: str) -> str:
     return result.stdout
 
 
-def test_service_reaches_its_sidecar_by_its_environment(
+def test_service_reaches_its_sidecar_by_sidekey_url(
     upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """SIDEKEY_URL is all that it needs."""
+    """The service needs no other variable."""
     values = {"mode": "none", "httpsProxy": None}
     with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
         environment = environment_of(objects, {":15080": f":{child.proxy_port}"})
@@ -523,13 +522,13 @@ SENDER: helm.Values = {
 def test_unchanged_https_url_reaches_the_upstream_with_the_credential(
     https: helm.Values, values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """Neither URL nor arguments of curl mention Sidekey or its CA, which the trust folder provides."""
+    """Neither the URL nor the arguments of curl mention Sidekey or its CA."""
     values = {"mode": "none", "httpsProxy": https, **values}
     url = f"{base(upstream)}/hooks/v1/events"
     with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
-        environment = environment_of(objects, in_folder(tmp_path, child))
+        environment = environment_of(objects, local_values(tmp_path, child))
         body = curl(environment, "--json", "{}", url)
-        denied = refused(environment, f"https://other.example.com:{upstream.tls_port}/")
+        denied = tunnel_refusal(environment, f"https://other.example.com:{upstream.tls_port}/")
     assert body.startswith("POST /hooks/v1/events")
     assert f"authorization: {AUTHORIZATION}" in body
     assert token("sender") not in body
@@ -540,12 +539,12 @@ def test_unchanged_https_url_reaches_the_upstream_with_the_credential(
 def test_restarted_container_finds_the_ca_of_its_pod(
     upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """The CA is in a volume of the pod, so callers keep their trust."""
+    """The CA is in a volume of the pod, so callers still trust it."""
     values = {"mode": "none", "httpsProxy": BY_HOST}
     trusted = []
     for _ in range(2):
         with running(example, values, tmp_path, ca, base(upstream)) as (child, _, objects):
-            environment = environment_of(objects, in_folder(tmp_path, child))
+            environment = environment_of(objects, local_values(tmp_path, child))
             trusted.append(Path(environment["NODE_EXTRA_CA_CERTS"]).read_text())
             assert curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events").startswith("POST")
     assert trusted[0] == trusted[1]
@@ -556,17 +555,17 @@ def test_restarted_container_finds_the_ca_of_its_pod(
 def test_callers_of_a_gateway_trust_the_root_of_its_ca(
     values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path
 ) -> None:
-    """From a ConfigMap, with the variables that the command in the notes prints, and the token from a Secret."""
+    """The root is in a ConfigMap, and the command in the notes prints the variables of the caller."""
     case = helm.values_of("gateway-https-proxy")
     case["httpsProxy"] = {**case["httpsProxy"], "matchByHost": False, **values}
-    how = ["--by-host"] if values else ["crm"]
+    options = ["--by-host"] if values else ["crm"]
     config_map = tmp_path / "config-map"
     config_map.mkdir()
     for file in ("ca.pem", "bundle.pem"):
         (config_map / file).write_text(CA["ca.crt"])
     with running(helm.CHART, case, tmp_path, ca, base(upstream)) as (child, _, _):
         proxy = f"http://127.0.0.1:{child.proxy_port}"
-        printed = run_cli("env", *how, "--shell", "k8s", "--proxy", proxy, "--trust", str(config_map))
+        printed = run_cli("env", *options, "--shell", "k8s", "--proxy", proxy, "--trust", str(config_map))
         text = printed.stdout.replace(TOKEN_PLACEHOLDER, token("billing"))
         environment = {entry["name"]: entry["value"] for entry in yaml.safe_load(text)["env"]}
         body = curl(environment, "--json", "{}", f"{base(upstream)}/hooks/v1/events")
@@ -577,17 +576,17 @@ def test_callers_of_a_gateway_trust_the_root_of_its_ca(
 
 
 def trust_of(folder: Path) -> Path:
-    """The trust folder, as moved by `mounted`."""
+    """Return the trust folder, as moved by `move_into`."""
     return folder / "run/sidekey/trust"
 
 
-def in_folder(folder: Path, child: Child) -> dict[str, str]:
-    """The differences to a pod: the port, and the path of the trust folder."""
+def local_values(folder: Path, child: Child) -> dict[str, str]:
+    """Return the replacements for values of a pod: the port, and the path of the trust folder."""
     return {":15080": f":{child.proxy_port}", "/run/sidekey/trust": str(trust_of(folder))}
 
 
-def refused(environment: dict[str, str], url: str) -> str:
-    """The reason why a real curl in the service's container gets no tunnel."""
+def tunnel_refusal(environment: dict[str, str], url: str) -> str:
+    """Return the output of curl in the service's container when it gets no tunnel."""
     command = [programs.require("curl"), "--verbose", "--silent", "--max-time", "15", url]
     result = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
@@ -597,25 +596,25 @@ def refused(environment: dict[str, str], url: str) -> str:
 
 
 @pytest.fixture
-def proxied(example: Path) -> helm.Values:
-    """The values of a sidecar with HTTP_PROXY and a caller."""
+def http_proxy_values(example: Path) -> helm.Values:
+    """Return the values of a sidecar with HTTP_PROXY and a caller."""
     return helm.sidekey_values("sidecar-http-proxy")
 
 
-def test_http_proxy_leads_calls_to_the_sidecar(
-    proxied: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
+def test_http_proxy_sends_requests_to_the_sidecar(
+    http_proxy_values: helm.Values, upstream: Nginx, ca: Authority, tmp_path: Path, example: Path
 ) -> None:
-    """A plain http URL, with integration and token in the proxy's URL: curl needs no other change."""
+    """The proxy's URL has integration and token. curl sends to a plain http URL and needs no other change."""
     crm = f"http://crm.example.com:{upstream.port}"
-    with running(example, proxied, tmp_path, ca, crm) as (child, _, objects):
+    with running(example, http_proxy_values, tmp_path, ca, crm) as (child, _, objects):
         environment = environment_of(objects, {":15080": f":{child.proxy_port}"})
         body = curl(environment, "--json", "{}", f"{crm}/hooks/v1/events")
     assert f"authorization: {AUTHORIZATION}" in body
 
 
-def test_no_proxy_lists_hosts_of_the_cluster(proxied: helm.Values, example: Path) -> None:
-    """Loopback, Services, the API server, and the hosts of the values, in both cases of the name."""
-    environment = environment_of(helm.objects(example, {"sidekey": proxied}), {})
+def test_no_proxy_lists_hosts_of_the_cluster(http_proxy_values: helm.Values, example: Path) -> None:
+    """The list has loopback, Services, the API server, and the hosts of the values."""
+    environment = environment_of(helm.objects(example, {"sidekey": http_proxy_values}), {})
     assert environment["NO_PROXY"].split(",") == [
         "localhost",
         "127.0.0.1",
@@ -631,11 +630,11 @@ def test_no_proxy_lists_hosts_of_the_cluster(proxied: helm.Values, example: Path
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "api.prod.svc", "api.prod.svc.cluster.local", "billing"])
-def test_calls_inside_the_cluster_bypass_the_sidecar(
-    host: str, proxied: helm.Values, upstream: Nginx, tmp_path: Path, example: Path
+def test_requests_inside_the_cluster_bypass_the_sidecar(
+    host: str, http_proxy_values: helm.Values, upstream: Nginx, tmp_path: Path, example: Path
 ) -> None:
-    """A real curl connects directly: nobody listens at the proxy of its environment."""
-    objects = helm.objects(example, {"sidekey": proxied})
+    """curl connects directly, because nothing listens at the proxy of its environment."""
+    objects = helm.objects(example, {"sidekey": http_proxy_values})
     environment = environment_of(objects, {":15080": f":{free_port()}"})
     body = curl(environment, "--resolve", f"{host}:{upstream.port}:127.0.0.1", f"http://{host}:{upstream.port}/direct")
     assert body.startswith("GET /direct")

@@ -32,20 +32,20 @@ CLUSTER = {
     ",.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)": "",
     "|svc|*.svc|cluster.local|*.cluster.local|$(KUBERNETES_SERVICE_HOST)": "",
 }
-"""What the chart knows better than the command, and what that prints in its place."""
+"""Parts of values that only the chart knows, and the text of the command in their place."""
 
 SENDER = {"callers": {"sender": {"secret": {"name": "callers"}, "integrations": ["crm"]}}, "caller": "sender"}
 
 
 def variables(example: Path, values: helm.Values) -> list[dict[str, str]]:
-    """The rendered entries in the service's `env` that are not the service's own."""
+    """Return the rendered entries in the service's `env` that are not the service's own."""
     (deployment,) = helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
     (service,) = deployment["spec"]["template"]["spec"]["containers"]
     return [entry for entry in service["env"] if entry["name"] not in {"INTERVAL", "SIDEKEY_URL", "SIDEKEY_TOKEN"}]
 
 
-def way(by_host: bool) -> helm.Values:
-    """The variants to name the integration."""
+def selection(by_host: bool) -> helm.Values:
+    """Return the values that select the integration by host or by name."""
     return {"integration": "", "matchByHost": True} if by_host else {"integration": "crm"}
 
 
@@ -54,10 +54,10 @@ def way(by_host: bool) -> helm.Values:
 def test_service_has_the_variables_of_sidekey_env(
     by_host: bool, callers: bool, java: bool, family: str, example: Path
 ) -> None:
-    """In the same order, with NO_PROXY for a cluster."""
+    """The order is the same, and NO_PROXY is that for a cluster."""
     values = {
         "ipFamily": family,
-        "httpsProxy": {**way(by_host), "java": java},
+        "httpsProxy": {**selection(by_host), "java": java},
         "httpProxy": {"noProxy": NO_PROXY},
         **(SENDER if callers else {}),
     }
@@ -74,13 +74,13 @@ def test_service_has_the_variables_of_sidekey_env(
     assert expanded == list(expected.items())
 
 
-@pytest.mark.parametrize("how", [["crm"], ["--by-host"]], ids=["by name", "by host"])
-def test_service_has_the_entries_that_the_command_prints(how: list[str], example: Path) -> None:
-    """`sidekey env --shell k8s`, word for word, except hosts of the cluster and the source of the token."""
+@pytest.mark.parametrize("options", [["crm"], ["--by-host"]], ids=["by name", "by host"])
+def test_service_has_the_entries_that_the_command_prints(options: list[str], example: Path) -> None:
+    """The entries are those of `sidekey env --shell k8s`, except hosts of the cluster and the source of the token."""
     proxy, trust = f"http://{ADDRESS}", TRUST
-    printed = run_cli("env", *how, "--java", "--shell", "k8s", "--proxy", proxy, "--trust", trust)
+    printed = run_cli("env", *options, "--java", "--shell", "k8s", "--proxy", proxy, "--trust", trust)
     assert printed.returncode == 0
-    values = {"httpsProxy": {**way(how == ["--by-host"]), "java": True}, **SENDER}
+    values = {"httpsProxy": {**selection(options == ["--by-host"]), "java": True}, **SENDER}
     entries = variables(example, values)
     for entry in entries:
         for ours, theirs in CLUSTER.items():
@@ -92,7 +92,7 @@ def test_service_has_the_entries_that_the_command_prints(how: list[str], example
 def test_token_is_set_before_it_is_used(by_host: bool, example: Path) -> None:
     """The kubelet expands $(SIDEKEY_TOKEN) only after its entry."""
     (deployment,) = helm.of_kind(
-        helm.objects(example, {"sidekey": {"httpsProxy": way(by_host), **SENDER}}), "Deployment"
+        helm.objects(example, {"sidekey": {"httpsProxy": selection(by_host), **SENDER}}), "Deployment"
     )
     (service,) = deployment["spec"]["template"]["spec"]["containers"]
     names = [entry["name"] for entry in service["env"]]

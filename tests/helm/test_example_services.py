@@ -1,4 +1,4 @@
-"""The services of the examples, curl in a loop: log and readiness show the outcome of each webhook."""
+"""The services of the examples run curl in a loop. Log and readiness show the outcome of each webhook."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Upstream(HTTPServer):
     def __init__(self, ca: Authority) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
         self.socket = ca.server_context("crm.example.com").wrap_socket(self.socket, server_side=True)
-        self.arrived: queue.Queue[str] = queue.Queue()
+        self.webhook_paths: queue.Queue[str] = queue.Queue()
         self.responses: queue.Queue[int] = queue.Queue()
 
     @contextmanager
@@ -51,7 +51,7 @@ class Receiver(BaseHTTPRequestHandler):
     server: Upstream
 
     def do_POST(self) -> None:
-        self.server.arrived.put(self.path)
+        self.server.webhook_paths.put(self.path)
         self.send_response(self.server.responses.get())
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
@@ -63,7 +63,7 @@ class Receiver(BaseHTTPRequestHandler):
 
 @pytest.fixture(params=["webhook-sender", "gateway-https"])
 def container(request: pytest.FixtureRequest, rendered: dict[str, list[helm.Object]]) -> helm.Object:
-    """The container of a service."""
+    """Return the container of a service."""
     objects = rendered["sidecar"] if request.param == "webhook-sender" else helm.documents(helm.GATEWAY / "caller.yaml")
     (deployment,) = helm.of_kind(objects, "Deployment")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -72,7 +72,7 @@ def container(request: pytest.FixtureRequest, rendered: dict[str, list[helm.Obje
 
 
 class Service:
-    """The program of a service without its pause, with a folder in place of /tmp, and its probes."""
+    """The program and the probes of a service, without its pause, and with a folder in place of /tmp."""
 
     def __init__(self, container: helm.Object, folder: Path, port: int, ca: Authority) -> None:
         programs.require("curl")
@@ -111,37 +111,37 @@ def test_log_and_readiness_show_the_outcome_of_each_webhook(
     service = Service(container, tmp_path, upstream.server_port, ca)
     assert not service.passes("readinessProbe")
     with upstream.serving(), service.running() as process:
-        assert upstream.arrived.get(timeout=DEADLINE) == "/hooks/v1/events"
+        assert upstream.webhook_paths.get(timeout=DEADLINE) == "/hooks/v1/events"
         for status, ready in ((200, True), (403, False), (200, True)):
             upstream.responses.put(status)
-            # When the next webhook arrives, the service has done all that follows the one before.
-            upstream.arrived.get(timeout=DEADLINE)
+            # When the next webhook arrives, the service has finished all steps after the previous one.
+            upstream.webhook_paths.get(timeout=DEADLINE)
             assert service.passes("readinessProbe") is ready
             assert service.passes("livenessProbe")
         process.terminate()
-        # It ends once its webhook in flight has a response.
+        # It ends as soon as its webhook in flight has a response.
         upstream.responses.put(200)
         assert process.wait(DEADLINE) == 0
     text = service.log.read_text()
     assert LINE.findall(text)[:3] == ["200", "403", "200"]
-    # The body is printed where a webhook failed, and not otherwise.
+    # The body is printed only for the webhook that failed.
     assert text.count(BODY.decode()) == 1
 
 
 def test_restarted_container_is_not_ready_before_its_first_webhook(
     container: helm.Object, ca: Authority, tmp_path: Path
 ) -> None:
-    """/tmp is a volume, whose files outlive a container."""
+    """The files of /tmp outlive a container, because /tmp is a volume."""
     upstream = Upstream(ca)
     service = Service(container, tmp_path, upstream.server_port, ca)
     with upstream.serving():
         with service.running():
-            upstream.arrived.get(timeout=DEADLINE)
+            upstream.webhook_paths.get(timeout=DEADLINE)
             upstream.responses.put(200)
-            # When the next webhook arrives, the service has done all that follows the one before.
-            upstream.arrived.get(timeout=DEADLINE)
+            # When the next webhook arrives, the service has finished all steps after the previous one.
+            upstream.webhook_paths.get(timeout=DEADLINE)
         assert service.passes("readinessProbe")
         upstream.responses.put(200)
         with service.running():
-            upstream.arrived.get(timeout=DEADLINE)
+            upstream.webhook_paths.get(timeout=DEADLINE)
             assert not service.passes("readinessProbe")

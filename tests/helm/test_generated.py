@@ -14,7 +14,7 @@ from tools import charts, values_schema
 
 @pytest.mark.parametrize("case", helm.cases())
 def test_each_case_renders_its_golden_file(case: str, example: Path) -> None:
-    """A changed template shows its effect. `make charts` updates the files."""
+    """`make charts` updates the files, so that a review shows the effect of a changed template."""
     assert charts.golden(case, example) == (charts.GOLDEN / f"{case}.yaml").read_text("utf-8")
 
 
@@ -23,9 +23,9 @@ def test_each_golden_file_has_its_case() -> None:
 
 
 def test_charts_have_the_version_of_the_package() -> None:
-    """After a change of `sidekey.__version__`, run `make charts`."""
+    """Run `make charts` after a change of `sidekey.__version__`."""
     stale = [
-        str(path) for path, before in charts.VERSIONS if f"{before}{sidekey.__version__}" not in path.read_text("utf-8")
+        str(path) for path, prefix in charts.VERSIONS if f"{prefix}{sidekey.__version__}" not in path.read_text("utf-8")
     ]
     assert stale == []
 
@@ -40,8 +40,8 @@ def test_table_of_values_is_current() -> None:
     assert charts.README.read_text("utf-8") == charts.readme()
 
 
-def test_table_has_every_value() -> None:
-    """Each value has a row, or all values below it have."""
+def test_table_has_a_row_for_every_value() -> None:
+    """A mapping may have a row instead of its values."""
 
     def keys(values: helm.Values, prefix: str = "") -> set[str]:
         named = {f"{prefix}{key}": value for key, value in values.items()}
@@ -56,7 +56,7 @@ def test_table_has_every_value() -> None:
 
 
 def test_plain_manifest_is_current(example: Path) -> None:
-    """Without Helm, people use the objects of the example chart."""
+    """People without Helm use the objects of the example chart."""
     assert charts.PLAIN.read_text("utf-8") == charts.plain(example)
 
 

@@ -29,33 +29,33 @@ rules:
   line-length: {max: 160, allow-non-breakable-inline-mappings: true}
   truthy: {check-keys: false}
 """
-TIDY = YamlLintConfig(YAML)
+YAMLLINT = YamlLintConfig(YAML)
 SUPPRESSED = {
     # Sidekey has one event loop, so it uses at most one core; throttling would show in every request.
     ("CKV_K8S_11", "CPU limits should be set"): "",
-    # The image is built by each user, so the chart cannot know its digest; image.digest takes it.
+    # Each user builds the image, so the chart cannot know its digest. image.digest sets it.
     ("CKV_K8S_43", "Image should use digest"): "",
-    # A tag is a version that is built once; with Always, a registry that is away would keep pods from starting.
+    # A version is built once. With Always, pods could not start while the registry is unavailable.
     ("CKV_K8S_15", "Image Pull Policy should be Always"): "",
-    # The chart mounts files. Variables are for who asks for them in `env`, and for the service's own caller token.
+    # The chart mounts files. Variables are those of the value `env`, and the service's own caller token.
     ("CKV_K8S_35", "Prefer using secrets as files over secrets as environment variables"): (
         "gateway-teams|sidecar-https?-proxy|sidecar-secrets|sidecar-store|/caller.json"
     ),
-    # gateway-bare and gateway-claim leave the user to the platform, as OpenShift wants it.
+    # In gateway-bare and gateway-claim the platform chooses the user, as OpenShift requires.
     ("CKV_K8S_40", "Containers should run as a high UID to avoid host conflict"): "gateway-bare|gateway-claim",
-    # The config check opens no connection, the test connects to the Service alone; both end at once. gateway-bare is
+    # The config check opens no connection, and the test only one to the Service. Both are short. gateway-bare is
     # the case without a policy.
     ("CKV2_K8S_6", "Minimize the admission of pods which lack an associated NetworkPolicy"): (
         r"config-check|Pod\.prod\..*-test|gateway-bare"
     ),
-    # The pod of `helm test` runs one request to its end.
+    # The pod of `helm test` only sends one request.
     ("CKV_K8S_8", "Liveness Probe Should be Configured"): r"Pod\.prod\..*-test",
     ("CKV_K8S_9", "Readiness Probe Should be Configured"): r"Pod\.prod\..*-test",
 }
-"""What checkov finds that is as it shall be, by ID and title of the check: where, as a pattern, or everywhere."""
+"""Accepted findings of checkov: a pattern of their places, empty for all, by ID and title of the check."""
 
 MANIFESTS = [charts.PLAIN, *helm.GATEWAY.glob("c*.yaml")]
-"""What is applied without Helm."""
+"""Manifests that people apply without Helm."""
 
 MONITOR = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PodMonitor", "metadata": {"name": "x"}}
 WRONG_SPECS: list[helm.Values] = [
@@ -66,16 +66,16 @@ WRONG_SPECS: list[helm.Values] = [
 
 @pytest.mark.parametrize("case", helm.cases())
 def test_helm_lint_finds_no_error(case: str, example: Path) -> None:
-    """`helm lint --strict`: warnings are errors."""
+    """Warnings are errors, because of `--strict`."""
     assert helm.lint(helm.chart_of(case, example), helm.values_of(case)) == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_is_valid_for_kubernetes(version: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Strictly: an unknown key is an error. From the oldest version with native sidecars to the newest."""
+    """An unknown key is an error. The versions are those from the oldest with native sidecars to the newest."""
     plain = [document for path in MANIFESTS for document in helm.documents(path)]
-    every = [*rendered.values(), plain]
-    distinct = helm.distinct(resource for objects in every for resource in objects if helm.is_built_in(resource))
+    all_objects = [*rendered.values(), plain]
+    distinct = helm.distinct(resource for objects in all_objects for resource in objects if helm.is_built_in(resource))
     assert len(distinct) > 50
     assert [error for resource in distinct for error in kubeschema.errors(resource, version)] == []
 
@@ -88,15 +88,17 @@ def test_oldest_tested_version_is_that_of_the_chart() -> None:
 
 
 def test_every_custom_resource_is_valid(rendered: dict[str, list[helm.Object]]) -> None:
-    """Against the schemas of cert-manager and the two operators. The validator also rejects an invalid one."""
-    every = [*rendered.values(), *map(helm.documents, MANIFESTS)]
-    custom = helm.distinct(resource for objects in every for resource in objects if not helm.is_built_in(resource))
+    """The schemas are those of cert-manager and the two operators. The validator rejects invalid resources."""
+    all_objects = [*rendered.values(), *map(helm.documents, MANIFESTS)]
+    custom = helm.distinct(
+        resource for objects in all_objects for resource in objects if not helm.is_built_in(resource)
+    )
     assert {resource["kind"] for resource in custom} == {
         *("Certificate", "ExternalSecret", "Issuer", "PodMonitor", "PrometheusRule", "ServiceMonitor")
     }
-    judged = custom_errors([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
-    assert [errors for errors in judged[: len(custom)] if errors] == []
-    assert [len(errors) for errors in judged[len(custom) :]] == [1] * len(WRONG_SPECS)
+    errors_by_resource = custom_errors([*custom, *({**MONITOR, "spec": spec} for spec in WRONG_SPECS)])
+    assert [errors for errors in errors_by_resource[: len(custom)] if errors] == []
+    assert [len(errors) for errors in errors_by_resource[len(custom) :]] == [1] * len(WRONG_SPECS)
 
 
 def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path: Path) -> None:
@@ -107,8 +109,8 @@ def test_checkov_finds_no_error(rendered: dict[str, list[helm.Object]], tmp_path
     command = [Path(programs.require("checkov")).with_name("python"), CHECKOV / "judge.py", tmp_path]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     report = json.loads(result.stdout)
-    failed = {(tuple(check), where) for check, where in report["failed"]}
-    suppressed = {(check, where) for check, where in failed if re.search(SUPPRESSED.get(check, "(?!)"), where)}
+    failed = {(tuple(check), place) for check, place in report["failed"]}
+    suppressed = {(check, place) for check, place in failed if re.search(SUPPRESSED.get(check, "(?!)"), place)}
     assert failed - suppressed == set()
     assert {check for check, _ in suppressed} == SUPPRESSED.keys()
     assert report["summary"]["parsing_errors"] == 0
@@ -126,20 +128,20 @@ FILES = [
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(helm.ROOT)))
-def test_yaml_is_tidy(path: Path) -> None:
-    """yamllint: no duplicate key, no trailing blanks, no ambiguous value."""
-    assert [str(problem) for problem in linter.run(path.read_text("utf-8"), TIDY)] == []
+def test_yamllint_finds_no_problem(path: Path) -> None:
+    """There are no duplicate keys, trailing blanks or ambiguous values."""
+    assert [str(problem) for problem in linter.run(path.read_text("utf-8"), YAMLLINT)] == []
 
 
 def test_chart_has_the_version_of_the_package() -> None:
-    """Chart.yaml, the templates and the example's dependency."""
+    """The version is in Chart.yaml, in the templates and in the example's dependency."""
     chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
     example = yaml.safe_load((helm.EXAMPLE / "Chart.yaml").read_text("utf-8"))
-    (named,) = [each["version"] for each in example["dependencies"] if each["name"] == "sidekey"]
-    image = helm.objects(helm.CHART, helm.values_of("gateway"))
-    (deployment,) = helm.of_kind(image, "Deployment")
+    (required,) = [dependency["version"] for dependency in example["dependencies"] if dependency["name"] == "sidekey"]
+    objects = helm.objects(helm.CHART, helm.values_of("gateway"))
+    (deployment,) = helm.of_kind(objects, "Deployment")
     assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"/sidekey:{sidekey.__version__}")
-    assert {chart["version"], chart["appVersion"], named} == {sidekey.__version__}
+    assert {chart["version"], chart["appVersion"], required} == {sidekey.__version__}
 
 
 def custom_errors(objects: list[helm.Object]) -> list[list[str]]:

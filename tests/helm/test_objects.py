@@ -16,14 +16,8 @@ Rendered = dict[str, list[helm.Object]]
 GATEWAYS = [case for case in helm.cases() if case.startswith("gateway")]
 
 
-def one(objects: list[helm.Object], kind: str) -> helm.Object:
-    """The only object of a kind."""
-    (resource,) = helm.of_kind(objects, kind)
-    return resource
-
-
 def service(objects: list[helm.Object], component: str = "gateway") -> helm.Object:
-    """The only Service of a component: `gateway` for callers, or `console`."""
+    """Return the only Service of a component: `gateway` for callers, or `console`."""
     (resource,) = [
         resource
         for resource in helm.of_kind(objects, "Service")
@@ -33,7 +27,7 @@ def service(objects: list[helm.Object], component: str = "gateway") -> helm.Obje
 
 
 def test_mode_none_renders_nothing(rendered: Rendered) -> None:
-    """With the defaults."""
+    """This holds for the default values."""
     assert rendered["none"] == []
 
 
@@ -50,7 +44,7 @@ def test_dependency_renders_no_workload(case: str, rendered: Rendered) -> None:
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_every_selector_matches_only_the_pods_of_the_gateway(case: str, rendered: Rendered) -> None:
     """Service, budget, policy, spread and monitors match neither the config check nor `helm test`."""
-    deployment = one(rendered[case], "Deployment")["spec"]
+    deployment = helm.only(rendered[case], "Deployment")["spec"]
     pod = deployment["template"]
     selectors = [deployment["selector"]["matchLabels"]]
     for resource in rendered[case]:
@@ -73,7 +67,7 @@ def test_every_selector_matches_only_the_pods_of_the_gateway(case: str, rendered
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_every_object_has_the_labels_and_namespace_of_the_release(case: str, rendered: Rendered) -> None:
-    """The recommended labels."""
+    """The labels are those that Kubernetes recommends."""
     for resource in rendered[case]:
         assert resource["metadata"]["namespace"] == "prod"
         assert resource["metadata"]["labels"]["app.kubernetes.io/instance"] == "demo"
@@ -102,7 +96,7 @@ def test_names_that_look_like_numbers_stay_strings(case: str, name: str, namespa
 
 
 def test_values_that_look_like_numbers_stay_strings() -> None:
-    """In every value that is a name."""
+    """This holds for every value that is a name."""
     values = {
         "fullnameOverride": "1",
         "nameOverride": "2",
@@ -125,7 +119,7 @@ def test_values_that_look_like_numbers_stay_strings() -> None:
     for resource in rendered:
         assert kubeschema.errors(resource) == []
     texts = set(texts_in(rendered))
-    # The image's two are one text, and the names of a source and of a volume become parts of others.
+    # The two values of the image are one text. The names of a source and of a volume are parts of other texts.
     assert {str(number) for number in range(1, 29)} - texts == {"6", "12", "19", "20"}
     assert {"19:20", "/run/secrets/12"} <= texts
 
@@ -135,17 +129,17 @@ def texts_in(node: Any) -> Iterator[str]:
     if isinstance(node, str):
         yield node
     elif isinstance(node, list):
-        for each in node:
-            yield from texts_in(each)
+        for item in node:
+            yield from texts_in(item)
     elif isinstance(node, dict):
-        for key, each in node.items():
+        for key, value in node.items():
             yield from texts_in(key)
-            yield from texts_in(each)
+            yield from texts_in(value)
 
 
 def test_policy_admits_callers_and_prometheus_and_allows_dns_and_https(rendered: Rendered) -> None:
-    """Labelled pods and that of `helm test` at the proxy, the namespace `monitoring` at the metrics."""
-    spec = one(rendered["gateway"], "NetworkPolicy")["spec"]
+    """Labelled pods and that of `helm test` reach the proxy. The namespace `monitoring` reaches the metrics."""
+    spec = helm.only(rendered["gateway"], "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     labelled, monitoring = spec["ingress"]
     peer, test = labelled["from"]
@@ -162,14 +156,14 @@ def test_policy_admits_callers_and_prometheus_and_allows_dns_and_https(rendered:
 
 def test_policy_without_peers_admits_nobody(rendered: Rendered) -> None:
     """An empty list of peers in a rule would admit everybody."""
-    spec = one(rendered["gateway-closed"], "NetworkPolicy")["spec"]
+    spec = helm.only(rendered["gateway-closed"], "NetworkPolicy")["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert not spec.get("ingress")
     assert not spec.get("egress")
 
 
 def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
-    """In all cases, for ingress and egress."""
+    """This holds for ingress and egress of all cases."""
     policies = [
         resource["spec"] for objects in rendered.values() for resource in helm.of_kind(objects, "NetworkPolicy")
     ]
@@ -180,9 +174,9 @@ def test_every_rule_of_a_policy_has_peers(rendered: Rendered) -> None:
 
 
 def test_autoscaler_sets_the_number_of_pods(rendered: Rendered) -> None:
-    """With one, an upgrade must not reset the number."""
-    deployment = one(rendered["gateway-scaling"], "Deployment")
-    scaler = one(rendered["gateway-scaling"], "HorizontalPodAutoscaler")["spec"]
+    """An upgrade must not reset the number."""
+    deployment = helm.only(rendered["gateway-scaling"], "Deployment")
+    scaler = helm.only(rendered["gateway-scaling"], "HorizontalPodAutoscaler")["spec"]
     assert "replicas" not in deployment["spec"]
     assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert (scaler["minReplicas"], scaler["maxReplicas"]) == (3, 12)
@@ -196,13 +190,13 @@ def test_disabled_objects_are_not_rendered(rendered: Rendered) -> None:
         "Pod",
         "Service",
     ]
-    pod = one(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
+    pod = helm.only(rendered["gateway-bare"], "Deployment")["spec"]["template"]["spec"]
     assert "topologySpreadConstraints" not in pod
     assert pod["serviceAccountName"] == "existing"
 
 
-def test_service_leads_only_to_the_proxy(rendered: Rendered) -> None:
-    """As ClusterIP. It has no port of the admin listener."""
+def test_service_has_no_port_of_the_admin_listener(rendered: Rendered) -> None:
+    """Its type is ClusterIP."""
     for case in GATEWAYS:
         spec = service(rendered[case])["spec"]
         assert spec["type"] == "ClusterIP"
@@ -211,28 +205,28 @@ def test_service_leads_only_to_the_proxy(rendered: Rendered) -> None:
 
 
 def test_service_monitor_selects_a_port_of_its_service(rendered: Rendered) -> None:
-    """By the port's name and the labels of the Service."""
+    """It selects by the port's name and the labels of the Service."""
     objects = rendered["gateway-service-monitor"]
-    monitor, target = one(objects, "ServiceMonitor")["spec"], service(objects)
+    monitor, target = helm.only(objects, "ServiceMonitor")["spec"], service(objects)
     assert monitor["selector"]["matchLabels"].items() <= target["metadata"]["labels"].items()
     assert monitor["endpoints"][0]["port"] in {port["name"] for port in target["spec"]["ports"]}
 
 
 @pytest.mark.parametrize("case", ["gateway-pod-monitor", "sidecar-http-proxy"])
 def test_pod_monitor_selects_a_port_of_the_pods(case: str, rendered: Rendered) -> None:
-    """Those of the gateway, or those of the service, in which Sidekey is an init container."""
-    monitor = one(rendered[case], "PodMonitor")["spec"]
-    template = one(rendered[case], "Deployment")["spec"]["template"]
+    """The pods are those of the gateway, or those of the service with Sidekey as an init container."""
+    monitor = helm.only(rendered[case], "PodMonitor")["spec"]
+    template = helm.only(rendered[case], "Deployment")["spec"]["template"]
     assert monitor["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     ports = {port["name"] for port in helm.sidekey_of(template["spec"])["ports"]}
     assert monitor["podMetricsEndpoints"][0]["port"] in ports
 
 
 def test_rules_and_dashboard_are_those_of_the_chart(rendered: Rendered) -> None:
-    """Word for word: promtool checks the files that are installed."""
+    """promtool checks those files, so the installed ones must be equal."""
     objects = rendered["gateway-pod-monitor"]
     rules = yaml.safe_load((helm.CHART / "files" / "alerts.yaml").read_text("utf-8"))
-    assert one(objects, "PrometheusRule")["spec"] == rules
+    assert helm.only(objects, "PrometheusRule")["spec"] == rules
     dashboard = next(resource for resource in helm.of_kind(objects, "ConfigMap") if "sidekey.json" in resource["data"])
     expected = json.loads((helm.CHART / "files" / "dashboard.json").read_text("utf-8"))
     assert json.loads(dashboard["data"]["sidekey.json"]) == expected
@@ -244,7 +238,7 @@ def test_runbook_url_is_below_its_base() -> None:
         **helm.values_of("none-monitoring"),
         "prometheusRule": {"enabled": True, "runbookBase": "https://git.example.com/sidekey/"},
     }
-    groups = one(helm.objects(helm.CHART, values), "PrometheusRule")["spec"]["groups"]
+    groups = helm.only(helm.objects(helm.CHART, values), "PrometheusRule")["spec"]["groups"]
     alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
     assert alerts
     for rule in alerts:
@@ -254,13 +248,13 @@ def test_runbook_url_is_below_its_base() -> None:
 
 
 def test_external_secret_has_the_name_of_the_mounted_secret(rendered: Rendered) -> None:
-    """At the path that the config names."""
+    """The Secret is mounted at the path in the config."""
     objects = rendered["gateway-external-secrets"]
-    pod = one(objects, "Deployment")["spec"]["template"]["spec"]
+    pod = helm.only(objects, "Deployment")["spec"]["template"]["spec"]
     volumes = {volume["secret"]["secretName"]: volume["name"] for volume in pod["volumes"] if "secret" in volume}
-    places = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    mount_paths = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     created = [resource["spec"]["target"]["name"] for resource in helm.of_kind(objects, "ExternalSecret")]
-    assert {name: places[volumes[name]] for name in created} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
+    assert {name: mount_paths[volumes[name]] for name in created} == {"crm": "/run/secrets/crm", "sms": "/run/sms"}
 
 
 def test_ipv6_gateway_listens_on_ipv6(rendered: Rendered) -> None:
@@ -272,15 +266,14 @@ def test_ipv6_gateway_listens_on_ipv6(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_listener_accepts_every_name_of_the_service(case: str, rendered: Rendered) -> None:
-    """A caller may send any of them as Host."""
+    """Callers may send each of them as Host."""
     name = service(rendered[case])["metadata"]["name"]
     domain = helm.values_of(case).get("clusterDomain", "cluster.local")
     names = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["names"]
     assert {name, f"{name}.prod", f"{name}.prod.svc", f"{name}.prod.svc.{domain}"} <= set(names)
 
 
-def test_notes_say_what_to_do_next() -> None:
-    """The URL, the token, and the commands to look."""
+def test_notes_have_the_url_the_token_and_commands_to_check() -> None:
     rendered = helm.files(helm.CHART, helm.values_of("gateway"))
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     for words in ("demo-sidekey.prod.svc", "kubectl", "billing", "sidekey-callers", "helm --namespace prod test demo"):
@@ -288,13 +281,13 @@ def test_notes_say_what_to_do_next() -> None:
 
 
 def notes(values: helm.Values) -> str:
-    """The chart's notes, as one line."""
+    """Return the chart's notes, as one line."""
     rendered = helm.files(helm.CHART, values)
     return " ".join(rendered["sidekey/templates/NOTES.txt"].split())
 
 
-def behind_https(mode: str) -> helm.Values:
-    """Values of callers that are matched by host."""
+def https_values(mode: str) -> helm.Values:
+    """Return values for callers that are matched by host."""
     gateway = helm.values_of("gateway")
     if mode == "gateway":
         return {**gateway, "httpsProxy": {"matchByHost": True, "caSecret": "sidekey-ca"}}
@@ -308,8 +301,8 @@ def behind_https(mode: str) -> helm.Values:
 
 @pytest.mark.parametrize("mode", ["gateway", "sidecar"])
 def test_notes_explain_https_proxy(mode: str) -> None:
-    """Hosts that are denied, hosts that bypass Sidekey, and callers that must restart."""
-    text = notes(behind_https(mode))
+    """The notes name denied hosts, hosts that bypass Sidekey, and callers that must restart."""
+    text = notes(https_values(mode))
     assert "Sidekey denies hosts that no integration covers" in text
     assert "config.forward.unmatched: pass" in text
     assert "NO_PROXY lists hosts to call without Sidekey, and so without a credential" in text
@@ -317,13 +310,13 @@ def test_notes_explain_https_proxy(mode: str) -> None:
 
 
 def test_notes_do_not_call_passed_hosts_denied() -> None:
-    """They follow the config."""
-    values = {**behind_https("gateway"), "config": {"forward": {"unmatched": "pass"}}}
+    """The notes depend on the config."""
+    values = {**https_values("gateway"), "config": {"forward": {"unmatched": "pass"}}}
     assert "Sidekey denies" not in notes(values)
 
 
 def test_notes_of_a_gateway_explain_the_trust_of_callers() -> None:
-    """The Secrets that pods wait for, and the command that prints the variables of a caller."""
+    """The notes have the Secrets that pods wait for, and the command that prints the variables of a caller."""
     text = notes(helm.values_of("gateway-https-proxy"))
     assert "Secret sidekey-ca, keys tls.crt and tls.key" in text
     assert "Secret sidekey-ca, key ca.crt" in text
@@ -340,13 +333,13 @@ def test_notes_of_a_gateway_explain_the_trust_of_callers() -> None:
     ],
 )
 def test_notes_say_when_java_sends_no_proxy_user(java: bool, callers: helm.Values, warned: bool) -> None:
-    """Like `sidekey env --java`."""
+    """`sidekey env --java` has the same warning."""
     values = {"mode": "none", "httpsProxy": {"matchByHost": True, "java": java}, "callers": callers}
     assert ("Java sends no proxy user" in notes(values)) is warned
 
 
 def test_notes_name_every_secret_that_pods_wait_for() -> None:
-    """Also those of variables, but not optional ones."""
+    """The notes also name Secrets of variables, but no optional ones."""
     rendered = helm.files(helm.CHART, helm.values_of("gateway-teams"))
     (notes,) = [text for path, text in rendered.items() if path.endswith("NOTES.txt")]
     assert {name for name in ("sidekey-callers", "team-a", "legacy") if f"Secret {name}" in notes} == {
@@ -359,19 +352,19 @@ def test_notes_name_every_secret_that_pods_wait_for() -> None:
 
 
 def test_policy_allows_the_database_of_the_values(rendered: Rendered) -> None:
-    """Only at its port."""
-    *_, database = one(rendered["gateway-store"], "NetworkPolicy")["spec"]["egress"]
+    """Only the port of the database is allowed."""
+    *_, database = helm.only(rendered["gateway-store"], "NetworkPolicy")["spec"]["egress"]
     assert database == {
         "to": [{"podSelector": {"matchLabels": {"app": "postgres"}}}],
         "ports": [{"port": 6432, "protocol": "TCP"}],
     }
     for case in ("gateway-embedded", "gateway-claim"):
-        assert one(rendered[case], "NetworkPolicy") == one(rendered["gateway"], "NetworkPolicy")
+        assert helm.only(rendered[case], "NetworkPolicy") == helm.only(rendered["gateway"], "NetworkPolicy")
 
 
 @pytest.mark.parametrize("case", ["gateway-store", "gateway-embedded"])
 def test_notes_of_a_store_say_how_to_start(case: str) -> None:
-    """Its Secrets, the first token, the way to the API, and what remains after an uninstall."""
+    """The notes name Secrets, the first token, the URL of the API, and the volume that remains after an uninstall."""
     text = notes(helm.values_of(case))
     assert "Secret sidekey-store, key k2" in text or case == "gateway-embedded"
     assert "exec deployment/demo-sidekey -- sidekey token create NAME --role admin" in text
@@ -389,12 +382,12 @@ CONSOLES = [case for case in GATEWAYS if "console" in case]
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
-def test_admin_listener_is_on_loopback_without_a_console(case: str, rendered: Rendered) -> None:
-    """Then no port of the pod, no Service and no rule of the policy leads there."""
+def test_only_a_console_opens_the_admin_listener(case: str, rendered: Rendered) -> None:
+    """Without one it is on loopback, and no port, Service or policy rule includes it."""
     address = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["admin"]
     ports = {
         port["name"]: port["containerPort"]
-        for port in helm.sidekey_of(one(rendered[case], "Deployment")["spec"]["template"]["spec"])["ports"]
+        for port in helm.sidekey_of(helm.only(rendered[case], "Deployment")["spec"]["template"]["spec"])["ports"]
     }
     admitted = [
         port["port"]
@@ -415,7 +408,7 @@ def test_admin_listener_is_on_loopback_without_a_console(case: str, rendered: Re
 def test_only_the_ingress_reaches_the_console(rendered: Rendered) -> None:
     """Host, TLS, Service and port agree, and only the pods of the controller may connect."""
     objects = rendered["gateway-console"]
-    ingress, target = one(objects, "Ingress"), service(objects, "console")
+    ingress, target = helm.only(objects, "Ingress"), service(objects, "console")
     (rule,), host = ingress["spec"]["rules"], "sidekey.example.com"
     (path,) = rule["http"]["paths"]
     (port,) = target["spec"]["ports"]
@@ -425,17 +418,17 @@ def test_only_the_ingress_reaches_the_console(rendered: Rendered) -> None:
     assert ingress["spec"]["tls"] == [{"hosts": [host], "secretName": "sidekey-example-com"}]
     assert ingress["spec"]["ingressClassName"] == "traefik"
     assert ingress["metadata"]["annotations"]["cert-manager.io/cluster-issuer"] == "letsencrypt"
-    *_, last = one(objects, "NetworkPolicy")["spec"]["ingress"]
-    assert last["ports"] == [{"port": 15090, "protocol": "TCP"}]
-    assert last["from"] == helm.values_of("gateway-console")["networkPolicy"]["console"]
+    *_, rule_of_console = helm.only(objects, "NetworkPolicy")["spec"]["ingress"]
+    assert rule_of_console["ports"] == [{"port": 15090, "protocol": "TCP"}]
+    assert rule_of_console["from"] == helm.values_of("gateway-console")["networkPolicy"]["console"]
     admin = yaml.safe_load(helm.config_of(objects))["admin"]
     assert admin == {"names": [host, "keys.example.com"], "behind_tls": True}
 
 
 def test_default_policy_admits_ingress_nginx_to_the_console(rendered: Rendered) -> None:
-    """Both selectors in one peer: a pod with that label in another namespace does not match."""
-    *_, last = one(rendered["gateway-console-tls"], "NetworkPolicy")["spec"]["ingress"]
-    (peer,) = last["from"]
+    """One peer has both selectors, so that a pod with that label in another namespace does not match."""
+    *_, rule_of_console = helm.only(rendered["gateway-console-tls"], "NetworkPolicy")["spec"]["ingress"]
+    (peer,) = rule_of_console["from"]
     assert peer == {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}},
         "podSelector": {
@@ -451,19 +444,19 @@ def test_default_policy_admits_ingress_nginx_to_the_console(rendered: Rendered) 
 def test_console_without_peers_admits_nobody(peers: Any) -> None:
     """An empty list of peers in a rule would admit everybody."""
     values = {**helm.values_of("gateway-console-tls"), "networkPolicy": {"console": peers}}
-    ingress = one(helm.objects(helm.CHART, values), "NetworkPolicy")["spec"]["ingress"]
+    ingress = helm.only(helm.objects(helm.CHART, values), "NetworkPolicy")["spec"]["ingress"]
     assert [port["port"] for rule in ingress for port in rule["ports"]] == [15080, 15091]
 
 
 def test_certificate_of_the_console_is_mounted_at_its_path(rendered: Rendered) -> None:
-    """As a folder, so that a renewed one is seen. The config check does not wait for its Secret."""
+    """The mount is a folder, so that Sidekey sees a renewed certificate. The config check needs no Secret."""
     objects = rendered["gateway-console-tls"]
     tls = yaml.safe_load(helm.config_of(objects))["admin"]["tls"]
-    for pod, optional in ((one(objects, "Deployment"), False), (one(objects, "Job"), True)):
+    for pod, optional in ((helm.only(objects, "Deployment"), False), (helm.only(objects, "Job"), True)):
         spec = pod["spec"]["template"]["spec"]
         (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "sidekey-console"]
         (container,) = spec["containers"]
-        (mount,) = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
+        (mount,) = [entry for entry in container["volumeMounts"] if entry["name"] == volume["name"]]
         assert volume["secret"]["secretName"] == "sidekey-console"
         assert volume["secret"].get("optional", False) is optional
         files = {f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
@@ -486,7 +479,7 @@ def test_certificate_of_the_console_is_mounted_at_its_path(rendered: Rendered) -
 def test_notes_of_a_console_say_where_it_is_and_how_to_log_in(
     changed: helm.Values, words: list[str], others: list[str], policy: bool
 ) -> None:
-    """Its URL, the first token, what is missing on the way to it, and what protects it."""
+    """The notes have the URL, the first token, missing objects, and the protection of the console."""
     values = helm.values_of("gateway-console-tls")
     values |= {"console": {**values["console"], **changed}, "networkPolicy": {"enabled": policy}}
     text = notes(values)
@@ -501,7 +494,7 @@ def test_notes_of_a_console_say_where_it_is_and_how_to_log_in(
 
 
 def test_notes_warn_of_plain_tokens_without_a_network_policy() -> None:
-    """Behind an ingress that terminates TLS."""
+    """The console is behind an ingress that terminates TLS."""
     values = helm.values_of("gateway-console")
     values["networkPolicy"] = {"enabled": False}
     assert "tokens travel over plain HTTP and Sidekey trusts X-Forwarded-For" in notes(values)

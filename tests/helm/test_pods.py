@@ -25,32 +25,32 @@ WITHOUT_CA = {
     if case not in {"sidecar", "sidecar-https-proxy", "sidecar-by-host", "sidecar-store", "gateway-https-proxy"}
 }
 TRUST = {"name": "sidekey-trust", "mountPath": "/run/sidekey/trust", "readOnly": True}
-"""What the service beside a sidecar sees of it."""
+"""The mount of the sidecar's trust folder in the service."""
 
 Rendered = dict[str, list[helm.Object]]
 
 
 def pods(rendered: Rendered, case: str) -> list[helm.Object]:
-    """The pod specs of a case, at least one."""
+    """Return the pod specs of a case. There is at least one."""
     selected = [pod for _, pod in helm.pods(rendered[case])]
     assert selected
     return selected
 
 
 def containers(rendered: Rendered, case: str) -> list[helm.Object]:
-    """All containers of a case."""
+    """Return all containers of a case."""
     return [container for pod in pods(rendered, case) for container in helm.containers(pod)]
 
 
 def deployment(objects: list[helm.Object]) -> helm.Object:
-    """The pod template of the only Deployment."""
+    """Return the pod template of the only Deployment."""
     (resource,) = helm.of_kind(objects, "Deployment")
     template: helm.Object = resource["spec"]["template"]
     return template
 
 
-def of_sidekey(rendered: Rendered, case: str) -> helm.Object:
-    """The container of the running Sidekey."""
+def sidekey_container(rendered: Rendered, case: str) -> helm.Object:
+    """Return the container of the running Sidekey."""
     return helm.sidekey_of(deployment(rendered[case])["spec"])
 
 
@@ -66,7 +66,7 @@ def of_sidekey(rendered: Rendered, case: str) -> helm.Object:
     ],
 )
 def test_every_container_is_restricted(field: str, expected: object, case: str, rendered: Rendered) -> None:
-    """The pod security standard `restricted`, and a read-only root."""
+    """The containers fulfil the pod security standard `restricted`, and their root is read-only."""
     assert [container["securityContext"][field] for container in containers(rendered, case)] == (
         [expected] * len(containers(rendered, case))
     )
@@ -74,7 +74,7 @@ def test_every_container_is_restricted(field: str, expected: object, case: str, 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_container_is_privileged_or_root(case: str, rendered: Rendered) -> None:
-    """Neither by a field nor by its user."""
+    """Neither a field nor the user gives it such rights."""
     for context in (container["securityContext"] for container in containers(rendered, case)):
         assert not context.get("privileged")
         assert "add" not in context["capabilities"]
@@ -85,7 +85,7 @@ def test_no_container_is_privileged_or_root(case: str, rendered: Rendered) -> No
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_pod_shares_resources_of_its_node(case: str, rendered: Rendered) -> None:
-    """No namespace, path or port of the host, and no other kind of volume than `restricted` admits."""
+    """Pods use no namespace, path or port of the host, and only the kinds of volumes that `restricted` admits."""
     for pod in pods(rendered, case):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -98,7 +98,7 @@ def test_no_pod_shares_resources_of_its_node(case: str, rendered: Rendered) -> N
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> None:
-    """Sidekey never talks to the API server."""
+    """Sidekey sends no request to the API server."""
     assert {pod["automountServiceAccountToken"] for pod in pods(rendered, case)} == {False}
     accounts = helm.of_kind(rendered[case], "ServiceAccount")
     assert all(account["automountServiceAccountToken"] is False for account in accounts)
@@ -113,7 +113,7 @@ def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> No
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_run_as_user_is_set_unless_the_platform_chooses(case: str, rendered: Rendered) -> None:
-    """65532, as in the image. With `runAsUser: 0` it is omitted, and still not root."""
+    """It is 65532, as in the image. `runAsUser: 0` omits it, and the user is still not root."""
     expected = None if helm.values_of(case).get("runAsUser") == 0 else 65532
     for context in (container["securityContext"] for container in containers(rendered, case)):
         assert (context.get("runAsUser"), context.get("runAsGroup")) == (expected, expected)
@@ -128,7 +128,7 @@ def test_every_container_has_requests_and_a_memory_limit(case: str, rendered: Re
 
 @pytest.mark.parametrize("case", CASES)
 def test_images_have_a_fixed_tag_or_digest(case: str, rendered: Rendered) -> None:
-    """Never `latest`, and never without a tag."""
+    """The tag is never `latest`."""
     for container in containers(rendered, case):
         name, at, digest = container["image"].partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
@@ -137,17 +137,17 @@ def test_images_have_a_fixed_tag_or_digest(case: str, rendered: Rendered) -> Non
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_container_has_a_prestop_hook(case: str, rendered: Rendered) -> None:
-    """drain_delay replaces it."""
+    """`drain_delay` replaces it."""
     assert not [container for container in containers(rendered, case) if "lifecycle" in container]
 
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
-    """drain_delay and drain, in whole seconds, and 5 s, and 20 more for the store."""
+    """The grace period is drain_delay and drain in whole seconds, and 5 s, and 20 s more with a store."""
     seconds = {"5s": 5.0, "25s": 25.0, "1500ms": 1.5, "2m": 120.0}
     config = yaml.safe_load(helm.config_of(rendered[case]))
-    rest = 5 if config.get("store") is None else 5 + LINGER_OF_TURNS + LINGER_OF_LEDGER
-    expected = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + rest
+    margin = 5 if config.get("store") is None else 5 + LINGER_OF_TURNS + LINGER_OF_LEDGER
+    expected = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + margin
     assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == expected
 
 
@@ -162,7 +162,7 @@ def test_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
     ],
 )
 def test_grace_period_follows_the_config(timeouts: dict[str, str], expected: int) -> None:
-    """An operator who lengthens the drain need not set it."""
+    """Operators who change the drain need not set the grace period."""
     values = {**helm.values_of("gateway"), "config": {"timeouts": timeouts}}
     objects = helm.objects(helm.CHART, values)
     assert deployment(objects)["spec"]["terminationGracePeriodSeconds"] == expected
@@ -173,13 +173,13 @@ def test_grace_period_follows_the_config(timeouts: dict[str, str], expected: int
 @pytest.mark.parametrize("case", CASES)
 def test_probes_use_the_metrics_listener(case: str, rendered: Rendered) -> None:
     """Startup does not wait for the store, so that a sidecar never delays its pod. A gateway's readiness does."""
-    container = of_sidekey(rendered, case)
+    container = sidekey_container(rendered, case)
     paths = {name: container[name]["httpGet"] for name in container if name.endswith("Probe")}
     expected = {"startupProbe": "/startupz", "livenessProbe": "/healthz"}
     if case in GATEWAYS:
         expected["readinessProbe"] = "/readyz"
     assert paths == {name: {"path": path, "port": "sidekey-metrics"} for name, path in expected.items()}
-    # An earlier attempt fails, and is an event at each start.
+    # An earlier attempt would fail, and cause an event at each start.
     assert container["startupProbe"]["initialDelaySeconds"] == 2
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     console = {"sidekey-console": 15090} if "console" in case else {}
@@ -188,8 +188,8 @@ def test_probes_use_the_metrics_listener(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_config_and_secrets_are_mounted_as_folders(case: str, rendered: Rendered) -> None:
-    """A subPath mount is never updated. Sidekey only reads them."""
-    container = of_sidekey(rendered, case)
+    """Kubernetes never updates a subPath mount. The mounts are read-only."""
+    container = sidekey_container(rendered, case)
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     assert not [mount for mount in mounts.values() if "subPath" in mount or "subPathExpr" in mount]
     assert mounts["/etc/sidekey"]["readOnly"] is True
@@ -214,7 +214,7 @@ def test_every_mount_has_a_volume(case: str, rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", SIDECARS)
 def test_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) -> None:
-    """It mounts only the trust folder, and knows only the token of its caller."""
+    """The service mounts only the trust folder, and has only the token of its caller."""
     (service,) = deployment(rendered[case])["spec"]["containers"]
     mounts = [mount for mount in service["volumeMounts"] if mount["name"].startswith("sidekey")]
     assert mounts == ([] if case in WITHOUT_CA else [TRUST])
@@ -225,33 +225,35 @@ def test_service_beside_a_sidecar_sees_no_secret(case: str, rendered: Rendered) 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in WITHOUT_CA])
 def test_only_sidekey_mounts_the_key_of_the_ca(case: str, rendered: Rendered) -> None:
-    """A sidecar's is in memory that outlives its container, a gateway's in a Secret. Others see the trust folder."""
+    """A sidecar's key is in memory that outlives its container, and a gateway's in a Secret."""
     pod = deployment(rendered[case])["spec"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    places = {mount["mountPath"]: mount for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    mounts = {mount["mountPath"]: mount for mount in sidekey_container(rendered, case)["volumeMounts"]}
     ca = yaml.safe_load(helm.config_of(rendered[case]))["ca"]
     if case in SIDECARS:
-        kept = places[ca["folder"]]
-        assert volumes[kept["name"]]["emptyDir"]["medium"] == "Memory"
+        key_mount = mounts[ca["folder"]]
+        assert volumes[key_mount["name"]]["emptyDir"]["medium"] == "Memory"
     else:
-        kept = places["/run/sidekey/ca"]
-        assert volumes[kept["name"]]["secret"]["secretName"] == "sidekey-ca"
-        assert {Path(ca[key]["file"]).parent for key in ("certificate", "private_key")} == {Path(kept["mountPath"])}
-    trust = places[ca["trust_folder"]]
+        key_mount = mounts["/run/sidekey/ca"]
+        assert volumes[key_mount["name"]]["secret"]["secretName"] == "sidekey-ca"
+        assert {Path(ca[key]["file"]).parent for key in ("certificate", "private_key")} == {
+            Path(key_mount["mountPath"])
+        }
+    trust = mounts[ca["trust_folder"]]
     assert (trust["name"], volumes[trust["name"]].keys()) == (TRUST["name"], {"name", "emptyDir"})
     assert "readOnly" not in trust
     for container in helm.containers(pod):
         if container["name"] != "sidekey":
-            assert kept["name"] not in {mount["name"] for mount in container["volumeMounts"]}
+            assert key_mount["name"] not in {mount["name"] for mount in container["volumeMounts"]}
 
 
 @pytest.mark.parametrize("case", ["sidecar-by-host", "gateway-https-proxy"])
 def test_extra_roots_are_mounted_at_their_paths(case: str, rendered: Rendered) -> None:
-    """Each source is one file, so that two are never merged silently."""
+    """Each source is one file, so that two sources are never merged."""
     pod = deployment(rendered[case])["spec"]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "sidekey-extra-roots"]
     (mount,) = [
-        resource for resource in of_sidekey(rendered, case)["volumeMounts"] if resource["name"] == volume["name"]
+        resource for resource in sidekey_container(rendered, case)["volumeMounts"] if resource["name"] == volume["name"]
     ]
     sources = [value for source in volume["projected"]["sources"] for value in source.values()]
     files = [item["path"] for source in sources for item in source["items"]]
@@ -263,7 +265,7 @@ def test_extra_roots_are_mounted_at_their_paths(case: str, rendered: Rendered) -
 
 
 def test_config_check_does_not_wait_for_the_ca(rendered: Rendered) -> None:
-    """It can name a missing Secret of the CA or of extra roots. The gateway waits for them."""
+    """The check names a missing Secret of the CA or of extra roots. The gateway waits for it."""
     ((_, check),) = helm.pods(helm.of_kind(rendered["gateway-https-proxy"], "Job"))
     optional = []
     for pod in (check, deployment(rendered["gateway-https-proxy"])["spec"]):
@@ -274,8 +276,8 @@ def test_config_check_does_not_wait_for_the_ca(rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("case", SIDECARS)
-def test_sidecar_is_a_native_sidecar(case: str, rendered: Rendered) -> None:
-    """An init container that keeps running: ready before the service starts, ended after it."""
+def test_sidecar_is_an_init_container_that_keeps_running(case: str, rendered: Rendered) -> None:
+    """It is ready before the service starts, and ends after it."""
     (sidecar,) = deployment(rendered[case])["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["restartPolicy"], sidecar["args"]) == ("sidekey", "Always", ["run"])
 
@@ -309,7 +311,7 @@ def test_console_restarts_the_pods_but_its_host_does_not() -> None:
 
 
 def test_config_check_is_a_hook_before_the_release(rendered: Rendered) -> None:
-    """With a separate ConfigMap. It does not wait for a missing Secret, so that it can name it."""
+    """It has a separate ConfigMap. It does not wait for a missing Secret, so that it can name it."""
     hooks = [resource for resource in rendered["gateway"] if resource["metadata"]["name"].endswith("-config-check")]
     assert [resource["kind"] for resource in hooks] == ["ConfigMap", "Job"]
     assert {resource["metadata"]["annotations"]["helm.sh/hook"] for resource in hooks} == {"pre-install,pre-upgrade"}
@@ -326,13 +328,13 @@ def test_pod_waits_for_a_missing_variable_but_the_check_does_not(case: str, rend
     ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     optional = [
         [entry["valueFrom"]["secretKeyRef"].get("optional") for entry in container["env"] if "valueFrom" in entry]
-        for container in (*pod["containers"], of_sidekey(rendered, case))
+        for container in (*pod["containers"], sidekey_container(rendered, case))
     ]
     assert optional == [[True], [None]]
 
 
 def sources(pod: helm.Object) -> Iterator[tuple[str, helm.Object]]:
-    """Every ConfigMap and Secret that a pod mounts, with the kind of its source."""
+    """Yield the kind and the source of every ConfigMap and Secret that a pod mounts."""
     for volume in pod["volumes"]:
         for source in (volume, *volume.get("projected", {}).get("sources", [])):
             yield from ((kind, source[kind]) for kind in ("configMap", "secret") if kind in source)
@@ -340,7 +342,7 @@ def sources(pod: helm.Object) -> Iterator[tuple[str, helm.Object]]:
 
 @pytest.mark.parametrize("case", ["gateway-teams", "sidecar-by-host", "gateway-console-tls"])
 def test_config_check_waits_only_for_its_config(case: str, rendered: Rendered) -> None:
-    """The kubelet would wait for a missing source until the deadline, without a message. Sidekey names it."""
+    """The kubelet would wait for a missing source until the deadline, without a message. Sidekey's message names it."""
     ((_, check),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     (config, *others) = sources(check)
     assert config[1]["name"].endswith("-config-check")
@@ -352,7 +354,7 @@ def test_config_check_waits_only_for_its_config(case: str, rendered: Rendered) -
 
 @pytest.mark.parametrize("case", ["gateway-external-secrets", "gateway-csi"])
 def test_config_check_does_not_read_secrets_of_the_release(case: str, rendered: Rendered) -> None:
-    """Before the release there is no ExternalSecret, nor the ServiceAccount of a CSI mount."""
+    """ExternalSecrets and the ServiceAccount of a CSI mount do not exist before the release."""
     hooks = {
         resource["kind"]: resource["metadata"]["annotations"]["helm.sh/hook"]
         for resource in rendered[case]
@@ -374,13 +376,13 @@ STORES = ["gateway-store", "gateway-embedded", "gateway-claim", "sidecar-store"]
 
 @pytest.mark.parametrize("case", STORES)
 def test_keys_and_tokens_of_a_store_are_mounted_at_their_paths(case: str, rendered: Rendered) -> None:
-    """Each from its Secret, none in a variable. Only the config has the order of the keys."""
+    """Each is from its Secret, and none is in a variable. Only the config has the order of the keys."""
     pod = deployment(rendered[case])["spec"]
     config = yaml.safe_load(helm.config_of(rendered[case]))
     named = {Path(entry["key"]["file"]) for entry in config["store"]["keys"]}
     named |= {Path(config["store"]["url"]["file"])} if "url" in config["store"] else set()
     named |= {Path(entry["token"]["file"]) for entry in config.get("admin", {}).get("tokens", {}).values()}
-    mounts = {mount["name"]: Path(mount["mountPath"]) for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    mounts = {mount["name"]: Path(mount["mountPath"]) for mount in sidekey_container(rendered, case)["volumeMounts"]}
     volumes = [volume for volume in pod["volumes"] if volume["name"] in {"sidekey-store", "sidekey-operators"}]
     files = [
         mounts[volume["name"]] / item["path"]
@@ -391,11 +393,11 @@ def test_keys_and_tokens_of_a_store_are_mounted_at_their_paths(case: str, render
     assert set(files) == named
     assert len(files) == len(named)
     assert [entry["id"] for entry in config["store"]["keys"]] == (["k2", "k1"] if case == "gateway-store" else ["k1"])
-    assert [entry for entry in of_sidekey(rendered, case)["env"] if "valueFrom" in entry] == []
+    assert [entry for entry in sidekey_container(rendered, case)["env"] if "valueFrom" in entry] == []
 
 
 def test_each_secret_of_a_store_is_that_of_the_values(rendered: Rendered) -> None:
-    """By name and key. The default key is the ID, the operator's name, or `url`."""
+    """The default key in a Secret is the ID, the operator's name, or `url`."""
     volumes = {volume["name"]: volume for volume in deployment(rendered["gateway-store"])["spec"]["volumes"]}
     by_name = {
         item["path"]: (source["secret"]["name"], item["key"])
@@ -413,10 +415,10 @@ def test_each_secret_of_a_store_is_that_of_the_values(rendered: Rendered) -> Non
 
 
 def test_changed_order_of_keys_restarts_no_pod() -> None:
-    """It is a reload."""
+    """Sidekey reloads the config."""
     values = helm.values_of("gateway-store")
-    turned = {**values, "store": {**values["store"], "keys": values["store"]["keys"][::-1]}}
-    before, after = (helm.objects(helm.CHART, value) for value in (values, turned))
+    reordered = {**values, "store": {**values["store"], "keys": values["store"]["keys"][::-1]}}
+    before, after = (helm.objects(helm.CHART, value) for value in (values, reordered))
     assert deployment(before) == deployment(after)
     assert helm.config_of(before) != helm.config_of(after)
 
@@ -426,7 +428,7 @@ def test_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered)
     """The pod ends before its successor starts, and no budget prevents that. With a database there is no volume."""
     (resource,) = helm.of_kind(rendered[case], "Deployment")
     config = yaml.safe_load(helm.config_of(rendered[case]))["store"]
-    mounts = {mount["mountPath"]: mount["name"] for mount in of_sidekey(rendered, case)["volumeMounts"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in sidekey_container(rendered, case)["volumeMounts"]}
     claims = {
         volume["name"]: volume.get("persistentVolumeClaim")
         for volume in resource["spec"]["template"]["spec"]["volumes"]
@@ -447,7 +449,7 @@ def test_embedded_store_is_in_a_volume_of_one_pod(case: str, rendered: Rendered)
 
 
 def test_claim_outlives_the_release(rendered: Rendered) -> None:
-    """With its class, size and mode."""
+    """It has the class, size and mode of the values."""
     (claim,) = helm.of_kind(rendered["gateway-embedded"], "PersistentVolumeClaim")
     assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
     assert claim["spec"] == {
@@ -473,7 +475,7 @@ STORE = {"keys": [{"id": "k1", "secret": {"name": "sidekey-store"}}]}
 def test_volume_of_a_store_is_writable_by_its_group(
     case: str, group: dict[str, int] | None, rendered: Rendered
 ) -> None:
-    """Platforms that choose the user choose the group too. Nothing else needs one."""
+    """Platforms that choose the user choose the group too. A pod without a volume has no group."""
     context = deployment(rendered[case])["spec"]["securityContext"]
     expected = {} if group is None else {**group, "fsGroupChangePolicy": "OnRootMismatch"}
     assert {key: value for key, value in context.items() if key.startswith("fsGroup")} == expected
@@ -481,7 +483,7 @@ def test_volume_of_a_store_is_writable_by_its_group(
 
 @pytest.mark.parametrize("case", STORES)
 def test_config_check_opens_no_store(case: str, rendered: Rendered) -> None:
-    """It needs no Secret and no volume, which the gateway's pod may hold, or which may not exist yet."""
+    """It needs neither a Secret nor a volume, which the gateway's pod may use, or which may not exist yet."""
     ((_, pod),) = helm.pods(helm.of_kind(rendered[case], "Job"))
     sources = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
     assert {source["secret"].get("optional") for source in sources if "secret" in source} == {True}

@@ -24,27 +24,21 @@ integrations:
 """
 
 
-def one(objects: list[helm.Object], kind: str) -> helm.Object:
-    """The only object of a kind."""
-    (resource,) = helm.of_kind(objects, kind)
-    return resource
-
-
 @pytest.fixture(scope="module")
 def gateway(rendered: dict[str, list[helm.Object]]) -> list[helm.Object]:
-    """A gateway with the default values."""
+    """Return the objects of a gateway."""
     return rendered["gateway"]
 
 
 def run(gateway: list[helm.Object], port: int) -> subprocess.CompletedProcess[str]:
     """Run the program of the pod against a port of this machine."""
-    _, _, program, _, _ = one(gateway, "Pod")["spec"]["containers"][0]["command"]
+    _, _, program, _, _ = helm.only(gateway, "Pod")["spec"]["containers"][0]["command"]
     command = [sys.executable, "-c", program, "127.0.0.1", str(port)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_pod_uses_a_name_of_the_service_that_sidekey_accepts(gateway: list[helm.Object]) -> None:
-    pod, service = one(gateway, "Pod"), one(gateway, "Service")
+    pod, service = helm.only(gateway, "Pod"), helm.only(gateway, "Service")
     *_, host, port = pod["spec"]["containers"][0]["command"]
     assert host == f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc"
     assert host in yaml.safe_load(helm.config_of(gateway))["listen"]["names"]
@@ -52,11 +46,11 @@ def test_pod_uses_a_name_of_the_service_that_sidekey_accepts(gateway: list[helm.
 
 
 def test_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
-    """With a separate peer, since `networkPolicy.clients` may name only other namespaces."""
-    clients, _ = one(gateway, "NetworkPolicy")["spec"]["ingress"]
+    """It is a separate peer, because `networkPolicy.clients` may have only other namespaces."""
+    clients, _ = helm.only(gateway, "NetworkPolicy")["spec"]["ingress"]
     *_, peer = clients["from"]
     assert peer.keys() == {"podSelector"}
-    labels = one(gateway, "Pod")["metadata"]["labels"]
+    labels = helm.only(gateway, "Pod")["metadata"]["labels"]
     assert peer["podSelector"]["matchLabels"].items() <= labels.items()
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "demo"
 
@@ -64,7 +58,7 @@ def test_network_policy_admits_the_pod(gateway: list[helm.Object]) -> None:
 def test_helm_deletes_the_pod_of_a_passed_test_and_shows_the_log_of_a_failed_one(
     gateway: list[helm.Object],
 ) -> None:
-    pod = one(gateway, "Pod")
+    pod = helm.only(gateway, "Pod")
     hooks = {name: value for name, value in pod["metadata"]["annotations"].items() if name.startswith("helm.sh/")}
     assert hooks == {
         "helm.sh/hook": "test",
@@ -76,7 +70,7 @@ def test_helm_deletes_the_pod_of_a_passed_test_and_shows_the_log_of_a_failed_one
 
 def test_pods_that_end_have_no_service_mesh(gateway: list[helm.Object]) -> None:
     """Istio reads the label, Linkerd the annotation. Helm waits until all containers of such a pod have ended."""
-    for pod in (one(gateway, "Pod"), one(gateway, "Job")["spec"]["template"]):
+    for pod in (helm.only(gateway, "Pod"), helm.only(gateway, "Job")["spec"]["template"]):
         assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
         assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
 
@@ -89,7 +83,7 @@ def test_program_passes_if_sidekey_responds(gateway: list[helm.Object], tmp_path
 
 
 class Other(BaseHTTPRequestHandler):
-    """Another server, which is not Sidekey."""
+    """A server that is not Sidekey."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -102,7 +96,7 @@ class Other(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def other() -> Iterator[int]:
-    """The port of another server."""
+    """Run another server, and yield its port."""
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

@@ -20,7 +20,7 @@ VALUES: dict[str, helm.Values] = {
 
 @pytest.fixture(scope="module")
 def rendered() -> dict[str, list[helm.Object]]:
-    """The objects of the values, with the README's names."""
+    """Render the objects of the values, with the README's names."""
     assert "helm install sidekey helm/sidekey --namespace egress" in README
     return {
         name: helm.objects(helm.CHART, values, name="sidekey", namespace="egress") for name, values in VALUES.items()
@@ -29,18 +29,17 @@ def rendered() -> dict[str, list[helm.Object]]:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_pass_helm_lint(name: str) -> None:
-    """With `--strict`."""
     assert helm.lint(helm.CHART, VALUES[name]) == []
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_example_needs_no_operator(name: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Without the resource definitions of an operator, an install of its custom resources fails."""
+    """An install of custom resources fails without the definitions of their operator."""
     assert [resource["kind"] for resource in rendered[name] if not helm.is_built_in(resource)] == []
 
 
 def created_by_commands() -> set[tuple[str, str, str]]:
-    """Kind, name and key of all objects that the README's commands create."""
+    """Return kind, name and key of all objects that the README's commands create."""
     resources = set()
     for kind, name, keys in re.findall(r"create (secret generic|configmap) (\S+)((?: --from-file=\S+)+)", README):
         resources |= {(kind.partition(" ")[0], name, key) for key in re.findall(r"--from-file=(\S+)", keys)}
@@ -49,7 +48,7 @@ def created_by_commands() -> set[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_commands_create_what_the_pods_wait_for(name: str, rendered: dict[str, list[helm.Object]]) -> None:
-    """Every Secret and ConfigMap that the chart does not create, with its keys."""
+    """They create every Secret and ConfigMap that the chart does not create, with its keys."""
     (deployment,) = helm.of_kind(rendered[name], "Deployment")
     needed = set()
     for volume in deployment["spec"]["template"]["spec"]["volumes"]:
@@ -63,7 +62,7 @@ def test_commands_create_what_the_pods_wait_for(name: str, rendered: dict[str, l
 
 
 def test_policy_allows_the_database_of_the_url(rendered: dict[str, list[helm.Object]]) -> None:
-    """The namespace of its Service, its port, and the CA that the pod mounts."""
+    """Policy, URL and mount agree on the namespace of the Service, its port, and the path of the CA."""
     (url,) = re.findall(r"echo '(postgresql://\S+)' > url", README)
     (policy,) = helm.of_kind(rendered["values"], "NetworkPolicy")
     *_, database = policy["spec"]["egress"]
@@ -82,30 +81,30 @@ def test_forwarded_port_is_that_of_the_admin_listener(rendered: dict[str, list[h
 
 @pytest.mark.parametrize("name", VALUES)
 def test_console_needs_only_its_values(name: str) -> None:
-    """With either file: pods wait for nothing else, and a policy admits the class of its ingress."""
+    """This holds for each file of values. Pods wait for nothing else, and a policy admits the class of its ingress."""
     overlay = yaml.safe_load((helm.STORE / "console.yaml").read_text("utf-8"))
     policy = {**VALUES[name].get("networkPolicy", {}), **overlay["networkPolicy"]}
     values = {**VALUES[name], **overlay, "networkPolicy": policy}
     assert helm.lint(helm.CHART, values) == []
-    with_it, without = (
+    with_console, without = (
         helm.objects(helm.CHART, value, name="sidekey", namespace="egress") for value in (values, VALUES[name])
     )
     volumes = [
-        helm.of_kind(each, "Deployment")[0]["spec"]["template"]["spec"]["volumes"] for each in (with_it, without)
+        helm.only(objects, "Deployment")["spec"]["template"]["spec"]["volumes"] for objects in (with_console, without)
     ]
     assert volumes[0] == volumes[1]
-    (ingress,) = helm.of_kind(with_it, "Ingress")
-    (resource,) = helm.of_kind(with_it, "NetworkPolicy")
+    (ingress,) = helm.of_kind(with_console, "Ingress")
+    (resource,) = helm.of_kind(with_console, "NetworkPolicy")
     (peer,) = resource["spec"]["ingress"][-1]["from"]
     assert ingress["spec"]["ingressClassName"] == peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"]
     assert f"https://{ingress['spec']['rules'][0]['host']}/" in README
 
 
 def test_each_request_of_the_readme_succeeds(tmp_path: Path) -> None:
-    """In order, with an operator's token: 201, and the tokens that the text uses next."""
+    """The responses are 201, with the tokens that the text uses next."""
     requests = re.findall(r"^curl .*? \$API(/\w+) -d '(.*?\})'$", README, re.M | re.S)
     assert [path for path, _ in requests] == ["/integrations", "/callers", "/tokens"]
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         created = [api.make(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
-    assert ["token" in each for each in created] == [False, True, True]
+    assert ["token" in response for response in created] == [False, True, True]

@@ -18,7 +18,7 @@ from support.profiles import auth_of
 from tools import charts
 
 PASTED = "hunter2-9f8e7d"
-UNTRIED = {"enabled": "not read by the chart: it is for a parent's `condition`"}
+WITHOUT_CASE = {"enabled": "not read by the chart: it is for a parent's `condition`"}
 """Values that no case sets, with the reason."""
 
 SECRETS = {
@@ -135,14 +135,14 @@ SECRETS = {
     "a Secret's text": ("secrets.0.stringData", {"password": PASTED}, "only the name of the Secret"),
     "a Secret's value": ("secrets.0.value", PASTED, "only the name of the Secret"),
 }
-"""What a user may paste: where, what, and what the message must hold."""
+"""Secrets that a user may paste: the path, the value, and a part of the message."""
 
 FILE = {"file": "/run/secrets/crm/secret"}
 BASIC: helm.Values = {"type": "basic", "username": "svc", "password": FILE}
 OAUTH: helm.Values = {"type": "oauth2", "token_endpoint": "https://auth.example.com/token", "client_id": "me"}
 LOGIN = {"url": "https://crm.example.com/login"}
 SESSION: helm.Values = {"type": "session", "login": LOGIN, "token": {"from": "token"}}
-AROUND: dict[str, helm.Values] = {
+AUTH_WITH: dict[str, helm.Values] = {
     "password": BASIC,
     "username": BASIC,
     "headers": {"type": "headers"},
@@ -150,33 +150,33 @@ AROUND: dict[str, helm.Values] = {
     "private_key": {"type": "jwt", "algorithm": "RS256"},
     "login": SESSION,
 }
-"""What stands around a key of `auth`: that of a kind that has it, by default `oauth2`."""
+"""The `auth` of a kind that has a key, by key. The default kind is `oauth2`."""
 
 
-def around(values: helm.Values) -> helm.Values:
-    """The values with the other keys that the integration `crm` needs."""
+def completed(values: helm.Values) -> helm.Values:
+    """Add the other keys that the integration `crm` needs."""
     crm = values.get("config", {}).get("integrations", {}).get("crm")
     if crm is not None:
         auth = crm.get("auth", BASIC)
-        crm["auth"] = merged(AROUND.get(next(iter(auth)), OAUTH), auth)
+        crm["auth"] = merged(AUTH_WITH.get(next(iter(auth)), OAUTH), auth)
         crm |= {"signature": {"scheme": "github", **crm["signature"]}} if "signature" in crm else {}
     return values
 
 
 def merged(below: Any, above: Any) -> Any:
-    """Two values, merged as by Helm."""
+    """Merge two values like Helm."""
     if isinstance(below, dict) and isinstance(above, dict):
         return {**below, **above, **{key: merged(below[key], above[key]) for key in below.keys() & above.keys()}}
     return above
 
 
 def mount(path: str) -> helm.Values:
-    """An extra volume at a path."""
+    """Return values with an extra volume at a path."""
     return {"extraVolumes": [{"name": "a", "emptyDir": {}}], "extraVolumeMounts": [{"name": "a", "mountPath": path}]}
 
 
 def variables(*names: str) -> helm.Values:
-    """Variables from a Secret."""
+    """Return values with variables from a Secret."""
     return {"env": [{"name": name, "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}} for name in names]}
 
 
@@ -184,7 +184,7 @@ REFRESHING = {"type": "refresh_token", "refresh_token": FILE}
 
 
 def with_auth(**auth: object) -> helm.Values:
-    """A config with one integration that has these keys in `auth`."""
+    """Return a config with one integration that has these keys in `auth`."""
     return {"config": {"integrations": {"crm": {"auth": {**OAUTH, "client_secret": FILE, **auth}}}}}
 
 
@@ -196,22 +196,22 @@ TO_DATABASE: helm.Values = {"networkPolicy": {"database": {"to": [{"podSelector"
 
 
 def stored(values: helm.Values) -> helm.Values:
-    """These values with a store in PostgreSQL."""
+    """Add a store in PostgreSQL to values."""
     return {**values, **TO_DATABASE, "store": {**KEYS, **DATABASE}}
 
 
 def embedded(values: helm.Values, **store: object) -> helm.Values:
-    """These values with a store in a volume of one pod."""
+    """Add a store in a volume of one pod to values."""
     return {**ONE, **values, "store": {**KEYS, **EMBEDDED, **store}}
 
 
 def console(**values: object) -> helm.Values:
-    """A console behind an ingress, with these values."""
+    """Return values of a console behind an ingress."""
     return {"console": {"host": "sidekey.example.com", "behindTls": True, **values}}
 
 
 def https(**values: object) -> helm.Values:
-    """HTTPS_PROXY with a CA from a Secret, with these values."""
+    """Return values of HTTPS_PROXY with a CA from a Secret."""
     return {"httpsProxy": {"caSecret": "sidekey-ca", **values}}
 
 
@@ -463,15 +463,15 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
     "a policy that is null": ({"networkPolicy": None}, ["networkPolicy", "null", "{enabled: false}"]),
     "a switch that is null": ({"networkPolicy": {"enabled": None}}, ["networkPolicy", "enabled"]),
 }
-"""Values that are refused, and words of the message."""
+"""Invalid values, and words of the message."""
 
 
-def at(path: str, value: Any) -> Any:
-    """`value` at a dotted path. A number is an index of a list whose item has a name."""
+def nested(path: str, value: Any) -> Any:
+    """Nest a value at a dotted path. A number is an index of a list whose item has a name."""
     key, _, rest = path.partition(".")
     if not path:
         return value
-    inner = at(rest, value)
+    inner = nested(rest, value)
     if key == "0":
         return [{"name": "crm", **inner}]
     return {key: inner}
@@ -486,56 +486,56 @@ def leaves(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 
 def test_every_value_has_a_case() -> None:
-    """With another value than the default, so that a golden file shows its effect."""
+    """The case sets another value than the default, so that a golden file shows the effect."""
     default = {name: default for name, default, _ in charts.described_values()}
-    tried = {
+    with_case = {
         name
         for case in helm.cases()
         for path, value in leaves(helm.sidekey_values(case))
         if (name := ".".join(path)) in default and value != default[name]
     }
-    assert default.keys() - tried == UNTRIED.keys()
+    assert default.keys() - with_case == WITHOUT_CASE.keys()
 
 
 @cache
-def refused() -> dict[str, helm.Values]:
-    """All values that the chart must refuse, by error."""
+def invalid_values() -> dict[str, helm.Values]:
+    """Return all values that the chart must refuse, by error."""
     gateway = helm.values_of("gateway")
-    errors = {what: {**gateway, **values} for what, (values, _) in ERRORS.items()}
-    secrets = {what: around(at(path, value)) for what, (path, value, _) in SECRETS.items()}
-    mistakes = {what: mistaken(what) for what in CONFIGS}
+    errors = {error: {**gateway, **values} for error, (values, _) in ERRORS.items()}
+    secrets = {error: completed(nested(path, value)) for error, (path, value, _) in SECRETS.items()}
+    mistakes = {error: values_with_mistake(error) for error in CONFIGS}
     assert not errors.keys() & secrets.keys() and not (errors.keys() | secrets.keys()) & mistakes.keys()
     return {**errors, **secrets, **mistakes}
 
 
-def refusal(what: str) -> str:
-    """The message with which the chart refuses these values."""
-    return helm.refusal(helm.CHART, refused()[what])
+def refusal(error: str) -> str:
+    """Return the message with which the chart refuses values."""
+    return helm.refusal(helm.CHART, invalid_values()[error])
 
 
-@pytest.mark.parametrize("what", SECRETS)
-def test_pasted_secret_is_refused(what: str) -> None:
+@pytest.mark.parametrize("error", SECRETS)
+def test_pasted_secret_is_refused(error: str) -> None:
     """The message has path and remedy, and does not repeat the secret."""
-    path, _, way_out = SECRETS[what]
-    message = refusal(what)
+    path, _, remedy = SECRETS[error]
+    message = refusal(error)
     assert path in message.replace("/", ".")
-    assert way_out in message
+    assert remedy in message
     assert PASTED not in message
     assert "98765432" not in message
 
 
-@pytest.mark.parametrize("what", ["a password", "an Authorization field", "a key of the store", "a caller's token"])
-def test_pasted_secret_of_a_sidecar_is_refused(what: str, example: Any) -> None:
-    """The schema applies to the chart as a dependency."""
-    path, value, way_out = SECRETS[what]
-    message = helm.refusal(example, {"sidekey": around(at(path, value))})
-    assert way_out in message
+@pytest.mark.parametrize("error", ["a password", "an Authorization field", "a key of the store", "a caller's token"])
+def test_pasted_secret_of_a_sidecar_is_refused(error: str, example: Any) -> None:
+    """The schema also applies to the chart as a dependency."""
+    path, value, remedy = SECRETS[error]
+    message = helm.refusal(example, {"sidekey": completed(nested(path, value))})
+    assert remedy in message
     assert PASTED not in message
 
 
 @pytest.mark.parametrize("place", ["config", "config.integrations.crm", "config.integrations.crm.auth"])
 def test_secret_at_an_unknown_key_is_not_repeated(place: str) -> None:
-    message = helm.refusal(helm.CHART, around(at(f"{place}.passwd", PASTED)))
+    message = helm.refusal(helm.CHART, completed(nested(f"{place}.passwd", PASTED)))
     assert f"/{place.replace('.', '/')}': additional properties 'passwd' not allowed" in message
     assert PASTED not in message
 
@@ -569,33 +569,35 @@ CONFIGS: dict[str, tuple[helm.Values, str, str]] = {
     ),
     "a number for a text": ({"auth": BASIC, "description": 123}, "/description", "value must be 'a text in quotes"),
 }
-"""An integration, the place below it that the message names, and what it says."""
+"""An integration, the path below it in the message, and the text of the message."""
 
 
-def mistaken(what: str) -> helm.Values:
-    """Values with an integration that has the mistake."""
-    integration, _, _ = CONFIGS[what]
+def values_with_mistake(error: str) -> helm.Values:
+    """Return values with an integration that has a mistake."""
+    integration, _, _ = CONFIGS[error]
     return {"config": {"integrations": {"erp": integration}}}
 
 
-@pytest.mark.parametrize("what", CONFIGS)
-def test_mistake_in_the_config_is_refused_before_rendering(what: str) -> None:
-    """The schema contains that of the config. It reports each mistake once, with its path."""
-    _, place, words = CONFIGS[what]
-    message = refusal(what)
+@pytest.mark.parametrize("error", CONFIGS)
+def test_mistake_in_the_config_is_refused_before_rendering(error: str) -> None:
+    """The schema of values contains that of the config. It reports each mistake once, with its path."""
+    _, place, words = CONFIGS[error]
+    message = refusal(error)
     assert f"at '/config/integrations/erp{place}': {words}" in message
     assert message.count("at '/") == 1
 
 
-@pytest.mark.parametrize("what", ["a misspelt key", "a misspelt provider"])
-def test_mistake_in_the_config_of_a_sidecar_is_refused(what: str, example: Path) -> None:
-    """The schema applies to the chart as a dependency."""
-    _, place, words = CONFIGS[what]
-    assert f"at '/config/integrations/erp{place}': {words}" in helm.refusal(example, {"sidekey": mistaken(what)})
+@pytest.mark.parametrize("error", ["a misspelt key", "a misspelt provider"])
+def test_mistake_in_the_config_of_a_sidecar_is_refused(error: str, example: Path) -> None:
+    """The schema also applies to the chart as a dependency."""
+    _, place, words = CONFIGS[error]
+    assert f"at '/config/integrations/erp{place}': {words}" in helm.refusal(
+        example, {"sidekey": values_with_mistake(error)}
+    )
 
 
 def test_section_of_the_config_may_be_empty() -> None:
-    """A key without a value counts as missing."""
+    """An empty section counts as missing."""
     schema = json.loads((helm.ROOT / "config" / "schema.json").read_text("utf-8"))
     sections = schema["properties"].keys() - {"version", "listen", "callers", "allow_unauthenticated", "via"}
     values = {**helm.values_of("gateway-https-proxy"), "config": dict.fromkeys(sections)}
@@ -610,20 +612,20 @@ EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_config_renders(path: Path) -> None:
-    """Without keys that belong to the chart, and without plaintext secrets."""
-    response = helm.library().values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
+    """Keys that belong to the chart and plaintext secrets are left out."""
+    example_config = helm.library().values_from_yaml(path.read_text("utf-8").replace("insecure_value", "file"))
     config = {
-        key: value for key, value in response.items() if key in {"integrations", "presets", "network", "timeouts"}
+        key: value for key, value in example_config.items() if key in {"integrations", "presets", "network", "timeouts"}
     }
-    written = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
-    assert yaml.safe_load(written)["integrations"] == config["integrations"]
+    config_of_chart = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
+    assert yaml.safe_load(config_of_chart)["integrations"] == config["integrations"]
 
 
-@pytest.mark.parametrize("what", ERRORS)
-def test_invalid_value_is_refused_with_its_path(what: str) -> None:
-    """And with the remedy."""
-    _, words = ERRORS[what]
-    message = refusal(what).replace("/", ".")
+@pytest.mark.parametrize("error", ERRORS)
+def test_invalid_value_is_refused_with_its_path(error: str) -> None:
+    """The message also has the remedy."""
+    _, words = ERRORS[error]
+    message = refusal(error).replace("/", ".")
     assert [word for word in words if word.replace("/", ".") not in message] == []
 
 
@@ -644,8 +646,8 @@ def test_invalid_value_is_refused_with_its_path(what: str) -> None:
         *("shared in a database", "shared by an autoscaler's pods", "one pod with a file"),
     ],
 )
-def test_several_pods_are_refused_for_tokens_of_one_process(values: helm.Values) -> None:
-    """One process is enough for them."""
+def test_tokens_of_one_process_are_accepted_where_one_process_uses_them(values: helm.Values) -> None:
+    """One pod, a store, or another setting of the token is valid."""
     assert helm.of_kind(helm.objects(helm.CHART, {**helm.values_of("gateway"), **values}), "Deployment")
 
 
@@ -659,7 +661,7 @@ def test_several_pods_are_refused_for_tokens_of_one_process(values: helm.Values)
     ids=["no store", "a file", "a database"],
 )
 def test_notes_name_tokens_that_only_one_process_may_use(values: helm.Values, one: bool) -> None:
-    """An operator with a second Sidekey must know. In a database, processes share them."""
+    """Operators with a second Sidekey need this. Processes with a database share the tokens."""
     rendered = helm.files(helm.CHART, {**helm.values_of("gateway"), **values})
     assert ("Only one process may use crm" in rendered["sidekey/templates/NOTES.txt"]) is one
 
@@ -680,41 +682,41 @@ def test_notes_name_tokens_that_only_one_process_may_use(values: helm.Values, on
     ],
 )
 def test_without_a_store_no_object_mentions_one(empty: helm.Values) -> None:
-    """No volume, no rule of the policy, no key of the config."""
+    """There is no volume, no rule of the policy, and no key of the config."""
     without = helm.files(helm.CHART, {**helm.values_of("gateway"), **empty})
     assert without == helm.files(helm.CHART, helm.values_of("gateway"))
 
 
 def test_config_keeps_its_keys_of_a_store() -> None:
-    """Beside those of the chart: how long the audit is kept, and which private networks it may dial."""
-    written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, helm.values_of("gateway-store"))))["store"]
-    assert (written["audit"], written["allow_private"]) == ("90d", ["10.20.0.0/16"])
-    assert written.keys() == {"audit", "allow_private", "keys", "url"}
+    """The keys for the audit and for private networks stay beside those of the chart."""
+    config_of_chart = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, helm.values_of("gateway-store"))))["store"]
+    assert (config_of_chart["audit"], config_of_chart["allow_private"]) == ("90d", ["10.20.0.0/16"])
+    assert config_of_chart.keys() == {"audit", "allow_private", "keys", "url"}
 
 
 def test_gateway_with_a_store_needs_no_caller_in_its_values() -> None:
-    """The store has callers, and admits nobody while it has none."""
+    """The callers are in the store. A store without callers admits nobody."""
     objects = helm.objects(helm.CHART, helm.values_of("gateway-embedded"))
     assert "callers" not in yaml.safe_load(helm.config_of(objects))
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"integration": "", "matchByHost": False}, {"integration": None}])
 def test_without_https_proxy_there_is_no_ca(empty: helm.Values | None) -> None:
-    """Null, empty, and null inside: no CA, no trust folder."""
+    """The value may be null, empty, or contain null."""
     values = {**helm.values_of("gateway"), "httpsProxy": empty}
     assert helm.files(helm.CHART, values) == helm.files(helm.CHART, helm.values_of("gateway"))
 
 
 def test_config_keeps_ca_hosts() -> None:
-    """`ca.hosts` is the only key of `ca` that is no path."""
+    """`ca.hosts` is the only key of `ca` that is not a path."""
     values = {**helm.values_of("gateway"), **https(), "config": {"ca": {"hosts": ["a.example.com"]}}}
-    written = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, values)))["ca"]
-    assert written["hosts"] == ["a.example.com"]
-    assert written.keys() == {"hosts", "certificate", "private_key", "trust_folder"}
+    config_of_chart = yaml.safe_load(helm.config_of(helm.objects(helm.CHART, values)))["ca"]
+    assert config_of_chart["hosts"] == ["a.example.com"]
+    assert config_of_chart.keys() == {"hosts", "certificate", "private_key", "trust_folder"}
 
 
 def test_sidecar_may_have_tokens_of_one_process(example: Path) -> None:
-    """The chart cannot know the number of the service's pods. Its notes state the condition."""
+    """The chart does not know the number of the service's pods. Its notes state the condition."""
     values = with_auth(single_live_token=True) | {"mode": "none", "image": helm.values_of("gateway")["image"]}
     assert "run one pod of the service" in helm.files(helm.CHART, values)["sidekey/templates/NOTES.txt"]
     assert "run one pod of the service" not in helm.files(helm.CHART, stored(values))["sidekey/templates/NOTES.txt"]
@@ -724,10 +726,10 @@ def test_sidecar_may_have_tokens_of_one_process(example: Path) -> None:
 
 
 def test_chart_knows_providers_with_tokens_of_one_process() -> None:
-    """It sees the keys of an integration, but not those that a profile fills in."""
+    """The chart sees the keys of an integration, but not those of its profile."""
     gateway = {**helm.values_of("gateway"), "replicaCount": 2}
     by_name = {name: profiles.profile(name) for name in profiles.names()}
-    single = {name for name, each in by_name.items() if each.auth.get("single_live_token") is True}
+    single = {name for name, profile in by_name.items() if profile.auth.get("single_live_token") is True}
     assert single
     for name in single:
         own = auth_of(name)
@@ -747,16 +749,16 @@ EVERY = {
     for path, value in leaves(yaml.safe_load((helm.CHART / "values.yaml").read_text("utf-8")))
     if path and not {"requests", "limits", "grafana_dashboard"} & set(path)
 }
-"""Every value by its path, and the blocks that hold them, with its default."""
+"""The default of every value and of every mapping of values, by path."""
 
 EMPTY: dict[type, Any] = {str: "", list: [], dict: {}}
 UNLIKE_EMPTY = {
     "enabled": "not read by the chart",
-    "resources": "Helm merges {} with the default, so null is how the default is dropped",
-    "dashboard.labels": "likewise",
-    "runAsUser": "null is as 0: the platform chooses the user",
+    "resources": "Helm merges {} with the default, so only null removes the default",
+    "dashboard.labels": "Helm merges {} with the default, so only null removes the default",
+    "runAsUser": "null and 0 mean that the platform chooses the user",
 }
-"""Where null is taken, and is not the same as the empty value, with the reason."""
+"""Values that may be null, but for which null and empty differ, with the reason."""
 
 SWITCHED_ON: helm.Values = {
     "autoscaling": {"enabled": True},
@@ -783,7 +785,7 @@ def switched_on(path: str, value: Any) -> helm.Values:
 def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
     """Helm removes a null value. If a value is required, the message names it."""
     try:
-        taken = helm.files(helm.CHART, switched_on(path, None))
+        rendered = helm.files(helm.CHART, switched_on(path, None))
     except helm.library().HelmError as error:
         message = str(error)
         assert path.rpartition(".")[2] in message
@@ -791,11 +793,14 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
         assert "executing" not in message
         return
     assert [
-        error for resource in helm.parsed(taken) if helm.is_built_in(resource) for error in kubeschema.errors(resource)
+        error
+        for resource in helm.parsed(rendered)
+        if helm.is_built_in(resource)
+        for error in kubeschema.errors(resource)
     ] == []
     empty = EMPTY.get(type(EVERY[path]))
     if empty is not None and path not in UNLIKE_EMPTY:
-        assert taken == helm.files(helm.CHART, switched_on(path, empty))
+        assert rendered == helm.files(helm.CHART, switched_on(path, empty))
 
 
 @pytest.mark.parametrize(
@@ -806,8 +811,8 @@ def test_null_is_the_same_as_empty_or_is_refused(path: str) -> None:
     ],
 )
 def test_null_does_not_break_a_sidecar(path: str, example: Path) -> None:
-    """People leave a key in values without anything below it."""
-    values = at(path, None) | {"configSources": [{"name": "a", "configMap": "a"}]}
+    """Users may leave a key without a value."""
+    values = nested(path, None) | {"configSources": [{"name": "a", "configMap": "a"}]}
     assert helm.of_kind(helm.objects(example, {"sidekey": values}), "Deployment")
 
 

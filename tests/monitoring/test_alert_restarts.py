@@ -15,11 +15,11 @@ from support.prometheus import promtool, rules_for, rules_of
 ALERTS = Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml"
 MINUTES = 60
 DIED, STARTED = 20 * 60, 20 * 60 + 25
-"""Seconds: the old process is scraped for the last time, and the new one starts."""
+"""The seconds of the last scrape of the old process and of the start of the new one."""
 
 
 STEP = 15
-"""Seconds between two values of a series; with longer intervals of scrapes, some are none."""
+"""The seconds between two samples of a series. Some are empty if the scrape interval is longer."""
 
 
 def labels(namespace: str, instance: str, **more: str) -> str:
@@ -28,7 +28,7 @@ def labels(namespace: str, instance: str, **more: str) -> str:
 
 
 def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
-    """Return the values of each scrape of a process between two moments. `value` maps the process's age to a value."""
+    """Return the samples of a process that is scraped between two moments. `value` maps a moment to a sample."""
     values = []
     for now in range(0, MINUTES * 60 + 1, STEP):
         scrapes = now % interval == 0
@@ -39,7 +39,7 @@ def scraped(interval: int, since: int, until: int, value: Any) -> list[str]:
     return values
 
 
-def lives(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int, int]]:
+def processes(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int, int]]:
     """Return two processes, one after the other: instance, start, first and last scrape."""
     second = "10.0.0.2:15091" if moved else "10.0.0.1:15091"
     return [("10.0.0.1:15091", 0, 0, DIED), (second, STARTED, STARTED + first, MINUTES * 60)]
@@ -48,7 +48,7 @@ def lives(interval: int, first: int, *, moved: bool) -> list[tuple[str, int, int
 def series(namespace: str, interval: int, first: int, *, moved: bool, counters: dict[str, Any]) -> list[dict[str, str]]:
     """Return the stored series: counters by selector, each computed from the age of its process."""
     stored: dict[str, list[str]] = {}
-    for instance, started, since, until in lives(interval, first, moved=moved):
+    for instance, started, since, until in processes(interval, first, moved=moved):
         values = {
             f"sidekey_build_info{{{labels(namespace, instance, version='0.1.0')}}}": lambda _now: 1,
             f"process_start_time_seconds{{{labels(namespace, instance)}}}": lambda _now, started=started: started,
@@ -60,10 +60,10 @@ def series(namespace: str, interval: int, first: int, *, moved: bool, counters: 
             },
         }
         for name, value in values.items():
-            found = scraped(interval, since, until, value)
+            samples = scraped(interval, since, until, value)
             before = stored.get(name)
             stored[name] = (
-                found if before is None else [a if b == "_" else b for a, b in zip(before, found, strict=True)]
+                samples if before is None else [a if b == "_" else b for a, b in zip(before, samples, strict=True)]
             )
     return [{"series": name, "values": " ".join(values)} for name, values in stored.items()]
 
@@ -90,14 +90,14 @@ CASES: dict[str, tuple[int, dict[str, Callable[[int], float]]]] = {
 
 
 def test_denials_have_the_same_recording_rule_as_requests() -> None:
-    """So the tests of requests hold for denials too."""
+    """The tests of requests therefore apply to denials too."""
     recorded = {rule["record"]: rule["expr"] for rule in rules_of(ALERTS) if "record" in rule}
     denials = recorded["integration_reason:sidekey_denials:increase5m"]
     requests = denials.replace("sidekey_denials_total", "sidekey_requests_total").replace("reason", "outcome")
     assert requests == recorded["integration_outcome:sidekey_requests:increase5m"]
 
 
-def histories(alert: str) -> dict[str, Any]:
+def restart_test(alert: str) -> dict[str, Any]:
     """Build a promtool test in which the alert fires each half minute, from before the restart until long after.
 
     Each interval and each kind of restart has its own namespace, so that promtool evaluates the rules only once.
@@ -120,8 +120,8 @@ def histories(alert: str) -> dict[str, Any]:
 @pytest.mark.parametrize("alert", CASES)
 def test_alert_keeps_firing_through_a_restart(alert: str, tmp_path: Path) -> None:
     (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, alert)))
-    tests = [histories(alert)]
+    tests = [restart_test(alert)]
     path = tmp_path / "restarts.yaml"
     path.write_text(json.dumps({"rule_files": ["alerts.yaml"], "evaluation_interval": "30s", "tests": tests}))
-    run = promtool("test", "rules", str(path))
-    assert run.returncode == 0, (run.stdout + run.stderr)[:2000]
+    result = promtool("test", "rules", str(path))
+    assert result.returncode == 0, (result.stdout + result.stderr)[:2000]

@@ -33,7 +33,7 @@ RULES = rules_of(ALERTS)
 NAMES = sorted({rule["alert"] for rule in RULES if "alert" in rule})
 
 EXPORTED_BY_PROMETHEUS = {"up", "process_start_time_seconds", "process_open_fds", "process_max_fds"}
-"""What rules read beside our own families: Prometheus' own, and the process collector's."""
+"""Metrics in rules that are not Sidekey's own: those of Prometheus and of the process collector."""
 
 
 def cases_of(path: Path) -> list[dict[str, Any]]:
@@ -42,8 +42,8 @@ def cases_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_promtool_accepts_the_rules_without_a_finding() -> None:
-    run = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
-    assert run.returncode == 0, run.stdout + run.stderr
+    result = promtool("check", "rules", "--lint=all", "--lint-fatal", str(ALERTS))
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -52,8 +52,8 @@ def test_alerts_fire_as_their_cases_expect(path: Path, tmp_path: Path) -> None:
     assert [(path.parent / name).resolve() for name in cases["rule_files"]] == [ALERTS]
     (tmp_path / "alerts.yaml").write_text(json.dumps(rules_for(ALERTS, path.stem)), "utf-8")
     (tmp_path / "cases.yaml").write_text(json.dumps(cases | {"rule_files": ["alerts.yaml"]}), "utf-8")
-    run = promtool("test", "rules", str(tmp_path / "cases.yaml"))
-    assert run.returncode == 0, run.stdout + run.stderr
+    result = promtool("test", "rules", str(tmp_path / "cases.yaml"))
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_every_alert_has_a_file_of_cases() -> None:
@@ -62,12 +62,12 @@ def test_every_alert_has_a_file_of_cases() -> None:
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_cases_of_an_alert_show_it_firing_and_quiet(path: Path) -> None:
-    """In each of its severities."""
-    judged = [check for test in cases_of(path) for check in test["alert_rule_test"]]
-    assert {check["alertname"] for check in judged} == {path.stem}
-    fired = {alert["exp_labels"]["severity"] for check in judged for alert in check["exp_alerts"]}
+    """The cases cover each severity of the alert."""
+    checked = [check for test in cases_of(path) for check in test["alert_rule_test"]]
+    assert {check["alertname"] for check in checked} == {path.stem}
+    fired = {alert["exp_labels"]["severity"] for check in checked for alert in check["exp_alerts"]}
     assert fired == {rule["labels"]["severity"] for rule in RULES if rule.get("alert") == path.stem}
-    assert any(not check["exp_alerts"] for check in judged)
+    assert any(not check["exp_alerts"] for check in checked)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if "alert" in rule], ids=lambda rule: rule["alert"])
@@ -103,23 +103,23 @@ def test_every_outcome_of_the_rules_exists() -> None:
 
 def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
-    asked = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard)]
-    assert {value for text in asked for value in values_of(text, "reason")} - {*REASONS, ".*"} == set()
+    expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard)]
+    assert {value for text in expressions for value in values_of(text, "reason")} - {*REASONS, ".*"} == set()
 
 
 def test_states_of_stored_integrations_exist() -> None:
-    """In rules, dashboard and docs. Each state that makes an integration unusable is in an alert."""
+    """Rules, dashboard and docs use no other state. An alert includes the state `unusable`."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
     compared = [values_of(text, "state") for text in expressions if "sidekey_store_integrations" in metrics_of(text)]
     assert {value for values in compared for value in values} - {*STATUSES} == set()
-    judged = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
-    assert judged == [{"unusable"}]
+    checked = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
+    assert checked == [{"unusable"}]
 
 
 def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream() -> None:
-    """In rules, dashboard and docs."""
+    """This concerns rules, dashboard and docs."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
@@ -133,6 +133,6 @@ def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream
 
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:
-    judged = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
-    assert {code for code in KINDS if code.endswith("_denied") or code.startswith("upstream_")} - judged == set()
-    assert set(get_args(Outcome)) - judged == set()
+    checked = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
+    assert {code for code in KINDS if code.endswith("_denied") or code.startswith("upstream_")} - checked == set()
+    assert set(get_args(Outcome)) - checked == set()

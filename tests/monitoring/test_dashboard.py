@@ -31,9 +31,9 @@ def test_promtool_accepts_every_expression(tmp_path: Path) -> None:
     rules = [{"record": f"panel:{number}", "expr": text} for number, text in enumerate(expressions_of(DASHBOARD))]
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
-    run = promtool("check", "rules", str(path))
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert f"{len(rules)} rules found" in run.stdout
+    result = promtool("check", "rules", str(path))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{len(rules)} rules found" in result.stdout
     assert len(rules) > 30
 
 

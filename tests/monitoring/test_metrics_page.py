@@ -20,7 +20,7 @@ def test_page_has_every_outcome_of_a_request() -> None:
 
 
 def test_page_has_a_row_for_every_reason_of_a_denial() -> None:
-    """In the order of the code, with codes, meaning and remedy."""
+    """The rows have codes, meaning and remedy, in the order of the code."""
     section = PAGE.partition("\n## Reasons of denials\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)
     expected = [
@@ -31,7 +31,7 @@ def test_page_has_a_row_for_every_reason_of_a_denial() -> None:
 
 
 def test_page_has_every_status_of_an_integration() -> None:
-    """In the order of the code, of which the last that is true counts."""
+    """The statuses have the order of the code."""
     meaning = documented()["sidekey_store_integrations"].meaning
     assert [word for word in re.findall(r"`(\w+)`", meaning) if word != "status"] == [*STATUSES]
 
@@ -42,5 +42,5 @@ def test_every_example_is_promql(tmp_path: Path) -> None:
     rules = "".join(f"      - {{record: 'example:{number}', expr: '{text}'}}\n" for number, text in enumerate(examples))
     path = tmp_path / "rules.yaml"
     path.write_text(f"groups:\n  - name: examples\n    rules:\n{rules}")
-    run = promtool("check", "rules", str(path))
-    assert run.returncode == 0, run.stdout + run.stderr
+    result = promtool("check", "rules", str(path))
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,6 +1,6 @@
-"""The table of docs/runbooks.md for whoever is on call, asked of a running Sidekey that a real Prometheus scrapes.
+"""The table for the person on call in docs/runbooks.md, tried with a running Sidekey and a real Prometheus.
 
-Two callers use four integrations that fail, each for another reason, and one that works.
+Two callers use four integrations that fail for different reasons and one that works.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROWS = {
     question: (re.findall("`([^`]+)`", metrics), re.findall("`([^`]+)`", log))
     for question, metrics, log in re.findall(r"^\| ([^|]+\?) \|([^|]*)\| ([^|]+) \|$", SECTION, re.M)
 }
-"""Question to the expressions, and to the commands, that answer it."""
+"""The expressions and commands for each question."""
 DASHBOARD = json.loads((ROOT / "helm" / "sidekey" / "files" / "dashboard.json").read_text("utf-8"))
 NEW = {
     "sidekey_denials_total",
@@ -50,7 +50,7 @@ FAILURES = {
 }
 
 
-async def answers(connection: RawConnection) -> None:
+async def respond(connection: RawConnection) -> None:
     """Run an upstream that rejects the credential on some paths."""
     while True:
         target = (await connection.request()).target
@@ -84,8 +84,8 @@ listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 """
 
 
-def use(port: int) -> None:
-    """Send the requests of the two callers repeatedly, twice for each scrape."""
+def send_requests(port: int) -> None:
+    """Send the requests of the two callers."""
     for name in (*FAILURES, "good"):
         get(port, f"/i/{name}/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
     for path in ("/i/crm/orders", "/i/good/orders", "/i/bank/orders", "/i/crm/%2e%2e/mail"):
@@ -93,7 +93,7 @@ def use(port: int) -> None:
 
 
 class OnCall:
-    """Whoever is on call: asks Prometheus on a port, and the log so far."""
+    """The person on call, who queries Prometheus and filters the log."""
 
     def __init__(self, child: Child, port: int, folder: Path) -> None:
         self.child = child
@@ -102,17 +102,17 @@ class OnCall:
         self._used = 0.0
 
     def find(self, expression: str) -> list[dict[str, str]]:
-        """Return the labels of an expression's results, once there are some. NaN does not count."""
+        """Return the labels of an expression's results as soon as it has some. NaN does not count."""
 
-        def found() -> list[dict[str, str]] | None:
+        def results() -> list[dict[str, str]] | None:
             if time.monotonic() > self._used + SCRAPES / 2:
-                use(self.child.proxy_port)
+                send_requests(self.child.proxy_port)
                 self._used = time.monotonic()
             data = ask(self._port, f"query?query={quote(expression)}")
             series = [] if data is None else data["result"]
             return [sample["metric"] for sample in series if sample["value"][1] != "NaN"] or None
 
-        return until(found)
+        return until(results)
 
     def filter_log(self, command: str, name: str = "ID") -> str:
         """Return the output of a jq command of the table for an integration."""
@@ -120,9 +120,9 @@ class OnCall:
         log.write_text("".join(self.child.lines))
         require("jq")
         shell = command.replace("ID", name)
-        run = subprocess.run(shell, shell=True, cwd=self._folder, capture_output=True, text=True, check=False)
-        assert run.returncode == 0, run.stderr
-        return run.stdout
+        result = subprocess.run(shell, shell=True, cwd=self._folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
 
 @pytest.fixture
@@ -130,8 +130,8 @@ async def on_call(ca: Authority, tmp_path: Path) -> Any:
     """Start Sidekey and a Prometheus that has scraped it twice."""
     closed = free_port()
     async with (
-        RawUpstream(answers, ssl_context=ca.server_context("up.test")) as upstream,
-        RawUpstream(answers, ssl_context=ca.server_context("other.test")) as foreign,
+        RawUpstream(respond, ssl_context=ca.server_context("up.test")) as upstream,
+        RawUpstream(respond, ssl_context=ca.server_context("other.test")) as foreign,
     ):
         text = config(ca, upstream.port, foreign.port, closed)
         with (
@@ -167,7 +167,7 @@ def check_table(person: OnCall) -> None:
     until(lambda: True if labelled(person.find(metrics[0]), "alertname", "integration") >= alerts else None)
     for name in FAILURES:
         first = person.filter_log(log[0], name).splitlines()[0]
-        # Of a token also the call for it has a line, before the first request fails.
+        # The failed token request is also in the log, before the first failed request.
         assert first <= min(line["timestamp"] for line in lines if line["integration"] == name)
 
     metrics, log = ROWS["Which credential, and is it still valid?"]
@@ -210,8 +210,10 @@ def check_table(person: OnCall) -> None:
         ("crm", "path_ambiguous"),
         ("unknown", "integration_unlisted"),
     }
-    explained = run_cli("explain", "crm", "/%2e%2e/mail", "--config", str(person.child.config), environment=ENVIRONMENT)
-    assert "must not contain a dot segment" in explained.stdout
+    explanation = run_cli(
+        "explain", "crm", "/%2e%2e/mail", "--config", str(person.child.config), environment=ENVIRONMENT
+    )
+    assert "must not contain a dot segment" in explanation.stdout
 
     metrics, log = ROWS["What has changed?"]
     text = person.child.config.read_text("utf-8")
@@ -223,15 +225,15 @@ def check_table(person: OnCall) -> None:
         assert person.find(expression)
 
     _, log = ROWS["What became of this one request?"]
-    answer = get(person.child.proxy_port, "/i/erp/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
-    name = answer.headers["Sidekey-Request-Id"]
+    response = get(person.child.proxy_port, "/i/erp/orders", {"Sidekey-Token": ENVIRONMENT["SHOP"]})
+    name = response.headers["Sidekey-Request-Id"]
     person.child.wait_for_line(lambda line: name in line)
     (line,) = person.filter_log(log[0].replace("REQUEST", name)).splitlines()
     assert json.loads(line)["reason"] == "the upstream refused the connection"
 
 
 async def test_every_row_of_the_table_finds_its_cause(on_call: OnCall) -> None:
-    """Word by word as printed. Panels with the same question find data too."""
+    """The expressions and commands are those of the page. Panels with the same metrics have data too."""
     await asyncio.to_thread(check_table, on_call)
     for expression in expressions_of(DASHBOARD):
         if metrics_of(expression) & NEW:

@@ -16,13 +16,13 @@ integrations:
 
 
 def scrapes(port: int, value: str) -> bool | None:
-    """Return True once the last scrape found the target `up`."""
+    """Return True if the target's `up` has this value in the last scrape."""
     data = ask(port, "query?query=up")
     return True if data and [sample["value"][1] for sample in data["result"]] == [value] else None
 
 
 def firing(port: int) -> str | None:
-    """Return the time since when the alert fires."""
+    """Return the time at which the alert began to fire."""
     alerts = (ask(port, "alerts") or {"alerts": []})["alerts"]
     times = [
         alert["activeAt"] for alert in alerts if alert["labels"]["alertname"] == ALERT and alert["state"] == "firing"
@@ -31,7 +31,7 @@ def firing(port: int) -> str | None:
 
 
 def test_alerts_of_a_real_prometheus_keep_firing_through_a_restart(tmp_path: Path) -> None:
-    """Without a new start time, and without an error of a rule."""
+    """The alert keeps its start time, and no rule has an error."""
     child = Child(CONFIG, tmp_path, environment={"SECRET": "s3cret"})
     with child, prometheus(tmp_path, child.admin_port) as port:
         until(lambda: scrapes(port, "1"))

@@ -51,7 +51,7 @@ OPERATOR = "an-operators-token"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What /proc and prlimit(2) tell of a process."""
+    """Figures of a process from /proc and prlimit(2)."""
 
     started: float
     processor_seconds: float
@@ -62,7 +62,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """The page, in both formats, the statuses of `REQUESTS` before it, and the process right after it."""
+    """The metrics in both formats, the statuses of the requests before the scrape, and figures of the process."""
 
     page: str
     openmetrics: str
@@ -84,7 +84,7 @@ def process(number: int) -> Process:
     )
 
 
-async def answers(connection: RawConnection) -> None:
+async def respond(connection: RawConnection) -> None:
     """Run a provider: `/token` issues a token, `/refused` does not, other paths end in the response status."""
     while True:
         target = (await connection.request()).target.decode()
@@ -146,7 +146,7 @@ def operate(admin: int) -> int:
 
 @pytest.fixture(scope="module")
 def scraped(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Scraped:
-    """Scrape a process of its own."""
+    """Scrape a process that only these tests use."""
     return asyncio.run(scrape(ca, tmp_path_factory.mktemp("scraped")))
 
 
@@ -154,7 +154,7 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
     """Return the metrics of a process after all these requests."""
     context = asking(ca.server_context("up.test"), mount(folder, current()))
     context.verify_mode = ssl.CERT_OPTIONAL
-    async with RawUpstream(answers, ssl_context=context) as upstream:
+    async with RawUpstream(respond, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
         with Child(text, folder, head=HEAD, environment=variables) as child:
@@ -171,19 +171,19 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
 def test_promtool_finds_nothing_in_a_live_scrape(scraped: Scraped) -> None:
     assert scraped.statuses == (200, 401, 404, 429, 503, 400, 403, 405, 404, 200, 502, 200, 502, 502, 502, 502)
     assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 13
-    run = promtool("check", "metrics", text=scraped.page)
-    assert (run.returncode, run.stdout + run.stderr) == (0, "")
+    result = promtool("check", "metrics", text=scraped.page)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
 
 
 def test_live_scrape_is_valid_openmetrics(scraped: Scraped) -> None:
-    """With the families of the text format, each once."""
+    """It has the families of the text format, each once."""
     names = [family.name for family in text_string_to_metric_families(scraped.openmetrics)]
     types = [line.split()[2] for line in scraped.page.splitlines() if line.startswith("# TYPE ")]
     assert names == [name.removesuffix("_total") for name in types]
 
 
 def test_live_scrape_has_every_documented_family_in_order(scraped: Scraped) -> None:
-    """With the type of its row in docs/metrics.md, and the beginning of its meaning as help text."""
+    """Each has the type from docs/metrics.md, and its help text is the beginning of the meaning there."""
     lines = scraped.page.splitlines()
     types = [line.split()[2:] for line in lines if line.startswith("# TYPE sidekey_")]
     helps = [line.split(maxsplit=3)[2:] for line in lines if line.startswith("# HELP sidekey_")]
@@ -215,6 +215,6 @@ def test_every_recording_rule_finds_data_in_a_live_scrape(scraped: Scraped, tmp_
 
 
 def test_expression_without_data_is_detected(scraped: Scraped, tmp_path: Path) -> None:
-    """The two previous tests can fail."""
+    """This shows that the two previous tests can fail."""
     expressions = ['sidekey_requests_total{outcome="2xx"}', 'sidekey_requests_total{outcome="200"}']
     assert without_data(expressions, scraped.page, tmp_path, ALERTS) == expressions[1:]

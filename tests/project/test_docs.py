@@ -36,7 +36,7 @@ LINKING = [*DOCUMENTS, ROOT / "helm" / "sidekey" / "README.md", ROOT / "promethe
 """Documents whose links are checked: also READMEs whose YAML is not a Sidekey config."""
 GENERATED = pages().keys()
 WRITTEN = [path for path in DOCUMENTS if str(path.relative_to(ROOT)) not in GENERATED]
-"""Those that people write; the others are generated, and tests/tools/test_docs.py compares them."""
+"""Documents that people write. tests/tools/test_docs.py compares the generated ones."""
 
 PROMISED = {
     "Top level": "version listen allow_unauthenticated callers network timeouts limits log via forward integrations",
@@ -76,11 +76,11 @@ PROMISED = {
     "components expires nonce tag label",
     "auth, type responsys": "type login_endpoint username password path_prefix",
 }
-"""The keys of version 1: users' files hold them, so none of them may go without a new version."""
+"""The keys of version 1. Users' files have them, so removing one needs a new version."""
 
 
 CODE = (ROOT, PACKAGE, PACKAGE / "proxy", ROOT / "tests")
-"""Where the paths of modules begin in the documents."""
+"""The folders to which paths of modules in the documents are relative."""
 
 
 def command(name: str) -> click.Command:
@@ -131,7 +131,7 @@ def defines(path: Path, name: str) -> bool:
 
 
 def quick_start() -> str:
-    """Return the README's section."""
+    """Return the section of the README."""
     return README.partition("## Quick start\n")[2].partition("\n## ")[0]
 
 
@@ -151,7 +151,7 @@ def test_every_relative_link_resolves(document: Path) -> None:
 def test_every_linked_file_is_in_the_source_distribution() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     patterns = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
-    # Its own description is in every one.
+    # Every source distribution has its pyproject.toml.
     included = [ROOT / "pyproject.toml", *(path for pattern in patterns for path in ROOT.glob(pattern.lstrip("/")))]
     linked = {path.resolve() for document in LINKING for path in linked_files(document)}
     assert {path for path in linked if not any(path.is_relative_to(folder) for folder in included)} == set()
@@ -159,13 +159,13 @@ def test_every_linked_file_is_in_the_source_distribution() -> None:
 
 @pytest.mark.parametrize("document", LINKING, ids=ids)
 def test_every_fragment_of_a_link_is_a_heading(document: Path) -> None:
-    lost = []
+    missing = []
     for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text("utf-8")):
         name, _, fragment = target.partition("#")
         linked = document.parent / name if name else document
         if fragment and not urlsplit(target).scheme and linked.suffix == ".md" and fragment not in anchors(linked):
-            lost.append(target)
-    assert lost == []
+            missing.append(target)
+    assert missing == []
 
 
 def test_index_lists_every_document_once_with_a_description() -> None:
@@ -241,7 +241,7 @@ def test_every_config_key_in_the_documents_exists(document: Path) -> None:
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_status_and_code_in_the_documents_fit(document: Path) -> None:
-    """As in 501 `not_implemented`."""
+    """An example is 501 `not_implemented`."""
     named = re.findall(r"\b([45]\d\d)\s+`([a-z_]+)`", document.read_text("utf-8"))
     assert [code for status, code in named if code not in KINDS or int(status) not in KINDS[code].statuses] == []
 
@@ -253,7 +253,7 @@ def test_every_config_key_is_in_the_reference(section: str) -> None:
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> None:
-    """The secrets that it names need not exist, except the key of a store."""
+    """Its secrets need not exist, except the key of a store."""
     path = tmp_path / "sidekey.yaml"
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "k1").write_text(b64encode(bytes(32)).decode())
@@ -294,7 +294,7 @@ def test_every_example_line_of_sidekey_parses(document: Path) -> None:
 
 
 @pytest.fixture
-def started() -> Snapshot:
+def snapshot() -> Snapshot:
     """Return the config that the quick start runs."""
     runs = [words for words in shell_lines(quick_start()) if words[:2] == ["sidekey", "run"]]
     ((*_, option, name),) = runs
@@ -304,7 +304,7 @@ def started() -> Snapshot:
     return snapshot
 
 
-def test_every_request_of_the_quick_start_is_allowed(started: Snapshot) -> None:
+def test_every_request_of_the_quick_start_is_allowed(snapshot: Snapshot) -> None:
     """Each curl line uses the proxy listener of that config, by the forward or the reverse proxy."""
     doors = set()
     for words in shell_lines(quick_start()):
@@ -318,8 +318,8 @@ def test_every_request_of_the_quick_start_is_allowed(started: Snapshot) -> None:
             _, prefix, name, rest = url.path.split("/", 3)
             assert prefix == "i"
             door, listener, target = "reverse", url.netloc, f"/{rest}"
-        assert listener == str(started.listen.proxy)
-        explanation = explain(started.integrations[str(name)], target)
+        assert listener == str(snapshot.listen.proxy)
+        explanation = explain(snapshot.integrations[str(name)], target)
         assert (explanation.door, explanation.allowed) == (door, True)
         doors.add(door)
     assert doors == {"reverse", "forward"}
@@ -354,7 +354,7 @@ def test_glossary_is_short_and_sorted() -> None:
 
 
 def test_architecture_names_every_folder_and_module() -> None:
-    """Those of the data plane may be on its own page."""
+    """The page of the data plane may name its modules instead."""
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8") + (ROOT / "docs" / "data-plane.md").read_text("utf-8")
     parts = [*PACKAGE.iterdir(), *(PACKAGE / "proxy").iterdir()]
     names = {path.name if path.suffix else f"{path.name}/" for path in parts if path.suffix in {"", ".py"}} - {
@@ -366,7 +366,7 @@ def test_architecture_names_every_folder_and_module() -> None:
 
 
 def test_no_document_installs_an_unregistered_package() -> None:
-    """Sidekey is on no package index: whoever registers its name could run code on users' machines."""
+    """Sidekey is on no package index. Anyone who registers its name could run code on users' machines."""
     folders = (PACKAGE, ROOT / "config", ROOT / "docs", ROOT / "examples", ROOT / "helm")
     files = [
         path for folder in folders for path in folder.rglob("*") if path.suffix in (".md", ".py", ".yaml", ".json")

@@ -55,7 +55,7 @@ def unit_settings() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("example", CONFIGS)
 def test_config_of_the_example_loads_without_warnings(example: str) -> None:
-    """Only the mounted secrets are missing."""
+    """Only the mounted secrets are unreadable."""
     path, secrets = CONFIGS[example]
     loaded = load(path, {})
     assert loaded.errors == []
@@ -66,7 +66,7 @@ def test_config_of_the_example_loads_without_warnings(example: str) -> None:
 
 
 def test_service_shares_the_network_of_a_started_sidekey() -> None:
-    """It starts once Sidekey serves files, and does not wait for a store."""
+    """The service starts as soon as Sidekey serves the integrations of files, and does not wait for a store."""
     app, sidekey = services()["app"], services()["sidekey"]
     assert app["network_mode"] == "service:sidekey"
     assert app["depends_on"]["sidekey"]["condition"] == "service_healthy"
@@ -99,7 +99,7 @@ def test_gateway_serves_only_known_callers_and_its_own_name(tmp_path: Path) -> N
     config = config.replace("0.0.0.0:8080", f"0.0.0.0:{child.proxy_port}").replace(":9090", f":{child.admin_port}")
     child.rewrite(config)
 
-    def code(host: str, token: str = "") -> str:
+    def error_code(host: str, token: str = "") -> str:
         headers = {"Host": host, **({"Sidekey-Token": token} if token else {})}
         # Another loopback address stands for another interface. The method is one that the integration refuses.
         with closing(HTTPConnection("127.0.0.2", child.proxy_port, timeout=DEADLINE)) as connection:
@@ -107,9 +107,9 @@ def test_gateway_serves_only_known_callers_and_its_own_name(tmp_path: Path) -> N
             return str(json.load(connection.getresponse())["code"])
 
     with child:
-        assert code("sidekey:8080", "the-token-of-billing") == "method_denied"
-        assert code("sidekey:8080") == "caller_denied"
-        assert code("elsewhere:8080", "the-token-of-billing") == "door_denied"
+        assert error_code("sidekey:8080", "the-token-of-billing") == "method_denied"
+        assert error_code("sidekey:8080") == "caller_denied"
+        assert error_code("elsewhere:8080", "the-token-of-billing") == "door_denied"
 
 
 def test_caller_of_the_gateway_gets_its_token_and_not_the_credential() -> None:
@@ -134,17 +134,17 @@ def test_first_integration_of_the_example_can_be_tested(tmp_path: Path) -> None:
 def test_supervisor_waits_longer_than_the_drain(example: str) -> None:
     snapshot = load(CONFIGS[example][0], {}).snapshot
     assert snapshot is not None
-    patience = {
+    stop_timeouts = {
         "compose": services()["sidekey"]["stop_grace_period"],
         "gateway": services(GATEWAY)["sidekey"]["stop_grace_period"],
         "systemd": unit_settings()["TimeoutStopSec"][0],
     }
-    assert int(patience[example].removesuffix("s")) > snapshot.timeouts.drain_delay + snapshot.timeouts.drain
+    assert int(stop_timeouts[example].removesuffix("s")) > snapshot.timeouts.drain_delay + snapshot.timeouts.drain
 
 
 def test_unit_loads_exactly_the_secrets_of_its_config() -> None:
-    handed = {value.partition(":")[0] for value in unit_settings()["LoadCredential"]}
-    assert {Path(secret).name for secret in CONFIGS["systemd"][1]} == handed
+    loaded = {value.partition(":")[0] for value in unit_settings()["LoadCredential"]}
+    assert {Path(secret).name for secret in CONFIGS["systemd"][1]} == loaded
 
 
 def test_unit_has_the_ca_folders_of_its_config(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
     """Its exposure level is at most 1.5 of 10."""
     analyze = programs.require("systemd-analyze")
     unit = tmp_path / UNIT.name
-    # Only the program's place differs: verify wants it to exist.
+    # `verify` needs a program that exists.
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.M))
     for arguments in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=15"]):
         result = subprocess.run([analyze, *arguments, unit], capture_output=True, text=True, check=False)

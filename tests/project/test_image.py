@@ -23,7 +23,7 @@ DOCKERFILE = ROOT / "Dockerfile"
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Yield each instruction and its arguments, with continuation lines joined."""
+    """Return each instruction and its arguments, with continuation lines joined."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if line and not line.startswith("#")]
     text = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines())]
@@ -63,7 +63,7 @@ def test_hadolint_finds_nothing_without_exceptions() -> None:
 
 
 def test_every_stage_is_built_on_a_base_argument() -> None:
-    """Both have a tag, to which a release adds a digest, and the same Python."""
+    """Both bases have the same Python, and a tag to which a release adds a digest."""
     assert [stage[0][1].partition(" ")[0] for stage in stages()] == ["${BUILD_BASE}", "${BASE}"]
     named = [rest for word, rest in instructions()[:2] if word == "ARG"]
     version = re.fullmatch(r"BASE=[a-z/]+:(3\.\d+)-slim-([a-z]+)", named[0])
@@ -122,9 +122,9 @@ def test_labels_match_the_project() -> None:
 def test_build_context_has_exactly_the_copied_files() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert lines[0] == "*"
-    let_in = {line.removeprefix("!") for line in lines if line.startswith("!")}
-    assert let_in == copied()
-    assert [line for line in lines[1 + len(let_in) :] if not line.startswith("**/")] == []
+    included = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    assert included == copied()
+    assert [line for line in lines[1 + len(included) :] if not line.startswith("**/")] == []
 
 
 def test_every_copied_file_exists() -> None:
@@ -145,8 +145,8 @@ def test_the_compose_example_runs_this_image() -> None:
     assert {"entrypoint", "command"}.isdisjoint(service)
 
 
-@pytest.mark.parametrize(("builder", "format_asked"), [("docker", False), ("podman", True), ("buildah", True)])
-def test_make_keeps_the_health_check_with_every_builder(builder: str, format_asked: bool) -> None:
+@pytest.mark.parametrize(("builder", "has_format"), [("docker", False), ("podman", True), ("buildah", True)])
+def test_make_keeps_the_health_check_with_every_builder(builder: str, has_format: bool) -> None:
     """podman and buildah write OCI images by default, which have no HEALTHCHECK."""
     command = [
         programs.require("make"),
@@ -159,7 +159,7 @@ def test_make_keeps_the_health_check_with_every_builder(builder: str, format_ask
     ]
     planned = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"{builder} build" in planned
-    assert ("--format docker" in planned) == format_asked
+    assert ("--format docker" in planned) == has_format
     assert "--build-arg BASE='python:x' --build-arg BUILD_BASE='python:y'" in re.sub(
         r"\s+", " ", planned.replace("\\\n", "")
     )
@@ -199,7 +199,7 @@ def test_build_uses_the_package_index_of_the_machine(tmp_path: Path) -> None:
 
 
 def test_commands_of_the_install_page_work_on_a_clean_clone() -> None:
-    """With the program in place of the image."""
+    """The program runs in place of the image."""
     text = (ROOT / "docs" / "install.md").read_text("utf-8").replace("\\\n", "")
     lines = [shlex.split(line) for line in re.findall(r"^docker run .*$", text, re.M)]
     assert [line[-1] for line in lines] == ["--once", "check"]

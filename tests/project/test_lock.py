@@ -13,9 +13,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCKS = sorted(ROOT.glob("requirements*.txt"))
-"""Of environments that hold Sidekey."""
+"""Locks of environments that contain Sidekey."""
 OF_PEERS = sorted(ROOT.glob("tests/peers/*/requirements.txt"))
-"""Of environments that hold one tool only, and may lag behind."""
+"""Locks of environments that contain only one tool, and may have older versions."""
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; (?P<marker>.+?))?(?: --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -63,14 +63,14 @@ def test_lock_satisfies_the_dependencies_of_pyproject() -> None:
 
 
 def test_library_with_private_parts_in_use_has_a_maximum_version() -> None:
-    """The next release may change them."""
+    """The next release may change the private parts."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {requirement.name: requirement.specifier for requirement in map(Requirement, project["dependencies"])}
     assert not declared["aiohttp"].contains("3.15.0")
 
 
 def test_aiohttp_has_no_known_advisory() -> None:
-    """Neither the locked nor the lowest allowed version."""
+    """This holds for the locked and the lowest allowed version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     aiohttp = next(Requirement(text) for text in project["dependencies"] if text.startswith("aiohttp"))
     floor = min(Version(clause.version) for clause in aiohttp.specifier if clause.operator == ">=")

@@ -90,7 +90,7 @@ def test_page_has_jq_commands() -> None:
 def test_jq_command_finds_lines_and_no_secret(line: str, logged: tuple[Path, str]) -> None:
     programs.require("jq")
     folder, request_id = logged
-    run = subprocess.run(
+    result = subprocess.run(
         ["sh", "-ec", line],
         cwd=folder,
         env={**os.environ, "ID": request_id},
@@ -99,13 +99,13 @@ def test_jq_command_finds_lines_and_no_secret(line: str, logged: tuple[Path, str
         timeout=60,
         check=False,
     )
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.strip()
-    assert "key-of-crm" not in run.stdout
-    assert "token-of-billing" not in run.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip()
+    assert "key-of-crm" not in result.stdout
+    assert "token-of-billing" not in result.stdout
     if "$ID" in line:
-        assert '"integration":"broken"' in run.stdout
-        assert '"code":"credential_unavailable"' in run.stdout
+        assert '"integration":"broken"' in result.stdout
+        assert '"code":"credential_unavailable"' in result.stdout
 
 
 def test_logrotate_accepts_the_rule(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_logrotate_accepts_the_rule(tmp_path: Path) -> None:
     path.write_text(rule.replace("/var/log/sidekey", str(tmp_path)))
     path.chmod(0o600)
     command = [logrotate, "--debug", "--force", "--state", str(tmp_path / "state"), str(path)]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    assert "error" not in run.stderr
-    assert "running postrotate script" in run.stderr
-    assert "SIGUSR1" in run.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "error" not in result.stderr
+    assert "running postrotate script" in result.stderr
+    assert "SIGUSR1" in result.stderr

@@ -1,4 +1,4 @@
-"""The README on a package index has links to the repository, or none."""
+"""The README on a package index links to the files of the repository if its address is known."""
 
 from __future__ import annotations
 

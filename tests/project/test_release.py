@@ -70,7 +70,7 @@ def test_compiled_wheels_are_built_for_each_python_of_the_classifiers() -> None:
 def test_chart_of_a_release_runs_the_image_of_the_release(
     image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without SIDEKEY_IMAGE the chart is that of the checkout, which names no image."""
+    """Without SIDEKEY_IMAGE the chart has no image, like that of the checkout."""
     monkeypatch.setenv("SIDEKEY_IMAGE", image)
     result = run(ROOT / ".ci" / "pack_chart.py", str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")

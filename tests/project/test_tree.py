@@ -24,7 +24,7 @@ def project_files() -> Iterator[Path]:
         folders[:] = [
             name for name in folders if name not in GENERATED and (name[0] != "." or name in (".ci", ".github"))
         ]
-        # Beside other working trees of one repository, `.git` is a file.
+        # In a linked working tree `.git` is a file.
         yield from (Path(folder, name) for name in names if name != ".git" and not name.endswith(".pyc"))
 
 

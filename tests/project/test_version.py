@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_newest_release_of_the_changelog_is_the_version_of_the_code() -> None:
-    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
-    assert released[0] == sidekey.__version__
+    releases = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert releases[0] == sidekey.__version__
 
     assert re.fullmatch(r"\d+\.\d+\.\d+", sidekey.__version__), "Helm and Python both need X.Y.Z"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
@@ -150,6 +151,19 @@ def is_built_in(item: Object) -> bool:
 def of_kind(items: list[Object], kind: str) -> list[Object]:
     """Return the objects of a kind."""
     return [item for item in items if item["kind"] == kind]
+
+
+def only(items: list[Object], kind: str, name: str | None = None) -> Object:
+    """Return the only object of a kind, or of a kind and name."""
+    (item,) = [item for item in of_kind(items, kind) if name in (None, item["metadata"]["name"])]
+    return item
+
+
+def readme_block(word: str) -> str:
+    """Return the only YAML block of the chart's README that contains a word."""
+    text = (CHART / "README.md").read_text("utf-8")
+    (block,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S) if word in block]
+    return block
 
 
 def pods(items: list[Object]) -> Iterator[tuple[str, Object]]:

@@ -224,6 +224,11 @@ def problem(status: int, code: str, **more: Any) -> tuple[int, dict[str, Any]]:
     return status, {"code": code, "status": status, "title": code, "detail": f"Detail of {code}.", **more}
 
 
+def press(page: Any, name: str) -> None:
+    """Click the button with exactly this name."""
+    page.get_by_role("button", name=name, exact=True).click()
+
+
 def assert_for_everybody(page: Any) -> None:
     """Assert that axe finds nothing, light and dark, and that nothing is wider than the page, at each width."""
     size = page.viewport_size

@@ -47,7 +47,7 @@ def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
 
 @pytest.mark.parametrize("name", profiles.names())
 def test_every_profile_has_a_section(name: str) -> None:
-    """With its parameters, secrets, additions, sources and documentation."""
+    """The section has parameters, secrets, additions, sources and documentation."""
     profile = profiles.profile(name)
     section = providers_page().partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"({profile.documentation})" in section
@@ -123,7 +123,7 @@ def test_first_example_runs_on_a_fresh_clone() -> None:
 
 
 def test_examples_load_as_one_folder() -> None:
-    """For `--config config`."""
+    """`--config config` loads the folder."""
     assert load(ROOT / "config", {}).errors == []
 
 

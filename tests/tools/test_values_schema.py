@@ -24,23 +24,25 @@ CHART = Draft7Validator({"$ref": "#/definitions/Config", "definitions": SCHEMA["
 
 OF_THE_CHART = {"version", "listen", "callers", "allow_unauthenticated", "store", "admin"}
 SECTIONS = CONFIG_SCHEMA["properties"].keys() - {"version", "allow_unauthenticated", "via"}
-"""Where null is as nothing."""
+"""Sections for which null means absent."""
 EXAMPLES = [
     yaml.safe_load(path.read_text("utf-8").replace("insecure_value", "file"))
     for path in sorted((helm.ROOT / "config").glob("*.yaml"))
 ]
 PROVIDERS = ["commercetools", "dotdigital", "mailchimp", "klaviyo", "tableau", "ghost"]
-CONFIGS = [{key: value for key, value in found.items() if key not in OF_THE_CHART} for found in EXAMPLES]
+CONFIGS = [
+    {key: value for key, value in example_config.items() if key not in OF_THE_CHART} for example_config in EXAMPLES
+]
 CONFIGS.append({"integrations": {name: {"auth": auth_of(name)} for name in PROVIDERS}})
-"""Configs that both take."""
+"""Configs that both schemas accept."""
 
 FILE = {"file": "/run/secrets/x"}
-PUT = [
+REPLACEMENTS = [
     *(None, True, 12, 1.5, "text", "", [], {}, ["text"], [FILE], FILE, {"env": "X"}, {**FILE, "env": "X"}),
     *({"url": "https://x.example"}, {"inline": "PEM"}, {"other": "x"}, {"other": FILE}),
     *({"prefix": "Bearer ", "secret": FILE}, {"secret": FILE, "other": 1}, {"type": "none"}, {"type": "basic"}),
 ]
-"""What is put in the place of something."""
+"""The values that replace a part of a config."""
 
 Path = tuple[str | int, ...]
 
@@ -54,7 +56,7 @@ def paths(node: Any, above: Path = ()) -> Iterator[Path]:
 
 
 def changed(config: dict[str, Any], path: Path, change: str, value: Any) -> dict[str, Any]:
-    """Change one value of a config: `put` or `drop` it, or `add` a key beside it."""
+    """Change one value of a config: `put` another in its place, `drop` it, or `add` a key beside it."""
     result = deepcopy(config)
     inner: Any = result
     for key in path[:-1]:
@@ -73,7 +75,7 @@ def mistakes(draw: st.DrawFn) -> tuple[dict[str, Any], Path, str, Any]:
     """Generate a config, a path in it, and a change."""
     config = draw(st.sampled_from(CONFIGS))
     path = draw(st.sampled_from(list(paths(config))))
-    return config, path, draw(st.sampled_from(["put", "put", "drop", "add"])), draw(st.sampled_from(PUT))
+    return config, path, draw(st.sampled_from(["put", "put", "drop", "add"])), draw(st.sampled_from(REPLACEMENTS))
 
 
 @given(mistakes())

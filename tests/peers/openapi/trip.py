@@ -58,9 +58,9 @@ integration = NewIntegration(id=ID, endpoint_prefix=prefix, auth=auth)
 created = create_integration.sync_detailed(client=api, body=integration)
 assert isinstance(created.parsed, Integration), created
 assert (created.status_code, created.parsed.status) == (201, "ok")
-again = create_integration.sync(client=api, body=integration)
-assert isinstance(again, Problem), again
-assert again.code == "exists"
+duplicate = create_integration.sync(client=api, body=integration)
+assert isinstance(duplicate, Problem), duplicate
+assert duplicate.code == "exists"
 read = get_integration.sync_detailed(ID, client=api)
 assert isinstance(read.parsed, Integration), read
 assert isinstance(read.parsed.auth, BasicSettings)
@@ -72,13 +72,13 @@ replaced = replace_integration.sync_detailed(ID, client=api, body=document, if_m
 assert isinstance(replaced.parsed, Integration), replaced
 assert (replaced.parsed.description, replaced.parsed.version) == ("replaced", 2)
 patch = Patch.from_dict({"tags": ["patched"]})
-old = patch_integration.sync_detailed(ID, client=api, body=patch, if_match=tag(created))
-assert old.status_code == 412
+conflict = patch_integration.sync_detailed(ID, client=api, body=patch, if_match=tag(created))
+assert conflict.status_code == 412
 patched = patch_integration.sync_detailed(ID, client=api, body=patch, if_match=tag(replaced))
 assert isinstance(patched.parsed, Integration), patched
 assert patched.parsed.tags == ["patched"]
 listed = list_integrations.sync(client=api, tag="patched", kind=ListIntegrationsKind.BASIC)
-assert [each.id for each in listed.items] == [ID]  # type: ignore[union-attr]
+assert [item.id for item in listed.items] == [ID]  # type: ignore[union-attr]
 
 preset = NewPreset(
     id=ID,
@@ -87,25 +87,25 @@ preset = NewPreset(
     parameters=NewPresetParameters.from_dict({"user": {"type": "text"}}),
     body=BodySettings(json={"text": "Hello {{user}}"}),
 )
-made = create_preset.sync_detailed(client=api, body=preset)
-assert isinstance(made.parsed, Preset), made
-assert (made.status_code, made.parsed.url) == (201, preset.url)
-shown = preview_preset.sync(ID, client=api, body=PresetTrial.from_dict({"parameters": {"user": "ann"}}))
-assert isinstance(shown, PresetPreview), shown
-assert shown.request.url == f"{prefix}/users/ann"  # type: ignore[union-attr]
-used = delete_integration.sync(ID, client=api, if_match="*")
-assert isinstance(used, Problem), used
-assert used.code == "in_use"
-shown_preset = get_preset.sync_detailed(ID, client=api)
-assert isinstance(shown_preset.parsed, Preset), shown_preset
-preset_document = PresetDocument.from_dict({**shown_preset.parsed.to_dict(), "description": "replaced"})
-renamed = replace_preset.sync_detailed(ID, client=api, body=preset_document, if_match=tag(shown_preset))
-assert isinstance(renamed.parsed, Preset), renamed
-assert renamed.parsed.description == "replaced"
-changed = patch_preset.sync_detailed(ID, client=api, body=patch, if_match=tag(renamed))
-assert isinstance(changed.parsed, Preset), changed
-assert changed.parsed.version == 3
-assert delete_preset.sync_detailed(ID, client=api, if_match=tag(changed)).status_code == 204
+created_preset = create_preset.sync_detailed(client=api, body=preset)
+assert isinstance(created_preset.parsed, Preset), created_preset
+assert (created_preset.status_code, created_preset.parsed.url) == (201, preset.url)
+preview = preview_preset.sync(ID, client=api, body=PresetTrial.from_dict({"parameters": {"user": "ann"}}))
+assert isinstance(preview, PresetPreview), preview
+assert preview.request.url == f"{prefix}/users/ann"  # type: ignore[union-attr]
+refused_deletion = delete_integration.sync(ID, client=api, if_match="*")
+assert isinstance(refused_deletion, Problem), refused_deletion
+assert refused_deletion.code == "in_use"
+read_preset = get_preset.sync_detailed(ID, client=api)
+assert isinstance(read_preset.parsed, Preset), read_preset
+preset_document = PresetDocument.from_dict({**read_preset.parsed.to_dict(), "description": "replaced"})
+replaced_preset = replace_preset.sync_detailed(ID, client=api, body=preset_document, if_match=tag(read_preset))
+assert isinstance(replaced_preset.parsed, Preset), replaced_preset
+assert replaced_preset.parsed.description == "replaced"
+patched_preset = patch_preset.sync_detailed(ID, client=api, body=patch, if_match=tag(replaced_preset))
+assert isinstance(patched_preset.parsed, Preset), patched_preset
+assert patched_preset.parsed.version == 3
+assert delete_preset.sync_detailed(ID, client=api, if_match=tag(patched_preset)).status_code == 204
 assert delete_integration.sync_detailed(ID, client=api, if_match=tag(patched)).status_code == 204
 for response in (get_preset.sync_detailed(ID, client=api), get_integration.sync_detailed(ID, client=api)):
     assert response.status_code == 404
