@@ -180,14 +180,14 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
     # The API shows and finds the document of an integration that is not served.
     assert api.get("/integrations/invalid")["auth"]["password"]["set"] is True
     (item,) = api.get("/integrations?q=ours+HTTP+crm&tag=a&kind=basic&status=unusable")["items"]
-    assert (item["id"], item["hosts"]) == ("invalid", ["127.0.0.1"])
+    assert (item["id"], item["hosts"]) == ("invalid", [f"127.0.0.1:{port}"])
     # It does not show an altered document, which an editor can only replace completely.
     altered = api.get("/integrations/altered")
     assert (altered["version"], altered["kind"], "auth" in altered) == (1, None, False)
     patch = api.ask("PATCH", "/integrations/altered", {"description": "x"}, match='"1"')
     assert (patch.status, "send the complete document with PUT" in patch.json["detail"]) == (422, True)
     refused = api.ask("PUT", "/integrations/altered", original, match='"1"')
-    assert (refused.code, refused.pointers) == ("reenter", {"/auth/username", "/auth/password"})
+    assert (refused.status, refused.pointers) == (422, {"/auth/username", "/auth/password"})
     assert api.ask("PUT", "/integrations/altered", basic(port), match='"1"').json["status"] == "ok"
 
 

@@ -162,8 +162,9 @@ def only(items: list[Object], kind: str, name: str | None = None) -> Object:
 def readme_block(word: str) -> str:
     """Return the only YAML block of the chart's README that contains a word."""
     text = (CHART / "README.md").read_text("utf-8")
-    (block,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S) if word in block]
-    return block
+    blocks: list[str] = re.findall(r"^```yaml\n(.*?)^```", text, re.M | re.S)
+    (match,) = [block for block in blocks if word in block]
+    return match
 
 
 def pods(items: list[Object]) -> Iterator[tuple[str, Object]]:
