@@ -10,7 +10,7 @@ OPERATOR = Operator("ann", "viewer", "digest", "config:ann")
 
 
 class Resource(Section):
-    """A resource whose status can change without a new version."""
+    """A resource with a status, which can change while its version stays the same."""
 
     status: str = "ok"
     problem: str | None = None

@@ -50,7 +50,7 @@ def refusal(child: Child) -> str:
 
 
 async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConnection]:
-    """Send this many requests to `slow`, each on its own connection."""
+    """Send a number of requests to `slow`, each on its own connection."""
     callers = [await stack.enter_async_context(connect(child.proxy_port)) for _ in range(count)]
     for caller in callers:
         await caller.send(b"GET /i/slow/x HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A store whose documents, rows and sealed values were edited: Sidekey opens no secret and sends nothing."""
+"""Sidekey opens no secret and sends nothing if somebody edited documents, rows or sealed values of its store."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_update_of_a_mounted_config_map_keeps_the_ca(tmp_path: Path) -> None:
     assert [ca(path, "show", "--json") for path in (mounted, mounted / "sidekey.yaml")] == previous
 
 
-def test_second_config_of_a_user_does_not_ask_callers_to_restart(tmp_path: Path) -> None:
+def test_second_config_of_a_user_needs_no_restart_of_callers(tmp_path: Path) -> None:
     """A Sidekey with the first config runs meanwhile."""
     integration = "{endpoint_prefix: 'https://%s.test/v1', auth: {type: headers, headers: {X-Key: x}}}"
     folders = [tmp_path / name for name in ("first", "second")]

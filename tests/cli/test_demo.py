@@ -112,7 +112,7 @@ def test_demo_runs_until_ctrl_c_and_its_commands_work() -> None:
     assert 'sidekey_requests_total{integration="demo",outcome="2xx"}' in outputs[4]
 
 
-def test_demo_needs_no_home_folder_and_writes_no_files(tmp_path: Path) -> None:
+def test_demo_runs_without_a_home_folder_and_writes_no_files(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     environment = {"HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
     result = run_process("demo", "--once", environment=environment, folder=tmp_path)

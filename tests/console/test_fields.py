@@ -138,7 +138,7 @@ CALL: Final = """async () => {
 
 
 def open_ended_session(console: Console, next_person: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Open a page whose session ends during two calls. `next_person` can log in."""
+    """Open a page, and end its session during two calls. `next_person` can log in."""
     lost = problem(401, "unauthenticated")
     bodies: dict[str, Any] = {
         "GET /api/v1/session": ANN, "GET /api/v1/presets": lost, "GET /api/v1/sessions": lost,

@@ -21,7 +21,7 @@ from support.ui import HOSTILE, Console, assert_for_everybody, press, problem
 
 @pytest.fixture(autouse=True)
 def delete_created_integrations(console: Console) -> Iterator[None]:
-    """Delete the integrations of a test, because tests of other pages list all of them."""
+    """Delete the integrations of a test, because tests of other pages list every integration."""
     api = console.api("admin")
     before = {item["id"] for item in api.get("/integrations")["items"]}
     yield

@@ -36,7 +36,7 @@ SEARCH_AND_ADD: Final = """async () => {
 
 
 def open_page(console: Console, path: str, bodies: dict[str, Any]) -> Any:
-    """Open a page whose calls get the responses in `bodies`."""
+    """Open a page with mocked responses."""
     page = console.browser(None)
     console.fixture(page, bodies)
     page.goto(f"{console.base}/ui{path}")

@@ -36,7 +36,7 @@ def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared:
 
 
 def test_failed_test_has_a_reason_and_a_link_to_the_form(console: Console) -> None:
-    """The page also says that nobody has used the integration, and lists its hosts without that of the log-in."""
+    """The page also shows that the integration is unused. The hosts do not include that of the token endpoint."""
     auth = {
         "type": "oauth2",
         "token_endpoint": f"{console.upstream.url}/token",

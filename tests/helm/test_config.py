@@ -300,7 +300,7 @@ def test_config_check_warns_unless_pods_share_tokens(case: str, warning: str, tm
 
 
 def store_values(case: str) -> helm.Values:
-    """Return the values of a case whose store may connect to addresses of this machine."""
+    """Return the values of a case with a store that may connect to addresses of this machine."""
     values = helm.values_of(case)
     config = {"store": {"allow_private": ["127.0.0.0/8"]}, "timeouts": {"drain_delay": "0s"}}
     return {**values, "config": config}
@@ -313,7 +313,7 @@ def shop_integration(upstream: Nginx) -> dict[str, Any]:
 
 
 def test_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_path: Path) -> None:
-    """`kubectl exec` creates the first token, and the API the others. Probes and Prometheus need none."""
+    """`kubectl exec` creates the first token, and the API the other tokens. Probes and Prometheus need no token."""
     values = store_values("gateway-embedded")
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, metrics, _):
         created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})

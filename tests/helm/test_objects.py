@@ -266,7 +266,7 @@ def test_ipv6_gateway_listens_on_ipv6(rendered: Rendered) -> None:
 
 @pytest.mark.parametrize("case", GATEWAYS)
 def test_listener_accepts_every_name_of_the_service(case: str, rendered: Rendered) -> None:
-    """Callers may send each of them as Host."""
+    """Callers may send each name as Host."""
     name = service(rendered[case])["metadata"]["name"]
     domain = helm.values_of(case).get("clusterDomain", "cluster.local")
     names = yaml.safe_load(helm.config_of(rendered[case]))["listen"]["names"]

@@ -467,7 +467,7 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
 
 
 def nested(path: str, value: Any) -> Any:
-    """Nest a value at a dotted path. A number is an index of a list whose item has a name."""
+    """Nest a value at a dotted path. The key 0 makes a list with one named item."""
     key, _, rest = path.partition(".")
     if not path:
         return value
