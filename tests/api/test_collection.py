@@ -20,7 +20,7 @@ def documents(running: Running) -> dict[str, dict[str, object]]:
 def test_put_creates_only_a_missing_resource(path: str, api: Api, running: Running) -> None:
     """RFC 9110 13.1.2. `If-Match: *` changes only an existing resource (13.1.1)."""
     name = f"put-{path[1:]}"
-    # A new operator: other tests may have used up the audit limit of refused changes for the shared ones.
+    # Other tests may have used up the shared operators' audit limit of refused changes.
     created = api.make("/tokens", {"name": f"by-{name}", "role": "editor", "own_token": api.token})
     editor = api.by(created["token"])
     document = documents(running)[path]

@@ -44,7 +44,7 @@ def forms(secret: bytes) -> set[bytes]:
     encodings |= {quote(secret, safe="").encode(), "".join(f"%{byte:02X}" for byte in secret).encode()}
     for offset in range(3):
         encoded = b64encode(bytes(offset) + secret).rstrip(b"=")
-        # The first and the last characters also hold bits of what is around it.
+        # The first and the last characters also contain bits of the neighbouring bytes.
         encodings.add(encoded[4 if offset else 0 : -2])
     return encodings
 
@@ -54,7 +54,7 @@ def patterns(secret: str) -> set[bytes]:
     if BEGIN not in secret:
         return forms(secret.encode())
     key = secret[secret.index(BEGIN, secret.find("CERTIFICATE-----\n") + 1) :] if "CERTIFICATE" in secret else secret
-    # The last lines of a key hold the public half, which the certificate has as well.
+    # The last lines of a key are the public half, which the certificate contains too.
     lines = [line.encode() for line in key.splitlines() if "-----" not in line]
     return {*lines[:2], b64decode(lines[0]), lines[0].hex().encode()}
 

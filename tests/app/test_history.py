@@ -274,7 +274,7 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
         within(lambda: count("sidekey_failures") == 1001)
         assert count(f"sidekey_failures WHERE integration = 'crm' AND at > {now - 1000}") == 1000
         assert count("sidekey_failures WHERE integration = 'other'") == 1
-        # One hour less if a new hour begins meanwhile.
+        # The list has one hour less if a new hour begins meanwhile.
         within(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))
         path = "/integrations/crm/failures"
         pages = [read(child, path)]

@@ -108,7 +108,7 @@ class Cluster:
         """Create a namespace that enforces the pod security standard `restricted`, and delete it at the end."""
         labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
         described = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
-        # This fails if the namespace exists: it is not ours, or that of an earlier run is still being deleted.
+        # This fails if the namespace exists, because it is another's or that of an earlier run.
         self.run("kubectl", "create", "--filename=-", text=json.dumps(described))
         try:
             # The API refuses pods until the controller has created the service account.

@@ -112,7 +112,7 @@ def test_namespace_enforces_restricted(gateway: Gateway) -> None:
 
 def test_helm_test_passes(gateway: Gateway) -> None:
     gateway.namespace.helm("test", "sidekey")
-    # Helm passes a chart without tests as well.
+    # Helm also reports success for a chart without tests.
     assert "pod/sidekey-test" in gateway.namespace.kubectl("get", "events")
 
 

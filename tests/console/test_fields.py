@@ -118,7 +118,7 @@ def test_fields_and_parts_are_accessible_with_hostile_texts(console: Console) ->
         "sent": "",
     }  # fmt: skip
 
-    # A question, by keyboard.
+    # The dialog works by keyboard.
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog", name="Delete it?").wait_for()
     expect(page.get_by_role("button", name="Cancel")).to_be_focused()

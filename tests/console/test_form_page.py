@@ -195,7 +195,7 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
 def test_forms_are_accessible(console: Console) -> None:
     """An empty domain has no error before a person types."""
     page = console.open("editor", "/add/integrations/oauth2")
-    # The errors of a response are drawn before the next one is there.
+    # Waiting for each response ensures that its errors are drawn.
     with page.expect_response("**/drafts/integration/preview"):
         page.get_by_label("Allow webhooks from domains").check()
     with page.expect_response("**/drafts/integration/preview"):
@@ -244,7 +244,7 @@ def test_pasted_certificate_is_described_at_once(console: Console) -> None:
     page.get_by_text("self-signed").first.wait_for()
     page.get_by_label("The certificate may be self-signed").check()
     page.get_by_text("self-signed (its issuer").wait_for(state="hidden")
-    # The key is not shown any longer than it takes to recognise it.
+    # The form hides the key as soon as it is recognised.
     page.get_by_role("group", name="Private key").get_by_text("It belongs to the certificate.").wait_for()
     assert page.get_by_role("textbox", name="Private key").count() == 0
     page.get_by_role("button", name="Replace Private key").click()
@@ -307,7 +307,7 @@ def test_proposed_id_is_free_and_a_used_one_hides_no_other_error(console: Consol
     page.get_by_text("Another integration has this ID: choose another one.", exact=True).wait_for()
     assert page.get_by_text("Fill this in.").count() == 2
     page.get_by_text("Enter a GUID or a domain name").wait_for()
-    # An optional value that is needed now is unfolded.
+    # The form unfolds an optional value that is now required.
     box(page, "Scope").fill("https://vault.azure.net/.default")
     press(page, "Save")
     box(page, "API host").wait_for()
@@ -322,7 +322,7 @@ def test_missing_secret_is_marked_after_save_and_broken_text_is_not_saved(consol
     page.get_by_text("The credential travels in the clear.").wait_for()
     press(page, "Replace User name")
     press(page, "Replace Password")
-    # The errors of a response are drawn before the next one is there.
+    # Waiting for each response ensures that its errors are drawn.
     for text in ("canary", "canary-user"):
         with page.expect_response("**/drafts/integration/preview"):
             box(page, "User name").fill(text)
@@ -473,7 +473,7 @@ def test_sticky_button_covers_no_focused_field(console: Console) -> None:
     page = console.open("editor", "/integrations/barred/edit", width=390)
     page.get_by_text("Where the credential goes").wait_for()
     save = page.get_by_role("button", name="Save")
-    # The lowest 64 pixels have room for the button alone.
+    # The lowest 64 pixels have only the button.
     assert page.evaluate("document.elementFromPoint(innerWidth / 2, innerHeight - 64).closest('.goes')") is None
     field = page.locator("input:focus, select:focus, textarea:focus")
     reached = 0

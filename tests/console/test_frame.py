@@ -87,7 +87,7 @@ def test_theme_is_switched_and_kept(console: Console) -> None:
 def test_keyboard_shortcuts_search_add_and_list_shortcuts(console: Console) -> None:
     page = open_page(console, "/nowhere", {"GET /api/v1/session": ANN})
     page.get_by_role("heading", name="This page does not exist").wait_for()
-    # With neither a search nor something to add, the keys do nothing.
+    # The keys do nothing on a page without a search and a link to add something.
     for key in ("/", "n"):
         page.keyboard.press(key)
     page.evaluate(SEARCH_AND_ADD)

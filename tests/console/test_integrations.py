@@ -192,7 +192,7 @@ def test_viewer_tests_an_integration_and_explains_a_url(console: Console) -> Non
     page.get_by_role("button", name="Explain").click()
     page.get_by_text("Authorization (headers)").wait_for()
     console.upstream.status = 401
-    page = console.open("editor", "/integrations/tested")  # One token sends one test a second.
+    page = console.open("editor", "/integrations/tested")  # A token may send one test a second.
     page.get_by_role("button", name="Test integration").click()
     page.get_by_text("It does not work: the response was 401").first.wait_for()
     page.get_by_text("Most likely the secret was changed at the provider.").wait_for()

@@ -14,7 +14,7 @@ VENDOR = FOLDER.parents[1] / "proxy" / "sidekey" / "console" / "static" / "vendo
 
 def test_modules_pass_their_tests_in_node() -> None:
     tests = sorted(map(str, FOLDER.glob("*.test.mjs")))
-    # In one process: `node --test` starts one for each file.
+    # `node --test` would start a process for each file.
     script = "".join(f"import {json.dumps(path)};" for path in tests)
     command = [require("node"), "--input-type=module", "--eval", script]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

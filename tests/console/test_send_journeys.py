@@ -121,7 +121,7 @@ def test_lost_response_is_fetched_and_nothing_is_sent_twice(sender: Sender) -> N
     page.get_by_label("First name").fill("Zoë")
 
     def lose(route: Any) -> None:
-        # Playwright sends the request itself, so it leaves out what only browsers add.
+        # Playwright sends this request, so the header that browsers add must be set.
         route.fetch(headers={**route.request.all_headers(), "Sec-Fetch-Site": "same-origin"})
         route.abort()
 
@@ -203,7 +203,7 @@ def test_rows_with_errors_and_accepted_rows_are_not_sent(sender: Sender) -> None
     )
     expect(result).to_contain_text("Row 2 (line 3, Zoë 2): left out. Phone is required")
     expect(result).to_contain_text("Compare each field with its help and example.")
-    # The last row was left out: there is nothing to go on with.
+    # Only the last row was left out, so there is no row to go on with.
     page.get_by_role("link", name="Your sends").click()
     page.get_by_text("A file: 4 rows were sent, up to row 5").wait_for()
     expect(page.get_by_role("button", name="Go on")).to_have_count(0)
@@ -267,7 +267,7 @@ def test_file_is_sent_row_by_row_with_pause_stop_and_a_result(sender: Sender) ->
         press(page, "Pause")
     expect_text(page, "Paused.").to_be_visible()
     paused = len(sender.phones)
-    # Another tab of the page keeps the file and its place.
+    # The file and its position stay while another tab of the page is open.
     page.get_by_role("link", name="Your sends").click()
     assert len(sender.phones) == paused < 20
     # It continues from there without another question.
@@ -316,7 +316,7 @@ def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     start = int(go_on.inner_text().removeprefix("Go on at row "))
     expect_text(page, f"up to row {start - 1} of 20. It may still be running.").to_be_visible()
     go_on.click()
-    # The last row is young: another window may still send.
+    # The last row is recent, so another window may still send.
     page.get_by_role("dialog").get_by_role("button", name="Go on").click()
     page.get_by_text("Choose the same file again. Sidekey does not keep it.").wait_for()
     page.get_by_label("CSV file").set_input_files(csv_file(19))

@@ -121,7 +121,7 @@ class Engine:
         present = set(_cgroups())
         self._undo.callback(lambda: _remove_cgroups(set(_cgroups()) - present))
         entered = self._undo.enter_context(Namespaces(_SETUP))
-        # A command must end with its nsenter, the process that the tests start.
+        # The command must end when the tests end its nsenter process.
         limits = ["prlimit", f"--nofile={NOFILE}:{NOFILE}", "setpriv", "--bounding-set=-sys_resource"]
         self._enter = [*entered.enter, *limits, "--pdeathsig=KILL", "--"]
         self._undo.callback(self._remove_containers)

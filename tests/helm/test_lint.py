@@ -31,7 +31,7 @@ rules:
 """
 YAMLLINT = YamlLintConfig(YAML)
 SUPPRESSED = {
-    # Sidekey has one event loop, so it uses at most one core; throttling would show in every request.
+    # Sidekey has one event loop, so it uses at most one core. Throttling would delay every request.
     ("CKV_K8S_11", "CPU limits should be set"): "",
     # Each user builds the image, so the chart cannot know its digest. image.digest sets it.
     ("CKV_K8S_43", "Image should use digest"): "",

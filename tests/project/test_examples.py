@@ -101,7 +101,7 @@ def test_gateway_serves_only_known_callers_and_its_own_name(tmp_path: Path) -> N
 
     def error_code(host: str, token: str = "") -> str:
         headers = {"Host": host, **({"Sidekey-Token": token} if token else {})}
-        # Another loopback address stands for another interface. The method is one that the integration refuses.
+        # Another loopback address is like another interface. The integration refuses the method.
         with closing(HTTPConnection("127.0.0.2", child.proxy_port, timeout=DEADLINE)) as connection:
             connection.request("DELETE", "/i/crm/whoami", headers=headers)
             return str(json.load(connection.getresponse())["code"])

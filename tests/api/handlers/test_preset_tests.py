@@ -313,7 +313,7 @@ def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
         (tmp_path / "store.db").rmdir()
         (tmp_path / "away.db").rename(tmp_path / "store.db")
         for tester, path, body in tests:
-            # Less than a second may have passed since.
+            # Less than a second may have passed since the last test.
             within(lambda tester=tester, path=path, body=body: tester.ask("POST", path, body).status == 200)
         listed = [item["outcome"] for item in api.get("/audit")["items"] if item["action"] == "test"]
         assert listed == ["ok"] * 2
