@@ -155,7 +155,7 @@ def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstre
     assert upstream.words == []
 
 
-def test_nothing_is_sent_without_a_row(upstream: Upstream, tmp_path: Path) -> None:
+def test_request_is_sent_only_if_the_store_can_record_it(upstream: Upstream, tmp_path: Path) -> None:
     with sending(tmp_path, upstream) as running:
         mark, key = running.by("mark"), new_key()
         with locked(tmp_path):

@@ -88,7 +88,7 @@ def denied(response: Said) -> str:
     return str(response.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
 
 
-def test_serving_user_can_do_everything_but_edit(
+def test_serving_user_can_do_everything_except_edit(
     database: Postgres, provider: OidcProvider, ca: Authority, tmp_path: Path
 ) -> None:
     first, after = documented()

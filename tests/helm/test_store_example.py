@@ -47,7 +47,7 @@ def created_by_commands() -> set[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_commands_create_what_the_pods_wait_for(name: str, rendered: dict[str, list[helm.Object]]) -> None:
+def test_commands_create_every_object_that_the_pods_need(name: str, rendered: dict[str, list[helm.Object]]) -> None:
     """They create every Secret and ConfigMap that the chart does not create, with its keys."""
     (deployment,) = helm.of_kind(rendered[name], "Deployment")
     needed = set()

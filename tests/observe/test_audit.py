@@ -31,7 +31,7 @@ def test_change_is_one_line_with_the_keys_of_the_reference(log_pipe: LogPipe) ->
     }
 
 
-def test_revision_of_the_store_alone_is_not_logged(log_pipe: LogPipe) -> None:
+def test_change_of_only_the_store_revision_is_not_logged(log_pipe: LogPipe) -> None:
     AuditLog(log_pipe.writer, "off").log_change(Changes(revision=8), "store")
     AuditLog(log_pipe.writer, "off").log_change(Changes(changed=("via",)), "files")
     line = json.loads(log_pipe.line())

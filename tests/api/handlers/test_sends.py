@@ -147,7 +147,7 @@ def test_unknown_and_not_granted_presets_are_refused_alike(running: Sending, mar
     assert len(running.upstream.words) == before
 
 
-def test_key_belongs_to_its_content(mark: People, running: Sending) -> None:
+def test_key_is_refused_for_other_content(mark: People, running: Sending) -> None:
     """Another sender may use the same key. After the content is deleted, no request can repeat the key."""
     key = new_key()
     assert mark.send("welcome", key, phone="200").status == 200
