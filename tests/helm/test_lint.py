@@ -12,7 +12,6 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-import sidekey
 from support import helm, kubeschema, programs
 from tools import charts
 
@@ -131,17 +130,6 @@ FILES = [
 def test_yamllint_finds_no_problem(path: Path) -> None:
     """There are no duplicate keys, trailing blanks or ambiguous values."""
     assert [str(problem) for problem in linter.run(path.read_text("utf-8"), YAMLLINT)] == []
-
-
-def test_chart_has_the_version_of_the_package() -> None:
-    """The version is in Chart.yaml, in the templates and in the example's dependency."""
-    chart = yaml.safe_load((helm.CHART / "Chart.yaml").read_text("utf-8"))
-    example = yaml.safe_load((helm.EXAMPLE / "Chart.yaml").read_text("utf-8"))
-    (required,) = [dependency["version"] for dependency in example["dependencies"] if dependency["name"] == "sidekey"]
-    objects = helm.objects(helm.CHART, helm.values_of("gateway"))
-    (deployment,) = helm.of_kind(objects, "Deployment")
-    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f"/sidekey:{sidekey.__version__}")
-    assert {chart["version"], chart["appVersion"], required} == {sidekey.__version__}
 
 
 def custom_errors(objects: list[helm.Object]) -> list[list[str]]:
