@@ -331,7 +331,7 @@ Write the name in the first column as `provider`. If you write another name of t
 
 def providers_page() -> str:
     """Return the text of docs/providers.md: every profile with its parameters, its additions and its sources."""
-    by_name = {name: profiles.profile(name) for name in profiles.names()}
+    by_name = {name: profiles.profile(name) for name in profiles.provider_names()}
     popular = ", ".join(f"[{profile.title}](#{name})" for name, profile in by_name.items() if profile.popular)
     tables = (_category_table(category, by_name) for category in get_args(profiles.Category))
     sections = (_profile_section(name, profile) for name, profile in by_name.items())
@@ -367,7 +367,7 @@ def _unconfirmed(by_name: Mapping[str, profiles.Profile]) -> str:
 
 
 def _profiles_introduction() -> str:
-    kinds = {name: _NOTES[name].profile_example for name in KINDS if profiles.takes_profiles(name)}
+    kinds = {name: _NOTES[name].profile_example for name in KINDS if profiles.supports_profiles(name)}
     text = _PROFILES_INTRODUCTION.replace("KINDS", ", ".join(f"`{name}`" for name in kinds))
     return text.replace("EXAMPLES", "".join(indent(example, "  ") for example in kinds.values()))
 

@@ -208,7 +208,7 @@ def tagged(*members: type[BaseModel]) -> st.SearchStrategy[object]:
 OF_OAUTH2 = st.fixed_dictionaries(
     {},
     optional={
-        "provider": st.sampled_from([*profiles.names(), "comercetools", "acme"]),
+        "provider": st.sampled_from([*profiles.provider_names(), "comercetools", "acme"]),
         "token_request": mappings(TokenRequestSettings),
         "token_response": mappings(TokenResponseSettings),
         "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),

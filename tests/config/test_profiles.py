@@ -23,7 +23,7 @@ from sidekey.policy.urls import parse_target
 from support.drive_kinds import first_call, settings_of
 from support.profiles import auth_of, environment
 
-PARAMETERS = [(name, key) for name in profiles.names() for key in profiles.profile(name).parameters]
+PARAMETERS = [(name, key) for name in profiles.provider_names() for key in profiles.profile(name).parameters]
 
 
 def urls(profile: profiles.Profile, entries: profiles.Pairs | None = None) -> list[str]:
@@ -142,7 +142,7 @@ def texts(data: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("optional", [True, False])
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str, optional: bool) -> None:
     """With and without the optional parameters. No placeholder of a parameter remains."""
     expansion = with_examples(name, optional)
@@ -160,7 +160,7 @@ def test_every_profile_expands_with_its_examples_into_valid_https_urls(name: str
     assert placeholders <= profiles.deferred_names()
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     """No parameter has the name of a key of `auth`."""
     profile = profiles.profile(name)
@@ -169,16 +169,16 @@ def test_a_profile_fills_in_known_keys_and_no_credential(name: str) -> None:
     assert profile.names.isdisjoint(known)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.takes_profiles(kind)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if profiles.supports_profiles(kind)])
 def test_a_name_is_a_secret_in_all_profiles_of_a_kind_or_in_none(kind: str) -> None:
     """The schema has each key once."""
-    of_kind = [profiles.profile(name) for name in profiles.names_of(kind)]
+    of_kind = [profiles.profile(name) for name in profiles.provider_names_of(kind)]
     assert {key for profile in of_kind for key in profile.secrets}.isdisjoint(
         key for profile in of_kind for key in profile.parameters
     )
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_path: Path) -> None:
     """It loads without further keys, and gets its token over https."""
     loaded = loaded_with({"auth": auth_of(name)}, tmp_path)
@@ -205,7 +205,9 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
     assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
 
 
-@pytest.mark.parametrize("name", [name for name in profiles.names() if profiles.profile(name).test is not None])
+@pytest.mark.parametrize(
+    "name", [name for name in profiles.provider_names() if profiles.profile(name).test is not None]
+)
 def test_suggested_test_request_is_valid(name: str, tmp_path: Path) -> None:
     """The profile's own prefix and domains allow it, and it has no placeholder."""
     suggested = profiles.profile(name).test
@@ -222,7 +224,7 @@ def test_suggested_test_request_is_valid(name: str, tmp_path: Path) -> None:
 def test_names_titles_and_aliases_are_unique() -> None:
     """Without case, spaces and punctuation. An alias does not repeat its profile's name or title."""
     meant: dict[str, str] = {}
-    for name in profiles.names():
+    for name in profiles.provider_names():
         profile = profiles.profile(name)
         for text in dict.fromkeys((name, profile.title)):
             assert meant.setdefault(folded(text), name) == name
@@ -231,7 +233,7 @@ def test_names_titles_and_aliases_are_unique() -> None:
         assert len({*map(folded, profile.aliases)}) == len(profile.aliases)
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_every_profile_has_documentation_notes_and_sources(name: str) -> None:
     profile = profiles.profile(name)
     assert all(parse_target(source.partition("#")[0]).origin.scheme == "https" for source in profile.sources)
@@ -611,8 +613,8 @@ def test_model_reports_keys_that_no_profile_has() -> None:
         ("SAP Emarsys", "did you mean emarsys?"),
         ("nexmo", "did you mean vonage, which needs type: basic?"),
         ("Mailchimp", "did you mean mailchimp, which needs type: basic?"),
-        ("../credentials/basic", f"known: {', '.join(profiles.names_of('oauth2'))}"),
-        ("", f"known: {', '.join(profiles.names_of('oauth2'))}"),
+        ("../credentials/basic", f"known: {', '.join(profiles.provider_names_of('oauth2'))}"),
+        ("", f"known: {', '.join(profiles.provider_names_of('oauth2'))}"),
     ],
 )
 def test_unknown_provider_is_one_error_with_a_suggestion(provider: str, hint: str) -> None:
@@ -645,9 +647,9 @@ def test_document_without_a_provider_is_not_changed(text: str) -> None:
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
     """With its type, and its description for each provider."""
-    for kind in filter(profiles.takes_profiles, KINDS):
+    for kind in filter(profiles.supports_profiles, KINDS):
         properties = profiles.parameter_properties(kind)
-        by_name = {name: profiles.profile(name) for name in profiles.names_of(kind)}
+        by_name = {name: profiles.profile(name) for name in profiles.provider_names_of(kind)}
         assert properties.keys() == {key for profile in by_name.values() for key in profile.names}
         for name, profile in by_name.items():
             assert all(f"`{name}`: " in properties[key]["description"] for key in profile.names)
@@ -659,7 +661,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("kind: mtls\nauth: {username: x}", "kind: mtls takes no profiles"),
+        ("kind: mtls\nauth: {username: x}", "kind: mtls does not support profiles"),
         ("kind: headers\nauth: {headers: {X: '{a}'}}", "parameters and placeholders are not the same"),
         ("kind: headers\nauth: {headers: {X: y}}\nsecrets: {a: A key}", "parameters and placeholders are not the same"),
         ("kind: headers\nauth: {headers: {X: 'Bearer {a}'}}\nsecrets: {a: A key}", "a secret is part of a text"),
@@ -667,7 +669,7 @@ def test_every_parameter_has_a_property_in_the_schema() -> None:
             "kind: headers\nauth: {headers: {X: '{id}'}}\nsecrets: {id: A key}\nsignature: {secret: '{id}'}",
             "a parameter has the name of a placeholder that a signature fills in",
         ),
-        ("kind: oauth\nauth: {}", "kind: oauth takes no profiles"),
+        ("kind: oauth\nauth: {}", "kind: oauth does not support profiles"),
         ("auth: {token_endpoint: x}", "kind"),
         (
             "kind: oauth2\nauth: {token_endpoint: 'https://{a}.example.com'}",
@@ -765,8 +767,8 @@ def test_additions_have_no_secret() -> None:
         ),
         (
             "auth: {type: headers, provider: klaviyo, key: {file: k}, headers: {Authorization: x}}\n",
-            "c.yaml:1:47: auth.key: is used nowhere, since the key that the provider puts it into is written here as "
-            "well: remove one",
+            "c.yaml:1:47: auth.key: has no effect, because you set the key yourself that the provider fills with it: "
+            "remove one of the two",
         ),
         (
             "auth: {type: basic, provider: klaviyo, key: {file: k}}\n",
@@ -965,7 +967,7 @@ API: dict[str, tuple[str, str]] = {
 """For each profile, by its examples: a URL of its API, and one that is another customer's, region's or API's."""
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_profile_allows_its_api_and_no_similar_host(name: str, tmp_path: Path) -> None:
     """It allows no target without TLS."""
     path = tmp_path / "sidekey.yaml"

@@ -45,7 +45,7 @@ def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
     assert all(error in row for error in KINDS[code].errors)
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", profiles.provider_names())
 def test_every_profile_has_a_section(name: str) -> None:
     """The section has parameters, secrets, additions, sources and documentation."""
     profile = profiles.profile(name)
@@ -66,7 +66,7 @@ def test_every_profile_has_a_section(name: str) -> None:
 def test_entries_with_fewer_than_two_sources_are_in_one_table() -> None:
     """A profile with fewer than two sources has at least one such entry."""
     page = providers_page().partition("## Entries with fewer than two sources")[2].partition("\n## ")[0]
-    for name in profiles.names():
+    for name in profiles.provider_names():
         profile = profiles.profile(name)
         for fact, grounds in profile.unconfirmed.items():
             assert f"| [`{name}`](#{name}) | {fact} | {grounds} |" in page
@@ -97,7 +97,7 @@ def test_each_mapping_of_a_kind_has_a_section_with_exactly_its_keys(section: str
 
 def test_example_of_each_kind_with_profiles_loads(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```", providers_page(), re.M | re.S)
-    assert block.count("provider:") == len([name for name in AUTH_KINDS if profiles.takes_profiles(name)])
+    assert block.count("provider:") == len([name for name in AUTH_KINDS if profiles.supports_profiles(name)])
     (tmp_path / "sidekey.yaml").write_text(f"version: 1\n{block}")
     assert load(tmp_path / "sidekey.yaml", {}).errors == []
 

@@ -44,32 +44,32 @@ _LIMITS = Limits()
 _LOG = snapshot.Log()
 
 
-def _positive(seconds: float) -> float:
+def _check_positive(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("must be greater than 0s")
     return seconds
 
 
-def _days(seconds: float) -> float:
+def _check_history(seconds: float) -> float:
     if not 86_400 <= seconds <= 90 * 86_400:
         raise ValueError("must be 1d to 90d")
     return seconds
 
 
-def _positive_size(size: int) -> int:
+def _check_positive_size(size: int) -> int:
     if size <= 0:
         raise ValueError("must be at least 1B")
     return size
 
 
-def _naming_kinds(description: str, belongs: Callable[[type[KindSettings]], bool]) -> str:
-    """Replace KINDS by the names of the kinds for which `belongs` returns True."""
-    *rest, last = (f"`{name}`" for name, kind in KINDS.items() if belongs(kind))
+def _with_kind_names(description: str, includes: Callable[[type[KindSettings]], bool]) -> str:
+    """Replace KINDS in a description with the names of the kinds that `includes` selects."""
+    *rest, last = (f"`{name}`" for name, kind in KINDS.items() if includes(kind))
     return description.replace("KINDS", f"{', '.join(rest)} and {last}" if rest else last)
 
 
-PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
-PositiveSize = Annotated[Size, AfterValidator(_positive_size)]
+PositiveDuration = Annotated[Duration, AfterValidator(_check_positive)]
+PositiveSize = Annotated[Size, AfterValidator(_check_positive_size)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -79,9 +79,11 @@ def _sorted_texts(entries: list[Prefix] | list[Domain]) -> list[str]:
 
 
 def _ca_digests(trust: snapshot.Trust | None) -> str | list[str] | None:
-    """Return the SHA-256 of each CA, in a form that ignores their order and the text around them."""
-    if trust is None or trust.pem is None:
-        return None if trust is None else trust.source
+    """Return the SHA-256 of each CA, so that their order and comments in the PEM text do not count as a change."""
+    if trust is None:
+        return None
+    if trust.pem is None:
+        return trust.source  # `mozilla` or `system`
     return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
 
 
@@ -112,7 +114,7 @@ class ListenSettings(Section):
 
 
 class CallerSettings(Section):
-    """A caller: who may send requests, and for which integrations."""
+    """A caller: its token, and the integrations and presets that it may use."""
 
     token: Secret = Field(
         description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
@@ -128,7 +130,7 @@ class CallerSettings(Section):
 
 
 class NetworkSettings(Section):
-    """How Sidekey resolves targets, and which addresses it may connect to."""
+    """DNS, the addresses that Sidekey may connect to, and the CAs that it trusts."""
 
     hosts: dict[field_types.HostName, Annotated[list[field_types.StaticAddress], Field(min_length=1)]] = Field(
         default={},
@@ -152,7 +154,7 @@ class NetworkSettings(Section):
 
 
 class TimeoutSettings(Section):
-    """How long each step may take."""
+    """Time limits of the steps of a request, of connections and of the shutdown."""
 
     connect: PositiveDuration = Field(
         default=_TIMEOUTS.connect,
@@ -277,7 +279,7 @@ class ForwardSettings(Section):
 
 
 class CaSettings(Section):
-    """The local CA, with whose certificates Sidekey terminates TLS in tunnels (CONNECT)."""
+    """The local CA, which issues the certificates for tunnels (CONNECT) whose TLS Sidekey terminates."""
 
     folder: field_types.FilePath | None = Field(
         default=None,
@@ -337,10 +339,10 @@ class StoreSettings(Section):
     keys: Annotated[list[StoreKeySettings], Field(min_length=1)] = Field(
         description="The keys: the first seals secrets, and all of them open secrets."
     )
-    audit: Annotated[Retention, AfterValidator(_positive)] = Field(
+    audit: Annotated[Retention, AfterValidator(_check_positive)] = Field(
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
-    history: Annotated[Retention, AfterValidator(_days)] = Field(
+    history: Annotated[Retention, AfterValidator(_check_history)] = Field(
         default=HISTORY, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
     )
     allow_private: list[field_types.PrivateNetwork] = Field(
@@ -394,7 +396,7 @@ MAX_SESSION = 12 * 3600.0
 """Maximum seconds of a session of the console."""
 
 
-def _check_text(text: str) -> str:
+def _check_printable(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError("must not be empty or contain control characters")
     return text
@@ -409,15 +411,15 @@ def _check_issuer(url: str) -> str:
 
 def _check_redirect_url(url: str) -> str:
     target = _target_of(url)
-    if target is None or target.request_target != CALLBACK or not _is_private(target.origin):
+    if target is None or target.request_target != CALLBACK or not _is_confidential(target.origin):
         raise ValueError(
             f"must be https://HOST{CALLBACK} with the host where browsers open the console; http only for localhost"
         )
     return url
 
 
-def _is_private(origin: Origin) -> bool:
-    """Return True if nobody on the way can read the code of a redirect."""
+def _is_confidential(origin: Origin) -> bool:
+    """Return True if nobody on the network can read the authorization code in a redirect to this origin."""
     return origin.scheme == "https" or origin.host in ("127.0.0.1", "localhost", "::1")
 
 
@@ -440,13 +442,15 @@ def _check_session(seconds: float) -> float:
     return seconds
 
 
-Claim = Annotated[str, AfterValidator(_check_text)]
+NonEmptyText = Annotated[str, AfterValidator(_check_printable)]
 
 
 class OidcRolesSettings(Section):
     """The roles of people, by a claim of the ID token."""
 
-    claim: Claim = Field(description="Name of the claim, such as `groups`. Its value is a text or a list of texts.")
+    claim: NonEmptyText = Field(
+        description="Name of the claim, such as `groups`. Its value is a text or a list of texts."
+    )
     map: dict[str, Role] = Field(
         description="The role of each value. Somebody with several values has the highest role: `admin`, then "
         "`editor`, `viewer` and `sender`. Somebody without a role cannot log in."
@@ -456,7 +460,7 @@ class OidcRolesSettings(Section):
 class OidcPresetsSettings(Section):
     """The presets that senders may send, by a claim of the ID token."""
 
-    claim: Claim = Field(description="Name of the claim, as in `roles`.")
+    claim: NonEmptyText = Field(description="Name of the claim, as in `roles`.")
     map: dict[str, Annotated[list[field_types.Name], MaxEntries(200)]] = Field(
         description="IDs of presets for each value. A sender may send those of all values, and at least one is needed."
     )
@@ -468,12 +472,12 @@ class OidcSettings(Section):
     issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
         description="The issuer's URL, exactly as its discovery document and its ID tokens have it."
     )
-    client_id: Claim = Field(description="The ID of Sidekey's client at the issuer.")
+    client_id: NonEmptyText = Field(description="The ID of Sidekey's client at the issuer.")
     client_secret: SecretElsewhere = Field(description="The secret of the client.")
     redirect_url: Annotated[str, AfterValidator(_check_redirect_url)] = Field(
         description=f"The URL of the page `{CALLBACK}` as browsers open it, registered at the issuer."
     )
-    scopes: Annotated[list[Claim], AfterValidator(_check_scopes)] = Field(
+    scopes: Annotated[list[NonEmptyText], AfterValidator(_check_scopes)] = Field(
         default=["openid", "profile"], description="Scopes to request. `openid` is required."
     )
     trusted_ca: field_types.TrustedCA | None = Field(
@@ -498,9 +502,9 @@ class OidcSettings(Section):
 
 
 class AdminSettings(Section):
-    """The API and the console on the admin listener. With a `store`, or with operators here, the listener has them.
+    """The API and the console on the admin listener. They need a `store`, or operators configured here.
 
-    Without a store they are read-only.
+    Without a store, the API and the console are read-only.
     """
 
     tokens: dict[field_types.Name, AdminTokenSettings] = Field(
@@ -531,7 +535,7 @@ class AdminSettings(Section):
 class TestSettings(Section):
     """The request that `sidekey test ID` sends, without a body. Only 200 is success."""
 
-    __test__ = False
+    __test__ = False  # pytest would collect a class whose name starts with Test
 
     method: Annotated[field_types.Method, SAFE_TO_CHANGE] = Field(default="GET", description="Method.")
     path: Annotated[field_types.TestPath, SAFE_TO_CHANGE] = Field(
@@ -559,7 +563,7 @@ class IntegrationSettings(Section):
     tags: Annotated[list[str], SAFE_TO_CHANGE] = Field(default=[], description="Words to find it with.")
     endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, ComparedAs(_sorted_texts)] = Field(
         default=[],
-        description=_naming_kinds(
+        description=_with_kind_names(
             "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
             "need one. Whole path segments count: `/v1` allows `/v1/x`, but not `/v10`, and no path that a server "
             "may interpret as outside of `/v1`.",
@@ -590,7 +594,7 @@ class IntegrationSettings(Section):
     auth: AuthSettings = Field(description="The credential. `type` is its kind.")
     add: AddedSettings | None = Field(
         default=None,
-        description=_naming_kinds(
+        description=_with_kind_names(
             "Headers, query parameters or body fields that Sidekey adds to each request, besides `auth`. The kind "
             "KINDS has these keys in `auth`.",
             lambda kind: kind.brings_added,
@@ -603,7 +607,7 @@ class IntegrationSettings(Section):
     )
     client_certificate: CertificateSettings | None = Field(
         default=None,
-        description=_naming_kinds(
+        description=_with_kind_names(
             "A client certificate in addition to `auth`. The kind KINDS has these keys in `auth`.",
             lambda kind: kind.brings_certificate,
         ),

@@ -36,6 +36,7 @@ Pairs = tuple[tuple[str, str], ...]
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _BRACES = re.compile(r"[{}]")
 _OMITTED = object()
+"""The result of `_fill` for an entry whose placeholder has no value."""
 
 
 @cache
@@ -93,22 +94,22 @@ class Parameter(Section):
         """The parameters that its default contains or depends on."""
         return frozenset(_placeholders(self.default)) | self.defaults.keys()
 
-    def default_of(self, values: Mapping[str, Value]) -> Value | None:
-        """Return the default for the values of the parameters above it, or None."""
-        for name, known in self.defaults.items():
-            if str(values.get(name)) in known:
-                return known[str(values[name])]
+    def default_for(self, values: Mapping[str, Value]) -> Value | None:
+        """Return the default, which may depend on the `values` of parameters above this one, or None."""
+        for name, by_value in self.defaults.items():
+            if str(values.get(name)) in by_value:
+                return by_value[str(values[name])]
         filled = None if self.default is None else _fill(self.default, values, self.depends_on)
         return None if filled is _OMITTED else filled
 
-    def missing(self, provider: str) -> str:
+    def missing_error(self, provider: str) -> str:
         """Return the error of a missing parameter without a default."""
         condition = f"with this {' and '.join(self.defaults)}, " if self.defaults else ""
         return f"this key is missing: {condition}{provider} needs {self.hint}"
 
 
-Grounds = Literal["one source", "memory"]
-"""The evidence for a fact that fewer than two sources confirm."""
+Evidence = Literal["one source", "memory"]
+"""Where a fact comes from that fewer than two sources confirm."""
 
 Category = Literal[
     "advertising",
@@ -147,7 +148,7 @@ class Profile(Section):
     popular: bool = False
     documentation: str
     sources: list[str]
-    unconfirmed: dict[str, Grounds] = Field(default={})
+    unconfirmed: dict[str, Evidence] = Field(default={})
     parameters: dict[str, Parameter] = Field(default={})
     secrets: dict[str, str] = Field(default={})
     auth: dict[str, Any]
@@ -160,17 +161,12 @@ class Profile(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Profile:
-        if not takes_profiles(self.kind):
-            raise ValueError(f"kind: {self.kind} takes no profiles")
+        if not supports_profiles(self.kind):
+            raise ValueError(f"kind: {self.kind} does not support profiles")
         dependencies = (name for parameter in self.parameters.values() for name in parameter.depends_on)
         used = {*_placeholders(self.additions), *dependencies}
-        # Check this before the call: `deferred_names` has to import all kinds.
-        unset = used - self.names
-        if (
-            not used >= self.names
-            or (unset and unset - deferred_names())
-            or self.parameters.keys() & self.secrets.keys()
-        ):
+        unused, undefined = self.names - used, used - self.names - deferred_names()
+        if unused or undefined or self.parameters.keys() & self.secrets.keys():
             raise ValueError("parameters and placeholders are not the same")
         if self.signature and self.names & deferred_names():
             raise ValueError("a parameter has the name of a placeholder that a signature fills in")
@@ -187,7 +183,7 @@ class Profile(Section):
             if not parameter.depends_on <= values_above.keys():
                 raise ValueError(f"the default of {name} needs a parameter that is not above it")
             defaults = [default for by_value in parameter.defaults.values() for default in by_value.values()]
-            for value in (parameter.example, parameter.default_of(values_above), *defaults):
+            for value in (parameter.example, parameter.default_for(values_above), *defaults):
                 if value is not None and parameter.error(value) is not None:
                     raise ValueError(f"the example or default of {name} does not match its pattern")
             values_above[name] = parameter.example
@@ -231,7 +227,7 @@ class Profile(Section):
         required = {"allow_other_domains": True} if self.allowed_domains else {}
         return {"auth": self.auth, **required, **{key: value for key, value in values.items() if value}}
 
-    def needs(self, *, domains: bool = True, prefix: bool = True) -> frozenset[str]:
+    def needed_names(self, *, domains: bool = True, prefix: bool = True) -> frozenset[str]:
         """Return the parameters and secrets that the additions need, with or without the `domains` and the `prefix`."""
         additions = self.additions
         for key, is_added in (("allowed_domains", domains), ("endpoint_prefix", prefix)):
@@ -255,7 +251,7 @@ def _is_private_key(key: str | int) -> bool:
     return str(key).endswith("private_key")
 
 
-def takes_profiles(kind: str) -> bool:
+def supports_profiles(kind: str) -> bool:
     """Return True if a kind may have profiles."""
     return kind in KINDS and "provider" in KINDS[kind].model_fields
 
@@ -273,7 +269,7 @@ class ProfileAdditions(NamedTuple):
     provider: str
     parameters: Mapping[str, Value]
     """The parameters in the document. Those with a default may be missing."""
-    keys: Mapping[str, Any]
+    added_keys: Mapping[str, Any]
     """The added keys, with `{name}` in place of each secret, so that they may be shown and stored."""
     domains: bool
     """Whether the keys have the profile's domains, if there are any."""
@@ -284,7 +280,7 @@ class ProfileAdditions(NamedTuple):
 
 
 class Expansion(NamedTuple):
-    """An integration whose profile is filled in.
+    """An integration merged with the additions of its profile.
 
     `table` is the document with the profile's additions. `errors` have locations in the document. With errors, use
     `table` only to check the rest of the integration: it contains examples for missing and invalid values. `origins`
@@ -316,16 +312,16 @@ PROVIDER: Loc = ("auth", "provider")
 
 
 @cache
-def names() -> tuple[str, ...]:
+def provider_names() -> tuple[str, ...]:
     """Return the names of all providers, sorted."""
     files = (entry.name for entry in resources.files("sidekey.providers").iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
 
 
 @cache
-def names_of(kind: str) -> tuple[str, ...]:
-    """Return the names of one kind's providers, sorted."""
-    return tuple(name for name in names() if profile(name).kind == kind)
+def provider_names_of(kind: str) -> tuple[str, ...]:
+    """Return the names of the providers of one kind, sorted."""
+    return tuple(name for name in provider_names() if profile(name).kind == kind)
 
 
 @cache
@@ -337,15 +333,19 @@ def profile(name: str) -> Profile:
 
 def find_provider(text: str) -> str | None:
     """Return the provider with this name, title or alias, ignoring case, spaces and punctuation."""
-    return _providers_by_name().get(_folded(text))
+    return _providers_by_name().get(_normalize(text))
 
 
 @cache
 def _providers_by_name() -> Mapping[str, str]:
-    return {_folded(text): name for name in names() for text in (name, profile(name).title, *profile(name).aliases)}
+    return {
+        _normalize(text): name
+        for name in provider_names()
+        for text in (name, profile(name).title, *profile(name).aliases)
+    }
 
 
-def _folded(text: str) -> str:
+def _normalize(text: str) -> str:
     return re.sub(r"[\W_]+", "", text).casefold()
 
 
@@ -365,7 +365,7 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
     types: dict[str, set[str]] = {}
     schemas: dict[str, dict[str, Any]] = {}
     descriptions: dict[str, list[str]] = {}
-    for provider in names_of(kind):
+    for provider in provider_names_of(kind):
         for name, parameter in profile(provider).parameters.items():
             types.setdefault(name, set()).update({"string"} if parameter.type == "text" else {"integer", "string"})
             descriptions.setdefault(name, []).append(f"`{provider}`: {parameter.description}")
@@ -391,79 +391,82 @@ def _type_of(types: set[str]) -> dict[str, Any]:
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
-def expand(raw: Mapping[str, Any], context: Context, known: ProfileAdditions | None = None) -> Expansion:
+def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions | None = None) -> Expansion:
     """Add the keys of the profile that `auth.provider` names. The integration's own keys have precedence.
 
-    `raw` is not changed. With `allow_other_domains: false` the profile adds no domains. `known` are additions from an
-    earlier version of the profile, which are used if they are for the same provider and parameters.
+    `raw` is not changed. With `allow_other_domains: false` the profile adds no domains. `previous` are the
+    additions in a row, perhaps from an earlier version of the profile. They are used for the same provider and
+    parameters.
     """
     auth = raw.get("auth")
     if not isinstance(auth, Mapping) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     kind, provider = str(auth.get("type")), auth["provider"]
-    if not takes_profiles(kind):
+    if not supports_profiles(kind):
         return Expansion(raw, [], None)
     # An integration with its own domains, or its own prefix, decides alone where the credential may go.
     domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     prefix = "endpoint_prefix" not in raw
-    providers = names_of(kind)
-    is_other_kind = provider in names() and provider not in providers
-    if known is not None and not is_other_kind and _is_unchanged(known, KINDS[kind], auth, (domains, prefix)):
-        return merged(raw, known, context)
+    providers = provider_names_of(kind)
+    is_other_kind = provider in provider_names() and provider not in providers
+    if previous is not None and not is_other_kind and _is_unchanged(previous, KINDS[kind], auth, (domains, prefix)):
+        return merge_additions(raw, previous, context)
     if provider in providers:
         matching = profile(provider)
-        needed = matching.needs(domains=domains, prefix=prefix)
-        values, parameter_keys, errors = _arguments(auth, provider, matching, needed, context)
+        needed = matching.needed_names(domains=domains, prefix=prefix)
+        values, parameter_keys, errors = _read_arguments(auth, provider, matching, needed, context)
     else:
         suggested = find_provider(provider)
         close = [suggested] if suggested in providers else get_close_matches(provider, providers, n=1)
         matching = profile(close[0]) if close else _unknown_provider(kind)
-        needed = matching.needs(domains=domains, prefix=prefix)
-        values, parameter_keys, _ = _arguments(auth, provider, matching, needed, context)
+        needed = matching.needed_names(domains=domains, prefix=prefix)
+        values, parameter_keys, _ = _read_arguments(auth, provider, matching, needed, context)
         errors = [(PROVIDER, _provider_error(provider, suggested, close, providers))]
     keys = _fill(matching.additions, values, matching.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
     parameters = {key: auth[key] for key in auth if key in parameter_keys}
     secrets = tuple(key for key in matching.secrets if key in values)
-    replaced = {str(loc[1]): _stand_in(context) for loc, _ in errors if loc[1] in secrets}
+    replaced = {str(loc[1]): _dummy_secret(context) for loc, _ in errors if loc[1] in secrets}
     additions = ProfileAdditions(provider, parameters, keys, domains, prefix, secrets)
-    expansion = merged({**raw, "auth": {**auth, **replaced}} if replaced else raw, additions, context)
+    expansion = merge_additions({**raw, "auth": {**auth, **replaced}} if replaced else raw, additions, context)
     errors += expansion.errors
     return expansion._replace(errors=errors, summary=None, additions=None) if errors else expansion
 
 
-_UNUSED: Final = "is used nowhere, since the key that the provider puts it into is written here as well: remove one"
+_HAS_NO_EFFECT: Final = (
+    "has no effect, because you set the key yourself that the provider fills with it: remove one of the two"
+)
 
 
-def merged(raw: Mapping[str, Any], additions: ProfileAdditions, context: Context) -> Expansion:
+def merge_additions(raw: Mapping[str, Any], additions: ProfileAdditions, context: Context) -> Expansion:
     """Merge a profile's additions into an integration. Remove its parameters, and move its secrets to their keys.
 
     A secret that is not a reference is an error: at a key that also takes public text, it would be stored and shown.
     An unused secret is an error too, because no code would check, seal or use it.
     """
-    keys, own_auth = additions.keys, raw["auth"]
+    keys, raw_auth = additions.added_keys, raw["auth"]
     if raw.get("allow_other_domains") is False:
         keys = _without_domains(keys)
-    plain_locs = _plain_locs(own_auth)
-    secrets = {name: own_auth[name] if name in own_auth else _stand_in(context) for name in additions.secrets}
+    plain_locs = _plain_locs(raw_auth)
+    secrets = {name: raw_auth[name] if name in raw_auth else _dummy_secret(context) for name in additions.secrets}
     merger = _Merger(secrets, plain_locs)
-    auth = {key: value for key, value in own_auth.items() if key not in (*additions.parameters, *additions.secrets)}
+    auth = {key: value for key, value in raw_auth.items() if key not in (*additions.parameters, *additions.secrets)}
     table = merger.merge({**raw, "auth": auth}, keys, ())
     used = frozenset(merger.origins.values())
     pem = {origin[1] for loc, origin in merger.origins.items() if len(origin) > 1 and _is_private_key(loc[-1])}
     plain = {origin[1] for loc, origin in merger.origins.items() if loc in plain_locs}
     errors: Errors = []
     for name in additions.secrets:
-        if name in own_auth:
-            reason = _secret_error(own_auth[name], _parser(pem=name in pem, plain=name in plain), context)
+        if name in raw_auth:
+            reason = _secret_error(raw_auth[name], _parser(pem=name in pem, plain=name in plain), context)
             errors += [] if reason is None else [(("auth", name), reason)]
-    errors += [(("auth", name), _UNUSED) for name in additions.secrets if ("auth", name) not in used]
+    errors += [(("auth", name), _HAS_NO_EFFECT) for name in additions.secrets if ("auth", name) not in used]
     summary = ProfileSummary(additions.provider, tuple(merger.entries))
     return Expansion(table, errors, summary, additions, merger.origins)
 
 
-def _stand_in(context: Context) -> Mapping[str, Any]:
+def _dummy_secret(context: Context) -> Mapping[str, Any]:
     """Return a valid secret in place of a missing or invalid one, so that the rest is still checked.
 
     In an API body or a stored row, its ID is one that no stored secret has.
@@ -476,19 +479,21 @@ def _without_domains(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_unchanged(
-    known: ProfileAdditions, kind: type[KindSettings], auth: Mapping[str, Any], adds: tuple[bool, bool]
+    previous: ProfileAdditions, kind: type[KindSettings], auth: Mapping[str, Any], adds: tuple[bool, bool]
 ) -> bool:
-    """Return True if `auth` has the same provider, parameters and names of secrets as when `known` was computed.
+    """Return True if `auth` has the same provider, parameters and names of secrets as when `previous` was computed.
 
-    `adds` are the current values of `known.domains` and `known.prefix`.
+    `adds` are the current values of `previous.domains` and `previous.prefix`.
     """
-    arguments = {key: value for key, value in auth.items() if key in known.parameters or key not in kind.model_fields}
-    secrets = tuple(key for key in known.secrets if key in arguments)
+    arguments = {
+        key: value for key, value in auth.items() if key in previous.parameters or key not in kind.model_fields
+    }
+    secrets = tuple(key for key in previous.secrets if key in arguments)
     parameters = {key: value for key, value in arguments.items() if key not in secrets}
     return (
-        (known.provider, known.domains, known.prefix) == (auth["provider"], *adds)
-        and known.secrets == secrets
-        and _comparable(parameters) == _comparable(known.parameters)
+        (previous.provider, previous.domains, previous.prefix) == (auth["provider"], *adds)
+        and previous.secrets == secrets
+        and _comparable(parameters) == _comparable(previous.parameters)
     )
 
 
@@ -521,14 +526,14 @@ def _provider_error(name: str, suggested: str | None, close: list[str], provider
 
     `suggested` is the provider with this title or alias, which may be of another kind.
     """
-    if name in names():
+    if name in provider_names():
         return f"this provider needs type: {profile(name).kind}"
     if suggested is not None and suggested not in providers:
         return f"no such provider; did you mean {suggested}, which needs type: {profile(suggested).kind}?"
     return f"no such provider; {_hint(close, providers)}"
 
 
-def _arguments(
+def _read_arguments(
     auth: Mapping[str, Any], provider: str, matching: Profile, needed: frozenset[str], context: Context
 ) -> tuple[dict[str, Value], set[str], Errors]:
     """Return the values of parameters and secrets, the keys of `auth` that `merged` must remove, and the errors.
@@ -544,10 +549,10 @@ def _arguments(
             parameter_keys.add(name)
             reason = parameter.error(value)
         else:
-            value = parameter.default_of(values)
+            value = parameter.default_for(values)
             if value is None and not (parameter.required and name in needed):
                 continue
-            reason = parameter.missing(provider) if value is None else None
+            reason = parameter.missing_error(provider) if value is None else None
         values[name] = parameter.example if value is None or reason is not None else value
         if reason is not None and (name in auth or name not in misspelt):
             errors.append((("auth", name), reason))
@@ -593,20 +598,20 @@ def _unknown_keys(auth: Mapping[str, Any], provider: str, matching: Profile) -> 
 
     Return these keys, the parameters and secrets that they misspell, and the errors.
     """
-    known = KINDS[matching.kind].model_fields
+    kind_keys = KINDS[matching.kind].model_fields
     unknown: set[str] = set()
     misspelt: set[str] = set()
     errors: Errors = []
     for key in auth:
-        if key in known or key in matching.names:
+        if key in kind_keys or key in matching.names:
             continue
         close: list[str] = []
         if len(errors) < MAX_ERRORS:
-            close = get_close_matches(key, [*known, *matching.parameters, *matching.secrets], n=1)
+            close = get_close_matches(key, [*kind_keys, *matching.parameters, *matching.secrets], n=1)
         if close and close[0] in matching.names:
             misspelt.add(close[0])
             message = f"unknown key; did you mean {close[0]}?"
-        elif any(key in profile(other).names for other in names_of(matching.kind)):
+        elif any(key in profile(other).names for other in provider_names_of(matching.kind)):
             message = f"{provider} has no such parameter; {_hint([], (*matching.parameters, *matching.secrets))}"
         else:
             continue
@@ -622,7 +627,7 @@ def _hint(close: list[str], known: Any) -> str:
 
 
 def _fill(data: Any, values: Mapping[str, Value], names: Collection[str]) -> Any:
-    """Replace the placeholders of these names in `data`, and remove entries whose placeholder has no value.
+    """Replace the placeholders with one of `names` in `data`. Remove entries whose placeholder has no value.
 
     Mappings and lists that become empty are removed too. A text that is one placeholder becomes the value itself, so
     that a number stays a number. Other placeholders stay, to be filled per request.
@@ -659,15 +664,15 @@ class _Merger:
         self._secrets = secrets
         self._plain_locs = plain_locs
 
-    def merge(self, own_keys: Mapping[str, Any], additions: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
-        """Return a new mapping with all of `own_keys`, and recursively the keys of `additions` that it lacks."""
+    def merge(self, base: Mapping[str, Any], additions: Mapping[str, Any], loc: Loc) -> dict[str, Any]:
+        """Return a new mapping with all of `base`, and recursively the keys of `additions` that it lacks."""
         merged: dict[str, Any] = {}
-        for key, value in own_keys.items():
+        for key, value in base.items():
             added = additions.get(key)
             are_mappings = isinstance(value, Mapping) and isinstance(added, Mapping)
             merged[key] = self.merge(value, added or {}, (*loc, key)) if are_mappings else value
         for key, value in additions.items():
-            if key not in own_keys:
+            if key not in base:
                 self.origins[*loc, key] = PROVIDER
                 merged[key] = self._add(value, (*loc, key))
         return merged

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc, existing_loc
 from sidekey.config.models import Config, GlobalSettings, IntegrationSettings
-from sidekey.config.profiles import names_of, profile
+from sidekey.config.profiles import profile, provider_names_of
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import DocumentType, mapping
@@ -142,7 +142,7 @@ def _misplaced_auth_key(key: str, root: Mapping[str, Any]) -> str:
     hint = KINDS[kind].hint(key)
     if hint:
         return hint
-    providers = [name for name in names_of(kind) if key in profile(name).names]
+    providers = [name for name in provider_names_of(kind) if key in profile(name).names]
     if providers:
         return f"this is a parameter of a provider: write provider: {' or '.join(providers)}"
     kinds = [name for name, settings in KINDS.items() if name != kind and key in settings.model_fields]

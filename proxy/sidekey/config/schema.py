@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, RootModel
 from pydantic.json_schema import models_json_schema
 
 from sidekey.config.models import Config
-from sidekey.config.profiles import names_of, parameter_properties, profile, takes_profiles
+from sidekey.config.profiles import parameter_properties, profile, provider_names_of, supports_profiles
 from sidekey.credentials.context import FILE_ONLY
 from sidekey.credentials.fields import HIDDEN, SHAPE, Section, Shape
 from sidekey.credentials.registry import KINDS
@@ -144,7 +144,7 @@ def definitions(models: Sequence[type[BaseModel]], target: Target, *, profiles: 
                 properties[name]["default"] = default
     schemas = _reachable(generated["$defs"], models, target)
     for kind, settings in KINDS.items() if profiles else ():
-        if takes_profiles(kind) and settings.__name__ in schemas:
+        if supports_profiles(kind) and settings.__name__ in schemas:
             _let_profiles_fill_in(kind, schemas[settings.__name__], target)
     return schemas if target == "file" else {name: _for_clients(schema) for name, schema in schemas.items()}
 
@@ -230,10 +230,10 @@ def _let_profiles_fill_in(kind: str, definition: Schema, target: Target) -> None
     """Allow the parameters of a kind's provider profiles, and require no key that the profile fills in."""
     properties, required = definition["properties"], definition.pop("required")
     alternatives: list[Schema] = definition.pop("anyOf", [{"required": required}])
-    properties["provider"] = {**properties["provider"], "enum": [*names_of(kind), None]}
+    properties["provider"] = {**properties["provider"], "enum": [*provider_names_of(kind), None]}
     properties |= {name: _adapt(schema, target) for name, schema in parameter_properties(kind).items()}
     providers_by_remaining: dict[tuple[str, ...], list[str]] = {}
-    for name in names_of(kind):
+    for name in provider_names_of(kind):
         filled_in = profile(name).auth
         # The alternative of which the profile fills in the most keys.
         alternative = max(alternatives, key=lambda schema: len(filled_in.keys() & schema["required"]))

@@ -11,7 +11,7 @@ from sidekey.config import checks
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE
 from sidekey.config.errors import Finding, Loc
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merged
+from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merge_additions
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import NotingReader
 from sidekey.credentials.context import Context
@@ -32,17 +32,23 @@ class Validated(NamedTuple):
 
 
 def validate(
-    raw: Mapping[str, Any], context: Context, known: ProfileAdditions | None = None, *, store: checks.Store = "database"
+    raw: Mapping[str, Any],
+    context: Context,
+    previous: ProfileAdditions | None = None,
+    *,
+    store: checks.Store = "database",
 ) -> Validated:
-    """Fill in the profile of a document, and validate it. `known` is for `expand`, `store` for the warnings."""
-    expansion = expand(raw, context, known)
+    """Add the profile's keys to a document, and validate it. `previous` is for `expand`, `store` for the warnings."""
+    expansion = expand(raw, context, previous)
     return _validated(expansion, context, _warnings(expansion.table, context, store))
 
 
 def validate_saved(raw: Mapping[str, Any], additions: ProfileAdditions | None) -> Validated:
     """Validate the document of a row, without warnings. `additions` are those of its profile, if it names one."""
     context = Context("row")
-    return _validated(Expansion(raw, [], None) if additions is None else merged(raw, additions, context), context)
+    return _validated(
+        Expansion(raw, [], None) if additions is None else merge_additions(raw, additions, context), context
+    )
 
 
 def validate_rest(validated: Validated, context: Context) -> IntegrationSettings | None:

@@ -62,7 +62,9 @@ def yaml_of(api: Api, kind: str, provider: str = "") -> str:
 
 
 AS_YAML: Final = {"Content-Type": "application/yaml"}
-CASES: Final = [(kind, "") for kind in KINDS] + [(profiles.profile(name).kind, name) for name in profiles.names()]
+CASES: Final = [(kind, "") for kind in KINDS] + [
+    (profiles.profile(name).kind, name) for name in profiles.provider_names()
+]
 
 
 @pytest.mark.parametrize(("kind", "provider"), CASES)

@@ -20,7 +20,7 @@ def test_every_kind_is_listed_with_its_schema(viewer: Api) -> None:
     assert (basic["needs_endpoint_prefix"], basic["brings_certificate"], basic["providers"]) == (
         True,
         False,
-        list(profiles.names_of("basic")),
+        list(profiles.provider_names_of("basic")),
     )
     schemas = viewer.get("/openapi.json")["components"]["schemas"]
     assert schemas[basic["component"]]["properties"]["password"]["anyOf"][0]["$ref"] == "#/components/schemas/Secret"
@@ -82,7 +82,7 @@ def test_known_values_of_a_parameter_are_suggested(viewer: Api) -> None:
 def test_every_profile_is_listed_with_parameters_and_secrets(viewer: Api) -> None:
     """A form can validate values with these patterns before it sends them."""
     by_name = {item["provider"]: item for item in viewer.get("/providers")["items"]}
-    assert list(by_name) == list(profiles.names())
+    assert list(by_name) == list(profiles.provider_names())
     region = by_name["commercetools"]["parameters"][0]
     assert (region["name"], region["required"]) == ("region", True)
     assert region["pattern"]

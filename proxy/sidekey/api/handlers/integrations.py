@@ -139,7 +139,7 @@ def hidden_from_viewers(kind: type[KindSettings], provider: object) -> Hidden:
     """Return the client identifiers: keys with the mark `HIDDEN_FROM_VIEWERS`, and the parameters that fill them."""
     names = frozenset(name for name, field in kind.model_fields.items() if HIDDEN_FROM_VIEWERS in field.metadata)
     paths = frozenset(f"auth.{name}" for name in names)
-    if provider not in profiles.names():
+    if provider not in profiles.provider_names():
         return Hidden(names, paths)
     profile = profiles.profile(str(provider))
     parameters = profile.names_in(names) | {name for name in profile.parameters if name.endswith("client_id")}
@@ -210,7 +210,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Remove the keys that viewers do not see, or `auth` if this version does not know its keys."""
         auth = mapping(document.get("auth"))
         kind, provider = KINDS.get(str(auth.get("type"))), auth.get("provider")
-        if kind is None or (provider is not None and provider not in profiles.names()):
+        if kind is None or (provider is not None and provider not in profiles.provider_names()):
             return {key: value for key, value in document.items() if key != "auth"}
         hidden = hidden_from_viewers(kind, provider).keys
         return {**document, "auth": {key: value for key, value in auth.items() if key not in hidden}}

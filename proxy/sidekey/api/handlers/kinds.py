@@ -87,7 +87,7 @@ class Provider(Body):
     notes: str
     test: TestSettings | None = Field(description="A suggestion for the `test` of an integration.")
     sources: list[str] = Field(description="Sources of the profile; none: it is from memory.")
-    unconfirmed: dict[str, profiles.Grounds] = Field(
+    unconfirmed: dict[str, profiles.Evidence] = Field(
         description="Facts that fewer than two sources confirm, each with its grounds."
     )
     parameters: list[ProviderParameter]
@@ -147,7 +147,7 @@ def _all_kinds() -> tuple[Kind, ...]:
             description=getdoc(kind) or "",
             needs_endpoint_prefix=kind.needs_prefix,
             brings_certificate=kind.brings_certificate,
-            providers=list(profiles.names_of(name)),
+            providers=list(profiles.provider_names_of(name)),
             component=kind.__name__,
         )
         for name, kind in KINDS.items()
@@ -177,7 +177,7 @@ def search_text_by_name() -> Mapping[str, str]:
 
 @cache
 def _all_providers() -> tuple[Provider, ...]:
-    return tuple(_provider(name, profiles.profile(name)) for name in profiles.names())
+    return tuple(_provider(name, profiles.profile(name)) for name in profiles.provider_names())
 
 
 def _provider(name: str, profile: profiles.Profile) -> Provider:

@@ -286,7 +286,7 @@ class SavedDocument:
             document["profile"] = {
                 "provider": self.from_profile.provider,
                 "parameters": [*self.from_profile.parameters],
-                "keys": self.from_profile.keys,
+                "keys": self.from_profile.added_keys,
                 "domains": self.from_profile.domains,
                 "prefix": self.from_profile.prefix,
                 "secrets": [*self.from_profile.secrets],

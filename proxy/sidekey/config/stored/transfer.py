@@ -16,7 +16,7 @@ from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import build_trust
 from sidekey.config.errors import Finding, Loc, existing_loc, loc_of, show
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merged
+from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merge_additions
 from sidekey.config.secrets import SecretReader
 from sidekey.config.stored.document import MalformedError, SavedDocument, pointer_keys, replaced, secrets_in
 from sidekey.config.stored.presets import build_preset, load_document
@@ -85,7 +85,7 @@ def export_integration(row: IntegrationRow) -> Exported:
             values[secret.place] = {"file": needs[-1]}
     document = replaced(saved.content, values)
     if saved.from_profile is not None and not _is_current(saved.content, saved.from_profile):
-        table = merged(document, saved.from_profile, Context("file")).table
+        table = merge_additions(document, saved.from_profile, Context("file")).table
         document = {**table, "auth": {key: value for key, value in table["auth"].items() if key != "provider"}}
         notes.append(
             f"provider {saved.from_profile.provider} brings something else now than when it was saved: what it brought "
