@@ -437,7 +437,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         snapshot, manager = file_snapshot, None
         if file_snapshot.store is not None:
             manager = await StoreManager.start(file_snapshot.store, loader)
-            snapshot = await asyncio.to_thread(loader.join, loaded)
+            snapshot = await asyncio.to_thread(loader.combine, loaded)
         app = App(snapshot, writer, manager, None if manager is None else manager.ledger)
         app.install_signal_handlers()
         await app.start()

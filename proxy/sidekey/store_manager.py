@@ -95,7 +95,7 @@ class StoreManager:
         self._retry: asyncio.TimerHandle | None = None
         self._log = get_logger()
         self._creation_logged = False
-        loader.follow(self._source)
+        loader.use_store(self._source)
 
     @classmethod
     async def open(cls, rules: StoreRules, loader: Loader, *, create: bool = True) -> StoreManager:
@@ -240,4 +240,4 @@ def add_stored_content(rules: StoreRules, loader: Loader, loaded: Loaded) -> Sna
         await manager.close()
 
     asyncio.run(read())
-    return loader.join(loaded)
+    return loader.combine(loaded)

@@ -228,18 +228,18 @@ def test_open_listener_with_a_store_needs_no_callers() -> None:
 def test_caller_of_an_unknown_id_is_an_error_or_a_warning_with_a_store() -> None:
     raw = {"callers": {"a": {"integrations": ["known", "later"], "presets": ["hook"]}}}
     place = ("callers", "a", "integrations", 1)
-    files = checks.KnownIds({"known"}, {"hook"})
+    files = checks.ResourceIds({"known"}, {"hook"})
     assert list(checks.caller_errors(raw, files)) == [
         (place, "no integration has this ID: add one, or remove the ID here")
     ]
-    text = "no file has an integration of this ID: it must be made in the store"
+    text = "no file has an integration with this ID: create it in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.KnownIds({"later"}))) == []
-    place, files = ("callers", "a", "presets", 0), checks.KnownIds({"known", "later"})
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.ResourceIds({"later"}))) == []
+    place, files = ("callers", "a", "presets", 0), checks.ResourceIds({"known", "later"})
     assert list(checks.caller_errors(raw, files)) == [(place, "no preset has this ID: add one, or remove the ID here")]
-    text = "no file has a preset of this ID: it must be made in the store"
+    text = "no file has a preset with this ID: create it in the store"
     assert list(checks.caller_errors({**raw, "store": {}}, files)) == [(place, text)]
-    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.KnownIds((), {"hook"}))) == []
+    assert list(checks.caller_errors({**raw, "store": {}}, files, checks.ResourceIds((), {"hook"}))) == []
 
 
 ADD = {"headers": {"X-Tenant": "acme"}, "query": {"key": {"secret": {"env": "KEY"}}}}
@@ -424,9 +424,9 @@ def test_shell_variable_is_a_warning_with_a_remedy(value: str, warned: bool) -> 
         (("auth", "headers", "X-Key", "prefix"), "nothing is expanded: write {env: NAME}"),
         (("source_address",), "nothing is expanded: write the value itself"),
     ]
-    assert list(checks.unexpanded_in(raw, Context("file"))) == (warnings if warned else [])
+    assert list(checks.integration_variable_warnings(raw, Context("file"))) == (warnings if warned else [])
     stored = [(loc, "nothing is expanded: write the value itself") for loc, _ in warnings]
-    assert list(checks.unexpanded_in(raw, Context("body"))) == (stored if warned else [])
+    assert list(checks.integration_variable_warnings(raw, Context("body"))) == (stored if warned else [])
     config = {"ca": {"folder": value}}
     assert [loc for loc, _ in checks.global_warnings(config)] == ([("ca", "folder")] if warned else [])
     preset = {"url": value, "headers": {"X-A": value}, "body": {"text": value}, "parameters": {"a": {"default": value}}}
@@ -435,4 +435,4 @@ def test_shell_variable_is_a_warning_with_a_remedy(value: str, warned: bool) -> 
 
 def test_stored_secret_that_looks_like_a_variable_has_no_warning() -> None:
     raw = {"auth": {"password": {"value": "${hunter2}"}}}
-    assert list(checks.unexpanded_in(raw, Context("body"))) == []
+    assert list(checks.integration_variable_warnings(raw, Context("body"))) == []

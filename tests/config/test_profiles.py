@@ -200,7 +200,9 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
     assert credential is not None
     call = first_call(cast(CallingCredential, credential))
     endpoint = parse_target(call.url)
-    filled = parse_target(dict(shop.filled)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"])
+    filled = parse_target(
+        dict(shop.profile_entries)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"]
+    )
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
     assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
 

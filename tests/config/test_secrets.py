@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.config.file_stamps import StampCache, stamp
-from sidekey.config.secrets import MAX_FILE_SIZE, NotingReader, SecretReader, Transient, named
+from sidekey.config.secrets import MAX_FILE_SIZE, RecordingReader, SecretReader, Transient, describe_source
 from sidekey.credentials import fields
 from sidekey.credentials.fields import Reference
 
@@ -129,15 +129,15 @@ def test_raw_returns_bytes_unchanged(tmp_path: Path) -> None:
 def test_reader_records_the_files_of_each_reading(tmp_path: Path) -> None:
     """Missing files too."""
     (tmp_path / "crm").write_text("hunter2")
-    read = NotingReader(tmp_path, {"CRM": "hunter2"}, StampCache())
+    read = RecordingReader(tmp_path, {"CRM": "hunter2"}, StampCache())
     read(Reference("file", "crm"))
     read(Reference("env", "CRM"))
     with pytest.raises(ValueError, match="does not exist"):
         read.raw(Reference("file", "none"), MAX_FILE_SIZE)
-    assert read.take_noted() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
-    read.note("ca.pem")
-    assert read.take_noted() == ((tmp_path / "ca.pem", None),)
-    assert read.take_noted() == ()
+    assert read.pop_recorded() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
+    read.record("ca.pem")
+    assert read.pop_recorded() == ((tmp_path / "ca.pem", None),)
+    assert read.pop_recorded() == ()
 
 
 def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
     (tmp_path / "crm").write_text("newer one")
     read = NotingReader(tmp_path, {}, stamps)
     assert read(Reference("file", "crm")) == "newer one"
-    assert read.take_noted() == ((tmp_path / "crm", before),)
+    assert read.pop_recorded() == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
 
 

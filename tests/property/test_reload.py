@@ -116,7 +116,16 @@ def built(loaded: Loaded) -> object:
         return None
     return result.network, [
         (
-            *(each.id, each.kind, each.policy, each.base, each.traits, each.trust, each.allow_private, each.filled),
+            *(
+                each.id,
+                each.kind,
+                each.policy,
+                each.base,
+                each.traits,
+                each.trust,
+                each.allow_private,
+                each.profile_entries,
+            ),
             *(granted(each), each.rebuild is None),
         )
         for each in result.integrations.values()

@@ -70,7 +70,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
     assert rules is not None
     managed = await StoreManager.start(rules, loader)
     defects: list[BaseException] = []
-    publisher = Publisher(loader.join(loaded), [managed], defects.append)
+    publisher = Publisher(loader.combine(loaded), [managed], defects.append)
     metrics = Metrics()
 
     async def rotate(paths: set[Path]) -> None:

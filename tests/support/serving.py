@@ -130,7 +130,7 @@ async def serving(
     managed, snapshot = None, loaded.snapshot
     if snapshot.store is not None:
         managed = await StoreManager.open(snapshot.store, loader)
-        snapshot = loader.join(loaded)
+        snapshot = loader.combine(loaded)
     app = App(snapshot, writer, managed, None if managed is None else managed.ledger)
     try:
         await app.start()

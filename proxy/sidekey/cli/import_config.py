@@ -31,7 +31,7 @@ from sidekey.config.load import Loader
 from sidekey.config.load_result import Loaded
 from sidekey.config.models import CallerSettings, GlobalSettings, IntegrationSettings
 from sidekey.config.pydantic_errors import findings_of
-from sidekey.config.secrets import NotingReader, SecretReader
+from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.config.stored.build import build_draft, build_unserved, overlaps_beside
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, check
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
@@ -196,9 +196,9 @@ class _Plan:
         documents = read_config(options.path)
         self.errors += documents.errors
         reader = SecretReader(documents.folder, options.environ)
-        noting = NotingReader(documents.folder, options.environ, StampCache())
+        recorder = RecordingReader(documents.folder, options.environ, StampCache())
         for name, document in documents.integrations.items():
-            self._plan_integration(name, document, reader, noting)
+            self._plan_integration(name, document, reader, recorder)
         self._plan_presets(documents)
         self._check_globals(documents)
         self._plan_callers(documents, reader)
@@ -242,13 +242,13 @@ class _Plan:
         return changes, entries
 
     def _plan_integration(
-        self, name: str, document: LocatedMapping, reader: SecretReader, noting: NotingReader
+        self, name: str, document: LocatedMapping, reader: SecretReader, recorder: RecordingReader
     ) -> None:
         row = self._target.state.integrations.get(name)
         previous = previous_integration(row)
 
         def assess_raw(raw: LocatedMapping) -> Draft | list[ConfigError]:
-            return self._assess(name, raw, previous, reader, noting)
+            return self._assess(name, raw, previous, reader, recorder)
 
         in_file = name in self._target.files.integrations
         draft = self._accept(_Subject("integration", name, in_file), document, row, assess_raw, self._is_stored)
@@ -340,7 +340,7 @@ class _Plan:
         raw: LocatedMapping,
         previous: PreviousIntegration | None,
         reader: SecretReader,
-        noting: NotingReader,
+        recorder: RecordingReader,
     ) -> Draft | list[ConfigError]:
         """Return the draft of an integration, or all of its errors."""
         base: Loc = ("integrations", name)
@@ -348,7 +348,7 @@ class _Plan:
         # First build it as `sidekey run` would, so that the errors use the keys and values of a config file.
         trust_of = partial(build_trust, read=reader)
         trust = self._target.files.trust
-        builder = FileBuilder(reader, noting, trust, in_flight, trust_of, now=self._now, store="database")
+        builder = FileBuilder(reader, recorder, trust, in_flight, trust_of, now=self._now, store="database")
         findings = builder.build(name, raw, None).current_findings()
         errors = [error_of(raw, finding, base=base) for kind, finding in findings if kind != "warning"]
         file_only = file_only_keys(IntegrationSettings).items()

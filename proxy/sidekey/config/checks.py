@@ -117,9 +117,12 @@ def _valid(model: type[_Model], raw: Any, context: Context) -> _Model | None:
 def _conflicts(first: _Writes, second: _Writes) -> Messages:
     """Yield errors of names in the second section that the first one writes or signs."""
     names = {normalise(name.encode("latin-1")): name for name in first.injected.headers}
-    signed = first.signing
-    # A signer that cannot list what it signs also signs added headers, but not those of a later signer.
-    signature_headers = frozenset() if signed is None else signed.names | signed.kept | signed.signed
+    first_signing = first.signing
+    # The list of signed headers may be incomplete (`SigningRules.signs`). That is harmless here: the first signer also
+    # signs headers that the second section adds. It cannot sign the headers of a second signature, see below.
+    signature_headers = (
+        frozenset() if first_signing is None else first_signing.names | first_signing.kept | first_signing.signed
+    )
     for name in second.injected.headers:
         normal = normalise(name.encode("latin-1"))
         if normal in names:
@@ -133,7 +136,7 @@ def _conflicts(first: _Writes, second: _Writes) -> Messages:
         loc = (second.key, *second.signature_loc(name))
         if normal in names:
             yield loc, f"this signature writes {name}, which {first.key} writes as well: remove one"
-        elif _writes_or_signs(first.signing, normal):
+        elif _writes_or_signs(first_signing, normal):
             yield loc, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
     if first.canonical_form is not None:
         yield from _reserved_errors(first.canonical_form, second)
@@ -191,7 +194,7 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
     It has no allowed domains, because only the kind knows all of them. `policy_warnings` reports a prefix outside
     them.
     """
-    prefixes, methods = [] if _learns_base_url(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
+    prefixes, methods = [] if _discovers_base_url(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
     prefixes = [prefixes] if isinstance(prefixes, str) else prefixes
     if not (_are_texts(prefixes) and (methods is None or _are_texts(methods))):
         return None
@@ -205,10 +208,10 @@ def _policy(raw: Mapping[str, Any]) -> Policy | None:
 
 
 _ANYWHERE = parse_prefix("https://host.invalid")
-"""Stands in for the base of an integration without a prefix."""
+"""The base URL for checking the test path of an integration without a prefix."""
 
 
-def _learns_base_url(raw: Mapping[str, Any]) -> bool:
+def _discovers_base_url(raw: Mapping[str, Any]) -> bool:
     """Return True if the base URL comes with the token, so that a path cannot be checked before."""
     kind = kind_of(raw)
     return kind is not None and kind.discovers_base_url(mapping(raw.get("auth")))
@@ -227,7 +230,7 @@ def _are_texts(raw: Any) -> bool:
 
 
 def global_errors(raw: Mapping[str, Any]) -> Messages:
-    """Yield errors between global keys: open listeners, equal addresses, hosts that appear twice."""
+    """Yield errors between global keys, such as open listeners, equal addresses and hosts that appear twice."""
     listeners = dict(_listeners(raw))
     seen: dict[str, str] = {}
     for name, address in listeners.items():
@@ -242,7 +245,7 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
-    yield from _buffer_errors(mapping(raw.get("limits")))
+    yield from _held_body_errors(mapping(raw.get("limits")))
     yield from _store_errors(raw)
     yield from _admin_errors(listeners.get("admin"), raw)
     hosts: dict[str, str] = {}
@@ -251,7 +254,7 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
 
 
-def _buffer_errors(limits: Mapping[str, Any]) -> Messages:
+def _held_body_errors(limits: Mapping[str, Any]) -> Messages:
     """Refuse limits with which one body may not fit: one integration may use only half of `held_bodies`."""
     try:
         body_size, total = (
@@ -267,7 +270,7 @@ def _buffer_errors(limits: Mapping[str, Any]) -> Messages:
 
 
 def _store_errors(raw: Mapping[str, Any]) -> Messages:
-    """Refuse a store with two places or none, and two keys with one ID."""
+    """Refuse a store with both `path` and `url` or neither, and two keys with the same ID."""
     if not isinstance(raw.get("store"), Mapping):
         return
     store = raw["store"]
@@ -285,7 +288,7 @@ def _store_errors(raw: Mapping[str, Any]) -> Messages:
 
 
 def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Messages:
-    """Refuse an admin listener whose tokens could be read on the network, whatever `allow_unauthenticated` says."""
+    """Refuse an admin listener that sends tokens over the network unencrypted, even with `allow_unauthenticated`."""
     admin = mapping(raw.get("admin"))
     if not _has_api(raw) or address is None or _is_local(address):
         return
@@ -294,39 +297,39 @@ def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Messages:
         yield ("listen", "admin"), f"{text} where a proxy in front of it speaks https"
 
 
-class KnownIds(NamedTuple):
+class ResourceIds(NamedTuple):
     """The IDs of the integrations and presets in the files or in the store."""
 
     integrations: Container[str] = ()
     presets: Container[str] = ()
 
 
-_NONE: Final = KnownIds()
+_NO_IDS: Final = ResourceIds()
 
 
-def caller_errors(raw: Mapping[str, Any], files: KnownIds, stored: KnownIds = _NONE) -> Messages:
+def caller_errors(raw: Mapping[str, Any], files: ResourceIds, stored: ResourceIds = _NO_IDS) -> Messages:
     """Refuse callers that name integrations or presets which neither the files nor the store have."""
     kinds = (
-        ("integrations", "an integration", files.integrations, stored.integrations),
-        ("presets", "a preset", files.presets, stored.presets),
+        ("integrations", "integration", "an", files.integrations, stored.integrations),
+        ("presets", "preset", "a", files.presets, stored.presets),
     )
     for name, caller in mapping(raw.get("callers")).items():
-        for key, noun, *known in kinds:
+        for key, noun, article, in_files, in_store in kinds:
             granted = mapping(caller).get(key)
             for index, entry in enumerate(granted if isinstance(granted, list) else []):
-                if isinstance(entry, str) and all(entry not in ids for ids in known):
-                    text = f"no {noun.partition(' ')[2]} has this ID: add one, or remove the ID here"
+                if isinstance(entry, str) and entry not in in_files and entry not in in_store:
+                    text = f"no {noun} has this ID: add one, or remove the ID here"
                     if raw.get("store") is not None:
-                        text = f"no file has {noun} of this ID: it must be made in the store"
+                        text = f"no file has {article} {noun} with this ID: create it in the store"
                     yield ("callers", name, key, index), text
 
 
 def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[Caller]) -> Messages:
     """Refuse integrations of one caller that cover the same target: Sidekey must find the integration by the target."""
-    known = list(callers)
+    callers = list(callers)
 
     def share_caller(first: str, second: str) -> bool:
-        return not known or any(caller.may_use(first) and caller.may_use(second) for caller in known)
+        return not callers or any(caller.may_use(first) and caller.may_use(second) for caller in callers)
 
     # The targets of an integration with `rebuild` are not known yet.
     policies = {
@@ -379,10 +382,10 @@ def global_warnings(raw: Mapping[str, Any]) -> Messages:
         for name, address in _listeners(raw):
             if _is_open(name, address, raw):
                 yield ("listen", name), "anyone who can reach this listener can use it"
-    yield from insecure_values(mapping(raw.get("callers")), ("callers",))
-    yield from insecure_values(mapping(raw.get("ca")), ("ca",))
-    yield from insecure_values(mapping(raw.get("admin")), ("admin",))
-    yield from unexpanded(raw, ())
+    yield from insecure_value_warnings(mapping(raw.get("callers")), ("callers",))
+    yield from insecure_value_warnings(mapping(raw.get("ca")), ("ca",))
+    yield from insecure_value_warnings(mapping(raw.get("admin")), ("admin",))
+    yield from variable_warnings(raw, ())
     if raw.get("admin") is not None and not _has_api(raw):
         yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
 
@@ -406,14 +409,14 @@ def integration_warnings(raw: Mapping[str, Any]) -> Messages:
     for model in SUPPLEMENTS:
         yield from model.find_warnings_in(mapping(raw.get(model.SECTION)))
     for key in ("auth", *(model.SECTION for model in SUPPLEMENTS), "client_certificate"):
-        yield from insecure_values(mapping(raw.get(key)), (key,))
+        yield from insecure_value_warnings(mapping(raw.get(key)), (key,))
 
 
 def _is_http(url: Any) -> bool:
     return isinstance(url, str) and url[:5].lower() == "http:"
 
 
-Store = Literal["none", "file", "database"]
+StoreKind = Literal["none", "file", "database"]
 """The kind of store through which processes share state: none, a file on one machine, or a database."""
 
 _ONE_FILE = (
@@ -422,12 +425,12 @@ _ONE_FILE = (
 )
 
 
-def single_process_warnings(raw: Mapping[str, Any], store: Store) -> Messages:
+def single_process_warnings(raw: Mapping[str, Any], store: StoreKind) -> Messages:
     """Warn of credentials that two processes invalidate for each other unless they share the store."""
     kind = kind_of(raw)
     if kind is not None and store != "database":
-        for place, reason in kind.find_single_process(raw):
-            yield place, reason if store == "none" else _ONE_FILE
+        for loc, reason in kind.find_single_process(raw):
+            yield loc, reason if store == "none" else _ONE_FILE
 
 
 def policy_warnings(policy: Policy) -> Messages:
@@ -461,7 +464,7 @@ _FREE_TEXTS: Final = frozenset({"title", "description", "tags", "value"})
 """Keys of texts for people, and of the secrets in stored documents: `$` may be part of these values."""
 
 
-def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Messages:
+def variable_warnings(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Messages:
     """Warn of values with a shell variable, which Sidekey does not expand."""
     if isinstance(raw, str):
         if "$" in raw and (_VARIABLE.search(raw) or _WHOLE_VARIABLE.fullmatch(raw)):
@@ -469,37 +472,37 @@ def unexpanded(raw: Any, loc: Loc, remedy: str = "write the value itself") -> Me
     elif isinstance(raw, Mapping):
         for key, value in raw.items():
             if key not in _FREE_TEXTS:
-                yield from unexpanded(value, (*loc, key), remedy)
+                yield from variable_warnings(value, (*loc, key), remedy)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
-            yield from unexpanded(value, (*loc, index), remedy)
+            yield from variable_warnings(value, (*loc, index), remedy)
 
 
-def unexpanded_in(raw: Mapping[str, Any], context: Context) -> Messages:
+def integration_variable_warnings(raw: Mapping[str, Any], context: Context) -> Messages:
     """Warn of shell variables in an integration. In a file it can refer to an environment variable instead."""
     for key, value in raw.items():
         if key in _FREE_TEXTS:
             continue
         if key in _REFERABLE and context.is_file:
-            yield from unexpanded(value, (key,), "write {env: NAME}")
+            yield from variable_warnings(value, (key,), "write {env: NAME}")
         else:
-            yield from unexpanded(value, (key,))
+            yield from variable_warnings(value, (key,))
 
 
 def preset_warnings(raw: Mapping[str, Any]) -> Messages:
     """Warn of shell variables in a preset, except in its body, which is for the upstream."""
     for key in ("url", "headers", "content_type"):
-        yield from unexpanded(raw.get(key), (key,))
+        yield from variable_warnings(raw.get(key), (key,))
 
 
-def insecure_values(raw: Any, loc: Loc) -> Messages:
+def insecure_value_warnings(raw: Any, loc: Loc) -> Messages:
     """Warn of secrets that are written in the file itself."""
     if isinstance(raw, Mapping):
         for key, value in raw.items():
             if key == "insecure_value":
                 yield (*loc, key), "a secret is written in the config file: use this for trials only"
             else:
-                yield from insecure_values(value, (*loc, key))
+                yield from insecure_value_warnings(value, (*loc, key))
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
-            yield from insecure_values(value, (*loc, index))
+            yield from insecure_value_warnings(value, (*loc, index))

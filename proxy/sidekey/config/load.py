@@ -34,7 +34,7 @@ from sidekey.config.load_result import Loaded, RetainedIntegration
 from sidekey.config.models import GlobalSettings, IntegrationSettings
 from sidekey.config.permissions import check_permissions
 from sidekey.config.pydantic_errors import findings_of
-from sidekey.config.secrets import NotingReader, SecretReader
+from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.config.validate import find_unreadable
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
@@ -68,7 +68,7 @@ class StoreContent(ABC):
 
     @property
     @abstractmethod
-    def known(self) -> checks.KnownIds:
+    def ids(self) -> checks.ResourceIds:
         """The IDs in the store."""
 
     @abstractmethod
@@ -111,23 +111,23 @@ class Loader:
         loaded = loading.run()
         if loaded.files is not None:
             self._previous = loaded.files
-            loaded.snapshot = self._join(loaded.files, loading.now)
+            loaded.snapshot = self._combine(loaded.files, loading.now)
             _warn_of_addresses(loaded, loaded.files.entries, loaded.snapshot.network)
         loading.check_permissions()
         loaded.sort()
         return loaded
 
-    def follow(self, store: StoreContent) -> None:
-        """Combine the files with this store from the next load on."""
+    def use_store(self, store: StoreContent) -> None:
+        """From the next load on, combine the files with this store."""
         self._store = store
 
-    def join(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
+    def combine(self, loaded: Loaded, now: float | None = None) -> snapshot.Snapshot:
         """Combine files that were loaded before with the store's current content, without reading files. Blocks."""
         if loaded.files is None:
             raise ValueError("a config with errors has no files to combine with the store")
-        return self._join(loaded.files, time.time() if now is None else now)
+        return self._combine(loaded.files, time.time() if now is None else now)
 
-    def _join(self, files: FileContent, now: float) -> snapshot.Snapshot:
+    def _combine(self, files: FileContent, now: float) -> snapshot.Snapshot:
         stored = None if self._store is None else self._store.build(files, now)
         return build_snapshot(files, stored, self._check_presets)
 
@@ -161,9 +161,9 @@ class _Loading:
         self.now = now
         self._loaded = Loaded(stamps=stamps.stamps)
         self._documents = read_config(path, stamps, remedy=NAME_CONFIG)
-        # Objects that outlive this load may refer to `_read`, but not to `_noting`, which records what this load reads.
+        # Objects that outlive this load may refer to `_read`, but not to `_recorder`.
         self._read = SecretReader(self._documents.folder, environ)
-        self._noting = NotingReader(self._documents.folder, environ, stamps, secret_files)
+        self._recorder = RecordingReader(self._documents.folder, environ, stamps, secret_files)
         self._previous = previous
         self._path = path
         self._environ = environ
@@ -177,15 +177,15 @@ class _Loading:
         """Load the config. The result has `files` if there is no error."""
         loaded, previous = self._loaded, self._previous
         loaded.add("error", self._documents.errors)
-        settings = self._globals()
+        settings = self._validate_globals()
         loaded.log_format = settings.log.format
-        trust = self._trust(settings)
-        entries = self._entries(trust, settings)
-        callers = build_callers(settings.callers, self._noting, {} if previous is None else previous.digests)
+        trust = self._build_trust(settings)
+        entries = self._build_integrations(trust, settings)
+        callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.digests)
         self._add("unreadable", callers.unreadable)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
-        presets = self._presets(integrations, has_store=settings.store is not None)
+        presets = self._build_presets(integrations, has_store=settings.store is not None)
         if settings.forward.match_by_host:
             errors = checks.matching_errors(integrations, callers.by_digest.values())
             documents = self._documents.integrations
@@ -193,23 +193,22 @@ class _Loading:
         ca = build_ca(
             settings,
             [integration.policy for integration in integrations.values()],
-            self._noting,
+            self._recorder,
             config=self._path,
             environ=self._environ,
             previous=None if previous is None else (previous.settings.ca, previous.ca),
             now=self.now,
         )
         self._trust_folder = ca.rules.trust_folder
-        store = self._store(settings)
+        store = self._build_store(settings)
         previous_admin = AdminRules() if previous is None else previous.admin
-        admin = build_admin(settings.admin, self._noting, previous_admin, trust, self._trust_of)
-        self._noting.take_noted()
+        admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
         self._add("unreadable", (*ca.unreadable, *admin.unreadable))
-        self._add("error", (*admin.errors, *self._admin_changes(settings)))
+        self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
         self._add("warning", ca.warnings)
-        loaded.transient |= self._documents.transient or self._noting.transient
+        loaded.transient |= self._documents.transient or self._recorder.transient
         if not loaded.errors:
             loaded.files = FileContent(
                 settings,
@@ -230,7 +229,7 @@ class _Loading:
 
     def check_permissions(self) -> None:
         """Add findings of config files, secrets and certificates that other users can change or read."""
-        loaded, documents, secret_files = self._loaded, self._documents, self._noting.secrets
+        loaded, documents, secret_files = self._loaded, self._documents, self._recorder.secrets
         paths = {*loaded.stamps, *loaded.certificates} - {documents.folder}
         if self._trust_folder is not None:
             paths |= {self._trust_folder, *trust_folder.paths(self._trust_folder).values()}
@@ -259,7 +258,7 @@ class _Loading:
         self._add("unwritable", [(("log", "file"), reason)])
         return previous
 
-    def _admin_changes(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+    def _admin_change_errors(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
         """Refuse a reload that would start or stop TLS or, without a store, the API on the admin listener."""
         previous = self._previous
         if previous is None:
@@ -269,9 +268,9 @@ class _Loading:
         if settings.store is None and previous.admin.has_operators is not settings.admin.has_operators:
             yield ("admin",), "needs a restart of Sidekey: without operators and a store it does not serve the API"
 
-    def _store(self, settings: GlobalSettings) -> StoreRules | None:
+    def _build_store(self, settings: GlobalSettings) -> StoreRules | None:
         """Build the rules of the store, and refuse a reload that would move it."""
-        built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._noting)
+        built = BuiltStore(None, [], []) if settings.store is None else build_store(settings.store, self._recorder)
         self._add("error", built.errors)
         self._add("warning", built.warnings)
         rules = built.rules
@@ -292,28 +291,28 @@ class _Loading:
             self._loaded.transient |= error.transient
             self._add("error", [(("store", "keys"), error.reason)])
 
-    def _root(self, loc: Loc) -> LocatedMapping:
+    def _document_of(self, loc: Loc) -> LocatedMapping:
         """Return the document that has a global key, else the first document."""
         owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
     def _add(self, kind: Kind, findings: Iterable[tuple[Loc, str]]) -> None:
         """Add findings of global keys."""
-        self._loaded.add(kind, (error_at(self._root(loc), loc, message) for loc, message in findings))
+        self._loaded.add(kind, (error_at(self._document_of(loc), loc, message) for loc, message in findings))
 
     @property
-    def _stored_ids(self) -> checks.KnownIds:
-        return checks.KnownIds() if self._stored_content is None else self._stored_content.known
+    def _stored_ids(self) -> checks.ResourceIds:
+        return checks.ResourceIds() if self._stored_content is None else self._stored_content.ids
 
-    def _globals(self) -> GlobalSettings:
+    def _validate_globals(self) -> GlobalSettings:
         """Return the global settings, with defaults for invalid keys, so that the rest is still checked."""
         loaded, values = self._loaded, {**self._documents.globals, "version": 1}
         if self._documents.documents:
             self._add("error", checks.global_errors(values))
             if self._documents.complete:
-                files = checks.KnownIds(self._documents.integrations, self._documents.presets)
+                files = checks.ResourceIds(self._documents.integrations, self._documents.presets)
                 unknown = checks.caller_errors(values, files, self._stored_ids)
-                # With a store, operators may create them later.
+                # With a store, operators may create the integrations and presets later.
                 self._add("error" if values.get("store") is None else "warning", unknown)
             self._add("warning", checks.global_warnings(values))
         if self._documents.documents and not self._documents.integrations and values.get("store") is None:
@@ -322,35 +321,35 @@ class _Loading:
         try:
             settings = GlobalSettings.model_validate(values, context=Context("file"))
         except ValidationError as error:
-            findings = findings_of(error, GlobalSettings, self._root, Context("file"))
-            loaded.add("error", (error_of(self._root(finding.loc), finding) for finding in findings))
+            findings = findings_of(error, GlobalSettings, self._document_of, Context("file"))
+            loaded.add("error", (error_of(self._document_of(finding.loc), finding) for finding in findings))
             self._invalid_keys |= {
                 details["loc"][0] for details in error.errors(include_url=False, include_input=False)
             }
             valid = _without_invalid(values, error)
             settings = GlobalSettings.model_validate(valid, context=Context("file"))
-            unreadable = find_unreadable(_removed(values, valid), findings, self._noting)
-            loaded.add("unreadable", (error_of(self._root(finding.loc), finding) for finding in unreadable))
+            unreadable = find_unreadable(_removed(values, valid), findings, self._recorder)
+            loaded.add("unreadable", (error_of(self._document_of(finding.loc), finding) for finding in unreadable))
         source = settings.network.source_address
         if source is not None and not self._is_local(source):
             self._add("absent", [(("network", "source_address"), ABSENT)])
         if self._documents.documents and self._documents.complete and "listen" not in self._invalid_keys:
-            self._add("error", self._moved_listeners(settings))
+            self._add("error", self._moved_listener_errors(settings))
         return settings
 
-    def _moved_listeners(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
+    def _moved_listener_errors(self, settings: GlobalSettings) -> Iterator[tuple[Loc, str]]:
         """Refuse a reload that would move a listener."""
         if self._previous is None:
             return
         for key in moved_keys(self._previous.listen, build_listen(settings.listen, self._read)):
             yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
-    def _trust(self, settings: GlobalSettings) -> snapshot.Trust:
+    def _build_trust(self, settings: GlobalSettings) -> snapshot.Trust:
         """Return the network's trust, or the previous object if it is equal or if the file cannot be used now."""
         setting = settings.network.trusted_ca
         if setting.path is not None:
-            self._noting.note(setting.path)
-            self._noting.take_noted()
+            self._recorder.record(setting.path)
+            self._recorder.pop_recorded()  # so that it does not count as a file of the first integration
         trust, reason = self._trust_of(setting)
         if reason:
             self._add("unreadable", [(("network", "trusted_ca"), reason)])
@@ -359,13 +358,15 @@ class _Loading:
             return trust
         return previous if trust == previous or not trust.usable else trust
 
-    def _entries(self, trust: snapshot.Trust, settings: GlobalSettings) -> dict[str, BuiltIntegration[LocatedMapping]]:
+    def _build_integrations(
+        self, trust: snapshot.Trust, settings: GlobalSettings
+    ) -> dict[str, BuiltIntegration[LocatedMapping]]:
         """Build the integrations of the files, and add their findings. Omit those that are not mappings."""
-        store: checks.Store = "none"
+        store: checks.StoreKind = "none"
         if settings.store is not None:
             store = "file" if settings.store.url is None else "database"
         in_flight = settings.limits.in_flight
-        builder = FileBuilder(self._read, self._noting, trust, in_flight, self._trust_of, now=self.now, store=store)
+        builder = FileBuilder(self._read, self._recorder, trust, in_flight, self._trust_of, now=self.now, store=store)
         self._loaded.certificates = builder.certificate_stamps.stamps
         previous = {} if self._previous is None else self._previous.entries
         entries: dict[str, BuiltIntegration[LocatedMapping]] = {}
@@ -404,7 +405,7 @@ class _Loading:
         if source is not None and not self._is_local(source):
             loaded.add("absent", [error_at(raw, ("source_address",), ABSENT, base=base)])
 
-    def _presets(
+    def _build_presets(
         self, integrations: Mapping[str, snapshot.Integration], *, has_store: bool
     ) -> dict[str, snapshot.Preset]:
         """Build the presets, and check that they fit the integrations of the files."""
@@ -452,7 +453,7 @@ class _Loading:
         ):
             text = "no integration has this ID"
             if has_store:
-                text = "no file has an integration of this ID: it must be made in the store"
+                text = "no file has an integration with this ID: create it in the store"
             error = error_at(raw, ("integration",), text, base=base)
             self._loaded.add("warning" if has_store else "error", [error])
 
@@ -510,9 +511,9 @@ def _removed(values: dict[str, Any], valid: dict[str, Any]) -> dict[str, Any]:
 
 def _without_invalid(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
     """Return the global keys without those that are invalid. Of `callers`, remove only the invalid ones."""
-    places = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
-    invalid = {loc[0] for loc in places if loc[:1] != ("callers",) or len(loc) == 1}
-    callers = {loc[1] for loc in places if loc[:1] == ("callers",) and len(loc) > 1}
+    locs = [details["loc"] for details in error.errors(include_url=False, include_input=False)]
+    invalid = {loc[0] for loc in locs if loc[:1] != ("callers",) or len(loc) == 1}
+    callers = {loc[1] for loc in locs if loc[:1] == ("callers",) and len(loc) > 1}
     valid = {key: value for key, value in values.items() if key not in invalid}
     if callers and "callers" in valid:
         valid["callers"] = {name: caller for name, caller in valid["callers"].items() if name not in callers}

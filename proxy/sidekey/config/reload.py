@@ -248,7 +248,7 @@ class Reloader:
         """Build the snapshot of the files in use and the updated store. Blocks."""
         for pass_state in pass_states:
             pass_state()
-        snapshot = self._loader.join(self._loaded)
+        snapshot = self._loader.combine(self._loaded)
         prepare_trust(snapshot)
         return snapshot
 

@@ -32,8 +32,8 @@ Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that were read, with their stamps from before."""
 
 
-def named(source: Source, name: str) -> str:
-    """Return the text for a file or variable in an error, without its name if that may be a secret pasted by mistake.
+def describe_source(source: Source, name: str) -> str:
+    """Name a file or variable in an error, but not if the name may be a secret pasted by mistake.
 
     Secrets are usually base64, hex or a JWT. None of these looks like an absolute path in a folder that exists, like
     names in lower case with slashes, like a file name with an extension, or like words in capitals.
@@ -60,7 +60,7 @@ class ReferenceReader(SecretHolder, ABC):
 
     @abstractmethod
     def __call__(self, reference: Reference) -> str:
-        """Return the value without one trailing newline, or PEM with it. Raises ValueError."""
+        """Return the value. Remove one trailing newline, except from PEM. Raises ValueError."""
 
     def raw(self, reference: Reference, max_size: int) -> bytes:
         """Return the bytes of a reference, at most `max_size` of a file. Raises ValueError."""
@@ -78,8 +78,8 @@ class SecretReader(ReferenceReader):
 
     __slots__ = ("_environ", "_folder")
 
-    start: ClassVar = "the config file's folder"
-    """The text for `folder` in errors."""
+    folder_name: ClassVar = "the config file's folder"
+    """How errors call `folder`."""
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
         self._folder = folder
@@ -99,11 +99,11 @@ class SecretReader(ReferenceReader):
             try:
                 return self.content(reference.value, max_size)
             except ValueError as error:
-                raise ValueError(f"{named('file', reference.value)} {error}") from None
+                raise ValueError(f"{describe_source('file', reference.value)} {error}") from None
         if reference.source == "env":
             value = self._environ.get(reference.value)
             if value is None:
-                raise ValueError(f"{named('env', reference.value)} is not set")
+                raise ValueError(f"{describe_source('env', reference.value)} is not set")
             return os.fsencode(value)
         return reference.value.encode("utf-8", "replace")
 
@@ -123,40 +123,40 @@ class SecretReader(ReferenceReader):
         except ValueError as error:
             if Path(name).is_absolute() or stamp(path) is not None:
                 raise
-            raise ValueError(f"{error}; a relative path starts at {self.start}") from None
+            raise ValueError(f"{error}; a relative path starts at {self.folder_name}") from None
 
     def _read_file(self, reference: Reference) -> str:
         name = reference.value
         try:
             return clean_value(reference, self.content(name, MAX_FILE_SIZE).decode())
         except UnicodeDecodeError:
-            raise ValueError(f"{named('file', name)} must be UTF-8") from None
+            raise ValueError(f"{describe_source('file', name)} must be UTF-8") from None
         except ValueError as error:
-            raise ValueError(f"{named('file', name)} {error}") from None
+            raise ValueError(f"{describe_source('file', name)} {error}") from None
 
     def _read_variable(self, reference: Reference) -> str:
         name = reference.value
         value = self._environ.get(name)
         if value is None:
-            raise ValueError(f"{named('env', name)} is not set")
+            raise ValueError(f"{describe_source('env', name)} is not set")
         try:
             # Bytes that are not UTF-8 become lone surrogates (PEP 383).
             value.encode()
             return clean_value(reference, value)
         except UnicodeEncodeError:
-            raise ValueError(f"{named('env', name)} must be UTF-8") from None
+            raise ValueError(f"{describe_source('env', name)} must be UTF-8") from None
         except ValueError as error:
-            raise ValueError(f"{named('env', name)} {error}") from None
+            raise ValueError(f"{describe_source('env', name)} {error}") from None
 
 
-class NotingReader(SecretReader):
-    """A reader for one load, which records the files that it reads. Objects that outlive the load must not refer to it.
+class RecordingReader(SecretReader):
+    """A reader for one load that records which files it reads, so that a change of these files causes a new build.
 
-    `transient` is true if a read failed for a reason that passes without a change. `secrets` gets the files that hold
-    secrets.
+    Objects that outlive the load must not refer to it. `transient` is true if a read failed for a reason that passes
+    without a change of the file. The reader adds the files of secrets to `secrets`.
     """
 
-    __slots__ = ("_noted", "secrets", "stamp_of", "transient")
+    __slots__ = ("_recorded", "secrets", "stamp_of", "transient")
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], stamp_of: StampCache, secrets: set[Path] | None = None
@@ -165,44 +165,44 @@ class NotingReader(SecretReader):
         self.stamp_of = stamp_of
         self.secrets: set[Path] = set() if secrets is None else secrets
         self.transient = False
-        self._noted: dict[Path, Stamp] = {}
+        self._recorded: dict[Path, Stamp] = {}
 
     def __call__(self, reference: Reference) -> str:
         """Read the text of a reference, and record the file of a secret."""
-        self._note_secret(reference)
+        self._record_secret(reference)
         return super().__call__(reference)
 
     def raw(self, reference: Reference, max_size: int) -> bytes:
         """Read the bytes of a reference, and record the file of a secret."""
-        self._note_secret(reference)
+        self._record_secret(reference)
         return super().raw(reference, max_size)
 
-    def _note_secret(self, reference: Reference) -> None:
+    def _record_secret(self, reference: Reference) -> None:
         path = self.file(reference)
         if path is not None and reference.is_secret:
             self.secrets.add(path)
 
     def content(self, name: str, max_size: int) -> bytes:
         """Record and read a file of the config, as `SecretReader.content`."""
-        self.note(name)
+        self.record(name)
         try:
             return super().content(name, max_size)
         except Transient:
             self.transient = True
-            # Make the next load build again what lacks this file.
-            self._noted[self.path(name)] = UNREAD
+            # No later stamp equals this one, so the next load builds again whatever needs this file.
+            self._recorded[self.path(name)] = UNREAD
             raise
 
-    def note(self, name: str) -> None:
+    def record(self, name: str) -> None:
         """Record a file of the config that another function reads. Call this before the read."""
         path = self.path(name)
-        self._noted[path] = self.stamp_of(path)
+        self._recorded[path] = self.stamp_of(path)
 
-    def take_noted(self) -> Stamps:
-        """Return the files that were recorded since the last call."""
-        noted = tuple(self._noted.items())
-        self._noted.clear()
-        return noted
+    def pop_recorded(self) -> Stamps:
+        """Return the files recorded since the last call, and forget them."""
+        recorded = tuple(self._recorded.items())
+        self._recorded.clear()
+        return recorded
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

@@ -13,7 +13,7 @@ from sidekey.config.errors import Finding, Loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merge_additions
 from sidekey.config.pydantic_errors import findings_of
-from sidekey.config.secrets import NotingReader
+from sidekey.config.secrets import RecordingReader
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import external_reference, mapping
 from sidekey.credentials.registry import KINDS
@@ -36,7 +36,7 @@ def validate(
     context: Context,
     previous: ProfileAdditions | None = None,
     *,
-    store: checks.Store = "database",
+    store: checks.StoreKind = "database",
 ) -> Validated:
     """Add the profile's keys to a document, and validate it. `previous` is for `expand`, `store` for the warnings."""
     expansion = expand(raw, context, previous)
@@ -66,8 +66,8 @@ _STAND_IN: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
 """A valid `auth` without a secret."""
 
 
-def _warnings(table: Mapping[str, Any], context: Context, store: checks.Store) -> Iterator[Finding]:
-    yield from (Finding(*warning) for warning in checks.unexpanded_in(table, context))
+def _warnings(table: Mapping[str, Any], context: Context, store: checks.StoreKind) -> Iterator[Finding]:
+    yield from (Finding(*warning) for warning in checks.integration_variable_warnings(table, context))
     yield from (Finding(*warning) for warning in checks.integration_warnings(table))
     yield from (Finding(*warning) for warning in checks.single_process_warnings(table, store))
 
@@ -94,7 +94,7 @@ _NAMED = frozenset({"headers", "query", "body"})
 """Keys, besides those of kinds, of mappings from names to values. There `{file: a}` is a value with the name `file`."""
 
 
-def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read: NotingReader) -> Iterator[Finding]:
+def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read: RecordingReader) -> Iterator[Finding]:
     """Yield a finding for each unreadable {file} or {env}, except in sections that `errors` refuses."""
     for loc, source, value in _references(document, (), _NAMED | _named_by_kind(document)):
         if any(_refuses(error, loc) for error in errors):
@@ -105,7 +105,7 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
         except ValueError as error:
             yield Finding(loc, str(error))
     # Forget these files: no integration was built from them, so none has to be rebuilt if they change.
-    read.take_noted()
+    read.pop_recorded()
 
 
 def _named_by_kind(document: Mapping[str, Any]) -> frozenset[str]:

@@ -143,7 +143,7 @@ class Explanation:
             "credential": {"origin": self._origin, **credential_places(self.integration)} if decision.allowed else None,
             "usable": self.integration.usable,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
-            "profile": dict(self.integration.filled),
+            "profile": dict(self.integration.profile_entries),
             "note": "; ".join(self.notes) or None,
             **signed,
         }
@@ -174,7 +174,7 @@ class Explanation:
                 rows.append(("unreadable", f"{source.unreadable}; until then the response is credential_unavailable"))
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
-        rows += [("profile", f"{key}: {value}") for key, value in self.integration.filled]
+        rows += [("profile", f"{key}: {value}") for key, value in self.integration.profile_entries]
         rows += [("signed", text) for text in self.signed]
         rows += [("not signed", self.unsigned)] if self.unsigned else []
         rows += [("note", note) for note in self.notes]

@@ -65,8 +65,8 @@ class Integration:
     """Normalised names of the `TARGET_FIELDS` that callers may send."""
     redact_response: bool = False
     """True if Sidekey also redacts secrets in response bodies."""
-    filled: tuple[tuple[str, str], ...] = ()
-    """Keys that a provider profile filled in, each with its text, without secrets."""
+    profile_entries: tuple[tuple[str, str], ...] = ()
+    """Keys that a provider profile added, each with its text, without secrets."""
     stored: bool = False
     """True for an integration of the store. Tunnels use it only for hosts under `ca.hosts`."""
     row: str = ""

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.config.build.builder import same
+from sidekey.config.build.builder import equal_values
 from sidekey.config.yaml_reader import parse
 
 
@@ -12,7 +12,7 @@ def read(text: str, file: str = "c.yaml") -> Any:
 
 @pytest.mark.parametrize("text", ["1", "text", "null", "[1, {a: b}]", "{a: {b: [true]}, c: 1.5}", "{}", "[]"])
 def test_same_ignores_places_and_layout(text: str) -> None:
-    assert same(read(text), read(f"\n    {text}", "other.yaml"))
+    assert equal_values(read(text), read(f"\n    {text}", "other.yaml"))
 
 
 @pytest.mark.parametrize(

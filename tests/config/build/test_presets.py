@@ -202,7 +202,7 @@ def test_preset_of_an_unknown_integration_is_a_warning_with_a_store(tmp_path: Pa
     top = "store: {path: s.db, keys: [{id: k1, key: {file: k1}}]}\n"
     write(tmp_path, HOOK.replace("integration: crm", "integration: later"), top=top)
     loaded = load(tmp_path, {})
-    text = "no file has an integration of this ID: it must be made in the store"
+    text = "no file has an integration with this ID: create it in the store"
     assert [(warning.path, warning.message) for warning in loaded.warnings if warning.path.startswith("presets")] == [
         ("presets.hook.integration", text)
     ]

@@ -234,7 +234,9 @@ def built_of_store(document: dict[str, Any]) -> Integration:
     settings = settings_in(row.document)
     reader = reader_of(row)
     trust_of = cache(lambda trust: (trust, None))
-    return build_integration("crm", settings, Trust(), reader, trust_of, stored=NetworkOverride(()), row=row.row)[0]
+    return build_integration(
+        "crm", settings, Trust(), reader, trust_of, stored_networks=NetworkOverride(()), row_id=row.row
+    )[0]
 
 
 def test_stored_integration_has_its_row_and_destinations() -> None:

@@ -60,7 +60,7 @@ class ConfigWithStore:
         self.write(text)
         self.loader = Loader(folder / "sidekey.yaml", {})
         self.source = StoredSource(lambda _: None)
-        self.loader.follow(self.source)
+        self.loader.use_store(self.source)
         self.rows: dict[str, IntegrationRow] = {}
         self.presets: dict[str, PresetRow] = {}
         self.callers: dict[str, CallerRow] = {}
@@ -301,7 +301,7 @@ def test_store_change_applies_while_a_file_has_errors(joined: ConfigWithStore) -
     assert joined.loader.load(PRESENT).errors
     joined.put(stored(BASIC))
     joined.source.take(State(integrations=joined.rows), VAULT)
-    snapshot = joined.loader.join(loaded, PRESENT)
+    snapshot = joined.loader.combine(loaded, PRESENT)
     assert sorted(snapshot.integrations) == ["crm", "own"]
     assert snapshot.integrations["own"] is good(loaded).integrations["own"]
 
@@ -365,7 +365,7 @@ def test_unusable_rows_are_not_rebuilt_after_an_edit(joined: ConfigWithStore) ->
     def after_edit(now: float) -> list[Integration]:
         joined.put(stored({**BASIC, "description": str(now)}, "other"))
         joined.source.take(State(integrations=joined.rows), joined.vault)
-        snapshot = joined.loader.join(loaded, now)
+        snapshot = joined.loader.combine(loaded, now)
         assert joined.states(snapshot) == {"torn": "unusable", "sealed": "unusable", "other": "unusable"}
         return [snapshot.integrations[name] for name in ("torn", "sealed")]
 
@@ -451,7 +451,7 @@ def test_caller_of_a_file_may_list_an_integration_that_the_store_lacks(joined: C
     joined.write(text)
     result = joined.loader.load(PRESENT)
     assert result.errors == []
-    warning = "no file has an integration of this ID: it must be made in the store"
+    warning = "no file has an integration with this ID: create it in the store"
     assert warning in [finding.message for finding in result.warnings]
     joined.put(stored(BASIC, "later"))
     joined.load()

@@ -15,7 +15,7 @@ from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import Reasons
 from sidekey.config.models import AdminSettings, AdminTlsSettings, OidcSettings, OperatorGrants
-from sidekey.config.secrets import NotingReader, SecretReader
+from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules, ServerCertificate
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.trust import Trust
@@ -33,7 +33,7 @@ class BuiltAdmin(NamedTuple):
 
 
 def build_admin(
-    settings: AdminSettings, read: NotingReader, previous: AdminRules, trust: Trust, trust_of: TrustOf
+    settings: AdminSettings, read: RecordingReader, previous: AdminRules, trust: Trust, trust_of: TrustOf
 ) -> BuiltAdmin:
     """Read the tokens, the certificate, and the issuer's secret.
 
@@ -83,13 +83,13 @@ def build_admin(
 
 
 def _oidc(
-    settings: OidcSettings, read: NotingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
+    settings: OidcSettings, read: RecordingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
 ) -> tuple[OidcRules | None, Reasons]:
     """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
     reasons: Reasons = []
     if settings.trusted_ca is not None:
         if settings.trusted_ca.path is not None:
-            read.note(settings.trusted_ca.path)
+            read.record(settings.trusted_ca.path)
         trust, reason = trust_of(settings.trusted_ca)
         if reason is not None:
             reasons.append((("admin", "oidc", "trusted_ca"), reason))

@@ -14,7 +14,7 @@ from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import Finding, Kind, LocatedMapping, Row, loc_of
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.secrets import NotingReader, ReferenceReader, SecretReader, Stamps
+from sidekey.config.secrets import RecordingReader, ReferenceReader, SecretReader, Stamps
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
 from sidekey.policy.addresses import NetworkOverride
@@ -55,7 +55,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
                 yield from _with_kind(kind, (Finding(*reason) for reason in unreadable.reasons))
 
 
-class Opened(NamedTuple):
+class Prepared(NamedTuple):
     """A validated document and the reader of its secrets, which is None if the document is invalid."""
 
     validated: Validated
@@ -66,8 +66,8 @@ class Builder(ABC, Generic[S]):
     """Builds integrations in one pass over a config or a store.
 
     `trust` is the global one, and `in_flight` the global limit of requests. Certificates are validated at `now`. For
-    files, `noting` records those that are read. For a store, it is None, and `stored` has the networks that
-    integrations may dial besides global addresses.
+    files, `recorder` reads the secrets and records their files. For a store, it is None, and `stored_networks` are the
+    networks to which stored integrations may connect, besides global addresses.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ class Builder(ABC, Generic[S]):
         trust_of: TrustOf,
         *,
         now: float,
-        noting: NotingReader | None = None,
-        stored: NetworkOverride | None = None,
+        recorder: RecordingReader | None = None,
+        stored_networks: NetworkOverride | None = None,
     ) -> None:
         self.certificate_stamps = StampCache()
         """Stamps of client certificates' files, which their loaders read."""
@@ -86,29 +86,31 @@ class Builder(ABC, Generic[S]):
         self._in_flight = in_flight
         self._trust_of = trust_of
         self._now = now
-        self._noting = noting
-        self._stamp_of = StampCache() if noting is None else noting.stamp_of
-        self._stored = stored
+        self._recorder = recorder
+        self._stamp_of = StampCache() if recorder is None else recorder.stamp_of
+        self._stored_networks = stored_networks
 
     @abstractmethod
-    def is_same(self, entry: BuiltIntegration[S], source: S) -> bool:
-        """Return True if an entry was built from an equal document and settings, so that its secrets may be reused."""
+    def is_built_from(self, entry: BuiltIntegration[S], source: S) -> bool:
+        """Return True if an entry was built from an equal document and equal settings, and may keep its secrets."""
 
     @abstractmethod
-    def open(self, source: S) -> Opened:
+    def prepare(self, source: S) -> Prepared:
         """Validate the document, and build the reader of its secrets."""
 
-    def build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str = "") -> BuiltIntegration[S]:
+    def build(
+        self, name: str, source: S, previous: BuiltIntegration[S] | None, row_id: str = ""
+    ) -> BuiltIntegration[S]:
         """Build an integration, or return the previous entry if its source, files and settings have not changed.
 
-        `row` is the row ID of a stored integration.
+        `row_id` is empty for an integration of a file.
         """
-        if previous is not None and not (self.is_same(previous, source) and self._has_same_ca_source(previous)):
+        if previous is not None and not (self.is_built_from(previous, source) and self._has_same_ca_source(previous)):
             # Discard it: an old credential must never go to a new destination.
             previous = None
         if previous is not None and self._is_current(previous):
             return previous if previous.source is source else previous._replace(source=source)
-        return self._build(name, source, previous, row)
+        return self._build(name, source, previous, row_id)
 
     def _has_same_ca_source(self, entry: BuiltIntegration[S]) -> bool:
         """Return True if the entry has its own CAs, or if the global ones still come from the same source."""
@@ -118,26 +120,26 @@ class Builder(ABC, Generic[S]):
     def _is_current(self, entry: BuiltIntegration[S]) -> bool:
         """Return True if an entry of the same document needs no new build: files, limit and CAs still fit."""
         # Stamp every file, even after one has changed: the reloader watches those that have a stamp.
-        changed = [path for path, known in entry.files if self._stamp_of(path) != known]
+        changed = [path for path, stamp in entry.files if self._stamp_of(path) != stamp]
         in_flight = 0 if entry.integration is None else entry.integration.in_flight
         return not changed and in_flight <= self._in_flight and entry.trust in (None, self._trust)
 
-    def _build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row: str) -> BuiltIntegration[S]:
-        (settings, errors, warnings, expansion), read = self.open(source)
+    def _build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row_id: str) -> BuiltIntegration[S]:
+        (settings, errors, warnings, expansion), read = self.prepare(source)
         limit_errors = (Finding(*error) for error in checks.limit_errors(expansion.table, self._in_flight))
         error_findings = (*_with_kind("error", errors), *_with_kind("error", limit_errors))
         findings = (*error_findings, *_with_kind("warning", warnings))
         # Build a file's integration despite errors, to report its unreadable values too.
-        if settings is None or read is None or (error_findings and self._noting is None):
+        if settings is None or read is None or (error_findings and self._recorder is None):
             findings += tuple(_with_kind("unreadable", self._find_unreadable(source, errors)))
             return BuiltIntegration(source, findings=findings)
         build = partial(
             build_integration,
             *(name, settings, self._trust, read, self._trust_of),
-            filled=expansion.summary.entries if expansion.summary is not None else (),
-            noting=self._noting,
-            stored=self._stored,
-            row=row,
+            profile_entries=expansion.summary.entries if expansion.summary is not None else (),
+            recorder=self._recorder,
+            stored_networks=self._stored_networks,
+            row_id=row_id,
         )
         old = None if previous is None else previous.integration
         certificate = None if old is None else old.certificate
@@ -146,19 +148,26 @@ class Builder(ABC, Generic[S]):
             # A certificate is only for the destinations for which it was read or fetched.
             built = build(certificate=self._certificate(settings, read))
         integration = built.integration
-        unread = tuple(expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unread)
-        files = () if self._noting is None else self._noting.take_noted()
+        unreadable = tuple(
+            expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unreadable
+        )
+        files = () if self._recorder is None else self._recorder.pop_recorded()
         # A stored integration is not retained: no log line would say that its previous CAs stay in use.
-        if self._noting is not None and previous is not None and old is not None and _has_lost(old, integration):
+        if (
+            self._recorder is not None
+            and previous is not None
+            and old is not None
+            and _lost_credential_or_trust(old, integration)
+        ):
             old_warnings = (finding for finding in previous.findings if finding[0] == "warning")
             return previous._replace(
-                source=source, files=files, findings=(*error_findings, *old_warnings), retained_for=unread
+                source=source, files=files, findings=(*error_findings, *old_warnings), retained_for=unreadable
             )
-        if self._noting is not None and not expansion.errors:
+        if self._recorder is not None and not expansion.errors:
             # After an error in a profile's parameters the policy contains examples.
             policy_warnings = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
             findings += tuple(_with_kind("warning", (Finding(*warning) for warning in policy_warnings)))
-        findings += tuple(_with_kind("unreadable", unread))
+        findings += tuple(_with_kind("unreadable", unreadable))
         return BuiltIntegration(
             source, integration, self._trust if settings.trusted_ca is None else None, files, findings
         )
@@ -169,8 +178,8 @@ class Builder(ABC, Generic[S]):
         return ()
 
     def _certificate(self, settings: IntegrationSettings, read: ReferenceReader) -> CertificateLoader | None:
-        if self._noting is not None:
-            self._noting.secrets.update(secret_files(settings, read))
+        if self._recorder is not None:
+            self._recorder.secrets.update(secret_files(settings, read))
         return build_certificate_loader(settings, read, self._now, self.certificate_stamps)
 
 
@@ -183,26 +192,26 @@ class FileBuilder(Builder[LocatedMapping]):
     def __init__(
         self,
         read: SecretReader,
-        noting: NotingReader,
+        recorder: RecordingReader,
         trust: Trust,
         in_flight: int,
         trust_of: TrustOf,
         *,
         now: float,
-        store: checks.Store,
+        store: checks.StoreKind,
     ) -> None:
-        super().__init__(trust, in_flight, trust_of, now=now, noting=noting)
+        super().__init__(trust, in_flight, trust_of, now=now, recorder=recorder)
         self._read = read
-        self._find = partial(find_unreadable, read=noting)
+        self._find = partial(find_unreadable, read=recorder)
         self._store = store
 
-    def is_same(self, entry: BuiltIntegration[LocatedMapping], source: LocatedMapping) -> bool:
-        """Compare the mappings before any profile is filled in."""
-        return same(entry.source, source)
+    def is_built_from(self, entry: BuiltIntegration[LocatedMapping], source: LocatedMapping) -> bool:
+        """Compare the mappings of the file, without the keys that a profile adds."""
+        return equal_values(entry.source, source)
 
-    def open(self, source: LocatedMapping) -> Opened:
+    def prepare(self, source: LocatedMapping) -> Prepared:
         """Validate the mapping in the context of a file. The reader is set even if the mapping is invalid."""
-        return Opened(validate(source, Context("file"), store=self._store), self._read)
+        return Prepared(validate(source, Context("file"), store=self._store), self._read)
 
     def _find_unreadable(self, source: LocatedMapping, errors: tuple[Finding, ...]) -> Iterable[Finding]:
         return self._find(source, errors)
@@ -212,14 +221,14 @@ def _with_kind(kind: Kind, findings: Iterable[Finding]) -> Iterator[KindAndFindi
     return ((kind, finding) for finding in findings)
 
 
-def _has_lost(old: Integration, new: Integration) -> bool:
+def _lost_credential_or_trust(old: Integration, new: Integration) -> bool:
     """Return True if the new integration cannot read its credential or CAs, and the old one could."""
     return (old.secrets.credential is not None and new.secrets.credential is None) or (
         old.trust.usable and not new.trust.usable
     )
 
 
-def same(one: Any, other: Any) -> bool:
+def equal_values(one: Any, other: Any) -> bool:
     """Compare two values of config files. true is not 1, and the order of keys counts."""
     if one is other:
         return True
@@ -227,7 +236,7 @@ def same(one: Any, other: Any) -> bool:
     if kind is not other.__class__:
         return False
     if kind is LocatedMapping:
-        return list(one) == list(other) and all(map(same, one.values(), other.values()))
+        return list(one) == list(other) and all(map(equal_values, one.values(), other.values()))
     if kind is Row:
-        return len(one) == len(other) and all(map(same, one, other))
+        return len(one) == len(other) and all(map(equal_values, one, other))
     return bool(one == other)

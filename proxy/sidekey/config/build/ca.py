@@ -18,7 +18,7 @@ from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle
 from sidekey.config.errors import Reasons
 from sidekey.config.file_stamps import is_folder
 from sidekey.config.models import CaSettings, GlobalSettings
-from sidekey.config.secrets import SecretReader, named
+from sidekey.config.secrets import SecretReader, describe_source
 from sidekey.credentials.fields import Reference
 from sidekey.policy.targets import Policy
 
@@ -125,7 +125,9 @@ def _roots(reference: Reference, read: SecretReader) -> str:
         check_bundle(text)
         return trust.certificates_in(text)
     except ValueError as error:
-        subject = named(reference.source, reference.value) if reference.source in ("file", "env") else "the value"
+        subject = (
+            describe_source(reference.source, reference.value) if reference.source in ("file", "env") else "the value"
+        )
         raise ValueError(f"{subject} {error}") from None
 
 

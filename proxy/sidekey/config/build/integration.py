@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import show
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.secrets import NotingReader, ReferenceReader
+from sidekey.config.secrets import RecordingReader, ReferenceReader
 from sidekey.credentials.base import (
     Credential,
     CredentialTraits,
@@ -40,18 +40,18 @@ from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
 
-UnreadValue = tuple[Keys, str]
+UnreadableValue = tuple[Keys, str]
 """The location of a value that cannot be read, and the reason."""
 
-Filled = tuple[tuple[str, str], ...]
-"""The entries of a `ProfileSummary`: locations that a profile filled in, each with its text, a secret as `{name}`."""
+ProfileEntries = tuple[tuple[str, str], ...]
+"""`ProfileSummary.entries`: locations that a profile added, each with its text. The text of a secret is `{name}`."""
 
 
 class Built(NamedTuple):
     """An integration, and its values that cannot be read."""
 
     integration: Integration
-    unread: list[UnreadValue]
+    unreadable: list[UnreadableValue]
 
 
 def build_integration(
@@ -61,32 +61,34 @@ def build_integration(
     read: ReferenceReader,
     trust_of: TrustOf,
     *,
-    filled: Filled = (),
+    profile_entries: ProfileEntries = (),
     certificate: CertificateLoader | None = None,
-    noting: NotingReader | None = None,
-    stored: NetworkOverride | None = None,
-    row: str = "",
+    recorder: RecordingReader | None = None,
+    stored_networks: NetworkOverride | None = None,
+    row_id: str = "",
 ) -> Built:
     """Build one integration. `trust` applies if the settings name no CAs.
 
-    `noting` reads the secrets now and records the files, `read` reads them later. The certificate's loader has its own
-    errors. A `stored` integration has a row ID, and may dial global addresses and those in `stored`.
+    `recorder` reads the secrets now and records their files, `read` reads them later. The certificate's loader has its
+    own errors. Only an integration of the store has a `row_id` and `stored_networks`, the networks to which it may
+    connect besides global addresses.
     """
     traits = traits_of(settings)
-    resolved = resolve_policy(settings, read if noting is None else noting)
+    resolved = resolve_policy(settings, read if recorder is None else recorder)
     # Do not read the values that decided the policy a second time, so that the credential fits the policy.
     reread = {(settings.auth.SECTION, *key) for key in traits.reread}
-    known = {key: value for key, value in resolved.values.items() if key not in reread}
-    loader = SecretLoader(partial(_credential, settings, read, known, filled))
+    known_values = {key: value for key, value in resolved.values.items() if key not in reread}
+    loader = SecretLoader(partial(_read_credential, settings, read, known_values, profile_entries))
     loader.load()
-    trust, trust_errors = _trust(settings, trust, trust_of, noting)
+    trust, trust_errors = _load_trust(settings, trust, trust_of, recorder)
+    # If the policy could not be resolved, the process builds again once its secret can be read.
     rebuild = partial(
         build_integration,
         *(name, settings, trust, read, trust_of),
-        filled=filled,
+        profile_entries=profile_entries,
         certificate=certificate,
-        stored=stored,
-        row=row,
+        stored_networks=stored_networks,
+        row_id=row_id,
     )
     test = settings.test
     integration = Integration(
@@ -98,7 +100,7 @@ def build_integration(
         traits=traits,
         trust=trust,
         certificate=certificate,
-        allow_private=tuple(settings.allow_private) if stored is None else stored,
+        allow_private=tuple(settings.allow_private) if stored_networks is None else stored_networks,
         in_flight=settings.limits.in_flight or 0,
         source_address=settings.source_address,
         title=settings.title,
@@ -107,16 +109,16 @@ def build_integration(
         test=None if test is None else TestRequest(test.method, test.path),
         pass_headers=frozenset(normalise(name.encode()) for name in settings.pass_headers),
         redact_response=settings.redact_response,
-        filled=filled,
+        profile_entries=profile_entries,
         public_headers=public_headers_of(settings),
-        stored=stored is not None,
-        row=row,
+        stored=stored_networks is not None,
+        row=row_id,
         written=settings,
-        digests=_digests(settings, resolved, filled),
-        destinations=("",)
-        if stored is None or not traits.ends
-        else tuple(map(_canonical_json, accepted_destinations(settings))),
-        rebuild=None if resolved.known else lambda: rebuild().integration,
+        digests=_digests(settings, resolved, profile_entries),
+        destinations=tuple(map(_canonical_json, accepted_destinations(settings)))
+        if stored_networks is not None and traits.ends
+        else ("",),
+        rebuild=None if resolved.is_complete else lambda: rebuild().integration,
     )
     return Built(integration, [*resolved.unreadable, *trust_errors])
 
@@ -152,13 +154,13 @@ def _chained(first: SigningRules | None, second: SigningRules | None) -> Signing
 
 
 def read_parts(
-    settings: IntegrationSettings, read: ReadReference, known: Mapping[Keys, str]
+    settings: IntegrationSettings, read: ReadReference, known_values: Mapping[Keys, str]
 ) -> tuple[dict[Keys, str], Reasons]:
-    """Read the secrets that are not `known`. Return the values and the read errors, both by key."""
+    """Read the secrets that are not in `known_values`. Return the values and the read errors, both by key."""
     values: dict[Keys, str] = {}
     reasons: Reasons = ()
     for part in parts_of(settings):
-        part_values, part_reasons = part.read(read, values_of(part, known))
+        part_values, part_reasons = part.read(read, values_of(part, known_values))
         values |= {(part.SECTION, *key): value for key, value in part_values.items()}
         reasons += part_reasons
     return values, reasons
@@ -186,7 +188,9 @@ _PUBLIC_SOURCES: Final = WRITTEN - {"plain"}
 """Sources of values in the document that are no secrets."""
 
 
-def _digests(settings: IntegrationSettings, resolved: ResolvedPolicy, filled: Filled) -> tuple[tuple[Keys, bytes], ...]:
+def _digests(
+    settings: IntegrationSettings, resolved: ResolvedPolicy, profile_entries: ProfileEntries
+) -> tuple[tuple[Keys, bytes], ...]:
     """Return a digest of each secret, so that a later load finds the changed ones.
 
     Only this process has the key of the digests, so they reveal nothing.
@@ -196,7 +200,7 @@ def _digests(settings: IntegrationSettings, resolved: ResolvedPolicy, filled: Fi
         (keys, hashlib.blake2b(value.encode("utf-8", "surrogatepass"), key=_DIGEST_KEY, digest_size=16))
         for keys, value in _secret_values(settings, resolved)
     ]
-    locations = (keys for keys, _ in _at_document_keys(((keys, "") for keys, _ in digests), filled))
+    locations = (keys for keys, _ in _at_document_keys(((keys, "") for keys, _ in digests), profile_entries))
     return tuple(zip(locations, (digest.digest() for _, digest in digests), strict=True))
 
 
@@ -214,27 +218,27 @@ def _secret_values(settings: IntegrationSettings, resolved: ResolvedPolicy) -> I
 class ResolvedPolicy(NamedTuple):
     """The policy and base URL of an integration, the values that were read, and those that cannot be read.
 
-    If a value that decides the policy cannot be read, `known` is False, and the policy allows nothing.
+    If a value that decides the policy cannot be read, `is_complete` is False, and the policy allows nothing.
     """
 
     policy: Policy
     base: Prefix | None
     values: Mapping[Keys, str]
-    unreadable: list[UnreadValue]
-    known: bool
+    unreadable: list[UnreadableValue]
+    is_complete: bool
 
 
 def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> ResolvedPolicy:
     """Read the values of the credential, and compute the policy from them."""
     traits = settings.auth.traits()
-    prefixes, prefix_errors = _prefixes(settings, read)
+    prefixes, prefix_errors = _resolve_prefixes(settings, read)
     values, value_errors = read_parts(settings, read, {})
     reasons = [*prefix_errors, *value_errors]
     methods = None if settings.methods is None else frozenset(settings.methods)
     destinations = settings.auth.destinations(values_of(settings.auth, values))
     if prefix_errors or destinations is None:
         # A policy without a rule denies everything.
-        return ResolvedPolicy(Policy(methods=methods), None, values, reasons, known=False)
+        return ResolvedPolicy(Policy(methods=methods), None, values, reasons, is_complete=False)
     if traits.spelling is not None:
         prefixes = tuple(map(traits.spelling.canonicalize_prefix, prefixes))
     policy = Policy(
@@ -245,27 +249,29 @@ def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> Reso
         path=destinations.path,
         placeholder_origin=destinations.placeholder_origin,
     )
-    base = _base(prefixes, settings.allowed_domains, destinations, learns=traits.discovers_base_url)
-    return ResolvedPolicy(policy, base, values, reasons, known=True)
+    base = _base_url(prefixes, settings.allowed_domains, destinations, discovers=traits.discovers_base_url)
+    return ResolvedPolicy(policy, base, values, reasons, is_complete=True)
 
 
-def _trust(
-    settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, noting: NotingReader | None
-) -> tuple[Trust, list[UnreadValue]]:
+def _load_trust(
+    settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, recorder: RecordingReader | None
+) -> tuple[Trust, list[UnreadableValue]]:
     """Return the CAs of an integration, or `trust` if it names none, and the error if they cannot be read."""
     if settings.trusted_ca is None:
         return trust, []
-    if noting is not None and settings.trusted_ca.path is not None:
-        noting.note(settings.trusted_ca.path)
-    own_trust, reason = trust_of(settings.trusted_ca)
-    return own_trust, [(("trusted_ca",), reason)] if reason else []
+    if recorder is not None and settings.trusted_ca.path is not None:
+        recorder.record(settings.trusted_ca.path)
+    trust, reason = trust_of(settings.trusted_ca)
+    return trust, [(("trusted_ca",), reason)] if reason else []
 
 
 def _canonical_json(destination: Mapping[str, Json]) -> str:
     return json.dumps(destination, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tuple[Prefix, ...], list[UnreadValue]]:
+def _resolve_prefixes(
+    settings: IntegrationSettings, read: ReferenceReader
+) -> tuple[tuple[Prefix, ...], list[UnreadableValue]]:
     """Return the endpoint prefixes with references resolved, or no prefix if one reference cannot be read."""
     prefixes: list[Prefix] = []
     for prefix in settings.endpoint_prefix:
@@ -276,35 +282,40 @@ def _prefixes(settings: IntegrationSettings, read: ReferenceReader) -> tuple[tup
     return tuple(prefixes), []
 
 
-def _credential(
-    settings: IntegrationSettings, read: ReferenceReader, known: Mapping[Keys, str], filled: Filled
+def _read_credential(
+    settings: IntegrationSettings,
+    read: ReferenceReader,
+    known_values: Mapping[Keys, str],
+    profile_entries: ProfileEntries,
 ) -> Credential | Supplemented:
-    _, prefix_errors = _prefixes(settings, read)
-    values, reasons = read_parts(settings, read, known)
+    _, prefix_errors = _resolve_prefixes(settings, read)
+    values, reasons = read_parts(settings, read, known_values)
     if prefix_errors or reasons:
-        raise SecretUnreadable(tuple(_at_document_keys((*prefix_errors, *reasons), filled)))
+        raise SecretUnreadable(tuple(_at_document_keys((*prefix_errors, *reasons), profile_entries)))
     return credential_of(settings, values)
 
 
-def _at_document_keys(unread: Iterable[UnreadValue], filled: Filled) -> Iterator[UnreadValue]:
+def _at_document_keys(
+    unreadable: Iterable[UnreadableValue], profile_entries: ProfileEntries
+) -> Iterator[UnreadableValue]:
     """Replace each location at which a profile put a secret by the key in the document that sets the secret."""
-    names = {path: text.strip("{}") for path, text in filled if text.startswith("{")}
-    for keys, reason in unread:
+    names = {path: text.strip("{}") for path, text in profile_entries if text.startswith("{")}
+    for keys, reason in unreadable:
         name = names.get(show(keys)) if names else None
         yield (keys if name is None else ("auth", name)), reason
 
 
-def _base(
-    prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, learns: bool
+def _base_url(
+    prefixes: Sequence[Prefix], domains: Sequence[Domain], destinations: Destinations, *, discovers: bool
 ) -> Prefix | None:
     """Return the base URL to which a reverse proxy request's path is appended, before a grant.
 
     This is the first prefix, else the first domain that is an exact base URL, else the kind's. The placeholder for a
-    base URL that comes with a token has precedence. If the token may bring any base URL, the path of a prefix does not
-    count.
+    base URL that comes with a token has precedence. If each token `discovers` its base URL, the path of a prefix does
+    not count.
     """
     if destinations.placeholder_origin is not None:
         return destinations.base
     exact = (Prefix(domain.origin, "") for domain in domains if not domain.wildcard)
-    known = (Prefix(prefix.origin, "") for prefix in prefixes) if learns else prefixes
-    return next(iter((*known, *exact)), destinations.base)
+    candidates = (Prefix(prefix.origin, "") for prefix in prefixes) if discovers else prefixes
+    return next(iter((*candidates, *exact)), destinations.base)

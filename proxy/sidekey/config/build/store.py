@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sidekey.config.errors import Reasons
 from sidekey.config.models import StoreSettings
-from sidekey.config.secrets import SecretReader, named
+from sidekey.config.secrets import SecretReader, describe_source
 from sidekey.credentials.fields import Reference
 from sidekey.snapshot.store import StoreRules
 
@@ -68,7 +68,7 @@ def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
 def _read_url(reference: Reference, read: SecretReader) -> str:
     url = read(reference)
     if not url.startswith(_SCHEMES):
-        raise ValueError(f"{named(reference.source, reference.value)} {_URL}")
+        raise ValueError(f"{describe_source(reference.source, reference.value)} {_URL}")
     return url
 
 
@@ -93,7 +93,7 @@ def _read_key(reference: Reference, read: SecretReader) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"{named(reference.source, reference.value)} {_KEY}")
+        raise ValueError(f"{describe_source(reference.source, reference.value)} {_KEY}")
     return key
 
 

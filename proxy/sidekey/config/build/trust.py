@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle, check_no_local_ca
-from sidekey.config.secrets import SecretReader, named
+from sidekey.config.secrets import SecretReader, describe_source
 from sidekey.snapshot.snapshot import Trust
 
 TrustOf = Callable[[Trust], tuple[Trust, str | None]]
@@ -25,5 +25,5 @@ def build_trust(trust: Trust, read: SecretReader) -> tuple[Trust, str | None]:
         check_bundle(pem)
         check_no_local_ca(data)
     except ValueError as error:
-        return Trust(trust.source, path), f"{named('file', trust.path)} {error}"
+        return Trust(trust.source, path), f"{describe_source('file', trust.path)} {error}"
     return Trust(trust.source, path, hashlib.sha256(data).hexdigest(), pem), None

@@ -7,11 +7,11 @@ from functools import cache, partial
 from typing import Final, NoReturn
 
 from sidekey.config.addresses import ABSENT, is_local
-from sidekey.config.build.builder import Builder, BuiltIntegration, Opened
+from sidekey.config.build.builder import Builder, BuiltIntegration, Prepared
 from sidekey.config.build.certificates import build_certificate_loader
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.snapshot import FileContent
-from sidekey.config.checks import KnownIds
+from sidekey.config.checks import ResourceIds
 from sidekey.config.errors import Finding, show
 from sidekey.config.load import KeysError, StoreContent
 from sidekey.config.models import IntegrationSettings
@@ -113,12 +113,14 @@ class _RowBuilder(Builder[IntegrationRow]):
     def __init__(
         self, sealing_keys: SealingKeys, files: FileContent, allow_private: NetworkOverride, now: float, *, retry: bool
     ) -> None:
-        super().__init__(files.trust, files.settings.limits.in_flight, _trust_of, now=now, stored=allow_private)
+        super().__init__(
+            files.trust, files.settings.limits.in_flight, _trust_of, now=now, stored_networks=allow_private
+        )
         self._sealing_keys = sealing_keys
         self._allow_private = allow_private
         self._retry = retry
 
-    def is_same(self, entry: BuiltIntegration[IntegrationRow], source: IntegrationRow) -> bool:
+    def is_built_from(self, entry: BuiltIntegration[IntegrationRow], source: IntegrationRow) -> bool:
         """Compare rows without their MACs, because a key rotation re-encrypts a row and changes no secret.
 
         An unusable row differs from every other row: it may open with another key.
@@ -130,19 +132,19 @@ class _RowBuilder(Builder[IntegrationRow]):
             return False
         return entry.source is source or _content(entry.source) == _content(source)
 
-    def open(self, source: IntegrationRow) -> Opened:
+    def prepare(self, source: IntegrationRow) -> Prepared:
         """Validate the document of a row. Its secrets open for these settings alone."""
         if not source.verified:
-            return Opened(_invalid(UNVERIFIED), None)
+            return Prepared(_invalid(UNVERIFIED), None)
         try:
             document = SavedDocument.load(source.document)
         except MalformedError as error:
-            return Opened(_invalid(f"its document {error}: save it again"), None)
+            return Prepared(_invalid(f"its document {error}: save it again"), None)
         validated = validate_saved(document.content, document.from_profile)
         if validated.settings is None:
-            return Opened(validated, None)
+            return Prepared(validated, None)
         purpose = build_purpose(document.content, validated.expansion.table, validated.settings)
-        return Opened(validated, StoredReader(self._sealing_keys, source, purpose))
+        return Prepared(validated, StoredReader(self._sealing_keys, source, purpose))
 
 
 def _trust_of(trust: Trust) -> tuple[Trust, None]:
@@ -180,10 +182,12 @@ class StoredSource(StoreContent):
         self._sealing_keys = sealing_keys
 
     @property
-    def known(self) -> KnownIds:
+    def ids(self) -> ResourceIds:
         """The IDs of the stored integrations and presets."""
         return (
-            KnownIds() if self._state is None else KnownIds(self._state.integrations.keys(), self._state.presets.keys())
+            ResourceIds()
+            if self._state is None
+            else ResourceIds(self._state.integrations.keys(), self._state.presets.keys())
         )
 
     def check(self, rules: StoreRules) -> KeysError | None:
@@ -262,7 +266,7 @@ def build_unserved(
         reader,
         _trust_of,
         certificate=build_certificate_loader(settings, reader, now),
-        stored=stored.allow_private,
+        stored_networks=stored.allow_private,
     ).integration
 
 
