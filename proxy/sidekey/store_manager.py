@@ -198,7 +198,7 @@ class StoreManager:
         """Publish the present state of the store, and return when it is in use."""
         if self._reloader is not None:
             # `_pass_state` reads state and keys when the load starts, so that one load covers several changes.
-            await self._reloader.join(self._pass_state, by)
+            await self._reloader.publish_store(self._pass_state, by)
 
     def _pass_state(self) -> None:
         state = self.store.state

@@ -435,7 +435,7 @@ async def test_certificate_that_changes_with_a_failing_config_is_rotated(tmp_pat
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
-    loaded.certificates[file] = stamp(file)
+    loaded.certificate_stamps[file] = stamp(file)
 
     class Defective(Loader):
         def load(self, now: float | None = None) -> Loaded:
@@ -486,7 +486,7 @@ async def test_certificate_that_changed_after_the_load_is_rotated(tmp_path: Path
     loaded = loader.load()
     file = tmp_path / "tls.crt"
     file.write_text("one")
-    loaded.certificates[file] = stamp(file)
+    loaded.certificate_stamps[file] = stamp(file)
     file.write_text("another")
     process.certificates = {file}
     reloader = Reloader(loader, loaded, process.hooks(loaded), strict=False)

@@ -15,7 +15,7 @@ from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_json
 from sidekey.config.addresses import is_local
 from sidekey.config.errors import Kind, Loc, error_at
-from sidekey.config.load_result import LACKING, Loaded
+from sidekey.config.load_result import DEGRADING, Loaded
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -89,7 +89,7 @@ def command(config: str | None, as_json: bool) -> None:
     integrations = () if loaded.files is None else loaded.files.integrations.values()
     if any(integration.certificate is not None and integration.certificate.urls for integration in integrations):
         check_urls(loaded)
-    errors, warnings = loaded.of("error", "unwritable", *LACKING), loaded.of("warning", "absent")
+    errors, warnings = loaded.of("error", "unwritable", *DEGRADING), loaded.of("warning", "absent")
     count = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:
         print_json(

@@ -33,8 +33,8 @@ def command(config: str | None, strict: bool) -> None:
     """
     loader = create_loader(config)
     loaded = loader.load()
-    if loaded.stopping(strict=strict):
-        _fail(loaded.log_format, loaded.stopping(strict=True))
+    if loaded.blocking(strict=strict):
+        _fail(loaded.log_format, loaded.blocking(strict=True))
     try:
         app.run(loader, loaded, strict=strict)
     except StartError as error:

@@ -35,7 +35,7 @@ _BROADCAST = IPv4Address("255.255.255.255")
 
 
 def check_name(text: str) -> str:
-    """Check an integration's ID or a caller's name. Metrics use `unknown` for all others."""
+    """Check an ID or a name in the config. Metrics use `unknown` for an ID or name that the config does not have."""
     if not _NAME.fullmatch(text):
         raise ValueError("must be 1 to 63 of a-z, 0-9, _ and -, and begin with a letter or digit")
     if text == "unknown":
@@ -155,12 +155,12 @@ def parse_trust(raw: object, context: Context) -> Trust:
     if key == "file" and isinstance(text, str) and text:
         return Trust("file", text)
     if key == "inline" and isinstance(text, str):
-        return _inline(text)
+        return _parse_inline_trust(text)
     file = "{file: PATH} of a PEM file, " if context.is_file else ""
     raise ValueError(f"must be mozilla, system, {file}or {{inline: PEM}}")
 
 
-def _inline(text: str) -> Trust:
+def _parse_inline_trust(text: str) -> Trust:
     refuse_key(text, "remove it")
     # Text between the certificates may be in any encoding.
     data = text.encode("ascii", "replace")
@@ -189,7 +189,7 @@ def parse_grants(raw: object) -> tuple[str, ...] | None:
 
 
 def check_method(text: str) -> str:
-    """Check a method, with its case (RFC 9110 9.1)."""
+    """Check a method. Methods are case-sensitive (RFC 9110 9.1)."""
     if text in NEVER_FORWARDED:
         raise ValueError("must not be TRACE or CONNECT, which are never forwarded")
     if text not in _METHODS:
@@ -198,7 +198,7 @@ def check_method(text: str) -> str:
 
 
 def check_target_header(text: str) -> str:
-    """Check a header that Sidekey drops unless an integration passes it, and return its usual case."""
+    """Check a header that Sidekey drops unless an integration passes it, and return it with the usual capitals."""
     for name in TARGET_HEADERS:
         if name.lower() == text.lower():
             return name
@@ -208,7 +208,7 @@ def check_target_header(text: str) -> str:
 def check_preset_method(text: str) -> str:
     """Check the method of a preset, which callers send as POST."""
     if text == "HEAD":
-        raise ValueError("must not be HEAD: its response has no body, which a POST cannot be answered with")
+        raise ValueError("must not be HEAD: its response has no body, but the caller sends a POST and expects one")
     return check_method(text)
 
 
@@ -234,12 +234,12 @@ def check_test_path(text: str) -> str:
     return text
 
 
-def _prefix(raw: object, context: Context) -> Prefix | Reference:
+def _parse_prefix_or_reference(raw: object, context: Context) -> Prefix | Reference:
     reference = parse_text(raw, context)
     return parse_prefix(reference.value) if reference.source == "text" else reference
 
 
-def _domain(raw: object) -> Domain:
+def _parse_domain_text(raw: object) -> Domain:
     if not isinstance(raw, str):
         raise ValueError("must be a base URL, such as https://api.example.com")  # noqa: TRY004 - as above
     return parse_domain(raw)
@@ -314,14 +314,14 @@ ParameterName = Annotated[
     WithJsonSchema({"type": "string", "pattern": f"^{PARAMETER_NAME}$"}),
 ]
 ContentType = Annotated[str, AfterValidator(check_content_type)]
-Value = Annotated[Any, WithJsonSchema({"title": "Value"})]
+JsonValue = Annotated[Any, WithJsonSchema({"title": "Value"})]
 """Any JSON value."""
 Scalar = Annotated[
     Any, WithJsonSchema({"title": "Text, number, true or false", "type": ["string", "number", "boolean", "null"]})
 ]
 TestPath = Annotated[str, AfterValidator(check_test_path)]
 EndpointPrefixes = Annotated[
-    list[Annotated[Prefix | Reference, parsed_by(_prefix), _AS_TEXT]],
+    list[Annotated[Prefix | Reference, parsed_by(_parse_prefix_or_reference), _AS_TEXT]],
     BeforeValidator(_as_list),
     WithJsonSchema(
         {
@@ -331,5 +331,5 @@ EndpointPrefixes = Annotated[
     ),
 ]
 AllowedDomain = Annotated[
-    Domain, PlainValidator(_domain), _AS_TEXT, WithJsonSchema({"title": "Domain", "type": "string"})
+    Domain, PlainValidator(_parse_domain_text), _AS_TEXT, WithJsonSchema({"title": "Domain", "type": "string"})
 ]

@@ -230,7 +230,7 @@ class _Loading:
     def check_permissions(self) -> None:
         """Add findings of config files, secrets and certificates that other users can change or read."""
         loaded, documents, secret_files = self._loaded, self._documents, self._recorder.secrets
-        paths = {*loaded.stamps, *loaded.certificates} - {documents.folder}
+        paths = {*loaded.stamps, *loaded.certificate_stamps} - {documents.folder}
         if self._trust_folder is not None:
             paths |= {self._trust_folder, *trust_folder.paths(self._trust_folder).values()}
         if loaded.files is not None:
@@ -367,7 +367,7 @@ class _Loading:
             store = "file" if settings.store.url is None else "database"
         in_flight = settings.limits.in_flight
         builder = FileBuilder(self._read, self._recorder, trust, in_flight, self._trust_of, now=self.now, store=store)
-        self._loaded.certificates = builder.certificate_stamps.stamps
+        self._loaded.certificate_stamps = builder.certificate_stamps.stamps
         previous = {} if self._previous is None else self._previous.entries
         entries: dict[str, BuiltIntegration[LocatedMapping]] = {}
         for name, document in self._documents.integrations.items():

@@ -13,16 +13,18 @@ from sidekey.config.file_stamps import Stamp
 from sidekey.config.secrets import Stamps
 from sidekey.snapshot.snapshot import Snapshot
 
-STOPPING: Final[tuple[Kind, ...]] = ("error", "absent", "unwritable")
-"""Kinds of findings with which `run` does not start. For `check`, which may run on another machine, `absent` is a
-warning."""
+BLOCKING: Final[tuple[Kind, ...]] = ("error", "absent", "unwritable")
+"""Kinds of findings with which `run` does not start. `check` may run on another machine: it warns of `absent`."""
 
-LACKING: Final[tuple[Kind, ...]] = ("unreadable", "refused", "mismatched", "writable")
-"""Kinds of findings that make only a part unavailable in `run`. They are errors for `check` and `run --strict`."""
+DEGRADING: Final[tuple[Kind, ...]] = ("unreadable", "refused", "mismatched", "writable")
+"""Kinds of findings with which `run` starts, but some integration or feature is unavailable or unsafe.
+
+They are errors for `check` and `run --strict`.
+"""
 
 
 class LocatedFinding(NamedTuple):
-    """A finding with its place in a file."""
+    """A finding with its location in a file."""
 
     error: ConfigError
     kind: Kind
@@ -45,8 +47,8 @@ class Loaded:
     `retained` has the integrations whose previous build stays in use, because their changed files cannot be used.
 
     `stamps` cover the config, its folder and all files that were read: a later difference causes a reload. Paths are
-    absolute, with their links. Client certificates have their own loaders, which read them again: `certificates` has
-    the stamps of those that were read in this load.
+    absolute, with their links. Client certificates have their own loaders, which read them again: `certificate_stamps`
+    are the stamps of the certificate files that this load read.
 
     `log_format` is the `log.format` of the config, even if another key has an error. `transient` means that a file
     could not be read for a reason that may pass soon (too many open files), although no stamp will change.
@@ -57,7 +59,7 @@ class Loaded:
     findings: list[LocatedFinding] = field(default_factory=list)
     retained: dict[str, RetainedIntegration] = field(default_factory=dict)
     stamps: dict[Path, Stamp] = field(default_factory=dict)
-    certificates: dict[Path, Stamp] = field(default_factory=dict)
+    certificate_stamps: dict[Path, Stamp] = field(default_factory=dict)
     log_format: Literal["auto", "json", "text"] = "auto"
     transient: bool = False
 
@@ -66,26 +68,26 @@ class Loaded:
         self.findings += (LocatedFinding(error, kind) for error in errors)
 
     def of(self, *kinds: Kind) -> list[ConfigError]:
-        """Return the findings of these kinds in the order of file, line and column."""
+        """Return the findings of these kinds. After `sort`, they are in the order of file, line and column."""
         return [error for error, kind in self.findings if kind in kinds]
 
     @property
     def errors(self) -> list[ConfigError]:
-        """Findings with which the config cannot be used by any command."""
+        """Findings with which no command can use the config."""
         return self.of("error")
 
     @property
     def warnings(self) -> list[ConfigError]:
-        """Findings that stop no command."""
+        """Findings with which every command can use the config."""
         return self.of("warning")
 
-    def stopping(self, *, strict: bool) -> list[ConfigError]:
+    def blocking(self, *, strict: bool) -> list[ConfigError]:
         """Return the findings with which the config must not be used."""
-        return self.of(*STOPPING, *(LACKING if strict else ()))
+        return self.of(*BLOCKING, *(DEGRADING if strict else ()))
 
     def sort(self) -> None:
-        """Sort the findings and the reasons in `retained` by their places, and remove duplicates."""
-        # They are nearly in order, which a set would lose: a full sort would block all other threads.
+        """Sort the findings and the reasons in `retained` by location, and remove duplicates."""
+        # `dict.fromkeys` keeps their order, which is nearly right. A full sort would block all other threads.
         self.findings[:] = sorted(dict.fromkeys(self.findings))
         for integration in self.retained.values():
             integration.reasons[:] = sorted(dict.fromkeys(integration.reasons))

@@ -653,13 +653,13 @@ class ParameterSettings(Section):
 class BodySettings(Section):
     """The body of a preset: exactly one of `json`, `form` and `text`."""
 
-    json_: field_types.Value = Field(
+    json_: field_types.JsonValue = Field(
         default=None,
         alias="json",
         description="A JSON document, sent as `application/json`. A text that is exactly `{{name}}` becomes the value "
         "with its type.",
     )
-    form: field_types.Value = Field(
+    form: field_types.JsonValue = Field(
         default=None,
         description="Fields and their values, sent as `application/x-www-form-urlencoded`: a mapping of names to "
         "texts, numbers, true or false.",

@@ -98,9 +98,9 @@ class ReloadHooks(NamedTuple):
 
 
 class _StoreUpdate(NamedTuple):
-    """A pending update of the store's content. `pass_state` passes it to the loader. `by` is the operator, if known."""
+    """A pending update of the store's content, which `update_loader` passes to the loader. `by` is the operator."""
 
-    pass_state: Callable[[], None]
+    update_loader: Callable[[], None]
     done: asyncio.Future[None]
     by: str
 
@@ -141,7 +141,7 @@ class Reloader:
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
         self._certificate_stamps: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
-        self._certificate_stamps.update(loaded.certificates)
+        self._certificate_stamps.update(loaded.certificate_stamps)
 
     def start(self) -> None:
         """Start the checks. The first one finds what has changed since the load."""
@@ -158,16 +158,16 @@ class Reloader:
         self._wake_up.set()
         return done
 
-    async def join(self, pass_state: Callable[[], None], by: str = "") -> None:
+    async def publish_store(self, update_loader: Callable[[], None], by: str = "") -> None:
         """Publish the store's content, and return when it is in use.
 
-        The loader's thread calls `pass_state`, which passes the content to the loader. `by` is the name of the operator
-        who made the change, if known. Raises ReloadError if the content could not be published.
+        The loader's thread calls `update_loader`, which passes the content to the loader. `by` is the name of the
+        operator who made the change, if known. Raises ReloadError if the content could not be published.
         """
         if self._closed:
             raise ReloadError
         done = asyncio.get_running_loop().create_future()
-        self._store_updates.append(_StoreUpdate(pass_state, done, by))
+        self._store_updates.append(_StoreUpdate(update_loader, done, by))
         self._wake_up.set()
         await done
 
@@ -178,7 +178,7 @@ class Reloader:
             await asyncio.wait([self._task])
         self._closed = True
         for update in self._store_updates:
-            _resolve(update.done, in_use=False)
+            _end_update(update.done, in_use=False)
         await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self) -> None:
@@ -188,7 +188,7 @@ class Reloader:
             self._wake_up.clear()
             # Frequent changes of the store must not cause checks of the files.
             check_due, self._check_due = self._check_due, False
-            for step in (self._join_store, *((self._reload_changes,) if check_due else ())):
+            for step in (self._publish_store_updates, *((self._reload_changes,) if check_due else ())):
                 try:
                     await step()
                 except Exception as defect:  # noqa: BLE001  the edge of a task: the next change may go well
@@ -227,7 +227,7 @@ class Reloader:
             if certificates:
                 await self._hooks.rotate(certificates)
 
-    async def _join_store(self) -> None:
+    async def _publish_store_updates(self) -> None:
         """Publish the files in use with the pending updates of the store."""
         updates, self._store_updates = self._store_updates, []
         if not updates:
@@ -240,14 +240,14 @@ class Reloader:
                 published = self._publish(snapshot)
         finally:
             for update in updates:
-                _resolve(update.done, in_use=published)
+                _end_update(update.done, in_use=published)
         by = sorted({update.by for update in updates} - {""})
         await self._in_thread(self._log_changes, previous, "store", by, began if published else None)
 
-    def _build_with_store(self, pass_states: list[Callable[[], None]]) -> Snapshot:
+    def _build_with_store(self, updates: list[Callable[[], None]]) -> Snapshot:
         """Build the snapshot of the files in use and the updated store. Blocks."""
-        for pass_state in pass_states:
-            pass_state()
+        for update_loader in updates:
+            update_loader()
         snapshot = self._loader.combine(self._loaded)
         prepare_trust(snapshot)
         return snapshot
@@ -257,14 +257,14 @@ class Reloader:
 
         Record the stamps of certificates before they are read again, so that the next check finds a change meanwhile.
         """
-        config, certificates = self._compare()
+        config, certificates = self._compare_stamps()
         if config or certificates:
             time.sleep(SETTLE)
-            config, certificates = self._compare()
+            config, certificates = self._compare_stamps()
         self._certificate_stamps.update(certificates)
         return config, set(certificates)
 
-    def _compare(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
+    def _compare_stamps(self) -> tuple[dict[Path, Stamp], dict[Path, Stamp]]:
         """Return the new stamps of changed files, and start to watch new files of certificates."""
         stamp_of = StampCache()
         config = {path: new for path, old in self._config_stamps.items() if (new := stamp_of(path)) != old}
@@ -293,16 +293,19 @@ class Reloader:
             previous_stamps = {} if loaded.snapshot is not None else {**self._config_stamps, **changed}
             self._config_stamps = {**previous_stamps, **loaded.stamps}
             self._has_transient_error = loaded.transient
-            snapshot = self._usable(loaded)
+            snapshot = self._usable_snapshot(loaded)
             published = snapshot is not None and self._publish(snapshot)
             self._hooks.metrics.config_loaded = published
             if published:
                 self._hooks.metrics.config_loaded_at = time.time()
                 # Not after each change of the store, because it would freeze garbage too.
                 gc.freeze()
-            if snapshot is not None and self._hooks.publisher.snapshot is snapshot:
+            # After a CommitError too, the publisher has the new snapshot.
+            in_use = snapshot is not None and self._hooks.publisher.snapshot is snapshot
+            if in_use:
                 self._loaded = loaded
-            if snapshot is None or self._hooks.publisher.snapshot is snapshot:
+            # If the publisher refused the snapshot, `_publish` has logged why.
+            if in_use or snapshot is None:
                 # In the thread, because each of ten thousand integrations may need a line.
                 await self._in_thread(self._log_findings, loaded, is_retry)
         await self._in_thread(self._log_changes, previous, "files", (), began if published else None)
@@ -314,7 +317,7 @@ class Reloader:
             prepare_trust(loaded.snapshot)
         return loaded
 
-    def _usable(self, loaded: Loaded) -> Snapshot | None:
+    def _usable_snapshot(self, loaded: Loaded) -> Snapshot | None:
         """Return the snapshot of a load if it may be used. Count each new failure to use changed files."""
         metrics = self._hooks.metrics
         for name, retained in loaded.retained.items():
@@ -326,8 +329,8 @@ class Reloader:
                 name: files for name, files in self._counted_failures.items() if name in loaded.retained
             }
             # This load has read them. If it is not used, a later load may use the same loaders.
-            self._certificate_stamps = {**loaded.certificates, **self._certificate_stamps}
-            if not loaded.stopping(strict=self._strict):
+            self._certificate_stamps = {**loaded.certificate_stamps, **self._certificate_stamps}
+            if not loaded.blocking(strict=self._strict):
                 return loaded.snapshot
         metrics.config_loaded = False
         return None
@@ -365,9 +368,9 @@ class Reloader:
         if is_retry and findings == self._logged_findings:
             return
         self._logged_findings = findings
-        stopping = loaded.stopping(strict=self._strict)
-        if stopping:
-            log_errors(stopping)
+        blocking = loaded.blocking(strict=self._strict)
+        if blocking:
+            log_errors(blocking)
         else:
             log_load(loaded)
 
@@ -396,8 +399,8 @@ class Reloader:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
 
-def _resolve(done: asyncio.Future[None], *, in_use: bool) -> None:
-    """Wake the waiter of a store update, with ReloadError unless the update is in use."""
+def _end_update(done: asyncio.Future[None], *, in_use: bool) -> None:
+    """End the wait for a store update, with ReloadError unless the update is in use."""
     if done.done():
         return
     if in_use:
