@@ -26,9 +26,9 @@ ROOT, _ = parse(
     ],
 )
 def test_error_points_at_the_value_its_key_or_the_nearest_parent(loc: Loc, key: bool, place: tuple[int, int]) -> None:
-    error = error_at(ROOT, loc, "an error", key=key)
+    error = error_at(ROOT, loc, "an error", at_key=key)
     assert (error.line, error.column) == place
-    assert error.path == show(loc)
+    assert error.path == format_loc(loc)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_error_points_at_the_value_its_key_or_the_nearest_parent(loc: Loc, key: 
 )
 def test_path_hides_keys_with_unusual_characters(loc: Loc, text: str) -> None:
     """Such a key may be a mistake that contains a secret."""
-    assert show(loc) == text
+    assert format_loc(loc) == text
 
 
 def test_repr_of_a_mapping_or_sequence_hides_its_values() -> None:
     root, _ = parse("c.yaml", b"password: {insecure_value: hunter2}\nlist: [hunter2]\n")
     assert repr(root) == "LocatedMapping(2 keys)"
-    assert repr(root["list"]) == "Row(1 values)"
+    assert repr(root["list"]) == "LocatedList(1 values)"

@@ -99,7 +99,7 @@ def test_error_of_an_addition_is_located_at_the_provider() -> None:
         ),
     )
     missing = validate(with_new_ids({"auth": {"type": "oauth2", "provider": "commercetools"}}), Context("body"))
-    assert [error.place for error in missing.errors] == [
+    assert [error.document_loc for error in missing.errors] == [
         ("auth", "region"),
         ("auth", "client_id"),
         ("auth", "client_secret"),

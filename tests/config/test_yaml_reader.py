@@ -173,7 +173,7 @@ def test_deep_nesting_is_refused(depth: int) -> None:
 
 def test_nesting_within_the_limit_is_read() -> None:
     depth = MAX_DEPTH - 1
-    assert str(parse("c.yaml", b"a: " + b"[" * depth + b"]" * depth)[0]["a"]) == "Row(1 values)"
+    assert str(parse("c.yaml", b"a: " + b"[" * depth + b"]" * depth)[0]["a"]) == "LocatedList(1 values)"
 
 
 VALUES = st.recursive(

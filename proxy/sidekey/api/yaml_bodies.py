@@ -11,8 +11,8 @@ from sidekey.config import yaml_reader
 from sidekey.config.errors import (
     MORE_ERRORS,
     ConfigError,
+    LocatedList,
     LocatedMapping,
-    Row,
     column_of,
     existing_loc,
     line_of,
@@ -21,7 +21,7 @@ from sidekey.config.errors import (
 )
 from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError, parse, pointer_keys, value_at
 
-_LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, begin="a key, such as auth")
+_LIMITS: Final = yaml_reader.Limits(MAX_VALUES, aliases=False, first_line="a key, such as auth")
 
 
 class YamlBody(NamedTuple):
@@ -67,6 +67,8 @@ def _order(error: ItemError) -> tuple[bool, int, int]:
 def _with_line(error: ItemError, table: LocatedMapping) -> ItemError:
     loc = existing_loc(table, loc_of(table, pointer_keys(error.pointer)))
     # The value of a block mapping or list begins on the line after its key.
-    is_block = isinstance(value_at(table, error.pointer), LocatedMapping | Row) or len(loc) < error.pointer.count("/")
-    mark = mark_at(table, loc, key=is_block)
+    is_block = isinstance(value_at(table, error.pointer), LocatedMapping | LocatedList) or len(
+        loc
+    ) < error.pointer.count("/")
+    mark = mark_at(table, loc, at_key=is_block)
     return error._replace(line=line_of(mark), column=column_of(mark))

@@ -14,7 +14,7 @@ from sidekey.cli.config import load
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_json
 from sidekey.config.addresses import is_local
-from sidekey.config.errors import Kind, Loc, error_at
+from sidekey.config.errors import FindingKind, Loc, error_at
 from sidekey.config.load_result import DEGRADING, Loaded
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
@@ -40,7 +40,7 @@ def check_urls(loaded: Loaded) -> None:
             continue
         reasons = () if certificate.unreadable is None else certificate.unreadable.reasons
         unreadable = ((loc, reason) for loc, reason in reasons if loc not in unfetched)
-        findings: tuple[tuple[Kind, Iterable[tuple[Loc, str]]], ...] = (
+        findings: tuple[tuple[FindingKind, Iterable[tuple[Loc, str]]], ...] = (
             ("unreadable", (*unfetched.items(), *unreadable)),
             ("warning", certificate.warnings),
         )

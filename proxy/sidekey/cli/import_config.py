@@ -281,7 +281,7 @@ class _Plan:
             if is_stored(row, result):
                 outcome = "kept"
             elif not self._replace:
-                result = [error_at(document, loc, _DIFFERS, key=True)]
+                result = [error_at(document, loc, _DIFFERS, at_key=True)]
         if isinstance(result, list):
             self.errors += result
             self._outcomes[subject.kind, subject.id] = "refused"
@@ -310,7 +310,7 @@ class _Plan:
         for name, integration in saved.items():
             for preset, reasons in broken_presets(integration, others).items():
                 text = f"preset {preset} uses it and would become invalid: {'; '.join(reasons)}"
-                self.errors.append(error_at(documents.integrations[name], ("integrations", name), text, key=True))
+                self.errors.append(error_at(documents.integrations[name], ("integrations", name), text, at_key=True))
                 self._outcomes["integration", name] = "refused"
 
     def _plan_preset(self, name: str, document: LocatedMapping, integrations: Mapping[str, Integration]) -> None:
@@ -465,7 +465,7 @@ class _Plan:
         """Plan the change of a caller, and yield its errors."""
         loc: Loc = ("callers", name)
         if ("caller", name) in self._target.state.altered:
-            yield Finding(loc, "its row in the store was altered: delete it there first", key=True)
+            yield Finding(loc, "its row in the store was altered: delete it there first", at_key=True)
         try:
             token = _read_token(settings, reader)
         except ValueError as error:
@@ -487,7 +487,7 @@ class _Plan:
         else:
             row = replace(previous, token_sha256=digest, integrations=integrations, presets=presets)
             if not self._replace:
-                yield Finding(loc, _DIFFERS, key=True)
+                yield Finding(loc, _DIFFERS, at_key=True)
         self._outcomes["caller", name] = "made" if previous is None else "changed"
         self._callers[name] = replace(row, updated_at=now, updated_by=AUDIT_WHO), previous
 
@@ -519,10 +519,10 @@ class _Plan:
                 loc = ("callers", listing[0])
                 self._outcomes["caller", listing[0]] = "refused"
                 root = documents.owners["callers"]
-            self.errors.append(error_at(root, loc, text, key=True))
+            self.errors.append(error_at(root, loc, text, at_key=True))
 
     def _warn(self, root: LocatedMapping, loc: Loc, text: str, *, key: bool = True) -> None:
-        self._warnings.append(error_at(root, loc, text, key=key))
+        self._warnings.append(error_at(root, loc, text, at_key=key))
 
 
 def _distinct(ids: Iterable[str] | None) -> tuple[str, ...] | None:

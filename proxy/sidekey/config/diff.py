@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from sidekey.config.errors import Loc, show
+from sidekey.config.errors import Loc, format_loc
 from sidekey.policy.callers import Caller
 from sidekey.publish import Changes
 from sidekey.snapshot.admin import AdminToken
@@ -57,7 +57,7 @@ def compare(before: Snapshot, after: Snapshot) -> Changes:
             secrets = _secrets(previous, integration)
             places["changed"] |= {place for place in secrets if not _is_within(place, reported)}
     revisions = [0 if snapshot.stored is None else snapshot.stored.revision for snapshot in (before, after)]
-    paths = {kind: tuple(sorted(map(show, locs))) for kind, locs in places.items()}
+    paths = {kind: tuple(sorted(map(format_loc, locs))) for kind, locs in places.items()}
     return Changes(**paths, revision=revisions[1] if revisions[0] != revisions[1] else None)
 
 

@@ -1,4 +1,4 @@
-"""Config errors with file, line and column, and the mappings and sequences that remember where they were written."""
+"""Config errors with file, line and column, and the mappings and lists that remember their position in a file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, Final, Literal, NamedTuple
 Loc = tuple[str | int, ...]
 """The keys and list indexes that lead to a value."""
 
-Reasons = list[tuple[Loc, str]]
-"""Locations, each with the message of its error."""
+LocatedErrors = list[tuple[Loc, str]]
+"""Locations, each with the message of an error."""
 
-Kind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritable", "mismatched", "writable"]
+FindingKind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritable", "mismatched", "writable"]
 """The kind of a finding. `config.load_result` defines which kinds stop a command.
 
 - `error`: the config is invalid.
@@ -48,50 +48,50 @@ class ConfigError(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """An error or warning about the value at `loc`, or about the key itself if `key` is true.
+    """An error or warning about the value at `loc`, or about the key itself if `at_key` is true.
 
-    `source_loc` is the location in the document if it differs from `loc`, because a profile filled in the value.
+    `source_loc` is the location in the document if it differs from `loc`, because a profile added the value.
     """
 
     loc: Loc
     message: str
-    key: bool = False
+    at_key: bool = False
     source_loc: Loc | None = None
 
     @property
-    def place(self) -> Loc:
-        """The location in the document to point at."""
+    def document_loc(self) -> Loc:
+        """The location in the document as the user wrote it."""
         return self.loc if self.source_loc is None else self.source_loc
 
 
 class LocatedMapping(dict[str, Any]):
-    """A mapping of a file. For each key in order, `spots` holds two marks: the key's and its value's."""
+    """A mapping of a file. For each key in order, `marks` holds two marks: one of the key and one of its value."""
 
-    __slots__ = ("file", "mark", "spots")
+    __slots__ = ("file", "mark", "marks")
 
     def __init__(self, file: str, mark: int) -> None:
         super().__init__()
         self.file = file
         self.mark = mark
-        self.spots = array("Q")
+        self.marks = array("Q")
 
     def __repr__(self) -> str:
         return f"LocatedMapping({len(self)} keys)"
 
 
-class Row(list[Any]):
-    """A sequence of a file. `spots` holds the mark of each value."""
+class LocatedList(list[Any]):
+    """A list of a file. `marks` holds the mark of each value."""
 
-    __slots__ = ("file", "mark", "spots")
+    __slots__ = ("file", "mark", "marks")
 
     def __init__(self, file: str, mark: int) -> None:
         super().__init__()
         self.file = file
         self.mark = mark
-        self.spots = array("Q")
+        self.marks = array("Q")
 
     def __repr__(self) -> str:
-        return f"Row({len(self)} values)"
+        return f"LocatedList({len(self)} values)"
 
 
 _COLUMN_BITS = 24
@@ -137,34 +137,34 @@ def loc_of(root: Any, keys: Iterable[str]) -> Loc:
     return tuple(loc)
 
 
-def mark_at(root: LocatedMapping, loc: Iterable[str | int], *, key: bool = False) -> int:
-    """Return the mark of the value (with `key`: of the key) at `loc`, or of its nearest parent in the file."""
+def mark_at(root: LocatedMapping, loc: Iterable[str | int], *, at_key: bool = False) -> int:
+    """Return the mark of the value (with `at_key`: of the key) at `loc`, or of its nearest parent in the file."""
     node: Any = root
     mark = root.mark
     for part in existing_loc(root, loc):
         if isinstance(node, LocatedMapping):
-            mark = node.spots[2 * list(node).index(str(part)) + (0 if key else 1)]
+            mark = node.marks[2 * list(node).index(str(part)) + (0 if at_key else 1)]
             node = node[str(part)]
         else:
-            mark, node = node.spots[part], node[part]
+            mark, node = node.marks[part], node[part]
     return mark
 
 
-def error_at(root: LocatedMapping, loc: Loc, message: str, *, base: Loc = (), key: bool = False) -> ConfigError:
-    """Build the error of the value at `loc` under `root`, or of the key itself with `key`. `base` leads to `root`.
+def error_at(root: LocatedMapping, loc: Loc, message: str, *, base: Loc = (), at_key: bool = False) -> ConfigError:
+    """Build the error of the value at `loc` under `root`, or of the key itself with `at_key`. `base` leads to `root`.
 
     If the file lacks the last parts of `loc`, the error points at the nearest parent.
     """
-    return error_of(root, Finding(loc, message, key), base=base)
+    return error_of(root, Finding(loc, message, at_key), base=base)
 
 
 def error_of(root: LocatedMapping, finding: Finding, *, base: Loc = ()) -> ConfigError:
     """Build the error of a finding in the mapping `root`. `base` leads to `root`."""
-    mark = mark_at(root, finding.place, key=finding.key)
-    return ConfigError(root.file, line_of(mark), column_of(mark), show((*base, *finding.loc)), finding.message)
+    mark = mark_at(root, finding.document_loc, at_key=finding.at_key)
+    return ConfigError(root.file, line_of(mark), column_of(mark), format_loc((*base, *finding.loc)), finding.message)
 
 
-def show(loc: Sequence[str | int]) -> str:
+def format_loc(loc: Sequence[str | int]) -> str:
     """Format a location as `integrations.crm.methods[0]`, with quotes around a key that has dots.
 
     A key with other characters becomes `?`: in `{password:abc}`, which lacks a space, the secret is part of the key.

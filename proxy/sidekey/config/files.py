@@ -138,5 +138,5 @@ def _add_by_id(
 def _duplicate(
     document: LocatedMapping, loc: tuple[str, ...], other: LocatedMapping, other_loc: tuple[str, ...]
 ) -> ConfigError:
-    line = line_of(mark_at(other, other_loc, key=True))
-    return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", key=True)
+    line = line_of(mark_at(other, other_loc, at_key=True))
+    return error_at(document, loc, f"this is already in {other.file}:{line}: remove one", at_key=True)

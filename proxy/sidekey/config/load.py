@@ -26,7 +26,7 @@ from sidekey.config.build.presets import PresetChecker, choice_errors, document_
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
-from sidekey.config.errors import ConfigError, Kind, Loc, LocatedMapping, Row, error_at, error_of
+from sidekey.config.errors import ConfigError, FindingKind, Loc, LocatedList, LocatedMapping, error_at, error_of
 from sidekey.config.field_types import check_name
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.files import NAME_CONFIG, ConfigDocuments, read_config
@@ -189,7 +189,7 @@ class _Loading:
         if settings.forward.match_by_host:
             errors = checks.matching_errors(integrations, callers.by_digest.values())
             documents = self._documents.integrations
-            loaded.add("error", (error_at(documents[str(loc[1])], loc, text, key=True) for loc, text in errors))
+            loaded.add("error", (error_at(documents[str(loc[1])], loc, text, at_key=True) for loc, text in errors))
         ca = build_ca(
             settings,
             [integration.policy for integration in integrations.values()],
@@ -296,7 +296,7 @@ class _Loading:
         owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
 
-    def _add(self, kind: Kind, findings: Iterable[tuple[Loc, str]]) -> None:
+    def _add(self, kind: FindingKind, findings: Iterable[tuple[Loc, str]]) -> None:
         """Add findings of global keys."""
         self._loaded.add(kind, (error_at(self._document_of(loc), loc, message) for loc, message in findings))
 
@@ -375,11 +375,11 @@ class _Loading:
             try:
                 check_name(name)
             except ValueError as error:
-                self._loaded.add("error", [error_at(document, base, str(error), key=True)])
+                self._loaded.add("error", [error_at(document, base, str(error), at_key=True)])
             raw = document["integrations"][name]
             if name in IntegrationSettings.model_fields and not (isinstance(raw, LocatedMapping) and "auth" in raw):
                 text = "this key belongs to an integration: indent it under the integration's ID"
-                self._loaded.add("error", [error_at(document, base, text, key=True)])
+                self._loaded.add("error", [error_at(document, base, text, at_key=True)])
                 continue
             if not isinstance(raw, LocatedMapping):
                 text = "must be a mapping: indent its keys, so that they are under it"
@@ -415,7 +415,7 @@ class _Loading:
             try:
                 check_name(name)
             except ValueError as error:
-                self._loaded.add("error", [error_at(document, base, str(error), key=True)])
+                self._loaded.add("error", [error_at(document, base, str(error), at_key=True)])
             raw = document["presets"][name]
             if not isinstance(raw, LocatedMapping):
                 self._loaded.add("error", [error_at(document, base, "must be a mapping")])
@@ -482,7 +482,7 @@ def _named_paths(documents: ConfigDocuments, read: SecretReader) -> dict[Path, t
                 if isinstance(node.get("file"), str):
                     locations.setdefault(read.path(node["file"]), (document, loc))
                 pending += [((*loc, key), value) for key, value in reversed(node.items())]
-            elif isinstance(node, Row):
+            elif isinstance(node, LocatedList):
                 pending += [((*loc, index), value) for index, value in reversed([*enumerate(node)])]
         folder = mapping(document.get("ca")).get("trust_folder")
         if isinstance(folder, str):

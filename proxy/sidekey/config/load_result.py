@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from sidekey.config.build.snapshot import FileContent
-from sidekey.config.errors import ConfigError, Kind
+from sidekey.config.errors import ConfigError, FindingKind
 from sidekey.config.file_stamps import Stamp
 from sidekey.config.secrets import Stamps
 from sidekey.snapshot.snapshot import Snapshot
 
-BLOCKING: Final[tuple[Kind, ...]] = ("error", "absent", "unwritable")
+BLOCKING: Final[tuple[FindingKind, ...]] = ("error", "absent", "unwritable")
 """Kinds of findings with which `run` does not start. `check` may run on another machine: it warns of `absent`."""
 
-DEGRADING: Final[tuple[Kind, ...]] = ("unreadable", "refused", "mismatched", "writable")
+DEGRADING: Final[tuple[FindingKind, ...]] = ("unreadable", "refused", "mismatched", "writable")
 """Kinds of findings with which `run` starts, but some integration or feature is unavailable or unsafe.
 
 They are errors for `check` and `run --strict`.
@@ -27,7 +27,7 @@ class LocatedFinding(NamedTuple):
     """A finding with its location in a file."""
 
     error: ConfigError
-    kind: Kind
+    kind: FindingKind
 
 
 class RetainedIntegration(NamedTuple):
@@ -63,11 +63,11 @@ class Loaded:
     log_format: Literal["auto", "json", "text"] = "auto"
     transient: bool = False
 
-    def add(self, kind: Kind, errors: Iterable[ConfigError]) -> None:
+    def add(self, kind: FindingKind, errors: Iterable[ConfigError]) -> None:
         """Add findings of one kind."""
         self.findings += (LocatedFinding(error, kind) for error in errors)
 
-    def of(self, *kinds: Kind) -> list[ConfigError]:
+    def of(self, *kinds: FindingKind) -> list[ConfigError]:
         """Return the findings of these kinds. After `sort`, they are in the order of file, line and column."""
         return [error for error, kind in self.findings if kind in kinds]
 

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from sidekey.config.errors import MAX_ERRORS, Finding, Loc, show
+from sidekey.config.errors import MAX_ERRORS, Finding, Loc, format_loc
 from sidekey.config.models import TestSettings
 from sidekey.config.yaml_reader import parse
 from sidekey.credentials.base import KindSettings
@@ -680,7 +680,9 @@ class _Merger:
     def _add(self, value: Any, loc: Loc) -> Any:
         if isinstance(value, Mapping):
             return self.merge({}, value, loc)
-        self.entries.append((show(loc), ", ".join(map(_text, value)) if isinstance(value, list) else _text(value)))
+        self.entries.append(
+            (format_loc(loc), ", ".join(map(_text, value)) if isinstance(value, list) else _text(value))
+        )
         if isinstance(value, list):
             return [self._secret(item, (*loc, index)) for index, item in enumerate(value)]
         return self._secret(value, loc)

@@ -55,23 +55,23 @@ def findings_of(
 def _finding(
     details: ErrorDetails, model: type[BaseModel], root_of: Callable[[Loc], Mapping[str, Any]], context: Context
 ) -> Finding:
-    kind, values = details["type"], details.get("ctx", {})
-    loc, section, members = _resolve(details["loc"], model)
-    is_key = loc[-1:] == ("[key]",)
+    error_type, values = details["type"], details.get("ctx", {})
+    loc, section, members = _resolve_loc(details["loc"], model)
+    is_key = loc[-1:] == ("[key]",)  # pydantic's mark for an invalid key of a mapping
     if is_key:
         loc = loc[:-1]
     root = root_of(loc)
-    if kind == "extra_forbidden":
-        return Finding(loc, _unknown_key(loc, section, model, root, context), key=True)
-    if kind == "union_tag_not_found":
+    if error_type == "extra_forbidden":
+        return Finding(loc, _unknown_key(loc, section, model, root, context), at_key=True)
+    if error_type == "union_tag_not_found":
         return Finding(loc, f"type is missing: write one of {', '.join(members)}")
-    if kind == "union_tag_invalid":
+    if error_type == "union_tag_invalid":
         text = f"must be one of {', '.join(members)}{_suggestion(values['tag'], members)}"
         return Finding(existing_loc(root, (*loc, "type")), text)
-    if kind != "missing":
+    if error_type != "missing":
         # A validator may have wrapped a single value in a list that the document does not have.
         loc = existing_loc(root, loc)
-    return Finding(loc, _MESSAGES[kind](values), key=is_key)
+    return Finding(loc, _MESSAGES[error_type](values), at_key=is_key)
 
 
 def _suggestion(tag: str, members: Mapping[str, type[BaseModel]]) -> str:
@@ -102,14 +102,14 @@ def _unknown_key(
     if model is GlobalSettings and len(loc) == 1 and "auth" in mapping(root.get(key)):
         return "this looks like an integration: indent it, and put it under integrations"
     section = Config if section is GlobalSettings else section
-    known = [] if section is None else _allowed_keys(section, context)
-    close = get_close_matches(key, known, n=1)
+    allowed = [] if section is None else _allowed_keys(section, context)
+    close = get_close_matches(key, allowed, n=1)
     if close:
         return f"unknown key; did you mean {close[0]}?"
-    parent = _empty_key_above(key, _value_at(root, loc[:-1]), known)
+    parent = _empty_key_above(key, _value_at(root, loc[:-1]), allowed)
     if parent is not None:
         return f"unknown key; if it belongs to {parent} above, indent it"
-    return f"unknown key; known: {', '.join(known)}" if known else "unknown key"
+    return f"unknown key; known: {', '.join(allowed)}" if allowed else "unknown key"
 
 
 def _allowed_keys(section: type[BaseModel], context: Context) -> list[str]:
@@ -125,12 +125,12 @@ def _value_at(root: Any, loc: Loc) -> Any:
     return root
 
 
-def _empty_key_above(key: str, table: Any, known: list[str]) -> str | None:
-    """Return the known key above an unknown one if it has no value: the unknown key probably belongs under it."""
+def _empty_key_above(key: str, table: Any, allowed: list[str]) -> str | None:
+    """Return the allowed key above an unknown key if it has no value: the unknown key probably belongs under it."""
     if not isinstance(table, Mapping):
         return None
     above = takewhile(lambda name: name != key, table)
-    last = next((name for name in reversed([*above]) if name in known), None)
+    last = next((name for name in reversed([*above]) if name in allowed), None)
     return None if last is None or table[last] is not None else last
 
 
@@ -149,7 +149,7 @@ def _misplaced_auth_key(key: str, root: Mapping[str, Any]) -> str:
     return f"this key may be used only with type {' or '.join(kinds)}" if kinds else ""
 
 
-def _resolve(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None, Mapping[str, type[BaseModel]]]:
+def _resolve_loc(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | None, Mapping[str, type[BaseModel]]]:
     """Follow one of pydantic's locations from a model, and remove the tags that unions add to it.
 
     Return also the model that has the last part as a key, and the members of the union at the location by their tags.
@@ -169,7 +169,7 @@ def _resolve(loc: Loc, model: type[BaseModel]) -> tuple[Loc, type[BaseModel] | N
         if field is None:
             value_model, entry_model, members = entry_model, None, {}
         else:
-            value_model, entry_model, members = _model_of(field), _entry_of(field), _members(field)
+            value_model, entry_model, members = _model_of(field), _entry_model_of(field), _union_members(field)
     return tuple(document_loc), section, members
 
 
@@ -177,7 +177,7 @@ def _field(key: str, model: type[BaseModel]) -> FieldInfo | None:
     return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
-def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
+def _union_members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
     """Return the members of a discriminated union by their tags."""
     if field.discriminator is None:
         return {}
@@ -186,7 +186,7 @@ def _members(field: FieldInfo) -> Mapping[str, type[BaseModel]]:
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model of the mapping that a key takes, or None if the key takes something else or a union."""
+    """Return the model of a key's value, or None if the value is a union or not a mapping with fixed keys."""
     document_model = next((item.model for item in field.metadata if isinstance(item, DocumentType)), None)
     if document_model is not None or field.discriminator is not None:
         return document_model
@@ -195,8 +195,8 @@ def _model_of(field: FieldInfo) -> type[BaseModel] | None:
     return _first_model(field.annotation, *get_args(field.annotation))
 
 
-def _entry_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model of the entries if a key takes a mapping or list of models."""
+def _entry_model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of the entries if a key's value is a mapping or list of models."""
     if get_origin(field.annotation) not in (dict, list):
         return None
     entry = get_args(field.annotation)[-1]

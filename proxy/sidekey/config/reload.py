@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
 from sidekey.config.diff import compare
-from sidekey.config.errors import ConfigError, Kind
+from sidekey.config.errors import ConfigError, FindingKind
 from sidekey.config.file_stamps import Stamp, StampCache, stamp
 from sidekey.config.load import Loader
 from sidekey.config.load_result import Loaded
@@ -45,7 +45,7 @@ SETTLE: Final = 0.2
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-_EVENTS: Final[Mapping[Kind, str]] = {
+_EVENTS: Final[Mapping[FindingKind, str]] = {
     "unreadable": "secret or CA file cannot be read; what needs it is unavailable until it can be read",
     "refused": "client certificate must not be used; what needs it is unavailable",
     "mismatched": "preset cannot be used with its integration",

@@ -40,29 +40,29 @@ def validate(
 ) -> Validated:
     """Add the profile's keys to a document, and validate it. `previous` is for `expand`, `store` for the warnings."""
     expansion = expand(raw, context, previous)
-    return _validated(expansion, context, _warnings(expansion.table, context, store))
+    return _validate_expansion(expansion, context, _warnings(expansion.table, context, store))
 
 
 def validate_saved(raw: Mapping[str, Any], additions: ProfileAdditions | None) -> Validated:
     """Validate the document of a row, without warnings. `additions` are those of its profile, if it names one."""
     context = Context("row")
-    return _validated(
+    return _validate_expansion(
         Expansion(raw, [], None) if additions is None else merge_additions(raw, additions, context), context
     )
 
 
-def validate_rest(validated: Validated, context: Context) -> IntegrationSettings | None:
-    """Return the settings of the sections without an error, so that a caller can check their values too."""
+def validate_valid_sections(validated: Validated, context: Context) -> IntegrationSettings | None:
+    """Return the settings without the invalid sections, so that the caller can check the values of the rest too."""
     invalid = {error.loc[0] for error in validated.errors if error.loc}
     rest = {key: value for key, value in validated.expansion.table.items() if key not in invalid}
     try:
-        return IntegrationSettings.model_validate({"auth": _STAND_IN, **rest}, context=context)
+        return IntegrationSettings.model_validate({"auth": _DUMMY_AUTH, **rest}, context=context)
     except ValidationError:
         # There were more errors than are listed.
         return None
 
 
-_STAND_IN: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
+_DUMMY_AUTH: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
 """A valid `auth` without a secret."""
 
 
@@ -72,7 +72,7 @@ def _warnings(table: Mapping[str, Any], context: Context, store: checks.StoreKin
     yield from (Finding(*warning) for warning in checks.single_process_warnings(table, store))
 
 
-def _validated(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:
+def _validate_expansion(expansion: Expansion, context: Context, warnings: Iterable[Finding] = ()) -> Validated:
     table = expansion.table
     errors: list[Finding] = []
     settings: IntegrationSettings | None = None
@@ -90,13 +90,13 @@ def _validated(expansion: Expansion, context: Context, warnings: Iterable[Findin
     )
 
 
-_NAMED = frozenset({"headers", "query", "body"})
-"""Keys, besides those of kinds, of mappings from names to values. There `{file: a}` is a value with the name `file`."""
+_NAME_MAPPINGS = frozenset({"headers", "query", "body"})
+"""Keys, besides those of kinds, whose mapping has names chosen by the user: there `file` in `{file: a}` is a name."""
 
 
 def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read: RecordingReader) -> Iterator[Finding]:
     """Yield a finding for each unreadable {file} or {env}, except in sections that `errors` refuses."""
-    for loc, source, value in _references(document, (), _NAMED | _named_by_kind(document)):
+    for loc, source, value in _references(document, (), _NAME_MAPPINGS | _name_mappings_of_kind(document)):
         if any(_refuses(error, loc) for error in errors):
             continue
         try:
@@ -108,37 +108,38 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
     read.pop_recorded()
 
 
-def _named_by_kind(document: Mapping[str, Any]) -> frozenset[str]:
+def _name_mappings_of_kind(document: Mapping[str, Any]) -> frozenset[str]:
     kind = KINDS.get(str(mapping(document.get("auth")).get("type")))
-    return frozenset(_named_in(kind))
+    return frozenset(_name_mappings_in(kind))
 
 
-def _named_in(annotation: Any) -> Iterator[str]:
-    """Yield the keys of mappings from names to values in a model and in the models below it."""
+def _name_mappings_in(annotation: Any) -> Iterator[str]:
+    """Yield the keys of such mappings in a model and in the models below it, see `_NAME_MAPPINGS`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         for name, field in annotation.model_fields.items():
             if get_origin(field.annotation) is dict:
                 yield name
-            yield from _named_in(field.annotation)
+            yield from _name_mappings_in(field.annotation)
     for argument in get_args(annotation):
-        yield from _named_in(argument)
+        yield from _name_mappings_in(argument)
 
 
-def _references(value: Any, loc: Loc, named_values: frozenset[str]) -> Iterator[tuple[Loc, str, str]]:
+def _references(value: Any, loc: Loc, name_mappings: frozenset[str]) -> Iterator[tuple[Loc, str, str]]:
+    """Yield the location, the source and the path or name of each {file} and {env}."""
     if isinstance(value, Mapping):
-        if len(value) == 1 and loc and loc[-1] not in named_values:
-            source, named = next(iter(value.items()))
-            if source in ("file", "env") and isinstance(named, str):
-                yield loc, source, named
+        if len(value) == 1 and loc and loc[-1] not in name_mappings:
+            source, path_or_name = next(iter(value.items()))
+            if source in ("file", "env") and isinstance(path_or_name, str):
+                yield loc, source, path_or_name
                 return
         for key, item in value.items():
-            yield from _references(item, (*loc, key), named_values)
+            yield from _references(item, (*loc, key), name_mappings)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _references(item, (*loc, index), named_values)
+            yield from _references(item, (*loc, index), name_mappings)
 
 
 def _refuses(error: Finding, loc: Loc) -> bool:
     """Return True if the error is within the reference, or refuses a key above it."""
-    place = error.place
-    return place[: len(loc)] == loc or (error.key and loc[: len(place)] == place)
+    place = error.document_loc
+    return place[: len(loc)] == loc or (error.at_key and loc[: len(place)] == place)

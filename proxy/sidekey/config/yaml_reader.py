@@ -1,4 +1,4 @@
-"""Read the YAML of a config file or a request body into mappings and sequences that remember lines and columns.
+"""Read the YAML of a config file or a request body into mappings and lists that remember lines and columns.
 
 Plain scalars have fewer types than in YAML 1.2's core schema: true, false, null, and integers and floats in plain
 decimal. `off`, `no`, `on`, dates and numbers with a leading zero stay text. Keys are always text. Tags, merge keys and
@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, ConfigError, LocatedMapping, Row, line_of, mark_of, show
+from sidekey.config.errors import (
+    MAX_ERRORS,
+    MORE_ERRORS,
+    ConfigError,
+    LocatedList,
+    LocatedMapping,
+    format_loc,
+    line_of,
+    mark_of,
+)
 from sidekey.config.yaml_errors import explain
 
 # The C loader if PyYAML was built with libyaml. Both loaders produce the same events.
@@ -54,18 +63,18 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 
 
 class Limits(NamedTuple):
-    """Limits of a document. Errors suggest to begin an empty one, or one that is no mapping, with `begin`."""
+    """Limits of a document. Errors about an empty document, or one that is not a mapping, suggest `first_line`."""
 
     values: int
     aliases: bool
-    begin: str
+    first_line: str
 
 
-_CONFIG_FILE = Limits(MAX_VALUES, aliases=True, begin="version: 1")
+_CONFIG_FILE = Limits(MAX_VALUES, aliases=True, first_line="version: 1")
 
 
 class Malformed(Exception):
-    """The file cannot be parsed; `error` has the place and the reason."""
+    """The file cannot be parsed. `error` has the location and the reason."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(error)
@@ -77,7 +86,7 @@ def parse(file: str, data: bytes, limits: Limits = _CONFIG_FILE) -> tuple[Locate
     text = _decode(file, data)
     reader = _Reader(file, text, limits)
     try:
-        return reader.document(), reader.errors
+        return reader.read_document(), reader.errors
     except yaml.MarkedYAMLError as error:
         (line, column), message = explain(text, error, _Loader(text))
         raise Malformed(ConfigError(file, line + 1, column + 1, "", message)) from None
@@ -118,11 +127,11 @@ class _Reader:
         # One object for all occurrences of a key, to save memory.
         self._keys: dict[str, str] = {}
         self._path: list[str | int] = []
-        self._values = 0
-        self._aliased = 0
+        self._value_count = 0
+        self._aliased_count = 0
         self._max_aliased = max(MAX_ALIASED_VALUES, len(text))
 
-    def document(self) -> LocatedMapping:
+    def read_document(self) -> LocatedMapping:
         """Read the whole stream, which must have one document."""
         self._next()  # The start of the stream.
         event = self._next()
@@ -130,10 +139,12 @@ class _Reader:
             # This event starts the document.
             event = self._next()
         if isinstance(event, yaml.StreamEndEvent) or (isinstance(event, yaml.ScalarEvent) and not event.value):
-            raise Malformed(ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.begin}"))
-        value, _ = self._value(event, 0)
+            raise Malformed(
+                ConfigError(self._file, 1, 1, "", f"must not be empty: begin with {self._limits.first_line}")
+            )
+        value, _ = self._read_value(event, 0)
         if not isinstance(value, LocatedMapping):
-            raise self._malformed(event, f"must be a mapping: begin with {self._limits.begin}")
+            raise self._malformed(event, f"must be a mapping: begin with {self._limits.first_line}")
         self._next()  # The end of the document.
         event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
@@ -144,33 +155,37 @@ class _Reader:
         mark = event.start_mark
         return Malformed(ConfigError(self._file, mark.line + 1, mark.column + 1, "", message))
 
-    def _value(self, event: Any, depth: int) -> tuple[Any, int]:
+    def _read_value(self, event: Any, depth: int) -> tuple[Any, int]:
         """Read the value that begins with `event`, and return it with its mark."""
         start = event.start_mark
         mark = mark_of(start.line, start.column)
-        values_before = self._values
-        self._values += 1
-        if self._values > self._limits.values:
+        values_before = self._value_count
+        self._value_count += 1
+        if self._value_count > self._limits.values:
             raise self._malformed(event, f"must contain at most {self._limits.values} values")
-        kind = event.__class__
-        if kind is yaml.AliasEvent:
-            return self._alias(event)
-        if event.tag is not None and event.tag != "!" and not (event.tag == _TEXT_TAG and kind is yaml.ScalarEvent):
+        event_type = event.__class__
+        if event_type is yaml.AliasEvent:
+            return self._read_alias(event)
+        if (
+            event.tag is not None
+            and event.tag != "!"
+            and not (event.tag == _TEXT_TAG and event_type is yaml.ScalarEvent)
+        ):
             raise self._malformed(event, "tags (!...) are not supported: put text in quotes")
         value: Any
-        if kind is yaml.ScalarEvent:
+        if event_type is yaml.ScalarEvent:
             value = _scalar(event.value) if event.implicit[0] else event.value
         elif depth >= MAX_DEPTH:
             raise self._malformed(event, f"must not be nested deeper than {MAX_DEPTH} levels")
-        elif kind is yaml.MappingStartEvent:
-            value = self._mapping(mark, depth + 1)
+        elif event_type is yaml.MappingStartEvent:
+            value = self._read_mapping(mark, depth + 1)
         else:
-            value = self._sequence(mark, depth + 1)
+            value = self._read_list(mark, depth + 1)
         if event.anchor is not None:
-            self._anchors[event.anchor] = value, mark, self._values - values_before
+            self._anchors[event.anchor] = value, mark, self._value_count - values_before
         return value, mark
 
-    def _alias(self, event: Any) -> tuple[Any, int]:
+    def _read_alias(self, event: Any) -> tuple[Any, int]:
         if not self._limits.aliases:
             raise self._malformed(event, _NO_ALIASES)
         anchored = self._anchors.get(event.anchor)
@@ -179,15 +194,15 @@ class _Reader:
                 event, "this alias has no anchor above it; a text that begins with * must be in quotes"
             )
         value, mark, count = anchored
-        self._values += count
-        self._aliased += count
-        if self._aliased > self._max_aliased:
+        self._value_count += count
+        self._aliased_count += count
+        if self._aliased_count > self._max_aliased:
             raise self._malformed(event, _TOO_MANY_ALIASED.format(self._max_aliased))
         return value, mark
 
-    def _mapping(self, mark: int, depth: int) -> LocatedMapping:
+    def _read_mapping(self, mark: int, depth: int) -> LocatedMapping:
         table = LocatedMapping(self._file, mark)
-        spots = table.spots
+        marks = table.marks
         event = self._next()
         while event.__class__ is not yaml.MappingEndEvent:
             if event.__class__ is not yaml.ScalarEvent:
@@ -195,13 +210,13 @@ class _Reader:
             key = self._keys.setdefault(event.value, event.value)
             start: Any = event.start_mark
             self._path.append(key)
-            value, value_mark = self._value(self._next(), depth)
+            value, value_mark = self._read_value(self._next(), depth)
             if key in table:
                 self._add_duplicate(start, table, key)
             else:
                 table[key] = value
-                spots.append(mark_of(start.line, start.column))
-                spots.append(value_mark)
+                marks.append(mark_of(start.line, start.column))
+                marks.append(value_mark)
             self._path.pop()
             event = self._next()
         return table
@@ -209,25 +224,25 @@ class _Reader:
     def _add_duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
         # Searching for the first occurrence takes time in proportion to the number of keys.
         if len(self.errors) < MAX_ERRORS:
-            first = line_of(table.spots[2 * list(table).index(key)])
+            first = line_of(table.marks[2 * list(table).index(key)])
             message = f"this key is given twice: remove one; the first is in line {first}"
         elif len(self.errors) == MAX_ERRORS:
             message = MORE_ERRORS
         else:
             return
-        self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, show(self._path), message))
+        self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, format_loc(self._path), message))
 
-    def _sequence(self, mark: int, depth: int) -> Row:
-        row = Row(self._file, mark)
+    def _read_list(self, mark: int, depth: int) -> LocatedList:
+        items = LocatedList(self._file, mark)
         event = self._next()
         while event.__class__ is not yaml.SequenceEndEvent:
-            self._path.append(len(row))
-            value, value_mark = self._value(event, depth)
+            self._path.append(len(items))
+            value, value_mark = self._read_value(event, depth)
             self._path.pop()
-            row.append(value)
-            row.spots.append(value_mark)
+            items.append(value)
+            items.marks.append(value_mark)
             event = self._next()
-        return row
+        return items
 
 
 def _scalar(text: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from sidekey.config.errors import Loc, show
+from sidekey.config.errors import Loc, format_loc
 from sidekey.config.yaml_reader import Malformed, parse
 
 _BREAK = re.compile("[\x85\u2028\u2029]")
@@ -67,7 +67,7 @@ def write(document: Mapping[str, Any], comment: str = "") -> str:
         raise Inexpressible(f"it {_CANNOT}") from None
     difference = _first_difference(document, read)
     if errors or difference is not None:
-        raise Inexpressible(f"{show(difference)}: {_CANNOT}" if difference else f"it {_CANNOT}")
+        raise Inexpressible(f"{format_loc(difference)}: {_CANNOT}" if difference else f"it {_CANNOT}")
     return "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines()) + text
 
 

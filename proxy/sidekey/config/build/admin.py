@@ -13,7 +13,7 @@ from cryptography.x509 import load_pem_x509_certificates
 
 from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.errors import Reasons
+from sidekey.config.errors import LocatedErrors
 from sidekey.config.models import AdminSettings, AdminTlsSettings, OidcSettings, OperatorGrants
 from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules, ServerCertificate
@@ -28,8 +28,8 @@ class BuiltAdmin(NamedTuple):
     """The rules of the admin listener, with the values that could not be read and the errors."""
 
     rules: AdminRules
-    unreadable: Reasons
-    errors: Reasons
+    unreadable: LocatedErrors
+    errors: LocatedErrors
 
 
 def build_admin(
@@ -41,8 +41,8 @@ def build_admin(
     without errors. An unreadable certificate without a previous one is an error, because tokens would travel in the
     clear. `trust` is that of `network.trusted_ca`.
     """
-    unreadable: Reasons = []
-    errors: Reasons = []
+    unreadable: LocatedErrors = []
+    errors: LocatedErrors = []
     tokens: dict[str, AdminToken] = {}
     owners: dict[bytes, str] = {}
     for name, entry in settings.tokens.items():
@@ -84,9 +84,9 @@ def build_admin(
 
 def _oidc(
     settings: OidcSettings, read: RecordingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
-) -> tuple[OidcRules | None, Reasons]:
+) -> tuple[OidcRules | None, LocatedErrors]:
     """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
-    reasons: Reasons = []
+    reasons: LocatedErrors = []
     if settings.trusted_ca is not None:
         if settings.trusted_ca.path is not None:
             read.record(settings.trusted_ca.path)
@@ -158,9 +158,9 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, Reasons]:
+def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, LocatedErrors]:
     data: dict[str, bytes] = {}
-    reasons: Reasons = []
+    reasons: LocatedErrors = []
     for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():
         try:
             data[key] = read.raw(reference, MAX_SIZE)

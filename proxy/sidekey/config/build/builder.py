@@ -11,7 +11,7 @@ from sidekey.config import checks
 from sidekey.config.build.certificates import build_certificate_loader, secret_files
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.errors import Finding, Kind, LocatedMapping, Row, loc_of
+from sidekey.config.errors import Finding, FindingKind, LocatedList, LocatedMapping, loc_of
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import RecordingReader, ReferenceReader, SecretReader, Stamps
@@ -24,7 +24,7 @@ from sidekey.snapshot.snapshot import Integration, Trust
 S = TypeVar("S")
 """The source of an integration: a mapping of a file, or a row of the store."""
 
-KindAndFinding = tuple[Kind, Finding]
+KindAndFinding = tuple[FindingKind, Finding]
 
 
 class BuiltIntegration(NamedTuple, Generic[S]):
@@ -51,7 +51,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
             unreadable = certificate.unreadable
             # An earlier certificate stays in use despite this error. The first fetch from a URL may still succeed.
             if unreadable is not None and certificate.identity is None and not certificate.pending:
-                kind: Kind = "refused" if certificate.refused else "unreadable"
+                kind: FindingKind = "refused" if certificate.refused else "unreadable"
                 yield from _with_kind(kind, (Finding(*reason) for reason in unreadable.reasons))
 
 
@@ -217,7 +217,7 @@ class FileBuilder(Builder[LocatedMapping]):
         return self._find(source, errors)
 
 
-def _with_kind(kind: Kind, findings: Iterable[Finding]) -> Iterator[KindAndFinding]:
+def _with_kind(kind: FindingKind, findings: Iterable[Finding]) -> Iterator[KindAndFinding]:
     return ((kind, finding) for finding in findings)
 
 
@@ -237,6 +237,6 @@ def equal_values(one: Any, other: Any) -> bool:
         return False
     if kind is LocatedMapping:
         return list(one) == list(other) and all(map(equal_values, one.values(), other.values()))
-    if kind is Row:
+    if kind is LocatedList:
         return len(one) == len(other) and all(map(equal_values, one, other))
     return bool(one == other)

@@ -15,7 +15,7 @@ from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.operator_ca import examine
 from sidekey.ca.scope import Scope
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle
-from sidekey.config.errors import Reasons
+from sidekey.config.errors import LocatedErrors
 from sidekey.config.file_stamps import is_folder
 from sidekey.config.models import CaSettings, GlobalSettings
 from sidekey.config.secrets import SecretReader, describe_source
@@ -30,8 +30,8 @@ class BuiltCa(NamedTuple):
     """The rules of the local CA, with the files that could not be read or used, and the warnings."""
 
     rules: CaRules
-    unreadable: Reasons
-    warnings: Reasons
+    unreadable: LocatedErrors
+    warnings: LocatedErrors
 
 
 def build_ca(
@@ -107,9 +107,9 @@ def _state_folder(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".local" / "state" / "sidekey" if home.startswith("/") else None
 
 
-def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, Reasons]:
+def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, LocatedErrors]:
     roots = []
-    unreadable: Reasons = []
+    unreadable: LocatedErrors = []
     for index, reference in enumerate(ca.extra_roots):
         try:
             roots.append(_roots(reference, read))
@@ -133,10 +133,10 @@ def _roots(reference: Reference, read: SecretReader) -> str:
 
 def _read_operator_ca(
     references: tuple[Reference, Reference], read: SecretReader, rules: CaRules, now: float
-) -> tuple[LocalAuthority | None, Reasons, Reasons]:
+) -> tuple[LocalAuthority | None, LocatedErrors, LocatedErrors]:
     """Read the operator's certificate and key. Return the CA, errors and warnings."""
     texts = []
-    unreadable: Reasons = []
+    unreadable: LocatedErrors = []
     for key, reference in zip(("certificate", "private_key"), references, strict=True):
         try:
             texts.append(read(reference))
@@ -147,7 +147,7 @@ def _read_operator_ca(
     certificate, private_key = texts
     examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
 
-    def reasons(messages: Iterable[tuple[str, str]]) -> Reasons:
+    def reasons(messages: Iterable[tuple[str, str]]) -> LocatedErrors:
         return [(("ca", key), text) for key, text in messages]
 
     return examined.authority, reasons(examined.errors), reasons(examined.warnings)

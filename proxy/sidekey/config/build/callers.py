@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sidekey.config.errors import Loc, Reasons
+from sidekey.config.errors import Loc, LocatedErrors
 from sidekey.config.models import CallerSettings
 from sidekey.config.secrets import SecretReader
 from sidekey.credentials.fields import Reference
@@ -22,8 +22,8 @@ class Callers(NamedTuple):
 
     by_digest: dict[bytes, Caller]
     digests: Digests
-    unreadable: Reasons
-    errors: Reasons
+    unreadable: LocatedErrors
+    errors: LocatedErrors
 
 
 def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, previous: Digests) -> Callers:
@@ -34,8 +34,8 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, pr
     """
     callers: dict[bytes, Caller] = {}
     digests: dict[str, tuple[Reference, bytes]] = {}
-    unreadable: Reasons = []
-    errors: Reasons = []
+    unreadable: LocatedErrors = []
+    errors: LocatedErrors = []
 
     def caller_of(name: str) -> Caller:
         integrations, presets = (

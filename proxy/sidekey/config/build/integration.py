@@ -13,7 +13,7 @@ from functools import partial, reduce
 from typing import Final, NamedTuple
 
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.errors import show
+from sidekey.config.errors import format_loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import RecordingReader, ReferenceReader
 from sidekey.credentials.base import (
@@ -301,7 +301,7 @@ def _at_document_keys(
     """Replace each location at which a profile put a secret by the key in the document that sets the secret."""
     names = {path: text.strip("{}") for path, text in profile_entries if text.startswith("{")}
     for keys, reason in unreadable:
-        name = names.get(show(keys)) if names else None
+        name = names.get(format_loc(keys)) if names else None
         yield (keys if name is None else ("auth", name)), reason
 
 

@@ -90,10 +90,10 @@ def _build(name: str, settings: PresetSettings) -> Built:
     if settings.body is not None:
         body, content_type = _body(settings.body, settings.parameters, errors)
         if settings.content_type is not None:
-            errors.append(Finding(("content_type",), "must be left out: the body has its own type", key=True))
+            errors.append(Finding(("content_type",), "must be left out: the body has its own type", at_key=True))
     elif settings.parameters:
         text = "needs body: without one the caller's payload goes through, and brings no parameters"
-        errors.append(Finding(("parameters",), text, key=True))
+        errors.append(Finding(("parameters",), text, at_key=True))
     if errors or url is None:
         return Built(None, tuple(errors))
     rules = Preset(name, settings.integration, settings.method, url, content_type, headers, parameters, body)
@@ -122,7 +122,7 @@ def _body(
     if kinds == {"text"}:
         return _text_body(settings.text, content_type, parameters, errors)
     if content_type is not None:
-        errors.append(Finding(("body", "content_type"), "may be used only with text", key=True))
+        errors.append(Finding(("body", "content_type"), "may be used only with text", at_key=True))
     findings: Findings = []
     if kinds == {"form"}:
         key, template, content_type = "form", form_template(settings.form, parameters, findings), FORM
@@ -136,7 +136,7 @@ def _text_body(
     text: str, content_type: str | None, parameters: Mapping[str, ParameterSettings], errors: list[Finding]
 ) -> tuple[Template | None, str]:
     if content_type is None:
-        errors.append(Finding(("body", "text"), "needs content_type beside it, such as text/plain", key=True))
+        errors.append(Finding(("body", "text"), "needs content_type beside it, such as text/plain", at_key=True))
         return None, ""
     if any(
         parameter.startswith("charset=") and parameter != "charset=utf-8" for parameter in parameters_of(content_type)
@@ -198,13 +198,13 @@ def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemp
         normalised = normal_name(name)
         first = seen.setdefault(normalised, name)
         if normalised in _PAYLOAD_HEADERS:
-            errors.append(Finding(loc, _PAYLOAD_HEADERS[normalised], key=True))
+            errors.append(Finding(loc, _PAYLOAD_HEADERS[normalised], at_key=True))
         if normalised == "proxy-authorization":
-            errors.append(Finding(loc, "may not be set: write it as a secret header of the integration", key=True))
+            errors.append(Finding(loc, "may not be set: write it as a secret header of the integration", at_key=True))
         if REQUEST_ROLES.get(normalised.encode()) == Role.DROP:
-            errors.append(Finding(loc, "may not be set: no caller may send this header", key=True))
+            errors.append(Finding(loc, "may not be set: no caller may send this header", at_key=True))
         if first != name:
-            errors.append(Finding(loc, f"is the same header as {first} (case and _ do not count)", key=True))
+            errors.append(Finding(loc, f"is the same header as {first} (case and _ do not count)", at_key=True))
         try:
             text = parse(value, settings.parameters)
             for literal in text.literals:

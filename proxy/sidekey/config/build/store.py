@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote
 
-from sidekey.config.errors import Reasons
+from sidekey.config.errors import LocatedErrors
 from sidekey.config.models import StoreSettings
 from sidekey.config.secrets import SecretReader, describe_source
 from sidekey.credentials.fields import Reference
@@ -30,13 +30,13 @@ class BuiltStore(NamedTuple):
     """The rules of the store, or None if there are errors."""
 
     rules: StoreRules | None
-    errors: Reasons
-    warnings: Reasons
+    errors: LocatedErrors
+    warnings: LocatedErrors
 
 
 def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
     """Read the URL and the keys of the store."""
-    errors: Reasons = []
+    errors: LocatedErrors = []
     url = None
     if settings.url is not None:
         try:

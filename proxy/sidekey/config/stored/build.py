@@ -12,7 +12,7 @@ from sidekey.config.build.certificates import build_certificate_loader
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.snapshot import FileContent
 from sidekey.config.checks import ResourceIds
-from sidekey.config.errors import Finding, show
+from sidekey.config.errors import Finding, format_loc
 from sidekey.config.load import KeysError, StoreContent
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import Expansion
@@ -279,7 +279,7 @@ def _problem(
     and no load would follow.
     """
     errors = (finding for kind, finding in entry.findings if kind == "error")
-    reasons = [": ".join(filter(None, (show(error.loc), error.message))) for error in errors]
+    reasons = [": ".join(filter(None, (format_loc(error.loc), error.message))) for error in errors]
     source = None if entry.integration is None else entry.integration.source_address
     if source is not None and entry.integration is not served and not local(source):
         reasons.append(f"source_address: {ABSENT}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sidekey.config.build.presets import choice_errors, document_json, read_preset
-from sidekey.config.errors import Finding, show
+from sidekey.config.errors import Finding, format_loc
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, Invalid, invalid, text_errors
 from sidekey.policy.naming import valid_id
@@ -35,7 +35,7 @@ def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
         return _unusable(row, {}, f"its document {error}: save it again")
     built = read_preset(row.id, document)
     if built.preset is None:
-        reason = "; ".join(f"{show(error.loc)}: {error.message}" for error in built.errors)
+        reason = "; ".join(f"{format_loc(error.loc)}: {error.message}" for error in built.errors)
         return _unusable(row, document, reason)
     return replace(built.preset, document=row.document, stored=True, row=row.row)
 

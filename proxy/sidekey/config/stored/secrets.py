@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sidekey.config.diff import differences
-from sidekey.config.errors import show
+from sidekey.config.errors import format_loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.config.stored.document import Place, secrets_in
@@ -130,7 +130,7 @@ def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
     # Compare with the accepted destination that has `redact_response` as `before` does. If there are two, the last one
     # lacks it, because redaction may be enabled for a secret that was entered without it.
     destination = after.destinations[0 if "redact_response" in before else -1]
-    return (f"{show(difference.place)} has changed" for difference in differences(before, destination, same))
+    return (f"{format_loc(difference.place)} has changed" for difference in differences(before, destination, same))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -138,7 +138,7 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     moves: list[str] = []
     if before["written"] != after["written"]:
         keys, new_keys = (
-            [show([part for part in path if isinstance(part, str)]) for path in place["written"]]
+            [format_loc([part for part in path if isinstance(part, str)]) for path in place["written"]]
             for place in (before, after)
         )
         list_changed = "what is public beside it in a list has changed"
@@ -146,7 +146,7 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     elif before.get("used") != after.get("used"):
         moves.append("the provider uses it elsewhere")
     counterparts = differences(before.get("beside", {}), after.get("beside", {}), same)
-    return moves + [f"{show(difference.place)} beside it has changed" for difference in counterparts]
+    return moves + [f"{format_loc(difference.place)} beside it has changed" for difference in counterparts]
 
 
 class SealingKeys(SecretHolder):

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.build.trust import build_trust
-from sidekey.config.errors import Finding, Loc, existing_loc, loc_of, show
+from sidekey.config.errors import Finding, Loc, existing_loc, format_loc, loc_of
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merge_additions
 from sidekey.config.secrets import SecretReader
@@ -155,7 +155,7 @@ def _file_name_part(part: str) -> str:
 
 
 def _join_errors(errors: Iterable[Finding]) -> str:
-    return "; ".join(f"{show(error.loc)}: {error.message}" for error in errors)
+    return "; ".join(f"{format_loc(error.loc)}: {error.message}" for error in errors)
 
 
 class ImportedDocument(NamedTuple):

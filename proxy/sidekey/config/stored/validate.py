@@ -29,7 +29,7 @@ from sidekey.config.stored.document import (
     with_secret_ids,
 )
 from sidekey.config.stored.secrets import build_purpose, purpose_changes, secret_ids
-from sidekey.config.validate import validate, validate_rest, validate_saved
+from sidekey.config.validate import validate, validate_saved, validate_valid_sections
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import is_stored, references_in
 from sidekey.credentials.fields import SEND_VALUE, WRITTEN, Entered, Reference, clean_value
@@ -131,7 +131,7 @@ def assess(
     stored = frozenset[str]() if previous is None else previous.secrets
     if settings is None:
         secrets = [*secrets_in(raw)]
-        rest = validate_rest(validated, context)
+        rest = validate_valid_sections(validated, context)
         if rest is not None:
             entered = _entered(rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)})
             findings += map(expansion.locate, _secret_errors(rest, entered, now))
@@ -264,4 +264,4 @@ _MORE: Final = DocumentError("", MORE_ERRORS)
 
 
 def _document_errors(findings: Iterable[Finding]) -> Iterator[DocumentError]:
-    return (DocumentError(pointer(finding.place), finding.message) for finding in findings)
+    return (DocumentError(pointer(finding.document_loc), finding.message) for finding in findings)
