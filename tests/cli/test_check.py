@@ -104,7 +104,7 @@ OAUTH2 = "{type: oauth2, token_endpoint: 'https://HOST/token', client_id: id, cl
 LOGIN = OAUTH2.replace("HOST", "auth.example.com")
 WAY_OUT = "to allow_private of the integration, or to network.allow_private"
 NOT_GLOBAL = "endpoint_prefix: {} is not a global address ({}): add {} " + WAY_OUT
-NEVER = "endpoint_prefix: {} is never dialled ({}), whatever allow_private says: use another address"
+NEVER = "endpoint_prefix: {} is never dialled ({}), even with allow_private: use another address"
 OUTSIDE = (
     "endpoint_prefix: no request passes, because {} is not an allowed domain: change it, or add it to allowed_domains, "
     "with allow_other_domains: true"

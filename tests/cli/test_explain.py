@@ -151,7 +151,7 @@ def test_explain_names_the_key_that_would_allow_an_address(tmp_path: Path) -> No
     explanation = json.loads(metadata.stdout)
     assert (metadata.returncode, explanation["allowed"], explanation["code"]) == (1, False, "destination_denied")
     assert explanation["reason"].endswith(
-        "is never dialled (cloud metadata), whatever allow_private says: use another address"
+        "is never dialled (cloud metadata), even with allow_private: use another address"
     )
     allowed = text.replace("    auth: {type: basic", "    allow_private: [10.0.0.0/8]\n    auth: {type: basic")
     assert (

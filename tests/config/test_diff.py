@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sidekey.config.diff import compare
+from sidekey.config.diff import compare_snapshots
 from sidekey.config.load import Loader
 from sidekey.publish import Changes
 from sidekey.snapshot.snapshot import Snapshot, Stored
@@ -57,7 +57,7 @@ def snapshot_of(path: Path, text: str, environ: dict[str, str] = ENVIRON) -> Sna
 def changes(folder: Path, text: str, *, environ: dict[str, str] = ENVIRON) -> dict[str, Any]:
     """Compare `CONFIG` with another config, without empty lists."""
     path = folder / "sidekey.yaml"
-    result = compare(snapshot_of(path, CONFIG), snapshot_of(path, text, environ))
+    result = compare_snapshots(snapshot_of(path, CONFIG), snapshot_of(path, text, environ))
     assert SECRET not in repr(result)
     return {key: list(value) for key, value in result._asdict().items() if value}
 
@@ -180,7 +180,7 @@ def test_changed_ca_file_is_reported_at_its_key(tmp_path: Path, ca: Authority) -
     before = snapshot_of(tmp_path / "sidekey.yaml", text)
     for name, expected in paths.items():
         (tmp_path / name).write_bytes(ca.bundle.read_bytes() * 2)
-        assert compare(before, snapshot_of(tmp_path / "sidekey.yaml", text)) == Changes(changed=(expected,))
+        assert compare_snapshots(before, snapshot_of(tmp_path / "sidekey.yaml", text)) == Changes(changed=(expected,))
         shutil.copy(ca.bundle, tmp_path / name)
 
 
@@ -195,8 +195,8 @@ def test_changed_secrets_of_operators_and_the_store_are_reported_by_their_paths(
     environ_other = {**environ, "KEY": key.replace("AA", "BB", 1), "ANN": f"new-{SECRET}"}
     path = tmp_path / "sidekey.yaml"
     before = snapshot_of(path, text, environ)
-    assert compare(before, snapshot_of(path, text, environ)) == Changes()
-    assert compare(before, snapshot_of(path, other, environ_other)) == Changes(
+    assert compare_snapshots(before, snapshot_of(path, text, environ)) == Changes()
+    assert compare_snapshots(before, snapshot_of(path, other, environ_other)) == Changes(
         added=("admin.tokens.eve",),
         removed=("admin.tokens.bob",),
         changed=("admin.tokens.ann.role", "admin.tokens.ann.token", "store.keys"),
@@ -208,15 +208,15 @@ def test_unusable_stored_integration_is_reported_by_its_id(tmp_path: Path) -> No
     unusable = replace(before.integrations["crm"], kind="unknown", written=None, digests=())
     without = {name: integration for name, integration in before.integrations.items() if name != "crm"}
     invalid = replace(before, integrations={**without, "crm": unusable})
-    assert compare(before, invalid) == Changes(changed=("integrations.crm",))
-    assert compare(replace(before, integrations=without), invalid) == Changes(added=("integrations.crm",))
-    assert compare(invalid, replace(before, integrations={**without, "crm": replace(unusable)})) == Changes()
+    assert compare_snapshots(before, invalid) == Changes(changed=("integrations.crm",))
+    assert compare_snapshots(replace(before, integrations=without), invalid) == Changes(added=("integrations.crm",))
+    assert compare_snapshots(invalid, replace(before, integrations={**without, "crm": replace(unusable)})) == Changes()
 
 
 def test_revision_of_the_store_is_reported_only_if_it_differs(tmp_path: Path) -> None:
     before = replace(snapshot_of(tmp_path / "sidekey.yaml", CONFIG), stored=Stored(revision=3))
-    assert compare(before, before).revision is None
-    assert compare(before, replace(before, stored=Stored(revision=4))).revision == 4
+    assert compare_snapshots(before, before).revision is None
+    assert compare_snapshots(before, replace(before, stored=Stored(revision=4))).revision == 4
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -228,6 +228,6 @@ def test_no_value_of_a_secret_is_in_a_path(data: st.DataObject, tmp_path: Path) 
     edits = [("api/v1\n", "api\n"), ("[GET]", "[GET, PUT]"), ("[crm]", '"*"'), ("svc", "other")]
     text = edited(*data.draw(st.lists(st.sampled_from(edits), unique=True)))
     path = tmp_path / "sidekey.yaml"
-    result = compare(snapshot_of(path, CONFIG, environs[0]), snapshot_of(path, text, environs[1]))
+    result = compare_snapshots(snapshot_of(path, CONFIG, environs[0]), snapshot_of(path, text, environs[1]))
     shown = json.dumps(result) + repr(result)
     assert not [value for environ in environs for value in environ.values() if value in shown]

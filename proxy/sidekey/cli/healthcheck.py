@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sidekey.cli.admin_client import NoResponse, get
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
-from sidekey.config.files import NAME_CONFIG, ConfigDocuments, default_config_path, read_config
+from sidekey.config.files import MISSING_CONFIG_REMEDY, ConfigDocuments, default_config_path, read_config
 from sidekey.config.models import ListenSettings
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot.snapshot import Address

@@ -1,4 +1,4 @@
-"""Check addresses when a config is loaded: destinations that may not be dialled, and source addresses."""
+"""Check addresses when a config is loaded: destinations to which Sidekey may not connect, and source addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sidekey.snapshot.snapshot import Integration, NetworkRules
 
 ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
 
-_EVERYTHING: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_ALL_NETWORKS: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
@@ -29,16 +29,15 @@ def address_warnings(integration: Integration, network: NetworkRules) -> Iterato
 
 
 def address_refusal(
-    host: str, allow_private: AllowPrivate, network: NetworkRules, looked_up: Sequence[Address] = ()
+    host: str, allow_private: AllowPrivate, network: NetworkRules, dns_addresses: Sequence[Address] = ()
 ) -> str | None:
     """Return why no connection to a host is allowed and how to allow one, or None if it is allowed.
 
-    `allow_private` is the integration's. `looked_up` has the addresses from DNS, for a host without an address in the
-    config.
+    `allow_private` belongs to the integration. `dns_addresses` are used if the config has no address for the host.
     """
     host_address = literal(host)
     static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
-    addresses = [*map(ip_address, static)] or looked_up if host_address is None else [host_address]
+    addresses = [*map(ip_address, static)] or dns_addresses if host_address is None else [host_address]
     stored = isinstance(allow_private, NetworkOverride)
     allowed = (
         allow_private.networks
@@ -47,11 +46,11 @@ def address_refusal(
     )
     if not addresses or any(refusal(address, allowed) is None for address in addresses):
         return None
-    address = next((item for item in addresses if refusal(item, _EVERYTHING) is None), addresses[0])
+    address = next((item for item in addresses if refusal(item, _ALL_NETWORKS) is None), addresses[0])
     subject = host if host_address is not None else f"{host} is {address}, which"
     reason = refusal(address, allowed)
-    if refusal(address, _EVERYTHING) is not None:
-        return f"{subject} is never dialled ({reason}), whatever allow_private says: use another address"
+    if refusal(address, _ALL_NETWORKS) is not None:
+        return f"{subject} is never dialled ({reason}), even with allow_private: use another address"
     # Networks are compared with the IPv4 address inside an IPv6 one.
     network_to_allow = ip_network(unwrap(address))
     if stored:
@@ -62,7 +61,7 @@ def address_refusal(
 
 
 def is_local(address: Address) -> bool:
-    """Return True if a socket can be bound to the address, or if no descriptor is left to try it."""
+    """Return True if a socket can be bound to the address, or if another error prevents the attempt."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -19,11 +19,11 @@ class Difference(NamedTuple):
     """A key that one of two documents lacks, or that has another value."""
 
     kind: Literal["added", "removed", "changed"]
-    place: Loc
+    loc: Loc
 
 
-def differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], equal: Callable[[Any, Any], bool], place: Loc = ()
+def find_differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], equal: Callable[[Any, Any], bool], base: Loc = ()
 ) -> list[Difference]:
     """Compare two nested mappings in the order of their keys, and lists as a whole. None equals a missing key.
 
@@ -36,28 +36,28 @@ def differences(
             continue
         old = _fields(old) if isinstance(old, BaseModel) else old
         new = _fields(new) if isinstance(new, BaseModel) else new
-        loc = (*place, key)
+        loc = (*base, key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            result += differences(old, new, equal, loc)
+            result += find_differences(old, new, equal, loc)
         elif not equal(old, new):
             result.append(Difference("added" if old is None else "removed" if new is None else "changed", loc))
     return result
 
 
-def compare(before: Snapshot, after: Snapshot) -> Changes:
+def compare_snapshots(before: Snapshot, after: Snapshot) -> Changes:
     """Compare the documents of two snapshots. Blocks: thousands of integrations may differ."""
-    old, new = _document(before, after), _document(after, before)
-    places: dict[str, set[Loc]] = {"added": set(), "removed": set(), "changed": set()}
-    for kind, place in differences(old, new, _equal):
-        places[kind].add(place)
-    reported = set[Loc]().union(*places.values())
+    old, new = _document_without_equals(before, after), _document_without_equals(after, before)
+    locs: dict[str, set[Loc]] = {"added": set(), "removed": set(), "changed": set()}
+    for kind, loc in find_differences(old, new, _equal):
+        locs[kind].add(loc)
+    reported = set[Loc]().union(*locs.values())
     for name in old["integrations"].keys() & new["integrations"].keys():
         previous, integration = before.integrations[name], after.integrations[name]
         if previous.digests != integration.digests:
-            secrets = _secrets(previous, integration)
-            places["changed"] |= {place for place in secrets if not _is_within(place, reported)}
+            secrets = _changed_secrets(previous, integration)
+            locs["changed"] |= {loc for loc in secrets if not _is_within(loc, reported)}
     revisions = [0 if snapshot.stored is None else snapshot.stored.revision for snapshot in (before, after)]
-    paths = {kind: tuple(sorted(map(format_loc, locs))) for kind, locs in places.items()}
+    paths = {kind: tuple(sorted(map(format_loc, of_kind))) for kind, of_kind in locs.items()}
     return Changes(**paths, revision=revisions[1] if revisions[0] != revisions[1] else None)
 
 
@@ -67,18 +67,18 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def _fields(model: Any) -> dict[str, Any]:
-    """Return the fields of a model. `model_dump` would redact references, and all of them would be equal."""
-    return {key: getattr(model, name) for key, name in _names(model.__class__)}
+    """Return the fields of a model. `model_dump` would redact references, so that all references would be equal."""
+    return {key: getattr(model, name) for key, name in _document_keys(model.__class__)}
 
 
 @cache
-def _names(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
+def _document_keys(model: type[BaseModel]) -> tuple[tuple[str, str], ...]:
     """Return the keys of a model in a document, each with the name of its field."""
     return tuple((field.alias or name, name) for name, field in model.model_fields.items())
 
 
-def _document(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
-    """Build the document of a snapshot, without what is equal in another snapshot."""
+def _document_without_equals(snapshot: Snapshot, other: Snapshot) -> dict[str, Any]:
+    """Build the document of a snapshot, but omit objects that the other snapshot shares."""
     callers, other_callers = snapshot.callers or {}, other.callers or {}
     document = {
         "callers": {
@@ -137,17 +137,17 @@ def _integration(integration: Integration) -> Any:
         return integration.kind
     document = _fields(integration.written)
     if document["trusted_ca"] is not None:
-        # With the digest of the file.
+        # Contains the digest of the file, which the settings only name.
         document["trusted_ca"] = integration.trust
     return document
 
 
-def _secrets(before: Integration, after: Integration) -> Iterator[Loc]:
+def _changed_secrets(before: Integration, after: Integration) -> Iterator[Loc]:
     """Yield the locations of secrets that changed, or that only one of the snapshots could read."""
     old, new = dict(before.digests), dict(after.digests)
     differing = (keys for keys in old.keys() | new.keys() if old.get(keys) != new.get(keys))
     yield from (("integrations", after.id, *keys) for keys in differing)
 
 
-def _is_within(place: Loc, places: set[Loc]) -> bool:
-    return any(place[:length] in places for length in range(1, len(place) + 1))
+def _is_within(loc: Loc, others: set[Loc]) -> bool:
+    return any(loc[:length] in others for length in range(1, len(loc) + 1))

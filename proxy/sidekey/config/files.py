@@ -10,23 +10,25 @@ from typing import Any, Final
 
 from sidekey.config.errors import ConfigError, LocatedMapping, error_at, line_of, mark_at
 from sidekey.config.file_stamps import Stamp, is_folder, stamp
-from sidekey.config.secrets import TRANSIENT, Absent, Transient, read_bounded
+from sidekey.config.secrets import TRANSIENT, FileMissing, Transient, read_bounded
 from sidekey.config.yaml_reader import Malformed, parse
 
 MAX_FILE_SIZE = 64 << 20
-"""Bytes of a config file."""
+"""Maximum bytes of a config file."""
 
-DEFAULT: Final = "/etc/sidekey"
+_DEFAULT_PATH: Final = "/etc/sidekey"
 
-NAME_CONFIG: Final = f": name a config file or folder with --config, or in SIDEKEY_CONFIG; the default is {DEFAULT}"
-"""The remedy for a missing config."""
+MISSING_CONFIG_REMEDY: Final = (
+    f": name a config file or folder with --config, or in SIDEKEY_CONFIG; the default is {_DEFAULT_PATH}"
+)
+"""The end of an error about a missing config."""
 
 _SUFFIXES = (".yaml", ".yml")
 
 
 def default_config_path(environ: Mapping[str, str]) -> str:
     """Return the path of the config without --config."""
-    return environ.get("SIDEKEY_CONFIG") or DEFAULT
+    return environ.get("SIDEKEY_CONFIG") or _DEFAULT_PATH
 
 
 @dataclass(slots=True)
@@ -34,8 +36,8 @@ class ConfigDocuments:
     """The documents of a config.
 
     `globals` has the global keys of all files. `owners` maps these keys to their documents, `integrations` and
-    `presets` map IDs to theirs. It is not `complete` if a file could not be read, and `transient` if that may pass
-    without a change.
+    `presets` map IDs to theirs. `complete` is false if a file could not be read, and `transient` is true if a read
+    error may pass without a change.
     """
 
     folder: Path
@@ -52,39 +54,39 @@ class ConfigDocuments:
 def read_config(path: Path, stamp_of: Callable[[Path], Stamp] = stamp, *, remedy: str = "") -> ConfigDocuments:
     """Read a file, or a folder's `*.yaml` and `*.yml` in the order of their names. All errors are in the result.
 
-    It calls `stamp_of` for the folder and for each file before reading it. `remedy` ends the error of an empty or
+    `stamp_of` is called for the folder and for each file before the read. `remedy` ends the error of an empty or
     missing config.
     """
     as_folder = is_folder(path)
-    # Absolute, but with its links: Kubernetes swaps the one above a mounted file.
+    # Absolute, but do not resolve links: Kubernetes swaps a link above a mounted file.
     documents = ConfigDocuments((path if as_folder else path.parent).absolute())
     if as_folder:
         stamp_of(documents.folder)
     try:
-        files = list(_files(path)) if as_folder else [path]
+        files = list(_config_files(path)) if as_folder else [path]
     except OSError as error:
         documents.transient = error.errno in TRANSIENT
-        documents.errors.append(_unreadable(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
+        documents.errors.append(_file_error(path, f"the folder cannot be read: {os.strerror(error.errno or 0)}"))
         return documents
     if not files:
-        documents.errors.append(_unreadable(path, f"the folder must contain a *.yaml or *.yml file{remedy}"))
+        documents.errors.append(_file_error(path, f"the folder must contain a *.yaml or *.yml file{remedy}"))
     for file in files:
         stamp_of(documents.folder / file.name)
-        _add(documents, file, remedy if file is path else "")
+        _add_file(documents, file, remedy if file is path else "")
     return documents
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _config_files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if file.suffix in _SUFFIXES and not file.name.startswith(".") and not is_folder(file):
             yield file
 
 
-def _unreadable(path: Path, reason: str) -> ConfigError:
+def _file_error(path: Path, reason: str) -> ConfigError:
     return ConfigError(str(path), 1, 1, "", reason)
 
 
-def _add(documents: ConfigDocuments, file: Path, remedy: str) -> None:
+def _add_file(documents: ConfigDocuments, file: Path, remedy: str) -> None:
     try:
         document, errors = parse(str(file), read_bounded(file, MAX_FILE_SIZE))
     except Malformed as malformed:
@@ -92,8 +94,8 @@ def _add(documents: ConfigDocuments, file: Path, remedy: str) -> None:
         documents.complete = False
         return
     except ValueError as error:
-        absent = isinstance(error, Absent)
-        documents.errors.append(_unreadable(file, f"{file} {error}{remedy if absent else ''}"))
+        is_missing = isinstance(error, FileMissing)
+        documents.errors.append(_file_error(file, f"{file} {error}{remedy if is_missing else ''}"))
         documents.complete = False
         documents.transient |= isinstance(error, Transient)
         return
@@ -106,7 +108,7 @@ def _add(documents: ConfigDocuments, file: Path, remedy: str) -> None:
         elif key == "presets":
             documents.errors += _add_by_id(key, documents.presets, document, value)
         elif key in documents.owners and key != "version":
-            documents.errors.append(_duplicate(document, (key,), documents.owners[key], (key,)))
+            documents.errors.append(_duplicate_error(document, (key,), documents.owners[key], (key,)))
         else:
             documents.globals[key] = value
             documents.owners[key] = document
@@ -130,12 +132,12 @@ def _add_by_id(
     for name in entries:
         if name in owners:
             loc = (key, name)
-            yield _duplicate(document, loc, owners[name], loc)
+            yield _duplicate_error(document, loc, owners[name], loc)
         else:
             owners[name] = document
 
 
-def _duplicate(
+def _duplicate_error(
     document: LocatedMapping, loc: tuple[str, ...], other: LocatedMapping, other_loc: tuple[str, ...]
 ) -> ConfigError:
     line = line_of(mark_at(other, other_loc, at_key=True))

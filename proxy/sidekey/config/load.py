@@ -29,7 +29,7 @@ from sidekey.config.build.trust import build_trust
 from sidekey.config.errors import ConfigError, FindingKind, Loc, LocatedList, LocatedMapping, error_at, error_of
 from sidekey.config.field_types import check_name
 from sidekey.config.file_stamps import StampCache
-from sidekey.config.files import NAME_CONFIG, ConfigDocuments, read_config
+from sidekey.config.files import MISSING_CONFIG_REMEDY, ConfigDocuments, read_config
 from sidekey.config.load_result import Loaded, RetainedIntegration
 from sidekey.config.models import GlobalSettings, IntegrationSettings
 from sidekey.config.permissions import check_permissions
@@ -160,7 +160,7 @@ class _Loading:
         stamps = StampCache()
         self.now = now
         self._loaded = Loaded(stamps=stamps.stamps)
-        self._documents = read_config(path, stamps, remedy=NAME_CONFIG)
+        self._documents = read_config(path, stamps, remedy=MISSING_CONFIG_REMEDY)
         # Objects that outlive this load may refer to `_read`, but not to `_recorder`.
         self._read = SecretReader(self._documents.folder, environ)
         self._recorder = RecordingReader(self._documents.folder, environ, stamps, secret_files)

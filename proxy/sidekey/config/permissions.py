@@ -21,10 +21,10 @@ _ROOT: Final = 0
 _MAX_LINKS: Final = 40
 """Maximum depth of symbolic links (path_resolution(7)), in case they change during the check."""
 
-_SWAPPED: Final = "..data"
+_KUBERNETES_DATA: Final = "..data"
 """The link that Kubernetes swaps to update a volume of a Secret or ConfigMap."""
 
-_SHOWN: Final = 3
+_MAX_LISTED: Final = 3
 
 
 class WritableFile(NamedTuple):
@@ -49,12 +49,12 @@ class PermissionReport(NamedTuple):
 
 
 class _Location(NamedTuple):
-    """The target of a path. `folders` are all folders on the way, with those of symbolic links."""
+    """The target of a path, and all folders on the way, also on the way of symbolic links."""
 
     path: str
     state: os.stat_result
     folders: frozenset[str]
-    swapped: bool = False
+    in_kubernetes_volume: bool = False
 
     def __repr__(self) -> str:
         return f"_Location({self.path})"
@@ -77,14 +77,14 @@ def check_permissions(paths: Iterable[Path], secrets: Collection[Path]) -> Permi
             writable.setdefault(writable_path, WritableFile(path, message))
         if path in secrets and inspector.is_readable(location):
             readable[path] = location
-    return PermissionReport(list(writable.values()), _readable(readable) if readable else None)
+    return PermissionReport(list(writable.values()), _combine_readable(readable) if readable else None)
 
 
-def _readable(locations: dict[Path, _Location]) -> ReadableFiles:
-    """Combine all findings into one, because with the default umask every secret has one."""
+def _combine_readable(locations: dict[Path, _Location]) -> ReadableFiles:
+    """Combine all findings into one, because with the default umask every secret would have a finding."""
     user = os.geteuid()
     owned = [location.path for location in locations.values() if user in (_ROOT, location.state.st_uid)]
-    # Such as a secret of Docker, which root owns and which has mode 0444.
+    # For example a secret of Docker, which root owns with mode 0444.
     foreign = [location.path for location in locations.values() if user not in (_ROOT, location.state.st_uid)]
     remedies = [f"run chmod o-r on {_list_first(owned)}"] if owned else []
     remedies += [f"set `mode` of the mount with {_list_first(foreign)}, owned by another user"] if foreign else []
@@ -93,7 +93,9 @@ def _readable(locations: dict[Path, _Location]) -> ReadableFiles:
 
 
 def _list_first(paths: list[str]) -> str:
-    return ", ".join(paths[:_SHOWN]) + (f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else "")
+    return ", ".join(paths[:_MAX_LISTED]) + (
+        f" and {len(paths) - _MAX_LISTED} more" if len(paths) > _MAX_LISTED else ""
+    )
 
 
 class _Inspector:
@@ -117,19 +119,20 @@ class _Inspector:
         full_path = os.path.join(folder.path, name)  # noqa: PTH118
         state = os.lstat(full_path)
         if not stat.S_ISLNK(state.st_mode):
-            return _Location(full_path, state, folders, folder.swapped)
+            return _Location(full_path, state, folders, folder.in_kubernetes_volume)
         if links >= _MAX_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target = self.locate(os.path.join(folder.path, os.readlink(full_path)), links + 1)  # noqa: PTH115, PTH118
         return target._replace(
-            folders=target.folders | folders, swapped=target.swapped or folder.swapped or name == _SWAPPED
+            folders=target.folders | folders,
+            in_kubernetes_volume=target.in_kubernetes_volume or folder.in_kubernetes_volume or name == _KUBERNETES_DATA,
         )
 
     def _folder(self, path: str, links: int) -> _Location:
         folder = self._folders.get(path)
         if folder is None:
             folder = self._folders[path] = self.locate(path, links)
-            self._writable[folder.path] = _writable_folder(folder)
+            self._writable[folder.path] = _writable_folder_message(folder)
             if not folder.state.st_mode & stat.S_IXOTH:
                 self._closed.add(folder.path)
         return folder
@@ -141,9 +144,9 @@ class _Inspector:
                 yield folder, self._writable[folder]
         message = ""
         if stat.S_ISDIR(location.state.st_mode):
-            message = _writable_folder(location)
+            message = _writable_folder_message(location)
         elif stat.S_ISREG(location.state.st_mode):
-            message = _writable_file(location)
+            message = _writable_file_message(location)
         if message:
             yield location.path, message
 
@@ -152,22 +155,22 @@ class _Inspector:
         return bool(
             stat.S_ISREG(location.state.st_mode)
             and location.state.st_mode & stat.S_IROTH
-            and not location.swapped
+            and not location.in_kubernetes_volume  # mounted only into this pod
             and self._closed.isdisjoint(location.folders)
             and not _is_mounted_read_only(location.path)
         )
 
 
-def _writable_file(location: _Location) -> str:
+def _writable_file_message(location: _Location) -> str:
     """Return the message for a file that others can change, or an empty one."""
     writers, mode = _writers(location.state)
     if not writers or _is_mounted_read_only(location.path):
         return ""
     path = location.path
-    return f"{path} can be changed by {writers} ({_octal(location.state)}): run chmod {mode} {shlex.quote(path)}"
+    return f"{path} can be changed by {writers} ({_mode_text(location.state)}): run chmod {mode} {shlex.quote(path)}"
 
 
-def _writable_folder(location: _Location) -> str:
+def _writable_folder_message(location: _Location) -> str:
     """Return the message for a folder whose files others can replace, or an empty one."""
     writers, mode = _writers(location.state)
     path = location.path
@@ -178,19 +181,19 @@ def _writable_folder(location: _Location) -> str:
         or _is_mounted_read_only(path)
     ):
         return ""
-    octal, remedy = _octal(location.state), f"run chmod {mode} {shlex.quote(path)}, or set its sticky bit"
-    return f"the folder {path} can be changed by {writers} ({octal}), who can replace what is in it: {remedy}"
+    mode_text, remedy = _mode_text(location.state), f"run chmod {mode} {shlex.quote(path)}, or set its sticky bit"
+    return f"the folder {path} can be changed by {writers} ({mode_text}), who can replace what is in it: {remedy}"
 
 
 def _writers(state: os.stat_result) -> tuple[str, str]:
     """Return who can write besides the owner, and the chmod mode that revokes it, or two empty texts."""
-    by_group = bool(state.st_mode & stat.S_IWGRP) and not _is_own_group(state.st_gid)
+    by_group = bool(state.st_mode & stat.S_IWGRP) and not _is_trusted_group(state.st_gid)
     if state.st_mode & stat.S_IWOTH:
         return "every user", "go-w" if by_group else "o-w"
     return (f"the group {state.st_gid}", "g-w") if by_group else ("", "")
 
 
-def _is_own_group(group: int) -> bool:
+def _is_trusted_group(group: int) -> bool:
     """Return True for the groups of root and of this process.
 
     A supplementary group counts only if it has no name: a container runtime adds such a group for a volume, as the
@@ -214,5 +217,5 @@ def _is_mounted_read_only(path: str) -> bool:
         return False
 
 
-def _octal(state: os.stat_result) -> str:
+def _mode_text(state: os.stat_result) -> str:
     return f"mode {stat.S_IMODE(state.st_mode):04o}"

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 
-from sidekey.config.diff import compare
+from sidekey.config.diff import compare_snapshots
 from sidekey.config.errors import ConfigError, FindingKind
 from sidekey.config.file_stamps import Stamp, StampCache, stamp
 from sidekey.config.load import Loader

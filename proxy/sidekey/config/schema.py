@@ -29,12 +29,12 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "inline": "The value itself",
     "value": "The secret, to be sealed.",
 }
-_NAMED: Final = frozenset({"properties", "patternProperties", "$defs"})
-"""Keywords of JSON Schema whose values are mappings from names to schemas."""
+_NAMED_SCHEMAS: Final = frozenset({"properties", "patternProperties", "$defs"})
+"""Keywords of JSON Schema with a mapping from names to schemas."""
 
 
 class EnteredSecret(Section):
-    """A secret on its way to Sidekey."""
+    """A new secret in a request."""
 
     value: Annotated[str, Field(min_length=1)] = Field(
         description=_DESCRIPTIONS["value"], json_schema_extra={"writeOnly": True}
@@ -58,7 +58,7 @@ DOCUMENT_VALUES: Final = (Secret,)
 """Models that the schemas of bodies refer to."""
 
 
-def _object(*keys: str) -> Schema:
+def _object_with_one_of(*keys: str) -> Schema:
     """Return the schema of an object with exactly one of these keys."""
     exactly_one: Schema = {"required": [*keys]} if len(keys) == 1 else {"minProperties": 1, "maxProperties": 1}
     return {
@@ -80,23 +80,26 @@ _SEALED_URL: Final[Schema] = {
     "required": ["url"],
     "additionalProperties": False,
 }
-_SECRET: Final[Schema] = {"title": "Secret", **_object("file", "env", "insecure_value")}
-_TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, _object("file", "env")]}
+_SECRET: Final[Schema] = {"title": "Secret", **_object_with_one_of("file", "env", "insecure_value")}
+_TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, _object_with_one_of("file", "env")]}
 _SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
     "file": {
         "secret": _SECRET,
         "pem_secret": {**_SECRET, "title": "Secret in PEM"},
-        "secret_or_text": {"title": "Secret or text", "oneOf": [_TEXT, _object("file", "env", "insecure_value")]},
-        "secret_elsewhere": {"title": "Secret", **_object("file", "env")},
+        "secret_or_text": {
+            "title": "Secret or text",
+            "oneOf": [_TEXT, _object_with_one_of("file", "env", "insecure_value")],
+        },
+        "secret_elsewhere": {"title": "Secret", **_object_with_one_of("file", "env")},
         "text": _TEXT_OR_REFERENCE,
         "pem_text": {**_TEXT_OR_REFERENCE, "title": "Certificate text"},
-        "certificate_source": {"title": "Certificate source", **_object("file", "env", "url", "inline")},
-        "key_source": {"title": "Key source", **_object("file", "env", "url", "insecure_value")},
-        "token_file": _object("file"),
+        "certificate_source": {"title": "Certificate source", **_object_with_one_of("file", "env", "url", "inline")},
+        "key_source": {"title": "Key source", **_object_with_one_of("file", "env", "url", "insecure_value")},
+        "token_file": _object_with_one_of("file"),
         "tree": {},
         "trusted_ca": {
             "title": "Trusted CA",
-            "oneOf": [{"enum": ["mozilla", "system"]}, _object("file"), _object("inline")],
+            "oneOf": [{"enum": ["mozilla", "system"]}, _object_with_one_of("file"), _object_with_one_of("inline")],
         },
     },
     "body": {
@@ -105,26 +108,26 @@ _SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
         "secret_or_text": _component("Secret"),
         "text": _TEXT,
         "pem_text": _TEXT,
-        "certificate_source": {"anyOf": [_object("inline"), _SEALED_URL]},
+        "certificate_source": {"anyOf": [_object_with_one_of("inline"), _SEALED_URL]},
         "key_source": {"anyOf": [_component("Secret"), _SEALED_URL]},
         # Client generators do not support recursive schemas.
         "tree": {"type": "object", "additionalProperties": True},
-        "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object("inline")]},
+        "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object_with_one_of("inline")]},
     },
 }
 
 
 def schema() -> Schema:
     """Return the JSON Schema (2020-12) of a config file, with defaults as the file writes them."""
-    return {"$id": "urn:sidekey:config:1", **_config(definitions([Config], "file"))}
+    return {"$id": "urn:sidekey:config:1", **_config_schema(definitions([Config], "file"))}
 
 
 def model_schema() -> Schema:
-    """Return the schema of a config whose provider profiles are filled in, as the models take it."""
-    return _config(definitions([Config], "file", profiles=False))
+    """Return the schema of a config after the keys of provider profiles were added, as the models accept it."""
+    return _config_schema(definitions([Config], "file", profiles=False))
 
 
-def _config(schemas: dict[str, Schema]) -> Schema:
+def _config_schema(schemas: dict[str, Schema]) -> Schema:
     config = schemas.pop(Config.__name__)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": schemas, **config}
 
@@ -132,7 +135,7 @@ def _config(schemas: dict[str, Schema]) -> Schema:
 def definitions(models: Sequence[type[BaseModel]], target: Target, *, profiles: bool = True) -> dict[str, Schema]:
     """Return the schemas of models and of the models in their fields, by class name.
 
-    With `profiles` they allow the parameters of provider profiles, and require no key that the profile fills in.
+    With `profiles`, the schemas allow the parameters of provider profiles, and require no key that a profile adds.
     """
     _, generated = models_json_schema(
         [(model, "validation") for model in models], ref_template=f"{_PREFIX[target]}{{model}}"
@@ -145,12 +148,12 @@ def definitions(models: Sequence[type[BaseModel]], target: Target, *, profiles: 
     schemas = _reachable(generated["$defs"], models, target)
     for kind, settings in KINDS.items() if profiles else ():
         if supports_profiles(kind) and settings.__name__ in schemas:
-            _let_profiles_fill_in(kind, schemas[settings.__name__], target)
+            _relax_for_profiles(kind, schemas[settings.__name__], target)
     return schemas if target == "file" else {name: _for_clients(schema) for name, schema in schemas.items()}
 
 
 def _reachable(generated: dict[str, Schema], roots: Sequence[type[BaseModel]], target: Target) -> dict[str, Schema]:
-    """Adapt the definitions that the roots refer to for a target, and drop all others.
+    """Adapt the definitions that `roots` need to the target, and drop all other definitions.
 
     A value with a schema of its own (`_SHAPES`) no longer refers to its model.
     """
@@ -185,7 +188,7 @@ def _adapt(node: Any, target: Target) -> Any:
     for key, value in node.items():
         if key == SHAPE:
             adapted |= _SHAPES[target][value]
-        elif key in _NAMED:
+        elif key in _NAMED_SCHEMAS:
             allowed = {name: item for name, item in value.items() if target == "file" or FILE_ONLY not in item}
             adapted[key] = {name: _adapt(item, target) for name, item in allowed.items()}
         elif key not in (FILE_ONLY, HIDDEN):
@@ -209,7 +212,9 @@ def _for_clients(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     simplified: Schema = {
-        key: {name: _for_clients(item) for name, item in value.items()} if key in _NAMED else _for_clients(value)
+        key: {name: _for_clients(item) for name, item in value.items()}
+        if key in _NAMED_SCHEMAS
+        else _for_clients(value)
         for key, value in node.items()
         if key not in ("title", "default")
     }
@@ -226,18 +231,18 @@ def _for_clients(node: Any) -> Any:
     return simplified
 
 
-def _let_profiles_fill_in(kind: str, definition: Schema, target: Target) -> None:
-    """Allow the parameters of a kind's provider profiles, and require no key that the profile fills in."""
+def _relax_for_profiles(kind: str, definition: Schema, target: Target) -> None:
+    """Allow the parameters of a kind's provider profiles, and require no key that the profile adds."""
     properties, required = definition["properties"], definition.pop("required")
     alternatives: list[Schema] = definition.pop("anyOf", [{"required": required}])
     properties["provider"] = {**properties["provider"], "enum": [*provider_names_of(kind), None]}
     properties |= {name: _adapt(schema, target) for name, schema in parameter_properties(kind).items()}
     providers_by_remaining: dict[tuple[str, ...], list[str]] = {}
     for name in provider_names_of(kind):
-        filled_in = profile(name).auth
-        # The alternative of which the profile fills in the most keys.
-        alternative = max(alternatives, key=lambda schema: len(filled_in.keys() & schema["required"]))
-        remaining = tuple(key for key in alternative["required"] if key not in filled_in)
+        profile_keys = profile(name).auth.keys()
+        # The profile is meant for the alternative to which it adds the most keys.
+        alternative = max(alternatives, key=lambda schema: len(profile_keys & schema["required"]))
+        remaining = tuple(key for key in alternative["required"] if key not in profile_keys)
         providers_by_remaining.setdefault(remaining, []).append(name)
     definition["anyOf"] = [
         *alternatives,

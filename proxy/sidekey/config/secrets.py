@@ -45,7 +45,7 @@ def describe_source(source: Source, name: str) -> str:
     return name if is_absolute or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name) else "the file"
 
 
-class Absent(ValueError):
+class FileMissing(ValueError):
     """The file does not exist."""
 
 
@@ -220,7 +220,7 @@ def read_bounded(path: Path, max_size: int) -> bytes:
             chunks = iter(partial(file.read, _CHUNK), b"")
             data = b"".join(islice(chunks, max_size // _CHUNK + 1))
     except FileNotFoundError:
-        raise Absent("does not exist") from None
+        raise FileMissing("does not exist") from None
     except OSError as error:
         kind = Transient if error.errno in TRANSIENT else ValueError
         raise kind(f"cannot be read: {os.strerror(error.errno or 0)}") from None

@@ -1,6 +1,6 @@
 """Explain YAML syntax errors to the author of the file.
 
-PyYAML reports where its grammar failed. The lines around that place show the actual mistake, such as an unclosed quote
+PyYAML reports where its grammar failed. The lines around it show the actual mistake, such as an unclosed quote
 some lines above. No message repeats text of the file, since any line may contain a secret.
 """
 
@@ -19,62 +19,62 @@ _TABS: Final = re.compile(r" *\t")
 _CLOSING: Final = {"{": "}", "[": "]"}
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A line and a column, both from 0."""
 
     line: int
     column: int
 
 
-class SyntaxProblem(NamedTuple):
-    """The error to report, and its place."""
+class Explanation(NamedTuple):
+    """The error to report, and its position."""
 
-    place: Place
+    position: Position
     message: str
 
 
-def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> SyntaxProblem:
+def explain(text: str, error: yaml.MarkedYAMLError, loader: Any) -> Explanation:
     """Explain the `error` of a parser. `loader` must be a new one of the same text."""
     problem = error.problem or ""
-    return _Diagnosis(text, _place(error.problem_mark), _place(error.context_mark), loader).explain(problem)
+    return _Diagnosis(text, _position(error.problem_mark), _position(error.context_mark), loader).explain(problem)
 
 
-def _place(mark: Any) -> Place:
-    return Place(0, 0) if mark is None else Place(mark.line, mark.column)
+def _position(mark: Any) -> Position:
+    return Position(0, 0) if mark is None else Position(mark.line, mark.column)
 
 
 class _Diagnosis:
-    """The search for one mistake. The parser failed `at` a place, in a value or collection that begins at `since`."""
+    """The search for one mistake. The parser failed at `failed_at`, inside a value that starts at `started_at`."""
 
-    def __init__(self, text: str, at: Place, since: Place, loader: Any) -> None:
+    def __init__(self, text: str, failed_at: Position, started_at: Position, loader: Any) -> None:
         self._lines = text.splitlines()
-        self._at = at
-        self._since = since
+        self._failed_at = failed_at
+        self._started_at = started_at
         self._loader = loader
 
-    def explain(self, problem: str) -> SyntaxProblem:
-        """Find the mistake by parts of PyYAML's `problem` that both of its loaders have in common."""
-        tab = _TABS.match(self._line(self._at.line))
+    def explain(self, problem: str) -> Explanation:
+        """Find the mistake by words that the `problem` texts of both PyYAML loaders contain."""
+        tab = _TABS.match(self._line(self._failed_at.line))
         if tab is not None:
-            return SyntaxProblem(
-                Place(self._at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line"
+            return Explanation(
+                Position(self._failed_at.line, tab.end() - 1), "indentation must be spaces: there is a tab on this line"
             )
         for part, explain_part in (
-            ("end of stream", self._open_quote),
-            ("',' or", self._open_bracket),
-            ("alphabetic or numeric", self._reference),
-            ("cannot start any token", self._indicator),
-            ("node content", self._indicator),
-            ("escape", self._escape),
-            ("mapping values", self._colon),
-            ("expected ':'", self._no_colon),
-            ("comment or", self._block_scalar),
-            ("document start", self._columns),
-            ("expected", self._end_of_block),
+            ("end of stream", self._explain_open_quote),
+            ("',' or", self._explain_open_bracket),
+            ("alphabetic or numeric", self._explain_missing_name),
+            ("cannot start any token", self._explain_indicator),
+            ("node content", self._explain_indicator),
+            ("escape", self._explain_escape),
+            ("mapping values", self._explain_colon),
+            ("expected ':'", self._explain_missing_colon),
+            ("comment or", self._explain_block_scalar),
+            ("document start", self._explain_first_column),
+            ("expected", self._explain_end_of_block),
         ):
             if part in problem:
                 return explain_part()
-        return self._unclear()
+        return self._explain_unclear()
 
     def _line(self, number: int) -> str:
         return self._lines[number] if number < len(self._lines) else ""
@@ -85,119 +85,120 @@ class _Diagnosis:
             if self._lines[above].strip() and not self._lines[above].lstrip().startswith("#"):
                 yield above
 
-    def _unclear(self) -> SyntaxProblem:
-        rest = (self._line(self._at.line)[self._at.column :], *self._lines[self._at.line + 1 :])
+    def _explain_unclear(self) -> Explanation:
+        rest = (self._line(self._failed_at.line)[self._failed_at.column :], *self._lines[self._failed_at.line + 1 :])
         if not any(map(str.strip, rest)):
             last = max(0, len(self._lines) - 1)
             text = "must not end here: look for a quote or a bracket above that is not closed"
-            return SyntaxProblem(Place(last, len(self._line(last))), text)
-        return SyntaxProblem(
-            self._at, "must be YAML: look at quotes, colons and indentation of this line and the one above"
+            return Explanation(Position(last, len(self._line(last))), text)
+        return Explanation(
+            self._failed_at, "must be YAML: look at quotes, colons and indentation of this line and the one above"
         )
 
-    def _open_quote(self) -> SyntaxProblem:
-        quote = self._line(self._since.line)[self._since.column : self._since.column + 1]
+    def _explain_open_quote(self) -> Explanation:
+        quote = self._line(self._started_at.line)[self._started_at.column : self._started_at.column + 1]
         if quote not in ("'", '"'):
-            return self._unclear()
-        return SyntaxProblem(self._since, f"this quote is not closed: {quote} must also end the text")
+            return self._explain_unclear()
+        return Explanation(self._started_at, f"this quote is not closed: {quote} must also end the text")
 
-    def _open_bracket(self) -> SyntaxProblem:
-        bracket = self._line(self._since.line)[self._since.column : self._since.column + 1]
+    def _explain_open_bracket(self) -> Explanation:
+        bracket = self._line(self._started_at.line)[self._started_at.column : self._started_at.column + 1]
         closing = _CLOSING.get(bracket)
         if closing is None:
-            return self._unclear()
-        if self._at.line > self._since.line:
+            return self._explain_unclear()
+        if self._failed_at.line > self._started_at.line:
             text = f"this {bracket} is not closed: {closing} must follow the last entry, and a comma each one before"
-            return SyntaxProblem(self._since, text)
+            return Explanation(self._started_at, text)
         text = f"must have a comma or {closing} here; a text with any of : , {{ }} [ ] must be in quotes"
-        return SyntaxProblem(self._at, text)
+        return Explanation(self._failed_at, text)
 
-    def _indicator(self, at: Place | None = None) -> SyntaxProblem:
-        at = self._at if at is None else at
-        character = self._line(at.line)[at.column : at.column + 1]
+    def _explain_indicator(self, position: Position | None = None) -> Explanation:
+        position = self._failed_at if position is None else position
+        character = self._line(position.line)[position.column : position.column + 1]
         if not character or character not in "*&@`%|>,]}-?":
-            return self._unclear()
-        return SyntaxProblem(at, f"a text that begins with {character} must be in quotes")
+            return self._explain_unclear()
+        return Explanation(position, f"a text that begins with {character} must be in quotes")
 
-    def _reference(self) -> SyntaxProblem:
+    def _explain_missing_name(self) -> Explanation:
         """Explain a `*` or `&` without a name after it."""
-        return self._indicator(Place(self._at.line, max(0, self._at.column - 1)))
+        return self._explain_indicator(Position(self._failed_at.line, max(0, self._failed_at.column - 1)))
 
-    def _escape(self) -> SyntaxProblem:
+    def _explain_escape(self) -> Explanation:
         text = r"in double quotes \ begins an escape: write \\ for a backslash, or put the text in single quotes"
-        return SyntaxProblem(self._at, text)
+        return Explanation(self._failed_at, text)
 
-    def _colon(self) -> SyntaxProblem:
+    def _explain_colon(self) -> Explanation:
         """Explain a colon that turns a value into a key."""
-        line = self._line(self._at.line)
+        line = self._line(self._failed_at.line)
         key = _KEY.match(line, len(line) - len(line.lstrip()))
-        if key is not None and key.end() <= self._at.column:
-            return SyntaxProblem(self._at, "a text with a colon and a space in it must be in quotes")
-        return self._continued()
+        if key is not None and key.end() <= self._failed_at.column:
+            return Explanation(self._failed_at, "a text with a colon and a space in it must be in quotes")
+        return self._explain_continuation()
 
-    def _continued(self) -> SyntaxProblem:
+    def _explain_continuation(self) -> Explanation:
         """Explain a key that YAML parsed as a continuation of the previous value."""
-        indent = self._indent(self._at.line)
-        for above in self._above(self._at.line):
+        indent = self._indent(self._failed_at.line)
+        for above in self._above(self._failed_at.line):
             line = self._lines[above].strip().removeprefix("- ")
             if not _KEY.match(line):
                 column = self._indent(above)
-                return SyntaxProblem(Place(above, column), "must be a key, a colon and a space before its value")
+                return Explanation(Position(above, column), "must be a key, a colon and a space before its value")
             if self._indent(above) < indent:
                 text = f"is indented too far: the key in line {above + 1} has its value already, so this one must begin"
-                return SyntaxProblem(Place(self._at.line, indent), f"{text} in column {self._indent(above) + 1}")
+                return Explanation(
+                    Position(self._failed_at.line, indent), f"{text} in column {self._indent(above) + 1}"
+                )
             break
-        return self._unclear()
+        return self._explain_unclear()
 
-    def _no_colon(self) -> SyntaxProblem:
-        return SyntaxProblem(self._since, "must be a key, a colon and a space before its value")
+    def _explain_missing_colon(self) -> Explanation:
+        return Explanation(self._started_at, "must be a key, a colon and a space before its value")
 
-    def _block_scalar(self) -> SyntaxProblem:
-        return SyntaxProblem(
-            self._at, "nothing may follow | or > on its line: the text begins on the next one, indented"
+    def _explain_block_scalar(self) -> Explanation:
+        return Explanation(
+            self._failed_at, "nothing may follow | or > on its line: the text begins on the next one, indented"
         )
 
-    def _columns(self) -> SyntaxProblem:
+    def _explain_first_column(self) -> Explanation:
         first = next((number for number, line in enumerate(self._lines) if line.strip() and line.lstrip()[0] != "#"), 0)
         if self._indent(first):
             text = "the keys of a file must all begin in the first column: this one is indented"
-            return SyntaxProblem(Place(first, self._indent(first)), text)
-        return self._unclear()
+            return Explanation(Position(first, self._indent(first)), text)
+        return self._explain_unclear()
 
-    def _end_of_block(self) -> SyntaxProblem:
+    def _explain_end_of_block(self) -> Explanation:
         """Explain a line that is not another entry of its mapping or list."""
-        line, indent = self._line(self._at.line), self._indent(self._at.line)
-        if self._at.column > indent:
-            closing = line[: self._at.column].rstrip()[-1:]
+        line, indent = self._line(self._failed_at.line), self._indent(self._failed_at.line)
+        if self._failed_at.column > indent:
+            closing = line[: self._failed_at.column].rstrip()[-1:]
             if closing in ("'", '"'):
-                return SyntaxProblem(self._at, self._after_quote(closing))
+                return Explanation(self._failed_at, self._after_quote(closing))
             if closing in ("}", "]"):
-                return SyntaxProblem(self._at, f"nothing may follow the {closing} that ends a value")
-            return self._unclear()
-        open_columns = self._open_columns(self._at.line)
+                return Explanation(self._failed_at, f"nothing may follow the {closing} that ends a value")
+            return self._explain_unclear()
+        open_columns = self._open_columns(self._failed_at.line)
         if line.startswith(":", indent):
-            return SyntaxProblem(self._at, "must be a key, a colon and a space before its value")
+            return Explanation(self._failed_at, "must be a key, a colon and a space before its value")
         if open_columns and indent not in open_columns:
             columns = " or ".join(str(column + 1) for column in open_columns)
-            return SyntaxProblem(
-                Place(self._at.line, indent), f"indentation does not fit: must begin in column {columns}"
+            return Explanation(
+                Position(self._failed_at.line, indent), f"indentation does not fit: must begin in column {columns}"
             )
-        if self._line(self._since.line)[self._since.column : self._since.column + 2] in ("- ", "-"):
-            text = (
-                f"each entry of the list that begins in line {self._since.line + 1} must begin with a dash and a space"
-            )
-            return SyntaxProblem(Place(self._at.line, indent), text)
-        return self._unclear()
+        start = self._started_at
+        if self._line(start.line)[start.column : start.column + 2] in ("- ", "-"):
+            text = f"each entry of the list that begins in line {start.line + 1} must begin with a dash and a space"
+            return Explanation(Position(self._failed_at.line, indent), text)
+        return self._explain_unclear()
 
     def _after_quote(self, quote: str) -> str:
         opened = self._last_scalar()
-        if opened is not None and opened.line < self._at.line:
+        if opened is not None and opened.line < self._failed_at.line:
             return f"nothing may follow a closing quote: the one that it closes is in line {opened.line + 1}"
         inside = "''" if quote == "'" else r"\""
         return f"nothing may follow a closing quote: write {inside} for a {quote} inside the text"
 
-    def _last_scalar(self) -> Place | None:
-        """Return the place of the last scalar that the loader can read."""
+    def _last_scalar(self) -> Position | None:
+        """Return the position of the last scalar that the loader can read."""
         last = None
         try:
             while True:
@@ -205,7 +206,7 @@ class _Diagnosis:
                 if event is None:
                     return last
                 if isinstance(event, yaml.ScalarEvent):
-                    last = _place(event.start_mark)
+                    last = _position(event.start_mark)
         except yaml.YAMLError:
             return last
 

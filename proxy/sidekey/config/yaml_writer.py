@@ -35,7 +35,7 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     style = None
     if _BREAK.search(text):
         # YAML reads these characters as line breaks, unless they are escaped.
@@ -46,18 +46,18 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def _number(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
-    # The reader takes a number with an exponent for text.
+def _represent_number(dumper: yaml.SafeDumper, number: float) -> yaml.ScalarNode:
+    # `yaml_reader` would parse a number with an exponent as text.
     plain = format(Decimal(repr(number)), "f")
     return dumper.represent_scalar("tag:yaml.org,2002:float", plain if "." in plain else f"{plain}.0")
 
 
-_Dumper.add_representer(str, _text)
-_Dumper.add_representer(float, _number)
+_Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(float, _represent_number)
 
 
 def write(document: Mapping[str, Any], comment: str = "") -> str:
-    """Serialize a document below the lines of a comment, with its keys in their order. Raises Inexpressible."""
+    """Serialize a document after a comment, without sorting its keys. Raises Inexpressible."""
     text = yaml.dump(
         _plain(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1 << 20, default_flow_style=False
     )

@@ -261,13 +261,13 @@ def explain(
     return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
 
 
-def with_addresses(explanation: Explanation, snapshot: Snapshot, looked_up: Sequence[Address] = ()) -> Explanation:
-    """Deny the target if the config forbids its host, or all addresses in `looked_up`."""
+def with_addresses(explanation: Explanation, snapshot: Snapshot, dns_addresses: Sequence[Address] = ()) -> Explanation:
+    """Deny the target if the config forbids its host, or all addresses in `dns_addresses`."""
     host, integration = explanation.dialled_host, explanation.integration
     if host is None:
         return explanation
     allow_private = () if explanation.passes else integration.allow_private
-    reason = address_refusal(host, allow_private, snapshot.network, looked_up)
+    reason = address_refusal(host, allow_private, snapshot.network, dns_addresses)
     if reason is None:
         return explanation
     denied = Decision(False, "destination_denied", reason, explanation.decision.target)

@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
-from sidekey.config.diff import differences
+from sidekey.config.diff import find_differences
 from sidekey.config.profiles import ProfileAdditions
 from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.certificates.encoding import split
@@ -264,7 +264,7 @@ def _may_replace(key: Any, pasted: str) -> bool:
 
 def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pointers at which two documents differ. A list counts as one value."""
-    return (pointer(difference.place) for difference in differences(previous, after, same))
+    return (pointer(difference.loc) for difference in find_differences(previous, after, same))
 
 
 def pointer_keys(at: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from sidekey.config.diff import differences
+from sidekey.config.diff import find_differences
 from sidekey.config.errors import format_loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
@@ -130,11 +130,11 @@ def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
     # Compare with the accepted destination that has `redact_response` as `before` does. If there are two, the last one
     # lacks it, because redaction may be enabled for a secret that was entered without it.
     destination = after.destinations[0 if "redact_response" in before else -1]
-    return (f"{format_loc(difference.place)} has changed" for difference in differences(before, destination, same))
+    return (f"{format_loc(difference.loc)} has changed" for difference in find_differences(before, destination, same))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Describe the differences between two places of a secret."""
+    """Describe the find_differences between two places of a secret."""
     moves: list[str] = []
     if before["written"] != after["written"]:
         keys, new_keys = (
@@ -145,8 +145,8 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         moves.append(list_changed if keys == new_keys else f"it was in {' and '.join(keys)}")
     elif before.get("used") != after.get("used"):
         moves.append("the provider uses it elsewhere")
-    counterparts = differences(before.get("beside", {}), after.get("beside", {}), same)
-    return moves + [f"{format_loc(difference.place)} beside it has changed" for difference in counterparts]
+    counterparts = find_differences(before.get("beside", {}), after.get("beside", {}), same)
+    return moves + [f"{format_loc(difference.loc)} beside it has changed" for difference in counterparts]
 
 
 class SealingKeys(SecretHolder):
