@@ -156,7 +156,7 @@ class StoreManager:
     def _check_keys(self, rules: StoreRules) -> KeysError | None:
         """Return why the store cannot use the keys of these rules, or None. Called in the loading thread."""
         try:
-            self.store.check(KeyRing(dict(rules.keys)))
+            self.store.check_keys(KeyRing(dict(rules.keys)))
         except StoreUnavailable as error:
             return KeysError(f"are not changed while the store cannot be asked which are needed: {error}", True)
         except StoreRefused as error:
@@ -166,7 +166,7 @@ class StoreManager:
     def _use_snapshot(self, rules: StoreRules | None, stored: Stored | None) -> None:
         if rules is not None and rules != self._rules:
             self._rules = rules
-            self.store.use(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
+            self.store.switch_keys(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
             self._spawn(self._reload())
         self._served_state = self._loaded_state
         if stored is not None and stored.read:

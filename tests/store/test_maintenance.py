@@ -43,7 +43,7 @@ async def fill(store: Store, count: int = 3) -> None:
     )
     gone = integration("gone")
     await store.commit([Put(gone, None), Delete(gone, 1)], ENTRY)
-    await store.lease("file:crm", "lineage", ("",), 60)
+    await store.acquire_lease("file:crm", "lineage", ("",), 60)
 
 
 async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
@@ -76,7 +76,7 @@ async def test_other_processes_write_during_a_rotation(place: Place, monkeypatch
             await other.commit([Put(sealed(other, f"new{number}", "new"), None)], ENTRY)
         assert (await rotating).stuck == ()
         assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
-        await other.read()
+        await other.refresh()
         assert opened(other, "i5") == "secret 5"
     assert not await names(place, "k1")
 

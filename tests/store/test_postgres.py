@@ -123,7 +123,7 @@ async def test_server_crash_loses_no_acknowledged_commit(place: PostgresPlace) -
                 await asyncio.sleep(0.001)
         writing.cancel()
         await asyncio.wait([writing])
-        stored = set((await writer.read()).integrations)
+        stored = set((await writer.refresh()).integrations)
         await wait_for_integrations(store, woken, stored)
         assert acknowledged <= stored
         assert not store.state.rolled_back
@@ -142,9 +142,9 @@ async def test_copy_with_the_same_revision_is_read_after_a_failover(place: Postg
     async with place.open() as store:
         await store.commit([Put(integration("one"), None)], ENTRY)
         await place.restore(other)
-        assert set((await store.read()).integrations) == {"one"}
+        assert set((await store.refresh()).integrations) == {"one"}
         await place.postgres.kill_connections()
-        state = await store.read()
+        state = await store.refresh()
         assert (set(state.integrations), state.revision) == ({"two"}, 1)
         assert state.rolled_back == {("integration", "one"): (1, 0)}
 
@@ -167,9 +167,9 @@ async def test_new_password_applies_to_the_next_connection(place: PostgresPlace)
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert await postgres.kill_connections() == 1
         with pytest.raises(StoreUnavailable, match="28P01"):
-            await store.read()
-        store.use(RING, 1, 1, url("new"))
-        assert set((await store.read()).integrations) == {"crm"}
+            await store.refresh()
+        store.switch_keys(RING, 1, 1, url("new"))
+        assert set((await store.refresh()).integrations) == {"crm"}
         assert store.health.up
         await store.close()
     finally:
@@ -270,4 +270,4 @@ async def test_missing_table_is_named(place: PostgresPlace) -> None:
     async with place.open() as store:
         await place.sql("DROP TABLE sidekey_rows")
         with pytest.raises(StoreUnavailable, match=r"lacks a table of the store \(SQLSTATE 42P01\)"):
-            await store.read()
+            await store.refresh()

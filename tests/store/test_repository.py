@@ -108,7 +108,7 @@ async def test_next_verification_notices_an_edited_row(place: Place, monkeypatch
     async with place.open() as store:
         await fill(store)
         await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")
-        assert (await store.read()).altered == frozenset()
+        assert (await store.refresh()).altered == frozenset()
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         async with asyncio.timeout(DEADLINE):
@@ -122,7 +122,7 @@ async def test_removed_row_is_noticed(place: Place) -> None:
     async with place.open() as store:
         await fill(store)
         await place.sql("DELETE FROM sidekey_rows WHERE id = 'two'")
-        assert set((await store.read()).integrations) == {"one"}
+        assert set((await store.refresh()).integrations) == {"one"}
         assert store.state.rolled_back == {("integration", "two"): (1, 0)}
 
 
@@ -130,7 +130,7 @@ async def test_older_database_is_noticed_and_used(place: Place) -> None:
     """Even if later writes reach the known revision, or exceed it."""
     for later in range(3):
         async with place.open() as store:
-            known = await store.read()
+            known = await store.refresh()
             backup = await place.backup()
             two = integration(f"new{later}")
             await store.commit([Put(two, None)], ENTRY)
@@ -140,7 +140,7 @@ async def test_older_database_is_noticed_and_used(place: Place) -> None:
                 assert not other.state.rolled_back
                 for number in range(later):
                     await other.commit([Put(integration(f"i{later}{number}"), None)], ENTRY)
-            state = await store.read()
+            state = await store.refresh()
             assert state.rolled_back == {("integration", f"new{later}"): (2, 0)}
             assert len(state.integrations) == len(known.integrations) + later
             await store.commit([Put(integration(f"last{later}"), None)], ENTRY)
@@ -160,13 +160,13 @@ async def test_other_processes_see_a_deletion_and_a_new_row_of_the_same_id(place
     """The tombstone shows the deletion. The version continues, so that no ETag of the ID repeats."""
     async with place.open() as store, place.open() as other:
         await fill(store)
-        await other.read()
+        await other.refresh()
         await store.commit([Delete(ONE, 2)], ENTRY)
-        assert set((await other.read()).integrations) == {"two"}
+        assert set((await other.refresh()).integrations) == {"two"}
         assert await place.sql("SELECT version, body FROM sidekey_rows WHERE id = 'one'") == [(3, "")]
         new = integration("one")
         await other.commit([Put(new, None)], ENTRY)
-        assert (await store.read()).integrations["one"] == new.at(4)
+        assert (await store.refresh()).integrations["one"] == new.at(4)
         assert not (store.state.rolled_back or other.state.rolled_back)
     async with place.open() as store:
         assert store.state.integrations["one"] == new.at(4)

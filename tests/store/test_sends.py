@@ -59,12 +59,12 @@ async def test_result_is_written_only_by_its_own_attempt(place: Place) -> None:
         late = replace(WELCOME, attempt="0" * 32)
         first = await reserved(store, WELCOME)
         await store.record_send(late, Result("not_sent", 0, "store_unavailable", 0, ""), None)
-        sending = await store.send("token:1", WELCOME.key)
+        sending = await store.get_send("token:1", WELCOME.key)
         assert sending is not None and sending.outcome == "sending"
         for _ in range(2):
             await store.record_send(WELCOME, ACCEPTED, first.audited)
         await store.record_send(WELCOME, Result("unknown", 0, "", 0, ""), first.audited)
-        send = await store.send("token:1", WELCOME.key)
+        send = await store.get_send("token:1", WELCOME.key)
         assert send is not None
         assert (send.outcome, send.status, send.ms, send.request_id) == ("accepted", 200, 40, "r-1")
         assert [entry.outcome for _, entry in (await store.audit_page()).entries] == ["ok"]
@@ -114,8 +114,8 @@ async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: Place)
             new = other(9, key=f"{'b' * 32}-9", batch="b" * 32, batch_rows=9, **keys)
             assert await store.reserve_send(new, ENTRY) == OtherBatch()
         assert len((await store.audit_page()).entries) == 1
-        assert [send.row for send in await store.batch("b" * 32)] == [1, 2, 3]
-        assert await store.batch("") == ()
+        assert [send.row for send in await store.get_batch("b" * 32)] == [1, 2, 3]
+        assert await store.get_batch("") == ()
         # A page shows only the newest row of a batch.
         await reserved(store, other(8))
         assert [send.key for send in (await store.send_page(identity="token:1")).sends] == [f"{8:016}", f"{'b' * 32}-3"]
@@ -140,7 +140,7 @@ async def test_maintenance_deletes_old_sends_and_fingerprints(place: Place) -> N
         now = int(time.time() * 1000)
         await insert(place, 12_000, at=f"{now} - CAST(n AS BIGINT) * 60000", outcome="'sending'", status="0")
         for number, outcome in ((1, "sending"), (2, "unknown")):
-            row = await store.send("token:1", str(number))
+            row = await store.get_send("token:1", str(number))
             assert row is not None and row.outcome == outcome
         store.watch(lambda: None, raised)
         async with asyncio.timeout(20):

@@ -23,7 +23,7 @@ def session(name: str = "s1", token: str = "t1", lifetime: int = HOUR) -> Sessio
 async def test_ended_session_is_none_and_deleted_at_the_next_login(place: Place) -> None:
     async with place.open() as store:
         await store.log_in(session(lifetime=0), LOGIN)
-        assert await store.session("s1") is None
+        assert await store.get_session("s1") is None
         await store.log_in(session("s2"), LOGIN)
         assert await place.sql("SELECT id FROM sidekey_sessions") == [("s2",)]
 
@@ -79,7 +79,7 @@ async def test_altered_session_is_none(place: Place, change: str) -> None:
     async with place.open() as store:
         await store.log_in(session(), LOGIN)
         await place.sql(change)
-        assert [await store.session(name) for name in ("s1", "s2")] == [None, None]
+        assert [await store.get_session(name) for name in ("s1", "s2")] == [None, None]
 
 
 async def test_rotation_renews_macs_and_deletes_altered_sessions(place: Place) -> None:
@@ -92,5 +92,5 @@ async def test_rotation_renews_macs_and_deletes_altered_sessions(place: Place) -
     async with place.open(keys) as store:
         assert (await store.rotate_key(dict, "ops")).stuck == ()
         assert await place.sql('SELECT id, "key" FROM sidekey_sessions') == [("s1", "k2")]
-        store.use(KeyRing({"k2": bytes(32)}), 1000.0, 1.0)
-        assert await store.session("s1") is not None
+        store.switch_keys(KeyRing({"k2": bytes(32)}), 1000.0, 1.0)
+        assert await store.get_session("s1") is not None

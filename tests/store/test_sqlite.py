@@ -153,7 +153,7 @@ async def test_read_only_database_can_still_be_read(place: SqlitePlace) -> None:
         await store._thread.run(protect(1))
         with pytest.raises(StoreUnavailable, match=r"is read-only \(SQLITE_READONLY\)"):
             await store.commit([Put(integration("sms"), None)], ENTRY)
-        assert set((await store.read()).integrations) == {"crm"}
+        assert set((await store.refresh()).integrations) == {"crm"}
         await store._thread.run(protect(0))
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
@@ -176,7 +176,7 @@ async def test_lock_of_another_process_times_out_with_an_error(
             with pytest.raises(StoreUnavailable, match="is locked by another process"):
                 await writing
             assert turns > 2
-            assert set((await store.read()).integrations) == {"crm"}
+            assert set((await store.refresh()).integrations) == {"crm"}
             other.execute("ROLLBACK")
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
@@ -191,10 +191,10 @@ async def test_replaced_file_is_noticed_and_used(place: SqlitePlace) -> None:
         for name in ("", "-wal", "-shm"):
             Path(f"{place.path}{name}").unlink()
         with pytest.raises(StoreUnavailable, match="cannot be opened: No such file or directory"):
-            await store.read()
+            await store.refresh()
         assert not place.path.exists()
         place.path.write_bytes(backup)
-        state = await store.read()
+        state = await store.refresh()
         assert set(state.integrations) == {"one"}
         assert state.rolled_back == {("integration", "two"): (1, 0)}
 
@@ -213,7 +213,7 @@ async def test_replaced_file_with_the_same_revision_is_read(place: SqlitePlace) 
         for name in ("", "-wal", "-shm"):
             Path(f"{place.path}{name}").unlink()
         place.path.write_bytes(other)
-        state = await store.read()
+        state = await store.refresh()
         assert (set(state.integrations), state.revision) == ({"two"}, 1)
         assert state.rolled_back == {("integration", "one"): (1, 0)}
 
@@ -227,19 +227,23 @@ async def test_no_column_value_causes_a_defect(
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.005)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
-        await store.lease("file:crm", "lineage", ("",), 60)
+        await store.acquire_lease("file:crm", "lineage", ("",), 60)
         woken = asyncio.Event()
         store.watch(woken.set, raised)
         for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
             before = await place.backup()
             await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')
-            for call in (store.read, store.audit_page, lambda: store.lease("file:crm", "lineage", ("",), 60)):
+            for call in (
+                store.refresh,
+                store.audit_page,
+                lambda: store.acquire_lease("file:crm", "lineage", ("",), 60),
+            ):
                 with contextlib.suppress(StoreError):
                     await call()
             with contextlib.suppress(StoreError):
                 async with place.open() as other:
                     await other.verify(lambda _: ())
-                    await other.lease("file:crm", "lineage", ("",), 60)
+                    await other.acquire_lease("file:crm", "lineage", ("",), 60)
             await asyncio.sleep(0.02)
             await place.restore(before)
-        assert set((await store.read()).integrations) == {"crm"}
+        assert set((await store.refresh()).integrations) == {"crm"}

@@ -86,7 +86,7 @@ async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:
         refused = [result for result in results if isinstance(result, Changed)]
         assert len(refused) == len(results) - 1
         assert {str(error) for error in refused} == {"crm has changed: its version is 2"}
-        assert (await store.read()).integrations == (await other.read()).integrations
+        assert (await store.refresh()).integrations == (await other.refresh()).integrations
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
@@ -109,7 +109,7 @@ async def test_id_is_unique_within_its_kind(place: Place) -> None:
     async with place.open() as store:
         preset = PresetRow(row=new_row(), id="billing")
         await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
-        assert (await store.read()).presets == {"billing": preset.at(1)}
+        assert (await store.refresh()).presets == {"billing": preset.at(1)}
         with pytest.raises(Exists, match="billing exists already"):
             await store.commit([Put(integration("billing"), None)], ENTRY)
 
@@ -121,7 +121,7 @@ async def test_failed_commit_changes_nothing(place: Place) -> None:
             await store.commit([Put(integration("crm"), None), Put(CALLER, None)], ENTRY)
         assert await place.sql("SELECT id FROM sidekey_rows") == [("billing",)]
         assert len((await store.audit_page()).entries) == 1
-        assert (await store.read()).revision == 1
+        assert (await store.refresh()).revision == 1
 
 
 async def test_changes_of_one_commit_apply_in_order(place: Place) -> None:
@@ -190,25 +190,25 @@ async def test_previous_first_key_still_verifies(place: Place) -> None:
             assert "crm" in other.state.integrations
             await other.commit([Put(integration("sms"), None)], ENTRY)
         with pytest.raises(StoreRefused, match="key k2 is missing"):
-            await store.read()
+            await store.refresh()
         assert set(store.state.integrations) == {"crm"}
-        store.use(KeyRing({**KEYS, "k2": b"2" * 32}), 1000.0, 1.0)
-        assert set((await store.read()).integrations) == {"crm", "sms"}
+        store.switch_keys(KeyRing({**KEYS, "k2": b"2" * 32}), 1000.0, 1.0)
+        assert set((await store.refresh()).integrations) == {"crm", "sms"}
 
 
 async def test_wrong_key_is_an_error_and_not_an_altered_row(place: Place) -> None:
     async with place.open() as store, place.open({**KEYS, "k2": b"y" * 32}) as other:
         await store.commit([Put(integration("crm"), None)], ENTRY)
-        assert set((await other.read()).integrations) == {"crm"}
-        store.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
+        assert set((await other.refresh()).integrations) == {"crm"}
+        store.switch_keys(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
         await store.commit([Put(integration("sms"), None)], ENTRY)
-        for call in (other.read(), other.commit([Put(integration("new"), None)], ENTRY)):
+        for call in (other.refresh(), other.commit([Put(integration("new"), None)], ENTRY)):
             with pytest.raises(StoreRefused, match="key k2 is not the key that the store is written with"):
                 await call
         assert set(other.state.integrations) == {"crm"}
         assert not other.health.up
-        other.use(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
-        assert set((await other.read()).integrations) == {"crm", "sms"}
+        other.switch_keys(KeyRing({"k2": b"2" * 32, **KEYS}), 1000.0, 1.0)
+        assert set((await other.refresh()).integrations) == {"crm", "sms"}
         assert other.health.up
 
 
@@ -235,7 +235,7 @@ async def test_commit_continues_if_its_caller_is_cancelled(place: Place) -> None
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert set((await store.read()).integrations) == {"crm"}
+        assert set((await store.refresh()).integrations) == {"crm"}
 
 
 async def test_old_audit_entries_are_deleted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ async def test_recording_a_use_is_not_a_change(place: Place) -> None:
         await store.record_use(TOKEN.row)
         await store.record_use(TOKEN.row)
         assert set(await store.last_uses()) == {TOKEN.row}
-        assert (await store.read()).revision == 1
+        assert (await store.refresh()).revision == 1
         await store.commit([Delete(TOKEN, 1)], ENTRY)
         assert await store.last_uses() == {}
 

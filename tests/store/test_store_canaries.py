@@ -40,8 +40,8 @@ async def use(place: Place) -> None:
         await store.commit([Put(again, 1), Delete(second, 1)], ENTRY)
         lease = await store.lease("file:crm", lineage, ("",), 60)
         assert isinstance(lease, Lease)
-        await store.intend(lease, 60)
-        await store.finish(lease, result, spent=True)
+        await store.record_intent(lease, 60)
+        await store.finish_lease(lease, result, replaces_token=True)
     async with place.open({"k3": b"3" * 32, "k2": b"2" * 32, **KEYS}) as store:
         assert (await store.rotate_key(purpose_of, "ops")).stuck == ()
         await place.sql("ALTER TABLE sidekey_rows RENAME TO sidekey_moved")

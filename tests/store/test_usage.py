@@ -47,10 +47,13 @@ async def test_newest_use_decides_the_state(place: Place) -> None:
         await first.add_usage([used("crm", at=begin + 50, failing=begin), used("old", at=begin, failing=begin)])
         # This use is older, but was written later.
         await second.add_usage([used("crm", at=begin + 40)])
-        assert await second.failing(HOUR) == {"crm": Failing(begin + 50, begin), "old": Failing(begin, begin)}
+        assert await second.failing_integrations(HOUR) == {
+            "crm": Failing(begin + 50, begin),
+            "old": Failing(begin, begin),
+        }
         await second.add_usage([used("crm", at=begin + 3650)])
-        assert await first.failing(HOUR) == {"crm": Failing(begin + 3650, 0), "old": Failing(begin, begin)}
-        assert await first.failing(HOUR + 1) == {"crm": Failing(begin + 3650, 0)}
+        assert await first.failing_integrations(HOUR) == {"crm": Failing(begin + 3650, 0), "old": Failing(begin, begin)}
+        assert await first.failing_integrations(HOUR + 1) == {"crm": Failing(begin + 3650, 0)}
         hours, last_uses = await first.usage("integration", ["crm", "old", "none"], HOUR + 1)
         assert hours == [used("crm", at=begin + 3650)]
         assert last_uses == {"crm": begin + 3650, "old": begin}

@@ -120,9 +120,9 @@ async def test_lease_of_another_process_is_lost(store: Store) -> None:
 
 async def test_token_of_another_version_is_dropped(store: Store) -> None:
     """Its refresh token is used."""
-    lease = await store.lease(*CHAIN, 60)
+    lease = await store.acquire_lease(*CHAIN, 60)
     assert isinstance(lease, Lease)
-    await store.finish(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', spent=True)
+    await store.finish_lease(lease, '{"memory": "m", "token": {"number": "n1", "more": 1}}', replaces_token=True)
     assert (await acquire(StoreLedger(store))).state == ChainState("m")
 
 
@@ -153,12 +153,12 @@ async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -
     ledger = StoreLedger(store)
     await place.sql("ALTER TABLE sidekey_rows RENAME TO away")
     with pytest.raises(StoreUnavailable):
-        await store.read()
+        await store.refresh()
     with pytest.raises(Unavailable):
         await acquire(ledger)
     await place.sql("ALTER TABLE away RENAME TO sidekey_rows")
     assert await place.sql("SELECT * FROM sidekey_leases") == []
-    await store.read()
+    await store.refresh()
     assert isinstance(await acquire(ledger), TokenLease)
 
 
@@ -173,7 +173,7 @@ async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqliteP
     with pytest.raises(Unavailable, match="what the last call has brought is not stored yet"):
         await acquire(ledger)
     await advance(RETRY_SECONDS)
-    await store.read()
+    await store.refresh()
     await place.sql("ALTER TABLE away RENAME TO sidekey_leases")
     closing = asyncio.create_task(ledger.close())
     await advance(RETRY_SECONDS)

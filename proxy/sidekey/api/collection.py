@@ -259,7 +259,7 @@ class Collection(ABC, Generic[R]):
             article, word = "an" if self.kind[0] in "aeiou" else "a", "ID" if self.key == "id" else "name"
             detail = f"a config file has {article} {self.kind} of this {word}: choose another"
             raise exists_problem(request.condition, detail)
-        if name in self.rows(await service.store.read()):
+        if name in self.rows(await service.store.refresh()):
             raise exists_problem(request.condition)
         return await self._save(service, request, name, None, errors)
 

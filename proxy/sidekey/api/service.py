@@ -236,7 +236,7 @@ class ApiServices:
     async def _read_store(self) -> None:
         # The metrics report the error. The content that was read before stays in use.
         with contextlib.suppress(StoreError):
-            await self.store.read()
+            await self.store.refresh()
 
     def operator_of_token(self, digest: str) -> Operator | LoginOutcome:
         """Return the operator of the token with this SHA-256 (hexadecimal), or why there is none. Record its use."""

@@ -1,15 +1,15 @@
 """Leases: one process at a time renews a shared token, and the other processes use the result.
 
-The call that presents a rotating refresh token spends it. So that no token is presented twice, the holder of the lease
-commits its intent before the call. If the holder dies then, the token may be spent, and no process presents it again.
-Entering another refresh token begins another lineage.
+A call that presents a rotating refresh token spends the token. No token may be presented twice, so the holder of the
+lease commits its intent before the call. If the holder dies after that, the token may be spent, and no process presents
+it again. Entering another refresh token begins another lineage.
 
 ```text
-             lease                 intend                  finish, release
-   free ───────────────► held ───────────────► intended ───────────────────► free
-                          │ finish, release       │ expires
-                          ▼                       ▼
-                         free                  unknown, until another lineage begins
+              lease                 intent                  finish, release
+    free ───────────────► held ───────────────► intended ───────────────────► free
+                           │ finish, release       │ expires
+                           ▼                       ▼
+                          free                  may be spent, until another lineage begins
 ```
 
 Each holder gets the next fencing number, and calls of earlier holders are refused. Each lineage has its own lease,
@@ -17,7 +17,7 @@ which stays when another token is entered: processes read a changed file at diff
 either lineage must not be presented again meanwhile.
 
 A result is bound to its destination, and a process with another destination does not get it. If the result replaced the
-first token of the lineage, that token is spent, and such a process finds it unknown.
+first token of the lineage, such a process has no token that it may present: it gets `NotLeased` with `may_be_spent`.
 
 Each lease has an HMAC. Results and lineages are sealed, because a lineage may contain secrets, and a lease is found by
 an HMAC of its lineage.
@@ -52,14 +52,14 @@ class LeaseBinding(NamedTuple):
     """The lineage of a token, and the destination of its results. Another token must have another `lineage`."""
 
     lineage: str
-    to: str
+    destination: str
 
     def __repr__(self) -> str:
         return "LeaseBinding()"
 
     def text(self) -> str:
         """Serialize it for sealing and hashing."""
-        return canonical([self.lineage, self.to])
+        return canonical([self.lineage, self.destination])
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +79,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class NotLeased:
-    """Another process holds the lease, or it is `unknown` whether the token is spent.
+    """Another process holds the lease, or the token `may_be_spent` and must not be presented.
 
     `now` is the database's clock. `result` is the text that the last holder stored, if any. Other processes may use it
     too.
     """
 
-    unknown: bool
+    may_be_spent: bool
     now: float
     result: str | None = field(repr=False)
 
@@ -140,34 +140,36 @@ async def acquire(
         row, result = _Row(name), None
     else:
         intact = _is_intact(authenticator, row)
-        opened = (_result(authenticator, row, binding) for binding in bindings) if intact else ()
+        opened = (_open_result(authenticator, row, binding) for binding in bindings) if intact else ()
         result = next((text for text in opened if text is not None), None)
-        lost = not intact or (row.spent and result is None)
-        unknown = lost or (row.stage == "intended" and row.until <= now)
-        if unknown or (row.stage != "free" and row.until > now):
-            return NotLeased(unknown, now, result)
+        # An altered row proves nothing. If the token is spent, only the result continues the lineage.
+        has_no_token = not intact or (row.spent and result is None)
+        holder_died = row.stage == "intended" and row.until <= now
+        may_be_spent = has_no_token or holder_died
+        if may_be_spent or (row.stage != "free" and row.until > now):
+            return NotLeased(may_be_spent, now, result)
     fence = row.fence + 1
     await _put(transaction, authenticator, replace(row, fence=fence, until=int(now) + seconds, stage="held"), binding)
     return Lease(name, binding, fence, now, result)
 
 
-async def intend(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, seconds: int) -> None:
-    """Record that the token will be presented within so many seconds, 0 if it may be spent. Raises LeaseLost."""
+async def record_intent(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, seconds: int) -> None:
+    """Record that the token will be presented in the next `seconds`. After that it may be spent. Raises LeaseLost."""
     row = await _held_row(transaction, authenticator, lease)
     until = int(await transaction.now()) + seconds
     await _put(transaction, authenticator, replace(row, stage="intended", until=until), lease.binding)
 
 
 async def finish(
-    transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, result: str, *, spent: bool
+    transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, result: str, *, replaces_token: bool
 ) -> None:
     """Store the result of a call for all processes, and release the lease. Raises LeaseLost.
 
-    `spent` means that the result replaces the first token of the lineage. An expired lease can still be finished, which
-    ends the uncertainty about its token.
+    `replaces_token` means that the result replaces the first token of the lineage, which is spent. An expired lease can
+    still be finished: then it is known whether the token is spent.
     """
     row = await _held_row(transaction, authenticator, lease)
-    free = replace(row, stage="free", until=0, spent=1 if spent else row.spent)
+    free = replace(row, stage="free", until=0, spent=1 if replaces_token else row.spent)
     await _put(transaction, authenticator, free, lease.binding, result)
 
 
@@ -178,9 +180,9 @@ async def release(transaction: Transaction, authenticator: RowAuthenticator, lea
 
 
 async def reencrypt(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
-    """Re-encrypt leases of other keys with the first key. Delete altered leases, and return their names."""
+    """Re-encrypt leases of other keys with the first key. Delete find_altered leases, and return their names."""
     dropped = []
-    async for row in _all(transaction):
+    async for row in _read_all(transaction):
         binding = _verified_binding(authenticator, row)
         if binding is None:
             await _delete(transaction, row)
@@ -190,23 +192,23 @@ async def reencrypt(transaction: Transaction, authenticator: RowAuthenticator) -
     return dropped
 
 
-async def altered(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
-    """Return the names of leases whose MAC is not valid."""
-    return [row.name async for row in _all(transaction) if _verified_binding(authenticator, row) is None]
+async def find_altered(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
+    """Return the names of leases with an invalid MAC."""
+    return [row.name async for row in _read_all(transaction) if _verified_binding(authenticator, row) is None]
 
 
 async def _find(transaction: Transaction, authenticator: RowAuthenticator, name: str, lineage: str) -> _Row | None:
     """Find the lease of a lineage. Raises StoreRefused if it may be written with a key that this ring lacks."""
     for key in authenticator.ring.ids:
         rows = await transaction.fetch(
-            f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain(authenticator, key, name, lineage)
+            f"{_SELECT} WHERE name = $1 AND chain = $2", name, _chain_mac(authenticator, key, name, lineage)
         )
         if rows:
             return _Row.read(rows[0])
     keys = await transaction.fetch('SELECT DISTINCT "key" FROM sidekey_leases WHERE name = $1', name)
     missing = next((as_text(key) for (key,) in keys if as_text(key) not in authenticator.ring), None)
     if missing is not None:
-        raise StoreRefused(f"store.keys: key {missing} is missing: a lease is written with it")
+        raise StoreRefused(f"store.keys: key {missing} is missing: a lease was written with it")
     return None
 
 
@@ -214,7 +216,7 @@ async def _delete(transaction: Transaction, row: _Row) -> None:
     await transaction.execute("DELETE FROM sidekey_leases WHERE name = $1 AND chain = $2", row.name, row.chain)
 
 
-async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
+async def _read_all(transaction: Transaction) -> AsyncIterator[_Row]:
     for columns in await transaction.fetch(_SELECT):
         yield _Row.read(columns)
 
@@ -222,7 +224,7 @@ async def _all(transaction: Transaction) -> AsyncIterator[_Row]:
 async def _held_row(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease) -> _Row:
     row = await _find(transaction, authenticator, lease.name, lease.binding.lineage)
     if row is None or row.fence != lease.fence or row.stage == "free" or not _is_intact(authenticator, row):
-        raise LeaseLost(f"the lease of {lease.name} is another's")
+        raise LeaseLost(f"another process has the lease of {lease.name}")
     return row
 
 
@@ -241,14 +243,14 @@ async def _put(
         if result is None:
             # The present result keeps its destination.
             binding = _open_binding(authenticator, row) or binding
-            result = _result(authenticator, row, binding)
-        chain = _chain(authenticator, first, row.name, binding.lineage)
-        row = replace(row, chain=chain, lineage=_sealed(authenticator, row.name, _LINEAGE, None, binding.text()))
+            result = _open_result(authenticator, row, binding)
+        chain = _chain_mac(authenticator, first, row.name, binding.lineage)
+        row = replace(row, chain=chain, lineage=_seal(authenticator, row.name, _LINEAGE, None, binding.text()))
     if result is not None:
         row = replace(
             row,
-            lineage=_sealed(authenticator, row.name, _LINEAGE, None, binding.text()),
-            result=_sealed(authenticator, row.name, _RESULT, _digest(binding), result),
+            lineage=_seal(authenticator, row.name, _LINEAGE, None, binding.text()),
+            result=_seal(authenticator, row.name, _RESULT, _digest_of(binding), result),
         )
     values = (row.fence, row.until, row.stage, row.spent, row.lineage, row.result)
     await transaction.execute(
@@ -269,7 +271,7 @@ def _is_intact(authenticator: RowAuthenticator, row: _Row) -> bool:
     return authenticator.is_mac(row.key, _INFO, row.text(row.key), row.mac)
 
 
-def _chain(authenticator: RowAuthenticator, key: str, name: str, lineage: str) -> str:
+def _chain_mac(authenticator: RowAuthenticator, key: str, name: str, lineage: str) -> str:
     return authenticator.mac(key, _CHAIN, canonical([name, lineage]))
 
 
@@ -280,23 +282,25 @@ def _verified_binding(authenticator: RowAuthenticator, row: _Row) -> LeaseBindin
 
 def _open_binding(authenticator: RowAuthenticator, row: _Row) -> LeaseBinding | None:
     """Return the lineage and destination of a row without verifying its MAC, or None for a new row."""
-    text = _opened(authenticator, row.lineage, row.name, _LINEAGE, None)
+    text = _open(authenticator, row.lineage, row.name, _LINEAGE, None)
     return None if text is None else LeaseBinding(*json.loads(text))
 
 
-def _result(authenticator: RowAuthenticator, row: _Row, binding: LeaseBinding) -> str | None:
+def _open_result(authenticator: RowAuthenticator, row: _Row, binding: LeaseBinding) -> str | None:
     """Open the stored result, which is bound to the lineage and the destination."""
-    return _opened(authenticator, row.result, row.name, _RESULT, _digest(binding))
+    return _open(authenticator, row.result, row.name, _RESULT, _digest_of(binding))
 
 
-def _sealed(authenticator: RowAuthenticator, name: str, field_name: str, to: str | None, text: str) -> str:
-    return seal(authenticator.ring, text, Binding(authenticator.store, name, name, field_name, to))
+def _seal(authenticator: RowAuthenticator, name: str, field_name: str, destination: str | None, text: str) -> str:
+    return seal(authenticator.ring, text, Binding(authenticator.store, name, name, field_name, destination))
 
 
-def _opened(authenticator: RowAuthenticator, sealed: str, name: str, field_name: str, to: str | None) -> str | None:
+def _open(
+    authenticator: RowAuthenticator, sealed: str, name: str, field_name: str, destination: str | None
+) -> str | None:
     try:
         return (
-            open_sealed(authenticator.ring, sealed, Binding(authenticator.store, name, name, field_name, to))
+            open_sealed(authenticator.ring, sealed, Binding(authenticator.store, name, name, field_name, destination))
             if sealed
             else None
         )
@@ -304,5 +308,5 @@ def _opened(authenticator: RowAuthenticator, sealed: str, name: str, field_name:
         return None
 
 
-def _digest(binding: LeaseBinding) -> str:
+def _digest_of(binding: LeaseBinding) -> str:
     return hashlib.sha256(binding.text().encode()).hexdigest()

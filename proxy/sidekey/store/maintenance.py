@@ -106,7 +106,7 @@ async def verify(repository: RowRepository, purpose_of: PurposeOf) -> Verificati
 async def _read_others(transaction: Transaction, authenticator: RowAuthenticator) -> tuple[list[str], tuple[str, ...]]:
     """Read the names of altered leases, and the keys that the store is written with."""
     keys = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
-    return await leases.altered(transaction, authenticator), tuple(printable(as_text(key)) for (key,) in keys)
+    return await leases.find_altered(transaction, authenticator), tuple(printable(as_text(key)) for (key,) in keys)
 
 
 def _needs_rotation(row: VerifiedRow, first: str) -> bool:

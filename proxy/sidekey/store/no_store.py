@@ -1,4 +1,4 @@
-"""A replacement for the store in a process without one: empty, except for sessions of the console."""
+"""The replacement for `Store` in a process without a store. It has only sessions of the console."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class AbsentStore:
         self.state: Final = State()
         self.health: Final = Health(up=True)
 
-    async def read(self) -> State:
+    async def refresh(self) -> State:
         """Return the state, which is empty."""
         return self.state
 
     async def last_uses(self) -> Mapping[str, int]:
-        """Return the last use of no row."""
+        """Return an empty mapping: there are no rows."""
         return {}
 
     async def record_use(self, row: str) -> None:
@@ -52,7 +52,7 @@ class AbsentStore:
         del before, row, audit_filter
         return AuditPage((), None)
 
-    async def send(self, identity: str, key: str) -> Send | None:
+    async def get_send(self, identity: str, key: str) -> Send | None:
         """Return None: there are no sends."""
         del identity, key
         return None
@@ -64,7 +64,7 @@ class AbsentStore:
         del identity, preset, who, before
         return SendPage((), None)
 
-    async def batch(self, batch: str) -> tuple[Send, ...]:
+    async def get_batch(self, batch: str) -> tuple[Send, ...]:
         """Return no sends."""
         del batch
         return ()
@@ -95,13 +95,13 @@ class AbsentStore:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[session.id] = session
 
-    async def session(self, session: str) -> Session | None:
+    async def get_session(self, session_id: str) -> Session | None:
         """Return the session with this ID, or None if it does not exist or has ended."""
-        stored = self._sessions.get(session)
+        stored = self._sessions.get(session_id)
         return None if stored is None or stored.ends_at <= time.time() else stored
 
-    async def find_session(self, prefix: str) -> Session | None:
-        """Return the session whose ID begins with the prefix that the console shows, or None."""
+    async def find_session_by_prefix(self, prefix: str) -> Session | None:
+        """Return the session with this prefix of its ID, which the console shows, or None."""
         return next((session for name, session in self._sessions.items() if name.startswith(prefix)), None)
 
     async def session_page(self, before: Position) -> SessionPage:

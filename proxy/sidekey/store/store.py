@@ -1,4 +1,4 @@
-"""The interface of the store to the rest of the process, which calls it on its own event loop."""
+"""The store as the process uses it: callers are on the process's event loop, the work is done in a thread."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Store:
     ) -> Self:
         """Open the store. `create` creates it if there is none. Raises StoreUnavailable, StoreRefused."""
         store = cls(database, ring, retention=retention, history=history)
-        error = await store._begin(None, create=create)
+        error = await store._try_open(None, create=create)
         if error is not None:
             await store.close()
             raise error
@@ -98,13 +98,13 @@ class Store:
         Raises StoreUnusable and StoreRefused, which need an operator. If the database is slow, `watch` finds these too.
         """
         store = cls(database, ring, retention=retention, history=history)
-        error = await store._begin(_START_TIMEOUT, create=True)
+        error = await store._try_open(_START_TIMEOUT, create=True)
         if isinstance(error, StoreUnusable | StoreRefused):
             await store.close()
             raise error
         return store
 
-    async def _begin(self, max_seconds: float | None, *, create: bool) -> StoreError | None:
+    async def _try_open(self, max_seconds: float | None, *, create: bool) -> StoreError | None:
         """Make the first attempt to open the store. Return its error if it fails within `max_seconds`."""
         try:
             async with asyncio.timeout(max_seconds):
@@ -141,17 +141,17 @@ class Store:
         """The state of the connection."""
         return self._health
 
-    def use(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
+    def switch_keys(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
         """Switch to this key ring, these retentions and, if set, this URL of the same database."""
         self._ring, self._retention, self._history = ring, retention, history
         self._thread.start(self._repository.use(ring, url))
 
-    def check(self, ring: KeyRing) -> None:
+    def check_keys(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable. Blocks."""
         self._thread.start(self._repository.check(ring)).result()
 
-    async def read(self) -> State:
-        """Read the changes since the last read, and return the present state."""
+    async def refresh(self) -> State:
+        """Read the changes since the last read, and return the current state."""
         return await self._thread.run(self._poll())
 
     async def commit(self, changes: Sequence[Change], *entries: AuditEntry) -> State:
@@ -168,32 +168,36 @@ class Store:
         """Return audit entries before this number (None: the newest), of one row or matching the filter."""
         return await self._query(partial(audit.page, before=before, row=row, audit_filter=audit_filter))
 
-    async def lease(self, name: str, lineage: str, to: Sequence[str], seconds: int) -> Lease | NotLeased:
+    async def acquire_lease(
+        self, name: str, lineage: str, destinations: Sequence[str], seconds: int
+    ) -> Lease | NotLeased:
         """Acquire the lease to renew a token, unless another process holds it.
 
-        The new token is bound to the first destination in `to`. A stored token for any destination in `to` is returned.
+        The new token is bound to the first of `destinations`. A stored token for any of `destinations` is returned.
         """
-        bindings = [LeaseBinding(lineage, destination) for destination in to]
+        bindings = [LeaseBinding(lineage, destination) for destination in destinations]
         return await self._write(
             lambda transaction: leases.acquire(transaction, self._repository.authenticator, name, bindings, seconds)
         )
 
-    async def intend(self, lease: Lease, seconds: int) -> None:
-        """Record, before the call, that the token will be presented within so many seconds. Raises LeaseLost."""
+    async def record_intent(self, lease: Lease, seconds: int) -> None:
+        """Record, before the call, that the token will be presented in the next `seconds`. Raises LeaseLost."""
         await self._write(
-            lambda transaction: leases.intend(transaction, self._repository.authenticator, lease, seconds)
+            lambda transaction: leases.record_intent(transaction, self._repository.authenticator, lease, seconds)
         )
 
-    async def finish(self, lease: Lease, result: str, *, spent: bool) -> None:
+    async def finish_lease(self, lease: Lease, result: str, *, replaces_token: bool) -> None:
         """Store the sealed result of a call and release the lease. Raises LeaseLost.
 
-        `spent` means that the result replaces the token of the lineage.
+        `replaces_token` means that the call spent the first token of the lineage, and that the result replaces it.
         """
         await self._write(
-            lambda transaction: leases.finish(transaction, self._repository.authenticator, lease, result, spent=spent)
+            lambda transaction: leases.finish(
+                transaction, self._repository.authenticator, lease, result, replaces_token=replaces_token
+            )
         )
 
-    async def release(self, lease: Lease) -> None:
+    async def release_lease(self, lease: Lease) -> None:
         """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
         await self._write(lambda transaction: leases.release(transaction, self._repository.authenticator, lease))
 
@@ -218,8 +222,8 @@ class Store:
 
         return await self._query(read)
 
-    async def failing(self, since: int) -> dict[str, Failing]:
-        """Return when each integration used since this hour was used last, and since when it fails (0: it does not)."""
+    async def failing_integrations(self, since: int) -> dict[str, Failing]:
+        """Return when each integration used since this hour was used last, and since when it fails, 0 if it works."""
         return await self._query(partial(usage.read_failing, since=since))
 
     async def add_failures(self, sample: Sequence[Failure]) -> None:
@@ -250,14 +254,14 @@ class Store:
 
         await self._write(begin)
 
-    async def session(self, session: str) -> Session | None:
+    async def get_session(self, session_id: str) -> Session | None:
         """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
         return await self._query(
-            lambda transaction: sessions.find(transaction, self._repository.authenticator, session)
+            lambda transaction: sessions.find(transaction, self._repository.authenticator, session_id)
         )
 
-    async def find_session(self, prefix: str) -> Session | None:
-        """Return the session whose ID begins with the prefix that the console shows, or None."""
+    async def find_session_by_prefix(self, prefix: str) -> Session | None:
+        """Return the session with this prefix of its ID, which the console shows, or None."""
         return await self._query(
             lambda transaction: sessions.find_by_prefix(transaction, self._repository.authenticator, prefix)
         )
@@ -296,7 +300,7 @@ class Store:
         """Write the result of an attempt, unless the attempt has a result already, so that the call may be repeated."""
         await self._write(partial(sends.record, new=new, result=result, audited=audited))
 
-    async def send(self, identity: str, key: str) -> Send | None:
+    async def get_send(self, identity: str, key: str) -> Send | None:
         """Return the send of an identity that has this key, if any."""
         return await self._query(partial(sends.get, identity=identity, key=key))
 
@@ -306,7 +310,7 @@ class Store:
         """Return a page of sends; see `sends.page`."""
         return await self._query(partial(sends.page, identity=identity, preset=preset, who=who, before=before))
 
-    async def batch(self, batch: str) -> tuple[Send, ...]:
+    async def get_batch(self, batch: str) -> tuple[Send, ...]:
         """Return the sends of a batch, in the order in which they were reserved."""
         return await self._query(partial(sends.batch, batch=batch))
 
@@ -326,10 +330,10 @@ class Store:
         """
         loop = asyncio.get_running_loop()
         # Read on this thread, because a change before the other thread begins to watch must be reported too.
-        known = self.state, self._health
+        reported = self.state, self._health
         self._watching = self._thread.start(
             self._watch(
-                known, lambda: _call_soon(loop, on_change), lambda defect: _call_soon(loop, partial(report, defect))
+                reported, lambda: _call_soon(loop, on_change), lambda defect: _call_soon(loop, partial(report, defect))
             )
         )
 

@@ -64,12 +64,12 @@ class StoreLedger(Ledger):
             # The store checks its health each second, so integrations need not wait for an unreachable database.
             raise _unavailable(health.problem)
         try:
-            lease = await self._store.lease(*chain, INTENT_SECONDS if rotates else LEASE_SECONDS)
+            lease = await self._store.acquire_lease(*chain, INTENT_SECONDS if rotates else LEASE_SECONDS)
         except StoreError as error:
             raise _unavailable(error) from None
         state = _read(lease.result)
         if not isinstance(lease, Lease):
-            return LeaseUnavailable(lease.unknown, state, lease.now)
+            return LeaseUnavailable(lease.may_be_spent, state, lease.now)
         token_lease = _StoreLease(self, self._store, chain, lease, state)
         key = hashlib.sha256(f"{chain.name} {chain.lineage}".encode()).digest()
         last_fence = self._fences.get(key, 0)
@@ -129,7 +129,7 @@ class _StoreLease(TokenLease):
 
     async def intend(self) -> None:
         try:
-            await self._store.intend(self._lease, CALL_SECONDS)
+            await self._store.record_intent(self._lease, CALL_SECONDS)
         except LeaseLost:
             raise TokenLeaseLost from None
         except StoreError as error:
@@ -137,17 +137,18 @@ class _StoreLease(TokenLease):
 
     async def finish(self, state: ChainState) -> None:
         await self._ledger.store(
-            self._chain, partial(self._store.finish, self._lease, _write(state), spent=state.memory is not None)
+            self._chain,
+            partial(self._store.finish_lease, self._lease, _write(state), replaces_token=state.memory is not None),
         )
 
     async def release(self) -> None:
         with suppress(Unavailable, TokenLeaseLost):
-            await self._ledger.store(self._chain, partial(self._store.release, self._lease))
+            await self._ledger.store(self._chain, partial(self._store.release_lease, self._lease))
 
     async def abandon(self) -> None:
         # If this cannot be written, the intent runs out, which has the same effect.
         with suppress(StoreError):
-            await self._store.intend(self._lease, 0)
+            await self._store.record_intent(self._lease, 0)
 
 
 def _unavailable(reason: object) -> Unavailable:

@@ -46,7 +46,7 @@ class SessionCache:
     async def _read(self, name: str) -> Session | None:
         evictions = self._evictions
         try:
-            session = await self._store.session(name)
+            session = await self._store.get_session(name)
         except StoreDenied:
             raise
         except StoreError:

@@ -170,7 +170,7 @@ async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
     conflict = ""
     if name in service.snapshot.admin.tokens:
         conflict = "admin.tokens of the config has this name: choose another"
-    elif name in (await service.store.read()).tokens:
+    elif name in (await service.store.refresh()).tokens:
         conflict = "another token has this name: choose another name, or revoke that token first"
     errors = [ItemError(f"/{key}", text) for key, text in grant_errors(sent)]
     errors += _preset_errors(sent, service.snapshot)
