@@ -84,7 +84,7 @@ async def test_clock_is_in_seconds(database: Database) -> None:
 
 
 async def test_intact_database_has_no_damage(database: Database) -> None:
-    assert await database.damaged() == ""
+    assert await database.find_damage() == ""
 
 
 async def test_closed_database_connects_again(database: Database) -> None:

@@ -75,14 +75,14 @@ async def test_content_is_compared_with_the_fingerprint(place: Place) -> None:
         await reserved(store, WELCOME)
         for content, same in ((WELCOME.content, True), ("{}", False)):
             existing = await store.find_send("token:1", WELCOME.key, content)
-            assert existing is not None and existing.same is same
+            assert existing is not None and existing.has_same_content is same
         assert await store.find_send("token:2", WELCOME.key, WELCOME.content) is None
     ((fingerprint, content),) = await place.sql("SELECT fingerprint, target FROM sidekey_sends")
     assert fingerprint.startswith("k1:") and len(fingerprint) == 67 and "phone" not in content
     # A rotated ring still compares. A ring without the key does not.
     async with place.open({"k2": bytes(32), **KEYS}) as store:
         existing = await store.find_send("token:1", WELCOME.key, WELCOME.content)
-        assert existing is not None and existing.same
+        assert existing is not None and existing.has_same_content
         assert isinstance(await store.reserve_send(WELCOME, ENTRY), Existing)
 
 
@@ -114,7 +114,7 @@ async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: Place)
             new = other(9, key=f"{'b' * 32}-9", batch="b" * 32, batch_rows=9, **keys)
             assert await store.reserve_send(new, ENTRY) == OtherBatch()
         assert len((await store.audit_page()).entries) == 1
-        assert [send.row for send in await store.get_batch("b" * 32)] == [1, 2, 3]
+        assert [send.csv_row for send in await store.get_batch("b" * 32)] == [1, 2, 3]
         assert await store.get_batch("") == ()
         # A page shows only the newest row of a batch.
         await reserved(store, other(8))

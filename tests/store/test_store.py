@@ -274,7 +274,7 @@ async def test_recording_a_use_is_not_a_change(place: Place) -> None:
 async def test_watch_reports_a_defect_and_continues(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store, place.open() as other:
-        read = store._repository.read
+        read = store._repository.refresh
         broken = True
 
         async def fail(**options: bool) -> object:
@@ -282,7 +282,7 @@ async def test_watch_reports_a_defect_and_continues(place: Place, monkeypatch: p
                 raise KeyError("defect")
             return await read(**options)
 
-        monkeypatch.setattr(store._repository, "read", fail)
+        monkeypatch.setattr(store._repository, "refresh", fail)
         reported: list[BaseException] = []
         woken = asyncio.Event()
         store.watch(woken.set, reported.append)

@@ -285,7 +285,7 @@ def new_send(request: ApiRequest, filled: FilledPreset, key: str, content: str) 
 
 def _completed(existing: Existing) -> Send:
     """Return the send of a repeated key. Raises ApiProblem if it is running, or has other content."""
-    if not existing.same:
+    if not existing.has_same_content:
         text = "this Idempotency-Key was used for other content, or more than 24 hours ago: use a new one"
         raise ApiProblem("key_reused", text)
     if existing.send.outcome == SENDING:

@@ -69,7 +69,7 @@ class Database(ABC):
     async def connect(self, *, create: bool) -> None:
         """Connect now. `create` creates a missing database file. Raises StoreUnavailable, StoreRefused."""
 
-    def connect_by(self, url: str) -> None:
+    def set_url(self, url: str) -> None:
         """Use another URL of the same database from the next connection on. A file has no URL."""
         del url
 
@@ -96,7 +96,7 @@ class Database(ABC):
         """Return when another process announces a change, at the latest after so many seconds. Raises nothing."""
 
     @abstractmethod
-    async def damaged(self) -> str:
+    async def find_damage(self) -> str:
         """Return the first error of the database's own integrity check, or "". Raises StoreUnavailable."""
 
     @abstractmethod

@@ -88,8 +88,8 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
 
 async def verify(repository: RowRepository, purpose_of: PurposeOf) -> VerificationResult:
     """Verify all rows, secrets and leases, and list the findings. Raises StoreUnavailable, StoreRefused."""
-    state = await repository.read(verify_all=True)
-    damaged = await repository.damaged()
+    state = await repository.refresh(verify_all=True)
+    damaged = await repository.find_damage()
     findings = [damaged] if damaged else []
     findings += [_altered_message(*name) for name in sorted(state.altered)]
     for row in state.rows.values():

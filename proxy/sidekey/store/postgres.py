@@ -79,7 +79,7 @@ class PostgresDatabase(Database):
         with self._mapped():
             await self._current()
 
-    def connect_by(self, url: str) -> None:
+    def set_url(self, url: str) -> None:
         """Keep the connection: the server checks a password only when a connection begins."""
         self._url = url
 
@@ -121,7 +121,7 @@ class PostgresDatabase(Database):
                 await self._woken.wait()
         self._woken.clear()
 
-    async def damaged(self) -> str:
+    async def find_damage(self) -> str:
         """Return "": PostgreSQL checks its pages itself."""
         return ""
 

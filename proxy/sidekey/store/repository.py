@@ -1,4 +1,4 @@
-"""Read, verify and write the rows, one task at a time, in the store's own thread.
+"""Read, verify and write the rows, one task at a time, in the thread of the store.
 
 Each change gets the next revision. A writer holds the database's only write lock from before it reads the highest
 revision until its commit is visible (SQLite's RESERVED lock; in PostgreSQL an advisory lock, which is released after
@@ -71,39 +71,39 @@ class RowRepository:
                 exists = await self._find_store(transaction)
             if not exists:
                 if not create:
-                    raise StoreRefused("there is no store yet: sidekey run makes it")
+                    raise StoreRefused("there is no store yet: sidekey run creates it")
                 async with self._database.writing() as transaction:
                     # Another process may have created the store before this one had the lock.
                     exists = await self._find_store(transaction)
                     if not exists:
                         await self._create(transaction)
             self.created |= not exists
-        state = await self.read()
+        state = await self.refresh()
         self.is_open = True
         return state
 
-    async def use(self, ring: KeyRing, url: str | None = None) -> None:
+    async def switch_keys(self, ring: KeyRing, url: str | None = None) -> None:
         """Use another ring, and another URL of the same database, from the next transaction on."""
         async with self._lock:
             if url is not None:
-                self._database.connect_by(url)
+                self._database.set_url(url)
             self._ring = ring
             if self._authenticator is not None:
                 self._authenticator = RowAuthenticator(ring, self._authenticator.store)
 
-    async def read(self, *, verify_all: bool = False) -> State:
-        """Return the present state. `verify_all` reads and verifies all rows again.
+    async def refresh(self, *, verify_all: bool = False) -> State:
+        """Read the changes, and return the current state. `verify_all` reads and verifies all rows again.
 
         Raises StoreUnavailable, and StoreRefused if a key is missing or differs.
         """
         async with self._lock, self._database.reading() as transaction:
-            self.state = await self._read(transaction, verify_all=verify_all)
+            self.state = await self._read_state(transaction, verify_all=verify_all)
         return self.state
 
-    async def check(self, ring: KeyRing) -> None:
+    async def check_keys(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable.
 
-        Before the store is open every ring passes, because opening checks the one that is then in use.
+        Before the store is open, every ring passes, because `open` checks the ring that is in use then.
         """
         if not self.is_open:
             return
@@ -134,10 +134,10 @@ class RowRepository:
         self.state = state
         return state
 
-    async def damaged(self) -> str:
+    async def find_damage(self) -> str:
         """Return the first error of the database's own integrity check, or ""."""
         async with self._lock:
-            return await self._database.damaged()
+            return await self._database.find_damage()
 
     async def query(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Read tables other than the rows."""
@@ -147,16 +147,16 @@ class RowRepository:
     async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Write tables other than the rows. Raises CommitUncertain."""
         async with self._lock:
-            return await _within(self._database.writing(), work)
+            return await _run_in(self._database.writing(), work)
 
     async def append(self, work: Callable[[Transaction], Awaitable[None]]) -> None:
-        """Add to usage or failures.
+        """Add usage or failures.
 
         An uncertain commit counts as a commit: adding twice is worse than losing a minute.
         """
         with suppress(CommitUncertain):
             async with self._lock:
-                await _within(self._database.appending(), work)
+                await _run_in(self._database.appending(), work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[tuple[Transaction, State]]:
@@ -166,7 +166,7 @@ class RowRepository:
         """
         async with self._lock, self._database.writing() as transaction:
             # These rows were committed, so they stay valid if this transaction is rolled back.
-            self.state = await self._read(transaction)
+            self.state = await self._read_state(transaction)
             yield transaction, self.state
 
     async def _find_store(self, transaction: Transaction) -> bool:
@@ -196,35 +196,35 @@ class RowRepository:
             self.authenticator.key_proof(first),
         )
 
-    async def _read(self, transaction: Transaction, *, verify_all: bool = False) -> State:
+    async def _read_state(self, transaction: Transaction, *, verify_all: bool = False) -> State:
         """Return the state as this transaction sees it. Raises StoreRefused."""
-        known = self.state
+        previous = self.state
         mark = await _read_mark(transaction)
-        verify_all |= known.mark is None or self._connections != self._database.connections
-        if mark == known.mark and not verify_all:
-            return known
+        verify_all |= previous.mark is None or self._connections != self._database.connections
+        if mark == previous.mark and not verify_all:
+            return previous
         changed: dict[Name, VerifiedRow] = {}
         rows: Mapping[Name, VerifiedRow] = changed
         if not verify_all:
-            changed = self._verified(await transaction.fetch(f"{_ROWS} WHERE revision > $1", known.revision))
-            rows = {**known.rows, **changed}
+            changed = self._verify(await transaction.fetch(f"{_ROWS} WHERE revision > $1", previous.revision))
+            rows = {**previous.rows, **changed}
             # If the mark differs, something other than Sidekey restored or removed rows.
             verify_all = StateMark.of(rows.values()) != mark
         if verify_all:
-            rows = changed = self._verified(await transaction.fetch(_ROWS))
+            rows = changed = self._verify(await transaction.fetch(_ROWS))
         if not all(row.verified for row in changed.values()):
             # This process may lack a key that other processes write with.
             await check_keys(transaction, self.authenticator)
         self._connections = self._database.connections
-        return known if mark == known.mark and rows == known.rows else known.following(mark, rows)
+        return previous if mark == previous.mark and rows == previous.rows else previous.following(mark, rows)
 
-    def _verified(self, selected: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
+    def _verify(self, selected: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
         rows: dict[Name, VerifiedRow] = {}
         for number, (*columns, body) in enumerate(selected, 1):
             row = self.authenticator.verify(RowHeader.read(columns), as_text(body))
-            known = self.state.rows.get(row.header.name)
+            previous = self.state.rows.get(row.header.name)
             # An unchanged row stays the same object, so that nothing is built again.
-            rows[row.header.name] = row if known is None or known != row else known
+            rows[row.header.name] = row if previous is None or previous != row else previous
             if number % _ROWS_BETWEEN_PAUSES == 0:
                 time.sleep(_PAUSE)
         return rows
@@ -240,33 +240,34 @@ class RowRepository:
         for change in changes:
             record = change.record
             name = record.kind, record.id
-            present = rows.get(name)
-            exists = present is not None and not present.deleted
-            version = 0 if present is None else present.header.version
+            current = rows.get(name)
+            exists = current is not None and not current.deleted
+            version = 0 if current is None else current.header.version
             if isinstance(change, Put) and change.expected is None:
                 if exists:
                     raise Exists(f"{record.id} exists already")
-            elif present is None or not exists or present.header.row != record.row or version != change.expected:
+            elif current is None or not exists or current.header.row != record.row or version != change.expected:
                 raise Changed(
                     f"{record.id} has changed: its version is {version}" if exists else f"{record.id} is gone"
                 )
             new_record = record.at(version + 1)
             body = new_record.body() if isinstance(change, Put) else TOMBSTONE
             header = self.authenticator.sign(name, record.row, version + 1, revision, body)
-            if present is None:
+            if current is None:
                 new.append((header, body))
             else:
-                new = await _insert(transaction, new)
+                await _insert(transaction, new)
+                new.clear()
                 await put_row(transaction, header, body, version)
             if not isinstance(change, Put):
-                await _forget(transaction, record.row)
+                await _delete_uses_and_leases(transaction, record.row)
             rows[name] = VerifiedRow(header, new_record if isinstance(change, Put) else None)
         await _insert(transaction, new)
         return rows
 
 
-async def _within(begin: AbstractAsyncContextManager[Transaction], work: Callable[[Transaction], Awaitable[T]]) -> T:
-    """Do work in a transaction. Raises CommitUncertain if only the commit failed."""
+async def _run_in(begin: AbstractAsyncContextManager[Transaction], work: Callable[[Transaction], Awaitable[T]]) -> T:
+    """Run `work` in a transaction. Raises CommitUncertain if only the commit failed."""
     done = False
     try:
         async with begin as transaction:
@@ -293,15 +294,13 @@ async def _read_mark(transaction: Transaction) -> StateMark:
     return StateMark(count, as_number(revision), as_text(total))
 
 
-async def _insert(transaction: Transaction, rows: Sequence[tuple[RowHeader, str]]) -> list[tuple[RowHeader, str]]:
-    """Insert new rows, and return an empty list for the next ones."""
+async def _insert(transaction: Transaction, rows: Sequence[tuple[RowHeader, str]]) -> None:
     if rows:
         await transaction.execute_many(
             'INSERT INTO sidekey_rows (kind, row_id, id, version, "key", mac, revision, body) '
             "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             [(*header, body) for header, body in rows],
         )
-    return []
 
 
 async def put_row(transaction: Transaction, header: RowHeader, body: str, version: int) -> None:
@@ -324,7 +323,7 @@ async def put_row(transaction: Transaction, header: RowHeader, body: str, versio
         raise StoreUnavailable(f"{header.kind} {header.id} was changed by other means than Sidekey's: try again")
 
 
-async def _forget(transaction: Transaction, row: str) -> None:
+async def _delete_uses_and_leases(transaction: Transaction, row: str) -> None:
     """Delete the last use and the leases of a deleted row."""
     await transaction.execute("DELETE FROM sidekey_uses WHERE row_id = $1", row)
     await transaction.execute("DELETE FROM sidekey_leases WHERE name = $1", row)

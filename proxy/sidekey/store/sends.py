@@ -51,8 +51,8 @@ _MAX_READ: Final = 5_000
 _ABANDONED: Final = 90_000
 """Milliseconds after which the process of an unfinished send must have died."""
 
-_ROW_DIGITS: Final = 4
-"""Digits of the number of a row."""
+_CSV_ROW_DIGITS: Final = 4
+"""Maximum digits of the number of a CSV row."""
 
 _MINUTE: Final = 60_000
 _DAY: Final = 86_400_000
@@ -68,9 +68,9 @@ _NUMBERS: Final = frozenset({"seq", "at", "batch_rows", "status", "ms"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSend:
-    """A send to reserve. `content` is what the person submitted, of which the row keeps an HMAC only.
+    """A send to reserve. `content` is the submitted content. The row keeps only an HMAC of it.
 
-    `attempt` is random. `batch` is the ID of a CSV file's sends, whose last row is `batch_rows`, or empty.
+    `attempt` is random. `batch` is the ID of a batch, or empty: the sends of one CSV file with `batch_rows` rows.
     """
 
     identity: str
@@ -92,7 +92,7 @@ class NewSend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """A row. `status` is that of the upstream's response, 0 if there is none; `code` is Sidekey's own, or empty."""
+    """A send. `status` is the status of the upstream's response, or 0. `code` is the code of Sidekey's error, or empty."""
 
     seq: int
     identity: str
@@ -116,19 +116,19 @@ class Send:
     request_id: str
 
     @property
-    def row(self) -> int:
+    def csv_row(self) -> int:
         """The number of the row in the CSV file of the batch."""
-        return row_number(self.key)
+        return csv_row_number(self.key)
 
 
-def row_number(key: str) -> int:
-    """Return the number of the row with which the key of a batch ends, or 0."""
+def csv_row_number(key: str) -> int:
+    """Return the number of the CSV row with which a key of a batch ends, or 0."""
     number = key.rpartition("-")[2]
-    return int(number) if number.isdecimal() and len(number) <= _ROW_DIGITS else 0
+    return int(number) if number.isdecimal() and len(number) <= _CSV_ROW_DIGITS else 0
 
 
 class Result(NamedTuple):
-    """The result of a send, as the row has it."""
+    """The columns that the result of a send sets."""
 
     outcome: str
     status: int
@@ -138,10 +138,10 @@ class Result(NamedTuple):
 
 
 class Existing(NamedTuple):
-    """The send that has a key already. `same` is True if it has the same content."""
+    """The send that has a key already, and whether it has the same content."""
 
     send: Send
-    same: bool
+    has_same_content: bool
 
 
 class Reserved(NamedTuple):
@@ -159,7 +159,7 @@ class Limited(NamedTuple):
 
 
 class OtherBatch(NamedTuple):
-    """The batch of a send belongs to another person, preset or file, began after this row, or began a day ago."""
+    """The batch of a send belongs to another person, preset or file, began after this CSV row, or began a day ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +170,10 @@ class SendPage:
     next: int | None
 
 
-async def find(
+async def find_existing(
     transaction: Transaction, authenticator: RowAuthenticator, identity: str, key: str, content: str
 ) -> Existing | None:
-    """Return the send of an identity that has this key, if any."""
+    """Return the send of an identity that has this key, if any, and compare its content."""
     send = await get(transaction, identity, key)
     if send is None:
         return None
@@ -184,7 +184,7 @@ async def find(
 async def get(transaction: Transaction, identity: str, key: str) -> Send | None:
     """Return the send of an identity that has this key, if any."""
     rows = await transaction.fetch(f'{_SELECT} WHERE identity = $1 AND "key" = $2', identity, key)
-    return _read(rows[0], await _now(transaction)) if rows else None
+    return _parse(rows[0], await _now(transaction)) if rows else None
 
 
 async def reserve(
@@ -194,7 +194,7 @@ async def reserve(
 
     The transaction is the only one that writes, so that limits hold across processes.
     """
-    existing = await find(transaction, authenticator, new.identity, new.key, new.content)
+    existing = await find_existing(transaction, authenticator, new.identity, new.key, new.content)
     if existing is not None:
         return existing
     name, now = authenticator.ring.first, await _now(transaction)
@@ -202,7 +202,7 @@ async def reserve(
     if new.batch:
         rows = await transaction.fetch(f"{_SELECT} WHERE batch = $1 AND batch <> '' ORDER BY seq LIMIT 1", new.batch)
         is_first = not rows
-        if rows and not _continues(_read(rows[0], now), new, now):
+        if rows and not _belongs_to_batch(_parse(rows[0], now), new, now):
             return OtherBatch()
     inserted = await transaction.execute(
         _RESERVE,
@@ -224,17 +224,17 @@ async def reserve(
         new.per_day,
     )
     if not inserted:
-        return await _limited(transaction, new, now)
+        return await _find_limit(transaction, new, now)
     send = await get(transaction, new.identity, new.key)
     assert send is not None  # noqa: S101  for mypy: it was just inserted
     audited = (await audit.add(transaction, entry), entry) if is_first else None
     return Reserved(send, None if new.batch else audited)
 
 
-def _continues(first: Send, new: NewSend, now: int) -> bool:
+def _belongs_to_batch(first: Send, new: NewSend, now: int) -> bool:
     """Return True if a send belongs to the batch that began with `first`, whose audit entry then covers it."""
-    same = (first.identity, first.preset, first.batch_rows) == (new.identity, new.preset, new.batch_rows)
-    return same and first.row <= row_number(new.key) and now - first.at < _DAY
+    is_same_file = (first.identity, first.preset, first.batch_rows) == (new.identity, new.preset, new.batch_rows)
+    return is_same_file and first.csv_row <= csv_row_number(new.key) and now - first.at < _DAY
 
 
 _RESERVE: Final = """
@@ -250,23 +250,23 @@ ON CONFLICT (identity, "key") DO NOTHING
 """
 
 
-async def _limited(transaction: Transaction, new: NewSend, now: int) -> Limited:
+async def _find_limit(transaction: Transaction, new: NewSend, now: int) -> Limited:
     """Return the limit that refuses a send, and when the oldest row that counts against it is old enough."""
     # The day first: its wait is the longer one if both limits are reached.
-    if (at := await _oldest(transaction, new.identity, now - _DAY, new.per_day)) is not None:
-        return Limited("per_day", _seconds(at + _DAY - now))
-    at = await _oldest(transaction, new.identity, now - _MINUTE, new.per_minute)
-    return Limited("per_minute", _seconds((now if at is None else at) + _MINUTE - now))
+    if (at := await _oldest_counted(transaction, new.identity, now - _DAY, new.per_day)) is not None:
+        return Limited("per_day", _whole_seconds(at + _DAY - now))
+    at = await _oldest_counted(transaction, new.identity, now - _MINUTE, new.per_minute)
+    return Limited("per_minute", _whole_seconds((now if at is None else at) + _MINUTE - now))
 
 
-async def _oldest(transaction: Transaction, identity: str, since: int, limit: int) -> int | None:
+async def _oldest_counted(transaction: Transaction, identity: str, since: int, limit: int) -> int | None:
     """Return the time of the oldest row that uses up a limit, or None if the limit is not reached."""
     statement = "SELECT at FROM sidekey_sends WHERE identity = $1 AND at > $2 ORDER BY at DESC LIMIT 1 OFFSET $3"
     rows = await transaction.fetch(statement, identity, since, limit - 1)
     return as_number(rows[0][0]) if rows else None
 
 
-def _seconds(milliseconds: int) -> int:
+def _whole_seconds(milliseconds: int) -> int:
     return max(1, -(-milliseconds // 1000))
 
 
@@ -307,17 +307,17 @@ async def page(
     shown = f"{conditions}(batch = '' OR seq = ({newest})) ORDER BY seq DESC LIMIT {PAGE + 1}"
     rows = await transaction.fetch(f"SELECT * FROM ({recent}) AS recent WHERE {shown}", *values)  # noqa: S608  as above
     now = await _now(transaction)
-    sends = tuple(_read(row, now) for row in rows[:PAGE])
+    sends = tuple(_parse(row, now) for row in rows[:PAGE])
     if len(rows) > PAGE:
         return SendPage(sends, sends[-1].seq)
     return SendPage(sends, as_number(last) if count == _MAX_READ else None)
 
 
-async def batch(transaction: Transaction, batch: str) -> tuple[Send, ...]:
+async def get_batch(transaction: Transaction, batch: str) -> tuple[Send, ...]:
     """Return the sends of a batch, in the order in which they were reserved."""
     rows = await transaction.fetch(f"{_SELECT} WHERE batch = $1 AND batch <> '' ORDER BY seq", batch)
     now = await _now(transaction)
-    return tuple(_read(row, now) for row in rows)
+    return tuple(_parse(row, now) for row in rows)
 
 
 async def delete_old(transaction: Transaction, history: float) -> bool:
@@ -344,7 +344,7 @@ async def _now(transaction: Transaction) -> int:
     return int(await transaction.now() * 1000)
 
 
-def _read(row: tuple[Any, ...], now: int) -> Send:
+def _parse(row: tuple[Any, ...], now: int) -> Send:
     names = (column.name for column in fields(Send))
     columns: dict[str, Any] = {
         name: as_number(value) if name in _NUMBERS else as_text(value) for name, value in zip(names, row, strict=True)

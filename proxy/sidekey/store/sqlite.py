@@ -89,7 +89,7 @@ class SqliteDatabase(Database):
         """Sleep: SQLite does not announce changes to other processes."""
         await asyncio.sleep(seconds)
 
-    async def damaged(self) -> str:
+    async def find_damage(self) -> str:
         """Run SQLite's integrity check, and return its first error."""
         with self._mapped():
             result = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]

@@ -144,11 +144,11 @@ class Store:
     def switch_keys(self, ring: KeyRing, retention: float, history: float, url: str | None = None) -> None:
         """Switch to this key ring, these retentions and, if set, this URL of the same database."""
         self._ring, self._retention, self._history = ring, retention, history
-        self._thread.start(self._repository.use(ring, url))
+        self._thread.start(self._repository.switch_keys(ring, url))
 
     def check_keys(self, ring: KeyRing) -> None:
         """Raise StoreRefused for a ring that lacks a key of the store, and StoreUnavailable. Blocks."""
-        self._thread.start(self._repository.check(ring)).result()
+        self._thread.start(self._repository.check_keys(ring)).result()
 
     async def refresh(self) -> State:
         """Read the changes since the last read, and return the current state."""
@@ -287,7 +287,7 @@ class Store:
     async def find_send(self, identity: str, key: str, content: str) -> Existing | None:
         """Return the send of an identity that has this key, if any, and compare its content."""
         return await self._query(
-            lambda transaction: sends.find(transaction, self._repository.authenticator, identity, key, content)
+            lambda transaction: sends.find_existing(transaction, self._repository.authenticator, identity, key, content)
         )
 
     async def reserve_send(self, new: NewSend, entry: AuditEntry) -> Reserved | Existing | Limited | OtherBatch:
@@ -312,7 +312,7 @@ class Store:
 
     async def get_batch(self, batch: str) -> tuple[Send, ...]:
         """Return the sends of a batch, in the order in which they were reserved."""
-        return await self._query(partial(sends.batch, batch=batch))
+        return await self._query(partial(sends.get_batch, batch=batch))
 
     async def rotate_key(self, purpose_of: PurposeOf, who: str) -> RotationResult:
         """Re-encrypt with the first key everything that another key encrypts."""
@@ -384,7 +384,7 @@ class Store:
 
     async def _poll(self, *, verify_all: bool = False) -> State:
         try:
-            state = await self._repository.read(verify_all=verify_all)
+            state = await self._repository.refresh(verify_all=verify_all)
         except StoreError as error:
             self._set_health(error)
             raise

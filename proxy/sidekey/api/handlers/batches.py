@@ -117,7 +117,7 @@ async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 def _batch(sends: tuple[StoredSend, ...]) -> Batch:
     first, last = sends[0], sends[-1]
-    others = sorted((send for send in sends if send.outcome != ACCEPTED), key=lambda send: send.row)
+    others = sorted((send for send in sends if send.outcome != ACCEPTED), key=lambda send: send.csv_row)
     return Batch(
         id=first.batch,
         preset=first.preset,
@@ -126,9 +126,9 @@ def _batch(sends: tuple[StoredSend, ...]) -> Batch:
         begun_at=first.at / 1000,
         ended_at=(last.at + last.ms) / 1000,
         rows=first.batch_rows,
-        last_row=max(send.row for send in sends),
+        last_row=max(send.csv_row for send in sends),
         outcomes=Counter(send.outcome for send in sends),
-        others=[OtherRow(row=send.row, outcome=send.outcome, status=send.status or None) for send in others],
+        others=[OtherRow(row=send.csv_row, outcome=send.outcome, status=send.status or None) for send in others],
     )
 
 

@@ -23,7 +23,7 @@ from sidekey.config.field_types import Name
 from sidekey.errors import Problem
 from sidekey.snapshot.snapshot import Preset, Snapshot
 from sidekey.store.audit import AuditEntry
-from sidekey.store.sends import OUTCOMES, NewSend, SendPage, row_number
+from sidekey.store.sends import OUTCOMES, NewSend, SendPage, csv_row_number
 from sidekey.store.sends import Send as StoredSend
 
 _BATCH: Final = "[0-9a-f]{32}"
@@ -171,7 +171,7 @@ async def _forbidden(service: ApiServices, request: ApiRequest) -> ApiProblem:
 def _check_batch(batch: NewBatch | None, key: str) -> None:
     if batch is None:
         return
-    if not re.fullmatch(f"{batch.id}-[1-9][0-9]{{0,3}}", key) or row_number(key) > batch.rows:
+    if not re.fullmatch(f"{batch.id}-[1-9][0-9]{{0,3}}", key) or csv_row_number(key) > batch.rows:
         text = "the Idempotency-Key must be the ID, `-` and the number of the row, from 1 to `rows`"
         raise invalid([ItemError("/batch", text)])
 
@@ -234,7 +234,7 @@ def describe_send(send: StoredSend, operator: Operator, retry_after: int | None 
         who=send.who,
         label=send.label,
         preset=send.preset or None,
-        batch=BatchRow(id=send.batch, row=send.row, rows=send.batch_rows) if send.batch else None,
+        batch=BatchRow(id=send.batch, row=send.csv_row, rows=send.batch_rows) if send.batch else None,
         outcome=send.outcome,
         status=send.status or None,
         code=send.code or None,
