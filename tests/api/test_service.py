@@ -23,7 +23,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.history import History
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed
-from sidekey.store.records import CallerRow, new_row
+from sidekey.store.records import CallerRow, new_row_id
 from sidekey.store.state import Put
 from support.api import config
 from support.managed import process
@@ -62,7 +62,7 @@ async def api_services(folder: Path) -> AsyncIterator[tuple[ApiServices, list[Ba
 
 
 def caller(name: str = "billing") -> Put:
-    return Put(CallerRow(row=new_row(), id=name, token_sha256="0" * 64), None)
+    return Put(CallerRow(row_id=new_row_id(), id=name, token_sha256="0" * 64), None)
 
 
 async def test_concurrent_creation_of_a_name_is_409(tmp_path: Path) -> None:

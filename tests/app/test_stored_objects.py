@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.store.audit import AuditEntry
-from sidekey.store.records import CallerRow, IntegrationRow, new_row
+from sidekey.store.records import CallerRow, IntegrationRow, new_row_id
 from sidekey.store.state import Delete, Put
 from sidekey.store_manager import StoreManager
 from support import files
@@ -57,7 +57,7 @@ class Editor:
         """Store a caller that may use these."""
         previous = self.managed.store.state.callers.get("billing")
         row = CallerRow(
-            row=new_row() if previous is None else previous.row,
+            row_id=new_row_id() if previous is None else previous.row_id,
             id="billing",
             token_sha256=sha256(b"secret-of-billing").hexdigest(),
             integrations=integrations,

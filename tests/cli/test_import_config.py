@@ -220,7 +220,7 @@ def test_audit_has_an_entry_for_each_imported_object(sqlite: Site) -> None:
     row = sqlite.state().integrations["crm"]
     assert (row.version, row.updated_by) == (1, "command line")
     assert {secret.set_by for secret in row.secrets.values()} == {"command line"}
-    assert [entry.row for entry in sqlite.audit()] == [row.row, sqlite.state().callers["billing"].row]
+    assert [entry.row_id for entry in sqlite.audit()] == [row.row_id, sqlite.state().callers["billing"].row_id]
     (sqlite.folder / "in.yaml").write_text(BASIC.replace("svc", "other"))
     sqlite.run("import", "in.yaml", "--replace", "--dry-run")
     assert len(sqlite.audit()) == 2
@@ -266,7 +266,10 @@ def test_existing_objects_are_overwritten_only_with_replace(sqlite: Site) -> Non
     ]
     after = sqlite.state()
     assert after.revision == previous.revision + 1
-    assert (after.integrations["crm"].row, after.integrations["crm"].version) == (previous.integrations["crm"].row, 2)
+    assert (after.integrations["crm"].row_id, after.integrations["crm"].version) == (
+        previous.integrations["crm"].row_id,
+        2,
+    )
     assert after.callers["billing"].integrations == ("crm", "sms")
     # Another secret is a difference, too.
     other = {**ENVIRONMENT, "SECRET": f"{CANARY}-other"}

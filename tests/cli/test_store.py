@@ -19,7 +19,7 @@ from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import assess
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.open import open_store
-from sidekey.store.records import IntegrationRow, new_row
+from sidekey.store.records import IntegrationRow, new_row_id
 from sidekey.store.state import Put
 from sidekey.store.store import Store
 from support.child import run_cli
@@ -150,7 +150,7 @@ def test_edited_document_is_not_re_encrypted(config: Path) -> None:
         opened = await open_store(place(config).rules())
         row = opened.state.integrations["crm"]
         edited = IntegrationRow(
-            row=row.row,
+            row_id=row.row_id,
             id=row.id,
             document=row.document.replace("crm.example.com", "evil.example.com"),
             secrets=row.secrets,
@@ -194,7 +194,7 @@ def test_config_without_a_store_is_an_error(config: Path) -> None:
 )
 def test_invalid_document_has_no_purpose(document: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        purpose_of(IntegrationRow(row=new_row(), id="crm", document=document))
+        purpose_of(IntegrationRow(row_id=new_row_id(), id="crm", document=document))
 
 
 async def test_unreachable_store_is_reported_at_once(config: Path) -> None:

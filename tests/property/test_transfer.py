@@ -105,7 +105,7 @@ def test_imported_export_equals_the_stored_preset(body: Any, text: str, descript
         # Texts in it may hold {{ by chance.
         assert {each.pointer.split("/")[1] for each in result.errors if each.pointer} <= {"body", "parameters"}
         return
-    row = PresetRow(row="r", id="hook", document=result.text)
+    row = PresetRow(row_id="r", id="hook", document=result.text)
     try:
         text = write({"version": 1, "presets": {"hook": export_preset(row).config}})
     except Inexpressible:

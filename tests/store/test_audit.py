@@ -8,11 +8,11 @@ import pytest
 
 from sidekey.store.audit import MAX_FIELDS, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import Exists
-from sidekey.store.records import new_row
+from sidekey.store.records import new_row_id
 from sidekey.store.state import Put
 from support.stores import Place, integration
 
-ROW = new_row()
+ROW = new_row_id()
 
 
 def entry(number: int, row: str = "") -> AuditEntry:
@@ -42,11 +42,11 @@ async def test_pages_begin_with_the_newest_entry(place: Place) -> None:
 
 async def test_entries_of_one_row_have_pages(place: Place) -> None:
     async with place.open() as store:
-        await store.commit([], *(entry(number, ROW if number % 2 else new_row()) for number in range(102)))
+        await store.commit([], *(entry(number, ROW if number % 2 else new_row_id()) for number in range(102)))
         page = await store.audit_page(row=ROW)
         assert [entry.at for _, entry in page.entries] == [*range(201, 101, -2)]
         assert [entry.at for _, entry in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
-        assert (await store.audit_page(row=new_row())).entries == ()
+        assert (await store.audit_page(row=new_row_id())).entries == ()
 
 
 async def test_commit_writes_all_its_entries_or_none(place: Place) -> None:

@@ -19,11 +19,14 @@ def test_authenticated_bytes_never_change() -> None:
 
 def test_altered_preset_has_only_its_id_and_version() -> None:
     """Callers get an error about the preset instead of "no such preset"."""
-    row = PresetRow(row="1" * 32, id="hook", version=3, document='{"integration":"crm"}')
-    header = AUTHENTICATOR.sign(("preset", "hook"), row.row, 3, 9, row.body())
+    row = PresetRow(row_id="1" * 32, id="hook", version=3, document='{"integration":"crm"}')
+    header = AUTHENTICATOR.sign(("preset", "hook"), row.row_id, 3, 9, row.body())
     assert AUTHENTICATOR.verify(header, row.body()).record == row
     altered = AUTHENTICATOR.verify(header, row.body().replace("crm", "sms"))
-    assert (altered.record, altered.verified) == (PresetRow(row="1" * 32, id="hook", version=3, verified=False), False)
+    assert (altered.record, altered.verified) == (
+        PresetRow(row_id="1" * 32, id="hook", version=3, verified=False),
+        False,
+    )
 
 
 def test_row_of_another_store_does_not_verify() -> None:
@@ -47,7 +50,7 @@ def test_row_of_a_newer_version_counts_as_altered() -> None:
 def test_tombstone_verifies_only_for_its_row_and_version() -> None:
     header = AUTHENTICATOR.sign(("integration", "crm"), "1" * 32, 4, 9, TOMBSTONE)
     assert AUTHENTICATOR.verify(header, TOMBSTONE).deleted
-    for changed in (header._replace(version=5), header._replace(id="sms"), header._replace(row="2" * 32), HEADER):
+    for changed in (header._replace(version=5), header._replace(id="sms"), header._replace(row_id="2" * 32), HEADER):
         assert not AUTHENTICATOR.verify(changed, TOMBSTONE).deleted
 
 

@@ -219,7 +219,7 @@ async def test_lease_is_not_a_change_and_is_deleted_with_its_row(place: Place) -
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
-        await store.acquire_lease(crm.row, LINEAGE, ("",), 60)
+        await store.acquire_lease(crm.row_id, LINEAGE, ("",), 60)
         assert (await store.refresh()).revision == 1
         await store.commit([Delete(crm, 1)], ENTRY)
         assert await place.sql("SELECT name FROM sidekey_leases") == []

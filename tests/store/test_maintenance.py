@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 
 from sidekey.store.errors import StoreRefused
-from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row
+from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row_id
 from sidekey.store.sealing import Binding, Purpose, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.stores import ENTRY, KEYS, PLACE, SECRET, Place, integration, purpose_of, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
-CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
-PRESET = PresetRow(row=new_row(), id="hook", document='{"integration":"i0"}')
+CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=None)
+PRESET = PresetRow(row_id=new_row_id(), id="hook", document='{"integration":"i0"}')
 
 
 async def names(place: Place, key: str) -> bool:
@@ -30,7 +30,7 @@ async def names(place: Place, key: str) -> bool:
 def opened(store: Store, name: str) -> str:
     """Open the secret of an integration that `sealed` built."""
     row = store.state.integrations[name]
-    binding = Binding(store.id, row.row, name, SECRET, {"to": row.document}, PLACE)
+    binding = Binding(store.id, row.row_id, name, SECRET, {"to": row.document}, PLACE)
     return open_sealed(store.ring, row.secrets[SECRET].sealed, binding)
 
 
@@ -61,8 +61,8 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
     async with place.open({"k2": b"2" * 32}) as store:
         assert [opened(store, f"i{number}") for number in range(3)] == ["secret 0", "secret 1", "secret 2"]
         assert store.state.altered == frozenset()
-        assert store.state.callers["billing"] == CALLER.at(1)
-        assert store.state.presets["hook"] == PRESET.at(1)
+        assert store.state.callers["billing"] == CALLER.with_version(1)
+        assert store.state.presets["hook"] == PRESET.with_version(1)
 
 
 async def test_other_processes_write_during_a_rotation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from support.stores import PINNED
 
 INTEGRATION = replace(PINNED, updated_by="é")
 CALLER = CallerRow(
-    row="2" * 32,
+    row_id="2" * 32,
     id="billing",
     version=1,
     token_sha256="a" * 64,
@@ -24,7 +24,7 @@ CALLER = CallerRow(
     created_at=4,
 )
 PRESET = PresetRow(
-    row="4" * 32,
+    row_id="4" * 32,
     id="welcome",
     version=1,
     document='{"integration":"crm","body":{"b":1,"a":2}}',
@@ -33,7 +33,7 @@ PRESET = PresetRow(
     updated_by="é",
 )
 TOKEN = TokenRow(
-    row="3" * 32,
+    row_id="3" * 32,
     id="ops",
     version=2,
     role="sender",
@@ -71,7 +71,7 @@ BODIES = [
 @pytest.mark.parametrize(("record", "body"), BODIES, ids=lambda value: getattr(value, "kind", ""))
 def test_body_never_changes_and_parses_back(record: Record, body: str) -> None:
     assert record.body() == body
-    assert parse_record(record.kind, record.row, record.id, record.version, body) == record
+    assert parse_record(record.kind, record.row_id, record.id, record.version, body) == record
 
 
 @pytest.mark.parametrize("record", [INTEGRATION, PRESET, CALLER, TOKEN], ids=lambda record: record.kind)
@@ -79,7 +79,7 @@ def test_body_without_a_field_is_refused(record: Record) -> None:
     for key in record.fields():
         fields = {name: value for name, value in record.fields().items() if name != key}
         with pytest.raises(KeyError):
-            parse_record(record.kind, record.row, record.id, 1, json.dumps(fields))
+            parse_record(record.kind, record.row_id, record.id, 1, json.dumps(fields))
 
 
 def test_repr_has_neither_hash_nor_sealed_value() -> None:

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from sidekey.store.errors import StoreUnavailable
-from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row
+from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row_id
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.raw_connection import DEADLINE
 from support.stores import ENTRY, Place, integration, raised
 
-CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=None)
-TOKEN = TokenRow(row=new_row(), id="ops", role="viewer", token_sha256="1" * 64)
+CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=None)
+TOKEN = TokenRow(row_id=new_row_id(), id="ops", role="viewer", token_sha256="1" * 64)
 ONE = integration("one", '{"one":1}', row="1" * 32)
 TWO = integration("two", '{"two":2}', row="2" * 32)
 EVERYTHING = {"one", "two"}
@@ -48,12 +48,12 @@ async def test_altered_row_is_not_used(place: Place, statement: str) -> None:
     await place.sql(statement)
     async with place.open() as store:
         assert store.state.altered == {("integration", "one")}
-        assert store.state.integrations["one"] == IntegrationRow(row="1" * 32, id="one", version=2, verified=False)
-        assert store.state.integrations["two"] == TWO.at(1)
+        assert store.state.integrations["one"] == IntegrationRow(row_id="1" * 32, id="one", version=2, verified=False)
+        assert store.state.integrations["two"] == TWO.with_version(1)
         assert not store.state.rolled_back
         # A new version repairs it.
         state = await store.commit([Put(ONE, 2)], ENTRY)
-        assert state.integrations["one"] == ONE.at(3)
+        assert state.integrations["one"] == ONE.with_version(3)
         assert state.altered == frozenset()
     async with place.open() as store:
         assert set(store.state.integrations) == EVERYTHING
@@ -93,7 +93,7 @@ async def test_restored_row_is_noticed_and_used(place: Place, deleted: bool, mon
                 await woken.wait()
                 woken.clear()
         assert store.state.rolled_back == {("caller", "billing"): (2, 1)}
-        assert store.state.callers == {"billing": CALLER.at(1)}
+        assert store.state.callers == {"billing": CALLER.with_version(1)}
         assert set(store.state.integrations) == EVERYTHING
         await store.commit([Delete(CALLER, 1)], ENTRY)
         assert (dict(store.state.callers), store.health.up) == ({}, True)
@@ -166,7 +166,7 @@ async def test_other_processes_see_a_deletion_and_a_new_row_of_the_same_id(place
         assert await place.sql("SELECT version, body FROM sidekey_rows WHERE id = 'one'") == [(3, "")]
         new = integration("one")
         await other.commit([Put(new, None)], ENTRY)
-        assert (await store.refresh()).integrations["one"] == new.at(4)
+        assert (await store.refresh()).integrations["one"] == new.with_version(4)
         assert not (store.state.rolled_back or other.state.rolled_back)
     async with place.open() as store:
-        assert store.state.integrations["one"] == new.at(4)
+        assert store.state.integrations["one"] == new.with_version(4)

@@ -71,7 +71,7 @@ async def test_deleted_text_is_overwritten_in_the_file(place: SqlitePlace) -> No
     async with place.open() as store:
         crm = integration("crm", '{"d":"canary-8d2f"}')
         await store.commit([Put(crm, None)], ENTRY)
-        await store.commit([Put(integration("crm", row=crm.row), 1)], ENTRY)
+        await store.commit([Put(integration("crm", row=crm.row_id), 1)], ENTRY)
     assert b"canary-8d2f" not in place.path.read_bytes()
 
 

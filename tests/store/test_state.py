@@ -18,14 +18,14 @@ def rows(*verified_rows: VerifiedRow) -> dict[Name, VerifiedRow]:
 
 
 def test_older_and_removed_rows_are_remembered() -> None:
-    state = State().following(
+    state = State().next_state(
         MARK, rows(verified_row("a", 3), verified_row("b", 2), verified_row("c", 1), verified_row("d", 5))
     )
-    state = state.following(
+    state = state.next_state(
         MARK, rows(verified_row("a", 2), verified_row("c", 2), verified_row("d", 1, verified=False))
     )
     assert state.rolled_back == {("caller", "a"): (3, 2), ("caller", "b"): (2, 0)}
-    state = state.following(
+    state = state.next_state(
         MARK, rows(verified_row("a", 4), verified_row("b", 3), verified_row("c", 2), verified_row("d", 5))
     )
     assert set(state.rolled_back) == {("caller", "a"), ("caller", "b")}

@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreRefused
-from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row
+from sidekey.store.records import CallerRow, PresetRow, TokenRow, new_row_id
 from sidekey.store.sealing import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
@@ -18,8 +18,8 @@ from support.plane import eventually
 from support.raw_connection import DEADLINE
 from support.stores import ENTRY, KEYS, Place, integration, raised
 
-CALLER = CallerRow(row=new_row(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
-TOKEN = TokenRow(row=new_row(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
+CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
+TOKEN = TokenRow(row_id=new_row_id(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
 
 
 async def wait_for_change(woken: asyncio.Event, seconds: float = DEADLINE) -> None:
@@ -38,9 +38,9 @@ async def test_committed_rows_are_read_after_a_restart(place: Place) -> None:
     async with place.open() as store:
         state = store.state
         assert store.id == name
-        assert state.integrations == {"crm": crm.at(1)}
-        assert state.callers == {"billing": CALLER.at(1)}
-        assert state.tokens == {"ops": TOKEN.at(1)}
+        assert state.integrations == {"crm": crm.with_version(1)}
+        assert state.callers == {"billing": CALLER.with_version(1)}
+        assert state.tokens == {"ops": TOKEN.with_version(1)}
         assert (state.revision, state.altered, state.rolled_back) == (1, frozenset(), {})
 
 
@@ -107,9 +107,9 @@ async def test_outdated_version_is_refused_and_the_present_one_named(place: Plac
 
 async def test_id_is_unique_within_its_kind(place: Place) -> None:
     async with place.open() as store:
-        preset = PresetRow(row=new_row(), id="billing")
+        preset = PresetRow(row_id=new_row_id(), id="billing")
         await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
-        assert (await store.refresh()).presets == {"billing": preset.at(1)}
+        assert (await store.refresh()).presets == {"billing": preset.with_version(1)}
         with pytest.raises(Exists, match="billing exists already"):
             await store.commit([Put(integration("billing"), None)], ENTRY)
 
@@ -129,7 +129,7 @@ async def test_changes_of_one_commit_apply_in_order(place: Place) -> None:
     async with place.open() as store:
         state = await store.commit([Put(crm, None), Put(crm, 1), Delete(crm, 2), Put(integration("crm"), None)], ENTRY)
         assert state.integrations["crm"].version == 4
-        assert state.integrations["crm"].row != crm.row
+        assert state.integrations["crm"].row_id != crm.row_id
     async with place.open() as store:
         assert store.state.integrations["crm"].version == 4
 
@@ -263,9 +263,9 @@ async def test_store_thread_ends_with_the_store(place: Place) -> None:
 async def test_recording_a_use_is_not_a_change(place: Place) -> None:
     async with place.open() as store:
         await store.commit([Put(TOKEN, None)], ENTRY)
-        await store.record_use(TOKEN.row)
-        await store.record_use(TOKEN.row)
-        assert set(await store.last_uses()) == {TOKEN.row}
+        await store.record_use(TOKEN.row_id)
+        await store.record_use(TOKEN.row_id)
+        assert set(await store.last_uses()) == {TOKEN.row_id}
         assert (await store.refresh()).revision == 1
         await store.commit([Delete(TOKEN, 1)], ENTRY)
         assert await store.last_uses() == {}

@@ -240,8 +240,8 @@ def kept(made: Draft) -> set[str]:
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
     """Build the row of a saved document, in place of the previous row."""
-    one = before or IntegrationRow(row=f"row-of-{name}", id=name, verified=False)
-    return saved(VAULT, name, document, one).at(one.version + 1)
+    one = before or IntegrationRow(row_id=f"row-of-{name}", id=name, verified=False)
+    return saved(VAULT, name, document, one).with_version(one.version + 1)
 
 
 def saved(

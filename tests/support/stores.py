@@ -13,7 +13,7 @@ from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.database import Database
 from sidekey.store.open import select_database
-from sidekey.store.records import IntegrationRow, SealedField, new_row
+from sidekey.store.records import IntegrationRow, SealedField, new_row_id
 from sidekey.store.sealing import Binding, KeyRing, Purpose, seal
 from sidekey.store.store import Store
 from support.postgres import Postgres
@@ -24,7 +24,7 @@ ENTRY: Final = AuditEntry(who="ops", action="test")
 TABLES: Final = ("store", "keys", "rows", "audit", "uses", "leases", "sessions", "sends")
 
 PINNED: Final = IntegrationRow(
-    row="1" * 32,
+    row_id="1" * 32,
     id="crm",
     version=3,
     document='{"auth":{"type":"basic"}}',
@@ -121,7 +121,7 @@ def raised(defect: BaseException) -> None:
 
 def integration(name: str, document: str = "{}", *, row: str = "", **more: Any) -> IntegrationRow:
     """Build a new integration."""
-    return IntegrationRow(row=row or new_row(), id=name, document=document, **more)
+    return IntegrationRow(row_id=row or new_row_id(), id=name, document=document, **more)
 
 
 SECRET: Final = "s_0123456789abcdef"
@@ -135,7 +135,7 @@ def purpose_of(row: IntegrationRow) -> Purpose:
 
 def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
     """Build an integration with a secret, bound as `purpose_of` says."""
-    row = row or new_row()
+    row = row or new_row_id()
     binding = Binding(store.id, row, name, SECRET, {"to": document}, PLACE)
     secrets = {SECRET: SealedField(seal(store.ring, text, binding), 1, "ops")}
     return integration(name, document, row=row, secrets=secrets)

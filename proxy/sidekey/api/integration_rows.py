@@ -118,7 +118,7 @@ def presets_of(integration: str, state: State, snapshot: Snapshot) -> list[str]:
 def is_preset_served(row: PresetRow, snapshot: Snapshot) -> bool:
     """Return True if the snapshot has this version of the preset: then the document need not be parsed."""
     preset = snapshot.presets.get(row.id)
-    return preset is not None and row.verified and (preset.row, preset.document) == (row.row, row.document)
+    return preset is not None and row.verified and (preset.row, preset.document) == (row.row_id, row.document)
 
 
 def _uses(row: PresetRow, integration: str) -> bool:

@@ -53,7 +53,7 @@ from sidekey.policy.callers import Caller
 from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, digest_of, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, digest_of, new_row_id
 from sidekey.store.state import Put, State
 from sidekey.store.store import Store
 from sidekey.store_manager import StoreManager
@@ -223,7 +223,7 @@ class _Plan:
                     action="import",
                     kind=record.kind,
                     id=record.id,
-                    row=record.row,
+                    row=record.row_id,
                     fields=fields,
                     source=audit_source(),
                 )
@@ -479,7 +479,12 @@ class _Plan:
         previous, now = self._target.state.callers.get(name), int(self._now)
         if previous is None:
             row = CallerRow(
-                row=new_row(), id=name, token_sha256=digest, integrations=integrations, presets=presets, created_at=now
+                row_id=new_row_id(),
+                id=name,
+                token_sha256=digest,
+                integrations=integrations,
+                presets=presets,
+                created_at=now,
             )
         elif (previous.token_sha256, previous.integrations, previous.presets) == (digest, integrations, presets):
             self._outcomes["caller", name] = "kept"

@@ -28,7 +28,7 @@ from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, Role
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError
-from sidekey.store.records import TokenRow, new_row, new_token
+from sidekey.store.records import TokenRow, new_row_id, new_token
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
 
@@ -65,7 +65,7 @@ def create(rules: StoreRules, name: str, grants: Grants, valid_for: int | None) 
     token, digest = new_token()
     now = int(time.time())
     row = TokenRow(
-        row=new_row(),
+        row_id=new_row_id(),
         id=name,
         **grants._asdict(),
         token_sha256=digest,
@@ -92,7 +92,7 @@ def list_tokens(rules: StoreRules) -> list[dict[str, Any]]:
 
     async def read(store: Store) -> list[dict[str, Any]]:
         last_uses = await store.last_uses()
-        return [_describe(row, last_uses.get(row.row)) for _, row in sorted(store.state.tokens.items())]
+        return [_describe(row, last_uses.get(row.row_id)) for _, row in sorted(store.state.tokens.items())]
 
     return run_with_store(rules, read, create=False)
 
@@ -128,7 +128,7 @@ def _find_altered(state: State, name: str) -> TokenRow | None:
     stored = state.rows.get((TokenRow.kind, name))
     if stored is None or stored.verified:
         return None
-    return TokenRow(row=stored.header.row, id=name, version=stored.header.version, role="viewer", token_sha256="")
+    return TokenRow(row_id=stored.header.row_id, id=name, version=stored.header.version, role="viewer", token_sha256="")
 
 
 def _audit_entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:

@@ -27,14 +27,14 @@ _KEY_CHECK_INFO: Final = b"sidekey key check v1"
 
 
 class RowHeader(NamedTuple):
-    """A row without its body. `row` is its permanent ID, `id` its name, and `key` the ID of the key of `mac`.
+    """A row without its body. `row_id` is its permanent ID, `id` its name, and `key` the ID of the key of `mac`.
 
     `revision` is the number of the change that wrote the row. The MAC does not cover it: processes only use it to find
     rows to read again.
     """
 
     kind: str
-    row: str
+    row_id: str
     id: str
     version: int
     key: str
@@ -42,12 +42,12 @@ class RowHeader(NamedTuple):
     revision: int
 
     @classmethod
-    def read(cls, columns: Sequence[object]) -> RowHeader:
+    def parse(cls, columns: Sequence[object]) -> RowHeader:
         """Parse the columns of a row."""
-        kind, row, record_id, version, key, mac, revision = columns
+        kind, row_id, record_id, version, key, mac, revision = columns
         return cls(
             as_text(kind),
-            as_text(row),
+            as_text(row_id),
             as_text(record_id),
             as_number(version),
             as_text(key),
@@ -86,10 +86,10 @@ class RowAuthenticator:
         self.store: Final = store
         self._derived: dict[tuple[str, bytes], bytes] = {}
 
-    def sign(self, name: tuple[str, str], row: str, version: int, revision: int, body: str) -> RowHeader:
+    def sign(self, name: tuple[str, str], row_id: str, version: int, revision: int, body: str) -> RowHeader:
         """Build the header of a row with this `RowHeader.name` and body, with a MAC by the first key."""
         kind, record_id = name
-        header = RowHeader(kind, row, record_id, version, self.ring.first, "", revision)
+        header = RowHeader(kind, row_id, record_id, version, self.ring.first, "", revision)
         return header._replace(mac=self._row_mac(header, body))
 
     def verify(self, header: RowHeader, body: str) -> VerifiedRow:
@@ -98,14 +98,14 @@ class RowAuthenticator:
             if body == TOMBSTONE:
                 return VerifiedRow(header, None)
             try:
-                return VerifiedRow(header, parse_record(header.kind, header.row, header.id, header.version, body))
+                return VerifiedRow(header, parse_record(header.kind, header.row_id, header.id, header.version, body))
             except (KeyError, TypeError, ValueError):
                 # A newer Sidekey wrote the row: keep it, but do not use it.
                 pass
         record_class = RECORDS.get(header.kind)
         record = None
         if record_class is not None and issubclass(record_class, DocumentRow) and valid_id(header.id):
-            record = record_class(row=header.row, id=header.id, version=header.version, verified=False)
+            record = record_class(row_id=header.row_id, id=header.id, version=header.version, verified=False)
         return VerifiedRow(header, record, verified=False)
 
     def key_proof(self, key: str) -> str:
@@ -129,7 +129,7 @@ class RowAuthenticator:
             "id": header.id,
             "key": header.key,
             "kind": header.kind,
-            "row": header.row,
+            "row": header.row_id,
             "store": self.store,
             "v": VERSION,
             "version": header.version,

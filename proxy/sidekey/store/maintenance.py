@@ -64,7 +64,7 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
                         continue
                     body = record.body()
                 header = repository.authenticator.sign(
-                    name, row.header.row, row.header.version, previous.revision + 1, body
+                    name, row.header.row_id, row.header.version, previous.revision + 1, body
                 )
                 await put_row(transaction, header, body, header.version)
                 rows[name] = VerifiedRow(header, record)
@@ -135,7 +135,7 @@ def _reseal_record(
     secrets: dict[str, SealedField] = {}
     for secret, sealed_field in record.secrets.items():
         resealed = _reseal(
-            sealed_field.sealed, purpose.bindings(authenticator.store, record.row, record.id, secret), authenticator
+            sealed_field.sealed, purpose.bindings(authenticator.store, record.row_id, record.id, secret), authenticator
         )
         if isinstance(resealed, NotOpened):
             problems.append(f"{header.kind} {header.id}: secret {secret} does not open: {resealed}")

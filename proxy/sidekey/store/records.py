@@ -1,6 +1,6 @@
 """Records, the content of the store's rows, and their only serialization. Also operators' and callers' tokens.
 
-A record has a permanent random ID (`row`), a name that people choose (`id`), and a `version` that counts its changes
+A record has a permanent random ID (`row_id`), a name that people choose (`id`), and a `version` that counts its changes
 from 1. Its other fields are the body of the row, in canonical JSON.
 """
 
@@ -18,7 +18,7 @@ from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, PERMISSIONS, Role
 from sidekey.store.canonical_json import Json, canonical
 
 
-def new_row() -> str:
+def new_row_id() -> str:
     """Generate the permanent ID of a row: 128 random bits, in hexadecimal."""
     return secrets.token_hex(16)
 
@@ -41,7 +41,7 @@ class _Codec(NamedTuple):
 
 _CODEC: Final = "codec"
 _UNCHANGED: Final = _Codec(lambda value: value, lambda raw: raw)
-_NOT_IN_BODY: Final = frozenset({"row", "id", "version", "verified"})
+_NOT_IN_BODY: Final = frozenset({"row_id", "id", "version", "verified"})
 """Fields that are columns of their own, or the result of the verification."""
 
 
@@ -50,7 +50,7 @@ def _metadata(codec: _Codec) -> Mapping[str, _Codec]:
     return {_CODEC: codec}
 
 
-def _granted(ids: tuple[str, ...] | None) -> Json:
+def _write_granted(ids: tuple[str, ...] | None) -> Json:
     return "*" if ids is None else list(ids)
 
 
@@ -58,7 +58,7 @@ def _parse_granted(raw: Any) -> tuple[str, ...] | None:
     return None if raw == "*" else tuple(raw)
 
 
-def _sealed(secrets: Mapping[str, SealedField]) -> Json:
+def _write_sealed(secrets: Mapping[str, SealedField]) -> Json:
     return {
         secret: {"sealed": sealed.sealed, "set_at": sealed.set_at, "set_by": sealed.set_by}
         for secret, sealed in secrets.items()
@@ -75,7 +75,7 @@ def _parse_role(raw: Any) -> Role:
     return cast(Role, raw)
 
 
-_GRANTED: Final = _metadata(_Codec(_granted, _parse_granted))
+_GRANTED: Final = _metadata(_Codec(_write_granted, _parse_granted))
 _IDS: Final = _metadata(_Codec(list, tuple))
 
 
@@ -85,7 +85,7 @@ class Record:
 
     kind: ClassVar[str]
 
-    row: str
+    row_id: str
     id: str
     version: int = 0
     created_at: int = 0
@@ -95,16 +95,16 @@ class Record:
         return {name: codec.write(getattr(self, name)) for name, codec in _codecs(self.kind)}
 
     @classmethod
-    def parse(cls, row: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002  its name
+    def parse(cls, row_id: str, id: str, version: int, fields: Mapping[str, Any]) -> Self:  # noqa: A002  its name
         """Build a record from the fields of a body. Raises KeyError, TypeError or ValueError if they do not match."""
         values = {name: codec.parse(fields[name]) for name, codec in _codecs(cls.kind)}
-        return cls(row=row, id=id, version=version, **values)
+        return cls(row_id=row_id, id=id, version=version, **values)
 
     def body(self) -> str:
         """Serialize the body as canonical JSON."""
         return canonical(self.fields())
 
-    def at(self, version: int) -> Self:
+    def with_version(self, version: int) -> Self:
         """Return a copy with another version."""
         return replace(self, version=version)
 
@@ -128,7 +128,9 @@ class IntegrationRow(DocumentRow):
 
     kind: ClassVar[str] = "integration"
 
-    secrets: Mapping[str, SealedField] = field(default_factory=dict, metadata=_metadata(_Codec(_sealed, _parse_sealed)))
+    secrets: Mapping[str, SealedField] = field(
+        default_factory=dict, metadata=_metadata(_Codec(_write_sealed, _parse_sealed))
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +187,12 @@ def _codecs(kind: str) -> tuple[tuple[str, _Codec], ...]:
     )
 
 
-def parse_record(kind: str, row: str, id: str, version: int, body: str) -> Record:  # noqa: A002
+def parse_record(kind: str, row_id: str, id: str, version: int, body: str) -> Record:  # noqa: A002
     """Parse a record from a body. Raises KeyError, TypeError or ValueError."""
     values = json.loads(body)
     if not isinstance(values, dict):
         raise TypeError("must be an object")
-    return RECORDS[kind].parse(row, id, version, values)
+    return RECORDS[kind].parse(row_id, id, version, values)
 
 
 PREFIX: Final = "sidekey_"

@@ -127,7 +127,7 @@ class RowRepository:
         """Complete a change: wake other processes when it commits, and return the state to `adopt` then."""
         await self.record_key(transaction)
         await transaction.announce()
-        return previous.following(await _read_mark(transaction), rows)
+        return previous.next_state(await _read_mark(transaction), rows)
 
     def adopt(self, state: State) -> State:
         """Use a state after its commit."""
@@ -216,12 +216,12 @@ class RowRepository:
             # This process may lack a key that other processes write with.
             await check_keys(transaction, self.authenticator)
         self._connections = self._database.connections
-        return previous if mark == previous.mark and rows == previous.rows else previous.following(mark, rows)
+        return previous if mark == previous.mark and rows == previous.rows else previous.next_state(mark, rows)
 
     def _verify(self, selected: Iterable[tuple[Any, ...]]) -> dict[Name, VerifiedRow]:
         rows: dict[Name, VerifiedRow] = {}
         for number, (*columns, body) in enumerate(selected, 1):
-            row = self.authenticator.verify(RowHeader.read(columns), as_text(body))
+            row = self.authenticator.verify(RowHeader.parse(columns), as_text(body))
             previous = self.state.rows.get(row.header.name)
             # An unchanged row stays the same object, so that nothing is built again.
             rows[row.header.name] = row if previous is None or previous != row else previous
@@ -246,13 +246,13 @@ class RowRepository:
             if isinstance(change, Put) and change.expected is None:
                 if exists:
                     raise Exists(f"{record.id} exists already")
-            elif current is None or not exists or current.header.row != record.row or version != change.expected:
+            elif current is None or not exists or current.header.row_id != record.row_id or version != change.expected:
                 raise Changed(
                     f"{record.id} has changed: its version is {version}" if exists else f"{record.id} is gone"
                 )
-            new_record = record.at(version + 1)
+            new_record = record.with_version(version + 1)
             body = new_record.body() if isinstance(change, Put) else TOMBSTONE
-            header = self.authenticator.sign(name, record.row, version + 1, revision, body)
+            header = self.authenticator.sign(name, record.row_id, version + 1, revision, body)
             if current is None:
                 new.append((header, body))
             else:
@@ -260,7 +260,7 @@ class RowRepository:
                 new.clear()
                 await put_row(transaction, header, body, version)
             if not isinstance(change, Put):
-                await _delete_uses_and_leases(transaction, record.row)
+                await _delete_uses_and_leases(transaction, record.row_id)
             rows[name] = VerifiedRow(header, new_record if isinstance(change, Put) else None)
         await _insert(transaction, new)
         return rows
@@ -308,7 +308,7 @@ async def put_row(transaction: Transaction, header: RowHeader, body: str, versio
     changed = await transaction.execute(
         'UPDATE sidekey_rows SET row_id = $1, version = $2, "key" = $3, mac = $4, revision = $5, body = $6 '
         "WHERE kind = $7 AND id = $8 AND version = $9",
-        header.row,
+        header.row_id,
         header.version,
         header.key,
         header.mac,

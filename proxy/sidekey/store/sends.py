@@ -92,7 +92,7 @@ class NewSend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """A send. `status` is the status of the upstream's response, or 0. `code` is the code of Sidekey's error, or empty."""
+    """A send. `status` is that of the upstream's response, or 0. `code` is that of Sidekey's error, or empty."""
 
     seq: int
     identity: str

@@ -15,7 +15,7 @@ from sidekey.store.records import RECORDS, CallerRow, IntegrationRow, PresetRow,
 class Put:
     """Write a row that must have the version `expected` now, or must not exist (None).
 
-    The `version` of the record does not matter. Its `row` must be that of the present row, or `new_row()`.
+    The `version` of the record is ignored. Its `row_id` must be that of the existing row, or new.
     """
 
     record: Record
@@ -40,7 +40,7 @@ class StateMark(NamedTuple):
     """The result of one aggregate query over all rows. It changes when a row is written, restored or removed.
 
     `revision` is the highest revision, and `total` the sum of all as text, because it may exceed 64 bits. Only
-    the hourly verification notices a restored row that has its present revision.
+    the hourly verification notices a restored row with its current revision.
     """
 
     rows: int
@@ -61,8 +61,8 @@ class State:
     `rows` has all rows with tombstones, by kind and ID. Records are by ID. `altered` has kind and ID of unverified
     rows. Of those, integrations and presets have a record with `verified` False, callers and tokens have none.
 
-    `rolled_back` has the previous and the present version (0: deleted) of rows that had an older version when this
-    process read them. It only grows.
+    `rolled_back` has the previous and the current version (0: deleted) of rows whose version went down between two
+    reads of this process. It only grows.
     """
 
     mark: StateMark | None = None
@@ -75,8 +75,8 @@ class State:
     altered: frozenset[Name] = frozenset()
     rolled_back: Mapping[Name, tuple[int, int]] = field(default_factory=dict)
 
-    def following(self, mark: StateMark, rows: Mapping[Name, VerifiedRow]) -> State:
-        """Return the state of these rows, which were read after this state."""
+    def next_state(self, mark: StateMark, rows: Mapping[Name, VerifiedRow]) -> State:
+        """Build the state after this one, from rows that were read later."""
         records: dict[type[Record], dict[str, Any]] = {kind: {} for kind in RECORDS.values()}
         for row in rows.values():
             if row.record is not None:
@@ -89,7 +89,7 @@ class State:
             callers=MappingProxyType(records[CallerRow]),
             tokens=MappingProxyType(records[TokenRow]),
             altered=frozenset(name for name, row in rows.items() if not row.verified),
-            rolled_back={**self.rolled_back, **dict(_rolled_back(self.rows, rows))},
+            rolled_back={**self.rolled_back, **dict(_find_rolled_back(self.rows, rows))},
         )
 
     @property
@@ -98,7 +98,7 @@ class State:
         return 0 if self.mark is None else self.mark.revision
 
 
-def _rolled_back(
+def _find_rolled_back(
     previous: Mapping[Name, VerifiedRow], now: Mapping[Name, VerifiedRow]
 ) -> Iterator[tuple[Name, tuple[int, int]]]:
     """Yield verified rows that are gone or have a lower version now."""

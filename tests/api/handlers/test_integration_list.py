@@ -49,7 +49,7 @@ def test_list_has_integrations_with_unreadable_documents() -> None:
     )
     (item,) = page(invalid, statuses())
     assert (item["kind"], item["description"], item["tags"]) == (None, "", [])
-    broken = StoreState(integrations=MappingProxyType({"crm": IntegrationRow(row="r", id="crm", document="broken")}))
+    broken = StoreState(integrations=MappingProxyType({"crm": IntegrationRow(row_id="r", id="crm", document="broken")}))
     assert page(broken, statuses())[0]["kind"] is None
 
 

@@ -14,7 +14,7 @@ from sidekey.store.records import PresetRow
 from sidekey.store.state import State
 
 ROW = PresetRow(
-    row="r",
+    row_id="r",
     id="hook",
     version=2,
     document='{"integration":"crm","url":"https://a.example/x","content_type":"text/plain","description":"Ours"}',

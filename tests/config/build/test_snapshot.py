@@ -235,7 +235,7 @@ def built_of_store(document: dict[str, Any]) -> Integration:
     reader = reader_of(row)
     trust_of = cache(lambda trust: (trust, None))
     return build_integration(
-        "crm", settings, Trust(), reader, trust_of, stored_networks=NetworkOverride(()), row_id=row.row
+        "crm", settings, Trust(), reader, trust_of, stored_networks=NetworkOverride(()), row_id=row.row_id
     )[0]
 
 

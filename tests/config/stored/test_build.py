@@ -198,7 +198,7 @@ HOOK = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_ty
 
 
 def hook(name: str = "hook", **keys: Any) -> PresetRow:
-    return PresetRow(row=f"row-of-{name}", id=name, version=1, document=json.dumps({**HOOK, **keys}))
+    return PresetRow(row_id=f"row-of-{name}", id=name, version=1, document=json.dumps({**HOOK, **keys}))
 
 
 def test_presets_of_files_and_store_use_integrations_of_both(joined: ConfigWithStore) -> None:
@@ -257,7 +257,7 @@ def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
     secrets = {
         secret: replace(
             row.secrets[secret],
-            sealed=seal(ring, values[at], purpose.bindings(VAULT.store, row.row, row.id, secret)[0]),
+            sealed=seal(ring, values[at], purpose.bindings(VAULT.store, row.row_id, row.id, secret)[0]),
         )
         for at, secret in ids(row).items()
     }
@@ -428,9 +428,9 @@ def test_caller_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> Non
     assert joined.load().callers == {}
     digest = {name: sha256(name.encode()).hexdigest() for name in ("a", "b", "c")}
     joined.callers = {
-        "billing": CallerRow(row="1", id="billing", token_sha256=digest["a"], integrations=("crm",)),
-        "all": CallerRow(row="2", id="all", token_sha256=digest["b"], integrations=None),
-        "twin": CallerRow(row="3", id="twin", token_sha256=digest["c"], integrations=("crm",)),
+        "billing": CallerRow(row_id="1", id="billing", token_sha256=digest["a"], integrations=("crm",)),
+        "all": CallerRow(row_id="2", id="all", token_sha256=digest["b"], integrations=None),
+        "twin": CallerRow(row_id="3", id="twin", token_sha256=digest["c"], integrations=("crm",)),
     }
     joined.write(
         "callers: {all: {token: {insecure_value: x}, integrations: [own]}, own: {token: {insecure_value: c}}}\n"
@@ -474,7 +474,7 @@ def test_overlapping_integration_is_shadowed_by_an_older_one_or_a_file(joined: C
     joined.write(MATCHED)
     assert joined.states() == {"first": "ok", "second": "ok"}
     token = sha256(b"t").hexdigest()
-    joined.callers = {"one": CallerRow(row="1", id="one", token_sha256=token, integrations=("first", "second"))}
+    joined.callers = {"one": CallerRow(row_id="1", id="one", token_sha256=token, integrations=("first", "second"))}
     snapshot = joined.load()
     assert joined.states(snapshot) == {"first": "ok", "second": "unusable"}
     assert stored_content(snapshot).problems["second"] == (

@@ -18,7 +18,7 @@ from support.unresolved import Missing
 
 DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x")}
 INTEGRATIONS = {"h": integration("h", base_url(1, "/api"))}
-ROW = PresetRow(row="r", id="hook", version=1, document=json.dumps(DOCUMENT))
+ROW = PresetRow(row_id="r", id="hook", version=1, document=json.dumps(DOCUMENT))
 
 
 def errors(**keys: Any) -> dict[str, str]:

@@ -65,7 +65,7 @@ def test_export_has_no_secret_and_loads_once_its_needs_are_filled(name: str, tmp
 
 def test_preset_is_exported_unless_altered_or_invalid() -> None:
     document = {"integration": "crm", "url": "https://api.example.com/v1/x", "content_type": "text/plain"}
-    row = PresetRow(row="r", id="hook", document=json.dumps(document))
+    row = PresetRow(row_id="r", id="hook", document=json.dumps(document))
     assert export_preset(row) == Exported(document, ())
     with pytest.raises(NotExported, match="something other than Sidekey changed its row"):
         export_preset(replace(row, verified=False))
@@ -140,7 +140,7 @@ def test_invalid_row_is_not_exported(change: dict[str, Any], reason: str) -> Non
 
 @pytest.mark.parametrize(("granted", "written"), [(None, "*"), ((), []), (("crm", "sms"), ["crm", "sms"])])
 def test_caller_is_exported_without_its_token_hash(granted: tuple[str, ...] | None, written: Any) -> None:
-    row = CallerRow(row="r", id="billing", token_sha256="ab" * 32, integrations=granted)
+    row = CallerRow(row_id="r", id="billing", token_sha256="ab" * 32, integrations=granted)
     exported = export_caller(row)
     assert exported.config == {"token": {"file": "secrets/callers/billing.txt"}, "integrations": written}
     assert exported.needs == ("secrets/callers/billing.txt",)

@@ -75,8 +75,8 @@ def operator_of_token(
             operator = _operator(name, digest, token, f"config:{name}")
     for row in stored.values():
         if hmac.compare_digest(row.token_sha256, digest) and operator is None and row.id not in configured:
-            stored_operator = _operator(row.id, digest, row, f"token:{row.row}")
-            operator = replace(stored_operator, row=row.row, expires_at=row.expires_at)
+            stored_operator = _operator(row.id, digest, row, f"token:{row.row_id}")
+            operator = replace(stored_operator, row=row.row_id, expires_at=row.expires_at)
     if operator is None:
         return "invalid"
     return "expired" if operator.expires_at is not None and operator.expires_at <= now else operator

@@ -39,7 +39,7 @@ from sidekey.config.stored.secrets import SealingKeys
 from sidekey.credentials.fields import MaxEntries
 from sidekey.policy.callers import Caller as ServedCaller
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.store.records import CallerRow, new_row, new_token
+from sidekey.store.records import CallerRow, new_row_id, new_token
 from sidekey.store.state import Put, State
 
 _INTEGRATIONS: Final = 'IDs of integrations, which need not exist yet, or `"*"` for all.'
@@ -156,7 +156,7 @@ class CallerCollection(Collection[CallerRow]):
             token, digest = new_token()
             # `renaming_errors` covers the name in the body. A valid placeholder lets the rest be validated too.
             sent: CallerDocument = read_body(NewCaller, {"name": "new", **change.sent}, change.known_errors)
-            new = CallerRow(row=new_row(), id=change.name, token_sha256=digest, created_at=now)
+            new = CallerRow(row_id=new_row_id(), id=change.name, token_sha256=digest, created_at=now)
         elif not row.token_sha256:
             raise ApiProblem("read_only", ALTERED)
         else:

@@ -39,7 +39,7 @@ from sidekey.config.field_types import Name
 from sidekey.config.models import OperatorGrants, SenderGrants
 from sidekey.snapshot.admin import PERMISSIONS, AdminToken, Role
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.store.records import TokenRow, new_row, new_token
+from sidekey.store.records import TokenRow, new_row_id, new_token
 from sidekey.store.state import Delete, Put, State
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -181,7 +181,7 @@ async def create(service: ApiServices, request: ApiRequest) -> ApiResult:
     require_confirmation(request.operator, sent)
     token, digest = new_token()
     row = TokenRow(
-        row=new_row(),
+        row_id=new_row_id(),
         id=sent.name,
         role=sent.role,
         presets=tuple(sent.presets),

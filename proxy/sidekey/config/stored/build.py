@@ -154,7 +154,7 @@ def _trust_of(trust: Trust) -> tuple[Trust, None]:
 
 def _content(row: IntegrationRow) -> tuple[object, ...]:
     """Return what an integration is built from. A new secret value has a new ID in the document."""
-    return row.row, row.version, row.verified, row.document
+    return row.row_id, row.version, row.verified, row.document
 
 
 def _invalid(problem: str) -> Validated:
@@ -207,7 +207,7 @@ class StoredSource(StoreContent):
         builder, previous = _RowBuilder(sealing_keys, files, allowed, now, retry=retry), self._entries
         local = cache(is_local)
         self._entries = {
-            name: builder.build(name, row, previous.get(name), row.row)
+            name: builder.build(name, row, previous.get(name), row.row_id)
             for name, row in state.integrations.items()
             if name not in files.entries
         }
@@ -238,7 +238,7 @@ class StoredSource(StoreContent):
         policies = {name: integration.policy for name, integration in known.items() if integration.rebuild is None}
         all_callers = [*files.callers.values(), *callers.values()]
         rows = {name: self._entries[name].source for name in served}
-        age = {name: (row.created_at, row.row) for name, row in rows.items()}
+        age = {name: (row.created_at, row.row_id) for name, row in rows.items()}
         return shadowed_integrations(overlaps(policies, served.keys(), all_callers, files.stored_at), age)
 
 

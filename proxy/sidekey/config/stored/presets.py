@@ -24,7 +24,7 @@ def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
 
     `Preset.invalid` says why a preset cannot be used. Such a preset refuses its requests.
     """
-    identity = row.row, row.document, ""
+    identity = row.row_id, row.document, ""
     if previous is not None and row.verified and (previous.row, previous.document, previous.invalid) == identity:
         return previous
     if not row.verified:
@@ -37,7 +37,7 @@ def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
     if built.preset is None:
         reason = "; ".join(f"{format_loc(error.loc)}: {error.message}" for error in built.errors)
         return _unusable(row, document, reason)
-    return replace(built.preset, document=row.document, stored=True, row=row.row)
+    return replace(built.preset, document=row.document, stored=True, row=row.row_id)
 
 
 def load_document(row: PresetRow) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def integration_id(document: Mapping[str, Any]) -> str:
 def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> Preset:
     """Build a preset that refuses its requests. Without it, callers would get "no such preset"."""
     rules = PresetRules(row.id, integration_id(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
-    return Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row)
+    return Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sidekey.config.stored.presets import PresetDraft, load_document
 from sidekey.config.stored.secrets import SealingKeys, StoredReader
 from sidekey.config.stored.validate import Draft, PreviousIntegration
 from sidekey.credentials.fields import Reference
-from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, SealedField, new_row
+from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, SealedField, new_row_id
 from sidekey.store.sealing import seal
 
 R = TypeVar("R", bound=DocumentRow)
@@ -66,7 +66,7 @@ def build_integration_row(
     secrets = {} if previous_row is None else {secret: previous_row.secrets[secret] for secret in draft.kept}
     for secret, text in draft.entered.items():
         # New secrets are sealed for the first destination.
-        binding = draft.purpose.bindings(sealing_keys.store, row.row, name, secret)[0]
+        binding = draft.purpose.bindings(sealing_keys.store, row.row_id, name, secret)[0]
         secrets[secret] = SealedField(seal(sealing_keys.ring, text, binding), now, by)
     return _with_changes(replace(row, secrets=secrets), previous_row, _draft_changes(previous, draft))
 
@@ -145,7 +145,7 @@ def _permissions(row: CallerRow) -> dict[str, Any]:
 def _build_row(kind: type[R], name: str, previous: R | None, document: str, *, by: str, now: int) -> R:
     """Build a row that keeps the permanent row ID and the creation time of the previous one, if any."""
     return kind(
-        row=new_row() if previous is None else previous.row,
+        row_id=new_row_id() if previous is None else previous.row_id,
         id=name,
         document=document,
         created_at=previous.created_at if previous is not None and previous.verified else now,

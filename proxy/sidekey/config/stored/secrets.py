@@ -193,7 +193,7 @@ class StoredReader(ReferenceReader):
     def _open(self, secret: str, sealed: str) -> str:
         sealing_keys, row = self._sealing_keys, self._row
         reason = ""
-        for binding in self._purpose.bindings(sealing_keys.store, row.row, row.id, secret):
+        for binding in self._purpose.bindings(sealing_keys.store, row.row_id, row.id, secret):
             try:
                 return open_sealed(sealing_keys.ring, sealed, binding)
             except NotOpened as error:
