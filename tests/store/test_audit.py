@@ -21,7 +21,7 @@ def entry(number: int, row: str = "") -> AuditEntry:
         action="update",
         kind="integration",
         id="crm",
-        row=row,
+        row_id=row,
         fields=("/auth/password", "/tags"),
         source="192.0.2.1",
         outcome="ok",
@@ -43,10 +43,10 @@ async def test_pages_begin_with_the_newest_entry(place: Place) -> None:
 async def test_entries_of_one_row_have_pages(place: Place) -> None:
     async with place.open() as store:
         await store.commit([], *(entry(number, ROW if number % 2 else new_row_id()) for number in range(102)))
-        page = await store.audit_page(row=ROW)
+        page = await store.audit_page(row_id=ROW)
         assert [entry.at for _, entry in page.entries] == [*range(201, 101, -2)]
-        assert [entry.at for _, entry in (await store.audit_page(row=ROW, before=page.next)).entries] == [101]
-        assert (await store.audit_page(row=new_row_id())).entries == ()
+        assert [entry.at for _, entry in (await store.audit_page(row_id=ROW, before=page.next)).entries] == [101]
+        assert (await store.audit_page(row_id=new_row_id())).entries == ()
 
 
 async def test_commit_writes_all_its_entries_or_none(place: Place) -> None:

@@ -192,7 +192,7 @@ async def test_wrong_local_clock_deletes_no_audit_entry(place: PostgresPlace, mo
 async def test_lock_of_another_process_times_out_with_an_error(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidekey.store.postgres.PATIENCE", 0.2)
+    monkeypatch.setattr("sidekey.store.postgres.MAX_WAIT", 0.2)
     async with place.open() as store:
         connection = await asyncpg.connect(place.postgres.url(place.schema))
         try:

@@ -59,15 +59,15 @@ def test_sealed_value_does_not_contain_the_text() -> None:
     "change",
     [
         {"store": "2" * 32},
-        {"row": "2" * 32},
+        {"row_id": "2" * 32},
         {"id": "crn"},
         {"secret": "s_2"},
-        {"place": {"written": [["auth", "username"]]}},
-        {"place": None},
-        {"to": {**TO, "ca": "system"}},
-        {"to": {**TO, "prefixes": ["https://secure.example.com/api"]}},
-        {"to": {**TO, "more": None}},
-        {"to": "https://secure.example.com/api/v1"},
+        {"location": {"written": [["auth", "username"]]}},
+        {"location": None},
+        {"destination": {**TO, "ca": "system"}},
+        {"destination": {**TO, "prefixes": ["https://secure.example.com/api"]}},
+        {"destination": {**TO, "more": None}},
+        {"destination": "https://secure.example.com/api/v1"},
     ],
     ids=str,
 )
@@ -77,7 +77,7 @@ def test_value_does_not_open_with_another_binding(change: dict[str, Json]) -> No
 
 
 def test_order_of_keys_in_a_destination_does_not_matter() -> None:
-    assert open_sealed(RING, SEALED, replace(BINDING, to=dict(reversed(TO.items())))) == "hunter2 é"
+    assert open_sealed(RING, SEALED, replace(BINDING, destination=dict(reversed(TO.items())))) == "hunter2 é"
 
 
 def test_changed_value_does_not_open() -> None:

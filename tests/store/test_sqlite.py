@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.store.database import PATIENCE
+from sidekey.store.database import MAX_WAIT
 from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
@@ -162,8 +162,8 @@ async def test_lock_of_another_process_times_out_with_an_error(
     place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile the event loop runs, and rows can be read."""
-    monkeypatch.setattr("sidekey.store.sqlite.PATIENCE", 0.3)
-    assert PATIENCE == 5.0
+    monkeypatch.setattr("sidekey.store.sqlite.MAX_WAIT", 0.3)
+    assert MAX_WAIT == 5.0
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         with closing(sqlite3.connect(place.path, isolation_level=None)) as other:

@@ -280,7 +280,7 @@ def new_send(request: ApiRequest, filled: FilledPreset, key: str, content: str) 
         per_day=per_day,
     )
     entry = request.audit_entry()
-    return new, replace(entry, action="send", kind="preset", id=preset.id, row=preset.row, outcome="sent")
+    return new, replace(entry, action="send", kind="preset", id=preset.id, row_id=preset.row, outcome="sent")
 
 
 def _completed(existing: Existing) -> Send:

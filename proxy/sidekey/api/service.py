@@ -275,7 +275,7 @@ class ApiServices:
         The audit entry names the row of the first change. `fields` are the names of the changed fields.
         """
         record = changes[0].record
-        entry = replace(request.audit_entry(), id=record.id, row=record.row_id, fields=tuple(fields))
+        entry = replace(request.audit_entry(), id=record.id, row_id=record.row_id, fields=tuple(fields))
         try:
             return await self.manager.commit(changes, entry)
         except Exists:

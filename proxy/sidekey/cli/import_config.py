@@ -223,7 +223,7 @@ class _Plan:
                     action="import",
                     kind=record.kind,
                     id=record.id,
-                    row=record.row_id,
+                    row_id=record.row_id,
                     fields=fields,
                     source=audit_source(),
                 )

@@ -29,17 +29,17 @@ class AuditEntry:
     """One event.
 
     `who` is the name of an operator, caller or command, and `action` a verb ("create", "update", ...). `label` is the
-    name that a person has at the OIDC issuer: users choose it, so nothing may compare it. `kind`, `id` and `row` name
-    the row that the entry concerns, and are empty if there is none. `fields` are the names or JSON pointers of the
-    changed fields, and `source` is the address of the client. `outcome` is "ok", "failed" or "sent" for a test or a
-    send, a code of the API, or "more not listed". `at` is in seconds since the epoch, and 0 means now.
+    name of a person at the OIDC issuer: users choose it, so nothing may compare it. `kind`, `id` and
+    `row_id` name the row that the entry concerns, and are empty if there is none. `fields` are the names or JSON
+    pointers of the changed fields, and `source` is the address of the client. `outcome` is "ok", "failed" or "sent" for
+    a test or a send, a code of the API, or "more not listed". `at` is in seconds since the epoch, and 0 means now.
     """
 
     who: str
     action: str
     kind: str = ""
     id: str = ""
-    row: str = ""
+    row_id: str = ""
     fields: tuple[str, ...] = ()
     source: str = ""
     outcome: str = "ok"
@@ -82,11 +82,11 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
     The entry replaces action, outcome, source and fields of the `previous` one of the same operator, unless another
     entry has its number now, as after a restore of the database.
     """
-    text = _text_of(entry)
+    text = _serialize(entry)
     if previous is not None:
         number, previous_entry = previous
         statement = "UPDATE sidekey_audit SET entry = $1 WHERE seq = $2 AND who = $3 AND entry = $4"
-        if await transaction.execute(statement, text, number, previous_entry.who, _text_of(previous_entry)):
+        if await transaction.execute(statement, text, number, previous_entry.who, _serialize(previous_entry)):
             return number
     ((number,),) = await transaction.fetch("SELECT coalesce(max(seq), 0) + 1 FROM sidekey_audit")
     await transaction.execute(
@@ -96,7 +96,7 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
         entry.at or int(time.time()),
         entry.kind,
         entry.id,
-        entry.row,
+        entry.row_id,
         entry.who,
         entry.label,
         text,
@@ -104,7 +104,7 @@ async def add(transaction: Transaction, entry: AuditEntry, previous: tuple[int, 
     return as_number(number)
 
 
-def _text_of(entry: AuditEntry) -> str:
+def _serialize(entry: AuditEntry) -> str:
     """Serialize the members that have no column, as an array, so that a search does not find their names."""
     fields = [name[:MAX_FIELD_LENGTH] for name in entry.fields[:MAX_FIELDS]]
     return canonical([entry.action, entry.outcome, entry.source, fields])
@@ -117,14 +117,14 @@ async def page(
     transaction: Transaction,
     *,
     before: int | None = None,
-    row: str | None = None,
+    row_id: str | None = None,
     audit_filter: AuditFilter = MATCH_ALL,
 ) -> AuditPage:
     """Return entries before this number (None: the newest): of one row, or matching ones of `WINDOW`."""
     newest = (1 << 62) if before is None else before
-    if row is not None:
+    if row_id is not None:
         select = f"SELECT {_COLUMNS} FROM sidekey_audit WHERE seq < $1 AND row_id = $2 ORDER BY seq DESC LIMIT $3"  # noqa: S608
-        return _page(await transaction.fetch(select, newest, row, PAGE + 1))
+        return _parse_page(await transaction.fetch(select, newest, row_id, PAGE + 1))
     words = audit_filter.q.split()
     text = "lower(who || ' ' || label || ' ' || kind || ' ' || id || ' ' || entry)"
     contains = "".join(f"AND {text} LIKE CAST(${index} AS TEXT) ESCAPE '\\' " for index in range(5, 5 + len(words)))
@@ -140,25 +140,25 @@ async def page(
         *map(_pattern, words),
     )
     if len(rows) > PAGE:
-        return _page(rows)
-    # The newest entry that was not read, if there is one.
-    ((unread,),) = await transaction.fetch(
+        return _parse_page(rows)
+    # The newest entry below the window, if there is one.
+    ((next_number,),) = await transaction.fetch(
         "SELECT max(seq) FROM sidekey_audit WHERE seq < "
         "(SELECT seq FROM sidekey_audit WHERE seq < $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)",
         newest,
         WINDOW - 1,
     )
-    return AuditPage(_page(rows).entries, None if unread is None else as_number(unread) + 1)
+    return AuditPage(_parse_page(rows).entries, None if next_number is None else as_number(next_number) + 1)
 
 
 def _pattern(text: str) -> str:
-    """Return the LIKE pattern of what contains a text. The database may fold the case of ASCII letters only."""
+    """Build the LIKE pattern for 'contains this text'. The database may fold the case of ASCII letters only."""
     escaped = text.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"%{escaped}%"
 
 
-def _page(rows: Sequence[tuple[Any, ...]]) -> AuditPage:
-    entries = tuple((number, _entry(*columns)) for number, *columns in rows[:PAGE])
+def _parse_page(rows: Sequence[tuple[Any, ...]]) -> AuditPage:
+    entries = tuple((number, _parse_entry(*columns)) for number, *columns in rows[:PAGE])
     return AuditPage(entries, entries[-1][0] if len(rows) > PAGE else None)
 
 
@@ -167,12 +167,12 @@ async def delete_old(transaction: Transaction, before: int) -> int:
     return await transaction.execute("DELETE FROM sidekey_audit WHERE at < $1", before)
 
 
-def _entry(at: int, *texts: str) -> AuditEntry:
-    kind, id, row, who, label, text = texts  # noqa: A001
-    entry = AuditEntry(who=who, label=label, action="altered", kind=kind, id=id, row=row, at=at)
+def _parse_entry(at: int, *texts: str) -> AuditEntry:
+    kind, id, row_id, who, label, text = texts  # noqa: A001
+    entry = AuditEntry(who=who, label=label, action="altered", kind=kind, id=id, row_id=row_id, at=at)
     try:
         action, outcome, source, fields = json.loads(text)
         return replace(entry, action=action, outcome=outcome, source=source, fields=tuple(fields))
     except (TypeError, ValueError):
-        # An entry has no MAC, so others can alter it. It keeps its place in the list.
+        # An entry has no MAC, so others can alter it. The page still lists it.
         return entry

@@ -24,6 +24,6 @@ def canonical(value: Json) -> str:
     return text
 
 
-def same(first: Json, second: Json) -> bool:
-    """Return True if both have the same canonical text. Unlike in Python, 1, 1.0 and True differ."""
+def equal(first: Json, second: Json) -> bool:
+    """Return True if both have the equal canonical text. Unlike in Python, 1, 1.0 and True differ."""
     return canonical(first) == canonical(second)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-PATIENCE: Final = 5.0
+MAX_WAIT: Final = 5.0
 """Seconds to wait for a connection, or for the transaction of another process to end."""
 
 _MAX_LENGTH: Final = 200

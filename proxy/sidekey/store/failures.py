@@ -63,10 +63,10 @@ async def page(transaction: Transaction, integration: str, before: int) -> list[
         PAGE + 1,
         MAX_FAILURES,
     )
-    return [_read(*row) for row in rows]
+    return [_parse(*row) for row in rows]
 
 
-def _read(integration: object, at: object, *columns: object) -> Failure:
+def _parse(integration: object, at: object, *columns: object) -> Failure:
     who, preset, target, method, status, code, reason, ms, request_id = columns
     return Failure(
         as_text(integration),

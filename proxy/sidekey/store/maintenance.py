@@ -24,7 +24,7 @@ BATCH: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """Number of rewritten rows, and why the others still need a previous key."""
+    """Number of rewritten rows, and the reasons why some rows still need a previous key."""
 
     rows: int
     stuck: tuple[str, ...]
@@ -58,9 +58,9 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
                 record: Record | None = None
                 body = TOMBSTONE
                 if not row.deleted:
-                    record, problems = _reseal_record(row, repository.authenticator, purpose_of)
+                    record, reasons = _reseal_record(row, repository.authenticator, purpose_of)
                     if record is None:
-                        stuck[name] = problems
+                        stuck[name] = reasons
                         continue
                     body = record.body()
                 header = repository.authenticator.sign(
@@ -89,21 +89,25 @@ async def rotate(repository: RowRepository, purpose_of: PurposeOf, who: str) -> 
 async def verify(repository: RowRepository, purpose_of: PurposeOf) -> VerificationResult:
     """Verify all rows, secrets and leases, and list the findings. Raises StoreUnavailable, StoreRefused."""
     state = await repository.refresh(verify_all=True)
-    damaged = await repository.find_damage()
-    findings = [damaged] if damaged else []
+    damage = await repository.find_damage()
+    findings = [damage] if damage else []
     findings += [_altered_message(*name) for name in sorted(state.altered)]
     for row in state.rows.values():
         if isinstance(row.record, IntegrationRow) and row.verified:
             findings += _reseal_record(row, repository.authenticator, purpose_of)[1]
-    altered, keys = await repository.query(lambda transaction: _read_others(transaction, repository.authenticator))
+    altered, keys = await repository.query(
+        lambda transaction: _read_altered_leases_and_keys(transaction, repository.authenticator)
+    )
     findings += [
         f"lease {printable(name)}: it was altered: run sidekey store rotate-key, and enter the refresh token again"
         for name in altered
     ]
-    return VerificationResult(state.revision, _counts(state), keys, tuple(findings))
+    return VerificationResult(state.revision, _row_counts(state), keys, tuple(findings))
 
 
-async def _read_others(transaction: Transaction, authenticator: RowAuthenticator) -> tuple[list[str], tuple[str, ...]]:
+async def _read_altered_leases_and_keys(
+    transaction: Transaction, authenticator: RowAuthenticator
+) -> tuple[list[str], tuple[str, ...]]:
     """Read the names of altered leases, and the keys that the store is written with."""
     keys = await transaction.fetch('SELECT "key" FROM sidekey_keys ORDER BY "key"')
     return await leases.find_altered(transaction, authenticator), tuple(printable(as_text(key)) for (key,) in keys)
@@ -121,7 +125,7 @@ def _needs_rotation(row: VerifiedRow, first: str) -> bool:
 def _reseal_record(
     row: VerifiedRow, authenticator: RowAuthenticator, purpose_of: PurposeOf
 ) -> tuple[Record | None, tuple[str, ...]]:
-    """Return the record with its secrets re-encrypted with the first key, or None and the problems."""
+    """Return the record with its secrets re-encrypted with the first key, or None and the reasons."""
     record, header = row.record, row.header
     if record is None or not row.verified:
         return None, (_altered_message(*header.name),)
@@ -131,17 +135,17 @@ def _reseal_record(
         purpose = purpose_of(record)
     except ValueError as error:
         return None, (f"{header.kind} {header.id}: {error}",)
-    problems = []
+    reasons = []
     secrets: dict[str, SealedField] = {}
     for secret, sealed_field in record.secrets.items():
         resealed = _reseal(
             sealed_field.sealed, purpose.bindings(authenticator.store, record.row_id, record.id, secret), authenticator
         )
         if isinstance(resealed, NotOpened):
-            problems.append(f"{header.kind} {header.id}: secret {secret} does not open: {resealed}")
+            reasons.append(f"{header.kind} {header.id}: secret {secret} does not open: {resealed}")
         else:
             secrets[secret] = replace(sealed_field, sealed=resealed)
-    return (None, tuple(problems)) if problems else (replace(record, secrets=secrets), ())
+    return (None, tuple(reasons)) if reasons else (replace(record, secrets=secrets), ())
 
 
 def _reseal(sealed: str, bindings: Sequence[Binding], authenticator: RowAuthenticator) -> str | NotOpened:
@@ -152,14 +156,14 @@ def _reseal(sealed: str, bindings: Sequence[Binding], authenticator: RowAuthenti
             return seal(authenticator.ring, open_sealed(authenticator.ring, sealed, binding), binding)
         except NotOpened as error:
             first_error = first_error or error
-    return first_error or NotOpened("it may go nowhere")
+    return first_error or NotOpened("its integration has no destination that it may be sent to")
 
 
 def _altered_message(kind: str, name: str) -> str:
     return f"{printable(kind)} {printable(name)}: it was altered: write it again, or delete it"
 
 
-def _counts(state: State) -> dict[str, int]:
+def _row_counts(state: State) -> dict[str, int]:
     return {
         "integrations": len(state.integrations),
         "presets": len(state.presets),

@@ -36,9 +36,9 @@ class AbsentStore:
         """Return an empty mapping: there are no rows."""
         return {}
 
-    async def record_use(self, row: str) -> None:
+    async def record_use(self, row_id: str) -> None:
         """Do nothing: there are no rows."""
-        del row
+        del row_id
 
     async def audit(self, entry: AuditEntry, previous: tuple[int, AuditEntry] | None = None) -> int:
         """Do nothing: the audit is in the store."""
@@ -46,10 +46,10 @@ class AbsentStore:
         return 0
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = MATCH_ALL
+        self, *, before: int | None = None, row_id: str | None = None, audit_filter: AuditFilter = MATCH_ALL
     ) -> AuditPage:
         """Return an empty page."""
-        del before, row, audit_filter
+        del before, row_id, audit_filter
         return AuditPage((), None)
 
     async def get_send(self, identity: str, key: str) -> Send | None:

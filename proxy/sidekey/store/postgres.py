@@ -16,9 +16,9 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import asyncpg
-from asyncpg.transaction import Transaction as ServersTransaction
+from asyncpg.transaction import Transaction as AsyncpgTransaction
 
-from sidekey.store.database import PATIENCE, Database, Transaction
+from sidekey.store.database import MAX_WAIT, Database, Transaction
 from sidekey.store.errors import StoreDenied, StoreRefused, StoreUnavailable, StoreUnusable
 
 _CHANNEL: Final = "sidekey_store"
@@ -35,7 +35,7 @@ _CONNECTION_ERRORS: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
 )
-"""Errors of a connection that the server or the network has closed."""
+"""Errors after the server or the network has closed the connection."""
 
 _REASONS: Final = {
     "28": "rejects the user or the password",
@@ -58,7 +58,7 @@ _TABLE: Final = re.compile(r"\bsidekey_[a-z]+\b")
 """A table of the store, the only part of the server's text that an error may repeat."""
 
 _TEMPORARY_CLASSES: Final = ("08", "25", "28", "40", "53", "55", "57", "58", "XX")
-"""Classes of SQLSTATEs that may be gone at the next attempt. After any other class an operator must act.
+"""Classes of SQLSTATEs that may be gone at the next attempt. After any other class, an operator must act.
 
 A failover raises several of them. A password is rejected (28) during its rotation, because the server and the file
 with the URL do not change at the same moment.
@@ -76,8 +76,8 @@ class PostgresDatabase(Database):
 
     async def connect(self, *, create: bool) -> None:  # noqa: ARG002  see below
         """Connect now. An administrator creates the database."""
-        with self._mapped():
-            await self._current()
+        with self._translate_errors():
+            await self._get_connection()
 
     def set_url(self, url: str) -> None:
         """Keep the connection: the server checks a password only when a connection begins."""
@@ -86,7 +86,7 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
         """Begin a transaction that reads one snapshot."""
-        with self._mapped():
+        with self._translate_errors():
             connection, transaction = await self._begin("repeatable_read", readonly=True)
             async with _commit_or_roll_back(transaction):
                 yield _PostgresTransaction(connection)
@@ -94,10 +94,10 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Transaction]:
         """Begin the only transaction that writes. It sees everything that was committed before."""
-        with self._mapped():
+        with self._translate_errors():
             connection, transaction = await self._begin("read_committed", readonly=False)
             async with _commit_or_roll_back(transaction):
-                await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
+                await connection.execute(f"SET LOCAL lock_timeout = {int(MAX_WAIT * 1000)}")
                 if self._async_commit:
                     # A commit that was acknowledged must survive a crash of the server.
                     await connection.execute("SET LOCAL synchronous_commit = on")
@@ -107,10 +107,10 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def appending(self) -> AsyncIterator[Transaction]:
         """Begin a transaction without the lock of the one that writes."""
-        with self._mapped():
+        with self._translate_errors():
             connection, transaction = await self._begin("read_committed", readonly=False)
             async with _commit_or_roll_back(transaction):
-                await connection.execute(f"SET LOCAL lock_timeout = {int(PATIENCE * 1000)}")
+                await connection.execute(f"SET LOCAL lock_timeout = {int(MAX_WAIT * 1000)}")
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 yield _PostgresTransaction(connection)
 
@@ -134,11 +134,11 @@ class PostgresDatabase(Database):
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
 
-    async def _begin(self, isolation: str, *, readonly: bool) -> tuple[asyncpg.Connection, ServersTransaction]:
-        """Begin a transaction, on a new connection if the server has closed the present one."""
+    async def _begin(self, isolation: str, *, readonly: bool) -> tuple[asyncpg.Connection, AsyncpgTransaction]:
+        """Begin a transaction, on a new connection if the server has closed the current one."""
         reused = self._connection is not None
         while True:
-            connection = await self._current()
+            connection = await self._get_connection()
             transaction = connection.transaction(isolation=isolation, readonly=readonly)
             try:
                 await transaction.start()
@@ -152,13 +152,13 @@ class PostgresDatabase(Database):
             else:
                 return connection, transaction
 
-    async def _current(self) -> asyncpg.Connection:
+    async def _get_connection(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         try:
             connection = await asyncpg.connect(
                 self._url,
-                timeout=PATIENCE,
+                timeout=MAX_WAIT,
                 command_timeout=_COMMAND_TIMEOUT,
                 # A pooler in between may give each transaction another server process.
                 statement_cache_size=0,
@@ -193,8 +193,8 @@ class PostgresDatabase(Database):
             connection.terminate()
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        """Raise StoreUnavailable for errors of server and network, and drop a connection that may be broken."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise a StoreError for errors of the server and the network, and drop a connection that may be broken."""
         try:
             yield
         except asyncpg.DataError:
@@ -211,8 +211,8 @@ class PostgresDatabase(Database):
                     f"store.url: the database user lacks {privilege}: grant it, or use a Sidekey whose user has it "
                     f"(SQLSTATE {state})"
                 ) from None
-            kind = StoreUnavailable if state.startswith(_TEMPORARY_CLASSES) else StoreUnusable
-            raise kind(f"store.url: the database {reason} (SQLSTATE {state})") from None
+            error_class = StoreUnavailable if state.startswith(_TEMPORARY_CLASSES) else StoreUnusable
+            raise error_class(f"store.url: the database {reason} (SQLSTATE {state})") from None
         except ssl.SSLCertVerificationError:
             self._drop()
             raise StoreUnavailable("store.url: the database's certificate is not that of its name and CA") from None
@@ -265,7 +265,7 @@ class _PostgresTransaction(Transaction):
 
 
 @asynccontextmanager
-async def _commit_or_roll_back(transaction: ServersTransaction) -> AsyncIterator[None]:
+async def _commit_or_roll_back(transaction: AsyncpgTransaction) -> AsyncIterator[None]:
     """Commit at the end, or roll back if the block raises."""
     try:
         yield

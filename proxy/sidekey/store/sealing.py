@@ -1,11 +1,11 @@
-"""Encrypt (seal) each value with AES-256-GCM and a key of its own, bound to its place and destination.
+"""Encrypt (seal) each value with AES-256-GCM and a separate key, bound to its location and destination.
 
 A sealed value has the form `1:KEY:DATA`, where KEY is the ID of the key of the ring and DATA is base64url without
 padding of 16 bytes of salt, 12 of nonce, the ciphertext and its tag. The key of the value is HKDF-SHA-256(key of the
 ring, salt, "sidekey value v1").
 
-The associated data name the value, its place and its destination. Tests pin their bytes. A value does not open for
-another row, ID, place or destination (NIST SP 800-38D 5.2.2).
+The associated data name the value, its location and its destination. Tests pin their bytes. A value does not open for
+another row, ID, location or destination (NIST SP 800-38D 5.2.2).
 """
 
 from __future__ import annotations
@@ -82,32 +82,32 @@ _TAG: Final = 16
 class Binding:
     """The associated data of a value.
 
-    `store` is the ID of the store, `row` the permanent ID of the row, `id` the row's name, `secret` the ID of the value
-    in the row, `to` the destination to which Sidekey may send the value, and `place` the config keys that lead to
-    it. A lease has no place.
+    `store` is the ID of the store, `row_id` the permanent ID of the row, `id` the row's name, `secret` the ID of the
+    value in the row, `destination` where Sidekey may send the value, and `location` the config keys that lead to the
+    value. A lease has no location.
     """
 
     store: str
-    row: str
+    row_id: str
     id: str
     secret: str
-    to: Json
-    place: Json = None
+    destination: Json
+    location: Json = None
 
 
 class Purpose(NamedTuple):
-    """The permitted use of an integration's secrets: the `place` of each `Binding.secret`, and the destinations.
+    """The permitted use of an integration's secrets: the `location` of each `Binding.secret`, and the destinations.
 
     New secrets are sealed for the first destination. Secrets open if they were sealed for any of the destinations.
     """
 
-    places: Mapping[str, Mapping[str, Json]]
+    locations: Mapping[str, Mapping[str, Json]]
     destinations: Sequence[Mapping[str, Json]]
 
-    def bindings(self, store: str, row: str, name: str, secret: str) -> list[Binding]:
+    def bindings(self, store: str, row_id: str, name: str, secret: str) -> list[Binding]:
         """Return the bindings of a secret, in the order of the destinations."""
-        place = self.places.get(secret)
-        return [Binding(store, row, name, secret, to, place) for to in self.destinations]
+        location = self.locations.get(secret)
+        return [Binding(store, row_id, name, secret, destination, location) for destination in self.destinations]
 
 
 class NotOpened(Exception):
@@ -120,11 +120,11 @@ def associated_data(binding: Binding, key: str) -> bytes:
         {
             "id": binding.id,
             "key": key,
-            "place": binding.place,
-            "row": binding.row,
+            "place": binding.location,
+            "row": binding.row_id,
             "secret": binding.secret,
             "store": binding.store,
-            "to": binding.to,
+            "to": binding.destination,
             "v": VERSION,
         }
     ).encode()

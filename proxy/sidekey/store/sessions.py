@@ -1,6 +1,6 @@
-"""Sessions of the console. Each belongs to the operator's token, or the person of the company, that logged in.
+"""Sessions of the console. A session belongs to the operator's token or the company identity that logged in.
 
-A session has an HMAC, so write access to the database is not enough to make one. A restored session keeps its end,
+A session has an HMAC, so write access to the database is not enough to create one. A restored session keeps its end,
 and ends earlier if the operator's token becomes invalid or the rules of the company log-in change.
 """
 
@@ -33,7 +33,7 @@ _IDENTITY_INFO: Final = b"sidekey oidc identity v1"
 _COOKIE: Final = re.compile(r"([A-Za-z0-9_-]{43})\.([a-z0-9][a-z0-9_-]{0,62})\.([0-9a-f]{32})")
 """32 random bytes, the ID of a store key, and half an HMAC."""
 
-_TAG: Final = 32
+_TAG_DIGITS: Final = 32
 PAGE: Final = 50
 """Maximum number of sessions in a page."""
 
@@ -88,7 +88,7 @@ class NewCookie(NamedTuple):
 def new_cookie(authenticator: RowAuthenticator) -> NewCookie:
     """Generate a cookie. Its HMAC keeps random cookies away from the database."""
     random, key = secrets.token_urlsafe(32), authenticator.ring.first
-    return NewCookie(f"{random}.{key}.{authenticator.mac(key, _COOKIE_INFO, random)[:_TAG]}", digest_of(random))
+    return NewCookie(f"{random}.{key}.{authenticator.mac(key, _COOKIE_INFO, random)[:_TAG_DIGITS]}", digest_of(random))
 
 
 def session_id(authenticator: RowAuthenticator, cookie: str) -> str | None:
@@ -98,7 +98,7 @@ def session_id(authenticator: RowAuthenticator, cookie: str) -> str | None:
         return None
     random, key, tag = match.groups()
     if key not in authenticator.ring or not hmac.compare_digest(
-        authenticator.mac(key, _COOKIE_INFO, random)[:_TAG], tag
+        authenticator.mac(key, _COOKIE_INFO, random)[:_TAG_DIGITS], tag
     ):
         return None
     return digest_of(random)
@@ -121,16 +121,16 @@ async def begin(transaction: Transaction, authenticator: RowAuthenticator, sessi
     await _put(transaction, authenticator, session)
 
 
-async def find(transaction: Transaction, authenticator: RowAuthenticator, session: str) -> Session | None:
+async def find(transaction: Transaction, authenticator: RowAuthenticator, session_id: str) -> Session | None:
     """Return the session with this ID, or None if it does not exist, has ended, or was altered."""
-    rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session)
-    intact = _intact(authenticator, rows[0]) if rows else None
-    return None if intact is None or intact.ends_at <= await transaction.now() else intact
+    rows = await transaction.fetch(f"{_SELECT} WHERE id = $1", session_id)
+    session = _verify(authenticator, rows[0]) if rows else None
+    return None if session is None or session.ends_at <= await transaction.now() else session
 
 
-async def end(transaction: Transaction, session: str) -> None:
+async def end(transaction: Transaction, session_id: str) -> None:
     """Delete the session with this ID."""
-    await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session)
+    await transaction.execute("DELETE FROM sidekey_sessions WHERE id = $1", session_id)
 
 
 async def page(transaction: Transaction, authenticator: RowAuthenticator, before: Position) -> SessionPage:
@@ -142,13 +142,13 @@ async def page(transaction: Transaction, authenticator: RowAuthenticator, before
         int(await transaction.now()),
         PAGE + 1,
     )
-    sessions = tuple(session for row in rows[:PAGE] if (session := _intact(authenticator, row)) is not None)
+    sessions = tuple(session for row in rows[:PAGE] if (session := _verify(authenticator, row)) is not None)
     last = rows[PAGE - 1] if len(rows) > PAGE else None
     return SessionPage(sessions, None if last is None else (as_number(last[2]), as_text(last[0])))
 
 
 async def find_by_prefix(transaction: Transaction, authenticator: RowAuthenticator, prefix: str) -> Session | None:
-    """Return the session whose ID begins with a prefix, or None if it does not exist, has ended, or was altered."""
+    """Return the session with this prefix of its ID, or None if it does not exist, has ended, or was altered."""
     rows = await transaction.fetch("SELECT id FROM sidekey_sessions WHERE id >= $1 ORDER BY id LIMIT 1", prefix)
     name = as_text(rows[0][0]) if rows else ""
     return await find(transaction, authenticator, name) if name.startswith(prefix) else None
@@ -157,7 +157,7 @@ async def find_by_prefix(transaction: Transaction, authenticator: RowAuthenticat
 async def renew_macs(transaction: Transaction, authenticator: RowAuthenticator) -> None:
     """Renew all MACs with the first key, and delete altered sessions."""
     for row in await transaction.fetch(_SELECT):
-        session = _intact(authenticator, row)
+        session = _verify(authenticator, row)
         if session is None:
             await end(transaction, as_text(row[0]))
         elif row[6] != authenticator.ring.first:
@@ -175,8 +175,8 @@ async def _put(transaction: Transaction, authenticator: RowAuthenticator, sessio
     )
 
 
-def _intact(authenticator: RowAuthenticator, row: tuple[Any, ...]) -> Session | None:
-    """Return the session of a row, or None if its MAC is not valid."""
+def _verify(authenticator: RowAuthenticator, row: tuple[Any, ...]) -> Session | None:
+    """Return the session in a row, or None if its MAC is not valid."""
     name, token, begun_at, auth_at, ends_at, grant, key, mac = row
     session = Session(
         as_text(name), as_text(token), as_number(begun_at), as_number(auth_at), as_number(ends_at), as_text(grant)

@@ -1,4 +1,4 @@
-"""SQLite, in the store's own thread, which every call blocks.
+"""SQLite. Each call blocks the thread of the store, and no other thread.
 
 With WAL and `synchronous=FULL`, a commit is on the disk before it returns. `secure_delete` overwrites deleted content.
 Only the file's owner may read it. SQLite gives its -wal and -shm files the same mode.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
-from sidekey.store.database import PATIENCE, Database, Transaction
+from sidekey.store.database import MAX_WAIT, Database, Transaction
 from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable, StoreUnusable
 
 _REASONS: Final = {
@@ -62,7 +62,7 @@ class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._file_identity: tuple[int, int] | None = None
 
     async def connect(self, *, create: bool) -> None:
         """Open the file. Its folder must exist."""
@@ -91,8 +91,8 @@ class SqliteDatabase(Database):
 
     async def find_damage(self) -> str:
         """Run SQLite's integrity check, and return its first error."""
-        with self._mapped():
-            result = self._current().execute("PRAGMA integrity_check(1)").fetchone()[0]
+        with self._translate_errors():
+            result = self._get_connection().execute("PRAGMA integrity_check(1)").fetchone()[0]
         return "" if result == "ok" else f"{self._path} is damaged: restore it from a backup"
 
     async def close(self) -> None:
@@ -101,9 +101,9 @@ class SqliteDatabase(Database):
 
     def _connect(self, *, create: bool) -> None:
         self._prepare_file(create=create)
-        with self._mapped():
+        with self._translate_errors():
             connection = sqlite3.connect(
-                f"file:{quote(str(self._path))}?mode=rw", uri=True, timeout=PATIENCE, isolation_level=None
+                f"file:{quote(str(self._path))}?mode=rw", uri=True, timeout=MAX_WAIT, isolation_level=None
             )
             try:
                 self._set_up(connection)
@@ -112,7 +112,7 @@ class SqliteDatabase(Database):
                 raise
         self._connection = connection
         self.connections += 1
-        self._file = _identity(self._path.stat())
+        self._file_identity = _identity(self._path.stat())
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         # Other programs may write bytes that are not UTF-8. Such a row is altered, and must not raise here.
@@ -121,7 +121,7 @@ class SqliteDatabase(Database):
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         if tables and not any(name.startswith("sidekey_") for name in tables):
             # Checked before the first write, because the path may name another program's database by mistake.
-            raise self._error(StoreRefused, "is the database of another program: name a file of Sidekey's own")
+            raise self._error(StoreRefused, "is the database of another program: use a file for Sidekey alone")
         ((mode,),) = connection.execute("PRAGMA journal_mode=WAL")
         if mode != "wal":
             raise self._error(StoreRefused, "must be on a local file system, for SQLite's WAL")
@@ -155,17 +155,17 @@ class SqliteDatabase(Database):
             try:
                 os.chmod(file, 0o600)  # noqa: PTH101 - a descriptor, where there is one
             except OSError as error:
-                what = "must be closed to other users, and its mode cannot be changed"
-                raise self._unavailable(what, error) from None
+                reason = "must be closed to other users, and its mode cannot be changed"
+                raise self._unavailable(reason, error) from None
 
-    def _current(self) -> sqlite3.Connection:
-        """Return a connection to the file that is at the path now: a backup may have replaced it."""
+    def _get_connection(self) -> sqlite3.Connection:
+        """Return a connection to the file that is at the path now. A backup may have replaced the file."""
         if self._connection is not None:
             try:
-                present = _identity(self._path.stat())
+                identity = _identity(self._path.stat())
             except OSError as error:
                 raise self._unavailable("cannot be opened", error) from None
-            if present == self._file:
+            if identity == self._file_identity:
                 return self._connection
             self._disconnect()
         self._connect(create=False)
@@ -174,8 +174,8 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def _transaction(self, begin: str) -> AsyncIterator[Transaction]:
-        with self._mapped():
-            connection = self._current()
+        with self._translate_errors():
+            connection = self._get_connection()
             connection.execute(begin)
             try:
                 yield _SqliteTransaction(connection)
@@ -194,14 +194,14 @@ class SqliteDatabase(Database):
             self._disconnect()
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._file = self._connection, None, None
+        connection, self._connection, self._file_identity = self._connection, None, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
     @contextlib.contextmanager
-    def _mapped(self) -> Iterator[None]:
-        """Raise StoreUnavailable for errors of the file system, and for locks of another process."""
+    def _translate_errors(self) -> Iterator[None]:
+        """Raise a StoreError for errors of the file system and for locks of another process."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.NotSupportedError):
@@ -209,16 +209,16 @@ class SqliteDatabase(Database):
         except sqlite3.DatabaseError as error:
             code = error.sqlite_errorcode & 0xFF
             reason = _REASONS.get(code, "refused a statement")
-            kind = StoreUnavailable if code in _TEMPORARY_RESULTS else StoreUnusable
+            error_class = StoreUnavailable if code in _TEMPORARY_RESULTS else StoreUnusable
             # The name is SQLite's constant, such as SQLITE_IOERR_FSYNC. Its text may repeat the values of a statement.
-            raise self._error(kind, f"{reason} ({error.sqlite_errorname})") from None
+            raise self._error(error_class, f"{reason} ({error.sqlite_errorname})") from None
 
-    def _unavailable(self, what: str, error: OSError) -> StoreUnavailable:
-        kind = StoreUnavailable if error.errno in _TEMPORARY_ERRNOS else StoreUnusable
-        return self._error(kind, f"{what}: {os.strerror(error.errno or 0)}")
+    def _unavailable(self, reason: str, error: OSError) -> StoreUnavailable:
+        error_class = StoreUnavailable if error.errno in _TEMPORARY_ERRNOS else StoreUnusable
+        return self._error(error_class, f"{reason}: {os.strerror(error.errno or 0)}")
 
-    def _error(self, kind: type[E], what: str, path: Path | None = None) -> E:
-        return kind(f"store.path: {path or self._path} {what}", f"store.path: the file {what}")
+    def _error(self, error_class: type[E], reason: str, path: Path | None = None) -> E:
+        return error_class(f"store.path: {path or self._path} {reason}", f"store.path: the file {reason}")
 
 
 class _SqliteTransaction(Transaction):
@@ -226,13 +226,13 @@ class _SqliteTransaction(Transaction):
         self._connection = connection
 
     async def fetch(self, statement: str, *values: str | int | None) -> list[tuple[Any, ...]]:
-        return self._connection.execute(statement, _named(values)).fetchall()
+        return self._connection.execute(statement, _parameters(values)).fetchall()
 
     async def execute(self, statement: str, *values: str | int | None) -> int:
-        return self._connection.execute(statement, _named(values)).rowcount
+        return self._connection.execute(statement, _parameters(values)).rowcount
 
     async def execute_many(self, statement: str, rows: Sequence[Sequence[str | int | None]]) -> None:
-        self._connection.executemany(statement, [_named(values) for values in rows])
+        self._connection.executemany(statement, [_parameters(values) for values in rows])
 
     async def has_table(self, name: str) -> bool:
         return bool(await self.fetch("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1", name))
@@ -244,7 +244,7 @@ class _SqliteTransaction(Transaction):
         """Do nothing: other processes poll for changes."""
 
 
-def _named(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
+def _parameters(values: Sequence[str | int | None]) -> dict[str, str | int | None]:
     # SQLite reads `$1` as the name of a parameter.
     return {str(number): value for number, value in enumerate(values, 1)}
 

@@ -163,10 +163,10 @@ class Store:
         return await self._write(lambda transaction: audit.add(transaction, entry, previous))
 
     async def audit_page(
-        self, *, before: int | None = None, row: str | None = None, audit_filter: AuditFilter = MATCH_ALL
+        self, *, before: int | None = None, row_id: str | None = None, audit_filter: AuditFilter = MATCH_ALL
     ) -> AuditPage:
         """Return audit entries before this number (None: the newest), of one row or matching the filter."""
-        return await self._query(partial(audit.page, before=before, row=row, audit_filter=audit_filter))
+        return await self._query(partial(audit.page, before=before, row_id=row_id, audit_filter=audit_filter))
 
     async def acquire_lease(
         self, name: str, lineage: str, destinations: Sequence[str], seconds: int
@@ -201,9 +201,9 @@ class Store:
         """Release the lease of a token that was certainly not presented. Raises LeaseLost."""
         await self._write(lambda transaction: leases.release(transaction, self._repository.authenticator, lease))
 
-    async def record_use(self, row: str) -> None:
+    async def record_use(self, row_id: str) -> None:
         """Record that a row was used now."""
-        await self._write(partial(last_used.record, row=row))
+        await self._write(partial(last_used.record, row_id=row_id))
 
     async def last_uses(self) -> Mapping[str, int]:
         """Return the last use of each row, in seconds since the epoch."""

@@ -9,7 +9,7 @@ from sidekey.store.database import Transaction, as_number, as_text
 
 HOUR: Final = 3600
 
-KEPT: Final = 35 * 24
+RETENTION_HOURS: Final = 35 * 24
 """Hours after which maintenance deletes usage."""
 
 _MAX_DELETED: Final = 5000
@@ -71,8 +71,8 @@ def count_good(counters: Counters) -> int:
 class Hour(NamedTuple):
     """Usage of one integration or preset in one hour since the epoch.
 
-    `last_at` is the last use and `failing_since` the begin of the present failures (0: none), in seconds since the
-    epoch.
+    `last_at` is the last use, and `failing_since` the first of the failures since the last success, or 0. Both are in
+    seconds since the epoch.
     """
 
     kind: str
@@ -84,7 +84,7 @@ class Hour(NamedTuple):
 
 
 class Failing(NamedTuple):
-    """When an integration was used last, and since when it has failed (0: it does not), in seconds since the epoch."""
+    """When an integration was used last, and since when it fails, or 0. Both are in seconds since the epoch."""
 
     last_at: int
     since: int
@@ -108,7 +108,7 @@ async def read(transaction: Transaction, kind: str, names: Sequence[str], since:
 
 
 async def last_uses(transaction: Transaction, kind: str, names: Sequence[str]) -> dict[str, int]:
-    """Return when each of these was used last, in seconds since the epoch."""
+    """Return the last use of these integrations or presets, in seconds since the epoch."""
     newest = " UNION ALL ".join(
         "SELECT * FROM (SELECT id, last_at FROM sidekey_usage "  # noqa: S608  placeholders
         f"WHERE kind = $1 AND id = ${number + 2} ORDER BY hour DESC LIMIT 1) AS u{number}"
@@ -134,7 +134,7 @@ async def delete_old(transaction: Transaction) -> bool:
     deleted = await transaction.execute(
         "DELETE FROM sidekey_usage WHERE (kind, id, hour) IN "
         "(SELECT kind, id, hour FROM sidekey_usage WHERE hour < $1 LIMIT $2)",
-        int(await transaction.now()) // HOUR - KEPT,
+        int(await transaction.now()) // HOUR - RETENTION_HOURS,
         _MAX_DELETED,
     )
     return deleted == _MAX_DELETED

@@ -220,6 +220,6 @@ def test_certificate_stamps_are_separate_and_only_from_the_load_that_read_them(f
     files = {path: stamp(path) for path in (folder / "tls.crt", folder / "tls.key")}
     loader = Loader(folder / "sidekey.yaml", {})
     first = loaded(folder, mtls(f"{FILES}, {PRIVATE}"))
-    assert first.certificates == files
+    assert first.certificate_stamps == files
     assert files.keys().isdisjoint(first.stamps)
-    assert [loader.load(PRESENT).certificates for _ in range(2)] == [files, {}]
+    assert [loader.load(PRESENT).certificate_stamps for _ in range(2)] == [files, {}]

@@ -138,7 +138,7 @@ def _resource(entry: AuditEntry, snapshot: Snapshot) -> dict[str, Any]:
         resources = snapshot.integrations if entry.kind == "integration" else snapshot.presets
     resource = resources.get(entry.id)
     # By now, a new resource may have the ID.
-    title = resource.title if resource is not None and resource.row == entry.row else ""
+    title = resource.title if resource is not None and resource.row == entry.row_id else ""
     return {"object": entry.kind, "name": entry.id, "title": title or None, "from": entry.source}
 
 

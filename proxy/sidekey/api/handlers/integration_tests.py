@@ -141,7 +141,12 @@ async def test(service: ApiServices, request: ApiRequest) -> ApiResult:
         raise invalid([ItemError("/test", 'is missing in the saved document: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
     entry = replace(
-        request.audit_entry(), action="test", kind="integration", id=integration.id, row=integration.row, outcome="sent"
+        request.audit_entry(),
+        action="test",
+        kind="integration",
+        id=integration.id,
+        row_id=integration.row,
+        outcome="sent",
     )
     # If the store cannot be written, nothing is sent. `admit_test` limits the number of entries.
     number = await service.store.audit(entry)

@@ -144,7 +144,7 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
 
     def build_row(filled: FilledPreset) -> tuple[NewSend, AuditEntry]:
         new, entry = new_send(request, filled, f"draft-{secrets.token_hex(16)}", "")
-        return replace(new, preset=""), replace(entry, action="test", id=draft.name, row=row)
+        return replace(new, preset=""), replace(entry, action="test", id=draft.name, row_id=row)
 
     operator = request.operator
     service.admit_test(operator)

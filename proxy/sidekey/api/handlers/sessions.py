@@ -117,7 +117,9 @@ async def begin_session(
 ) -> ApiResult:
     """Begin a session with a new cookie `value`, and end the session of the request's cookie. Raises StoreError."""
     rules = service.snapshot.admin
-    entry = AuditEntry(who=operator.name, label=operator.label, action="login", row=operator.row, source=request.source)
+    entry = AuditEntry(
+        who=operator.name, label=operator.label, action="login", row_id=operator.row, source=request.source
+    )
     previous = request.cookies.get(cookie_name(rules), "")
     await service.sessions.begin(session, service.login_audit.admit(operator.digest, entry), previous)
     result = ApiResult.of(describe(operator), status=201, location=f"{PREFIX}{_PATH}")

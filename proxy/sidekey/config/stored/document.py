@@ -15,7 +15,7 @@ from sidekey.config.profiles import ProfileAdditions
 from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.certificates.encoding import split
 from sidekey.credentials.fields import Entered, is_kept, mentions_private_key
-from sidekey.store.canonical_json import same
+from sidekey.store.canonical_json import equal
 
 MAX_SIZE: Final = 512 << 10
 """Maximum bytes of a document, received or saved. A larger one could be read, but not sent back after an edit."""
@@ -264,7 +264,7 @@ def _may_replace(key: Any, pasted: str) -> bool:
 
 def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     """Yield the pointers at which two documents differ. A list counts as one value."""
-    return (pointer(difference.loc) for difference in find_differences(previous, after, same))
+    return (pointer(difference.loc) for difference in find_differences(previous, after, equal))
 
 
 def pointer_keys(at: str) -> Iterator[str]:

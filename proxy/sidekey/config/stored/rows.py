@@ -75,7 +75,7 @@ def _draft_changes(previous: PreviousIntegration | None, draft: Draft) -> set[st
     """Return the pointers that a draft changes, including those of new and removed secrets."""
     saved = SavedDocument({}) if previous is None else previous.saved
     before = _places(saved, frozenset() if previous is None else previous.secrets)
-    after = _places(draft.saved, draft.purpose.places.keys())
+    after = _places(draft.saved, draft.purpose.locations.keys())
     documents = (
         replaced(document.content, {place: secret for secret, place in places.items()})
         for document, places in ((saved, before), (draft.saved, after))
@@ -94,7 +94,7 @@ def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft)
     stored = previous_integration(row)
     if stored is None or stored.purpose is None:
         return False
-    before, after = _places(stored.saved, stored.secrets), _places(draft.saved, draft.purpose.places.keys())
+    before, after = _places(stored.saved, stored.secrets), _places(draft.saved, draft.purpose.locations.keys())
     if _text_without_ids(stored.saved, before) != _text_without_ids(draft.saved, after):
         return False
     reader = StoredReader(sealing_keys, row, stored.purpose)

@@ -14,7 +14,7 @@ from sidekey.config.stored.document import Place, secrets_in
 from sidekey.credentials.destination import accepted_destinations, is_stored, references_in, tied_secrets
 from sidekey.credentials.fields import WRITTEN, Reference
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.store.canonical_json import Json, canonical, same
+from sidekey.store.canonical_json import Json, canonical, equal
 from sidekey.store.records import IntegrationRow
 from sidekey.store.sealing import KeyRing, NotOpened, Purpose, open_sealed
 
@@ -110,14 +110,14 @@ def _identify(reference: Reference) -> str:
 def purpose_changes(before: Purpose, after: Purpose, secrets: Iterable[str]) -> dict[str, str]:
     """Return why secrets sealed for `before` may not be used for `after`, by ID. No reason contains a value."""
     destination_changes: list[str] = []
-    if not any(same(before.destinations[0], destination) for destination in after.destinations):
+    if not any(equal(before.destinations[0], destination) for destination in after.destinations):
         destination_changes = [*_changed_keys(before.destinations[0], after)] or ["the destination has changed"]
     reasons: dict[str, str] = {}
     for secret in secrets:
-        place, new_place = before.places[secret], after.places[secret]
+        place, new_place = before.locations[secret], after.locations[secret]
         changes = (
             destination_changes
-            if same(place, new_place)
+            if equal(place, new_place)
             else [*(_moves(place, new_place) or ["its place has changed"]), *destination_changes]
         )
         if changes:
@@ -130,7 +130,7 @@ def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
     # Compare with the accepted destination that has `redact_response` as `before` does. If there are two, the last one
     # lacks it, because redaction may be enabled for a secret that was entered without it.
     destination = after.destinations[0 if "redact_response" in before else -1]
-    return (f"{format_loc(difference.loc)} has changed" for difference in find_differences(before, destination, same))
+    return (f"{format_loc(difference.loc)} has changed" for difference in find_differences(before, destination, equal))
 
 
 def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
@@ -145,7 +145,7 @@ def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         moves.append(list_changed if keys == new_keys else f"it was in {' and '.join(keys)}")
     elif before.get("used") != after.get("used"):
         moves.append("the provider uses it elsewhere")
-    counterparts = find_differences(before.get("beside", {}), after.get("beside", {}), same)
+    counterparts = find_differences(before.get("beside", {}), after.get("beside", {}), equal)
     return moves + [f"{format_loc(difference.loc)} beside it has changed" for difference in counterparts]
 
 

@@ -92,7 +92,7 @@ class PreviousIntegration:
         if settings is None or errors:
             return cls(saved, frozenset(row.secrets), None)
         purpose = build_purpose(saved.content, expansion.table, settings)
-        return cls(saved, frozenset(row.secrets.keys() & purpose.places.keys()), purpose)
+        return cls(saved, frozenset(row.secrets.keys() & purpose.locations.keys()), purpose)
 
     def patched(self, patch: Mapping[str, Any]) -> Any:
         """Return the document after a merge patch (RFC 7396)."""
