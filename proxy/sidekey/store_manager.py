@@ -204,7 +204,7 @@ class StoreManager:
         state = self.store.state
         if _was_read(state):
             self._loaded_state = state
-            self._source.take(state, self.sealing_keys)
+            self._source.update(state, self.sealing_keys)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(self._run_reload(work))

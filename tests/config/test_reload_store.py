@@ -62,7 +62,7 @@ class Process:
         """Publish a store with these rows."""
         assert self.reloader is not None
         state = State(integrations={row.id: row for row in rows})
-        await self.reloader.publish_store(lambda: self.source.take(state, VAULT))
+        await self.reloader.publish_store(lambda: self.source.update(state, VAULT))
 
     @property
     def now(self) -> list[str]:

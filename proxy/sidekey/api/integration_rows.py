@@ -12,7 +12,7 @@ from sidekey.api.errors import ApiProblem, ItemError, invalid, limit_errors
 from sidekey.api.statuses import served_integration
 from sidekey.config.build.presets import broken_presets
 from sidekey.config.errors import MAX_ERRORS
-from sidekey.config.stored.build import build_draft, build_unserved, overlap_of
+from sidekey.config.stored.build import build_draft, build_unserved, first_overlap_of_integration
 from sidekey.config.stored.document import MAX_SIZE, MalformedError
 from sidekey.config.stored.presets import integration_id, load_document
 from sidekey.config.stored.rows import NewRow, build_integration_row, previous_integration
@@ -83,7 +83,7 @@ def describe_overlap(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     if draft.kept or snapshot.matching is None:
         return None
     integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
-    overlap = overlap_of(snapshot, integration)
+    overlap = first_overlap_of_integration(snapshot, integration)
     if overlap is None:
         return None
     other = overlap.second if overlap.first == name else overlap.first

@@ -32,7 +32,7 @@ from sidekey.config.load_result import Loaded
 from sidekey.config.models import CallerSettings, GlobalSettings, IntegrationSettings
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import RecordingReader, SecretReader
-from sidekey.config.stored.build import build_draft, build_unserved, overlaps_beside
+from sidekey.config.stored.build import build_draft, build_unserved, find_new_overlaps
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, check
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
 from sidekey.config.stored.rows import (
@@ -509,7 +509,7 @@ class _Plan:
             name: Caller(name, None if row.integrations is None else frozenset(row.integrations))
             for name, (row, _) in self._callers.items()
         }
-        for overlap in overlaps_beside(snapshot, saved, callers):
+        for overlap in find_new_overlaps(snapshot, saved, callers):
             pair = f"integrations {overlap.first} and {overlap.second}"
             text = f"{pair} would both cover {overlap.where}, and one caller lists both: narrow one"
             imported = [name for name in (overlap.second, overlap.first) if name in saved]

@@ -73,7 +73,7 @@ class ConfigWithStore:
         self.rows = {**self.rows, **{row.id: row for row in rows}}
 
     def load(self, now: float = PRESENT) -> Snapshot:
-        self.source.take(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
+        self.source.update(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
         return good(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
@@ -295,12 +295,12 @@ def test_secret_opens_after_another_process_rotates_the_key(joined: ConfigWithSt
 
 def test_store_change_applies_while_a_file_has_errors(joined: ConfigWithStore) -> None:
     joined.write(f"integrations: {{own: {OWN}}}\n")
-    joined.source.take(State(integrations=joined.rows), VAULT)
+    joined.source.update(State(integrations=joined.rows), VAULT)
     loaded = joined.loader.load(PRESENT)
     joined.write("nonsense: 1\n")
     assert joined.loader.load(PRESENT).errors
     joined.put(stored(BASIC))
-    joined.source.take(State(integrations=joined.rows), VAULT)
+    joined.source.update(State(integrations=joined.rows), VAULT)
     snapshot = joined.loader.combine(loaded, PRESENT)
     assert sorted(snapshot.integrations) == ["crm", "own"]
     assert snapshot.integrations["own"] is good(loaded).integrations["own"]
@@ -364,7 +364,7 @@ def test_unusable_rows_are_not_rebuilt_after_an_edit(joined: ConfigWithStore) ->
 
     def after_edit(now: float) -> list[Integration]:
         joined.put(stored({**BASIC, "description": str(now)}, "other"))
-        joined.source.take(State(integrations=joined.rows), joined.vault)
+        joined.source.update(State(integrations=joined.rows), joined.vault)
         snapshot = joined.loader.combine(loaded, now)
         assert joined.states(snapshot) == {"torn": "unusable", "sealed": "unusable", "other": "unusable"}
         return [snapshot.integrations[name] for name in ("torn", "sealed")]

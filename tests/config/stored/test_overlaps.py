@@ -9,7 +9,13 @@ from types import MappingProxyType
 import pytest
 
 from sidekey.ca.authorities import CaRules
-from sidekey.config.stored.build import overlap_for, overlap_of, overlaps, overlaps_beside, shadowed_integrations
+from sidekey.config.stored.build import (
+    find_new_overlaps,
+    find_overlaps,
+    first_overlap_of_caller,
+    first_overlap_of_integration,
+    shadowed_integrations,
+)
 from sidekey.policy.callers import Caller
 from sidekey.policy.match import Matching, Overlap
 from sidekey.policy.targets import Policy, parse_prefix
@@ -40,13 +46,13 @@ def test_stored_integration_overlaps_only_for_callers_that_list_it(
 ) -> None:
     """Only at the operator's hosts."""
     expected = [Overlap("f", "s", "https://a.in.test/x/y")] if overlapping else []
-    assert list(overlaps(POLICIES, {"s", "t"}, callers, at)) == expected
+    assert list(find_overlaps(POLICIES, {"s", "t"}, callers, at)) == expected
 
 
 def test_two_integrations_of_files_are_ignored() -> None:
     """The check of the config reports them."""
-    assert list(overlaps(POLICIES, {"t"}, [BOTH], AT)) == []
-    assert list(overlaps(POLICIES, set(), [BOTH], AT)) == []
+    assert list(find_overlaps(POLICIES, {"t"}, [BOTH], AT)) == []
+    assert list(find_overlaps(POLICIES, set(), [BOTH], AT)) == []
 
 
 def test_younger_integration_is_shadowed_and_shadows_no_other() -> None:
@@ -92,13 +98,13 @@ def test_objects_that_are_saved_together_are_checked_together() -> None:
         matching=Matching(),
     )
     first = Overlap("one", "two", "https://a.in.test/x/y")
-    assert overlaps_beside(snapshot, {"two": two}, {}) == [first]
-    assert overlaps_beside(snapshot, {"two": two, "three": three}, {"d": all_three}) == [
+    assert find_new_overlaps(snapshot, {"two": two}, {}) == [first]
+    assert find_new_overlaps(snapshot, {"two": two, "three": three}, {"d": all_three}) == [
         Overlap("one", "three", "https://a.in.test/x/y/z"),
         first,
         Overlap("three", "two", "https://a.in.test/x/y/z"),
     ]
-    assert overlaps_beside(snapshot, {"two": two}, {"c": Caller("c", frozenset({"one"}))}) == []
-    assert overlaps_beside(replace(snapshot, matching=None), {"two": two}, {}) == []
+    assert find_new_overlaps(snapshot, {"two": two}, {"c": Caller("c", frozenset({"one"}))}) == []
+    assert find_new_overlaps(replace(snapshot, matching=None), {"two": two}, {}) == []
     unlisted = replace(snapshot, integrations={"one": one, "two": two}, callers={})
-    assert overlaps_beside(unlisted, {}, {"c": both}) == [first]
+    assert find_new_overlaps(unlisted, {}, {"c": both}) == [first]

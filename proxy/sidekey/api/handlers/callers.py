@@ -32,7 +32,7 @@ from sidekey.api.route import Route
 from sidekey.api.service import ApiServices, require_version
 from sidekey.api.statuses import StatusView
 from sidekey.config.field_types import CallerGrants, Name
-from sidekey.config.stored.build import overlap_for
+from sidekey.config.stored.build import first_overlap_of_caller
 from sidekey.config.stored.document import merge_patch
 from sidekey.config.stored.rows import NewRow, caller_fields
 from sidekey.config.stored.secrets import SealingKeys
@@ -165,7 +165,7 @@ class CallerCollection(Collection[CallerRow]):
             document = merge_patch(current, change.sent, lambda _: False) if change.patch else change.sent
             sent = read_body(CallerDocument, document, change.known_errors)
         new = replace(new, integrations=sent.integrations, presets=sent.presets, updated_at=now, updated_by=change.by)
-        overlap = overlap_for(
+        overlap = first_overlap_of_caller(
             snapshot, ServedCaller(new.id, None if new.integrations is None else frozenset(new.integrations))
         )
         if overlap is not None:

@@ -36,12 +36,12 @@ from sidekey.store.records import CallerRow, IntegrationRow
 from sidekey.store.state import State
 
 
-def overlaps(
+def find_overlaps(
     policies: Mapping[str, Policy], stored: Collection[str], callers: Collection[Caller], stored_at: frozenset[str]
 ) -> Iterator[Overlap]:
-    """Yield overlaps of two integrations, at least one of them `stored`, that one caller reaches by target host alone.
+    """Yield overlaps of a stored integration with any other that one caller can reach through the target's host alone.
 
-    A stored integration is reachable at the host names `stored_at` and below them, for the callers that list it.
+    Callers that list a stored integration reach it at the host names `stored_at` and their subdomains.
     """
     if not stored_at or not stored:
         return
@@ -74,33 +74,37 @@ def shadowed_integrations(all_overlaps: Iterator[Overlap], age: Mapping[str, tup
     return shadowed
 
 
-def overlap_of(snapshot: Snapshot, integration: Integration) -> Overlap | None:
-    """Return the first overlap that saving an integration would cause, or None."""
-    return next(iter(overlaps_beside(snapshot, {integration.id: integration}, {})), None)
+def first_overlap_of_integration(snapshot: Snapshot, integration: Integration) -> Overlap | None:
+    """Return the first overlap that appears if an integration is saved, or None."""
+    return next(iter(find_new_overlaps(snapshot, {integration.id: integration}, {})), None)
 
 
-def overlap_for(snapshot: Snapshot, caller: Caller) -> Overlap | None:
-    """Return the first overlap that saving a caller would cause, or None."""
-    return next(iter(overlaps_beside(snapshot, {}, {caller.name: caller})), None)
+def first_overlap_of_caller(snapshot: Snapshot, caller: Caller) -> Overlap | None:
+    """Return the first overlap that appears if a caller is saved, or None."""
+    return next(iter(find_new_overlaps(snapshot, {}, {caller.name: caller})), None)
 
 
-def overlaps_beside(
+def find_new_overlaps(
     snapshot: Snapshot, integrations: Mapping[str, Integration], callers: Mapping[str, Caller]
 ) -> list[Overlap]:
-    """Return the overlaps that saving these integrations and callers would cause.
+    """Return the overlaps that appear if these integrations and callers are saved.
 
     The served integrations do not overlap, because shadowed ones are not served.
     """
     if snapshot.matching is None:
         return []
-    known = {**snapshot.integrations, **integrations}
-    policies = {name: integration.policy for name, integration in known.items() if integration.rebuild is None}
-    stored = frozenset(name for name, integration in known.items() if integration.stored)
-    present = {caller.name: caller for caller in (snapshot.callers or {}).values()}
-    return sorted({*overlaps(policies, stored, {**present, **callers}.values(), frozenset(snapshot.ca.hosts))})
+    all_integrations = {**snapshot.integrations, **integrations}
+    policies = {
+        name: integration.policy for name, integration in all_integrations.items() if integration.rebuild is None
+    }
+    stored = frozenset(name for name, integration in all_integrations.items() if integration.stored)
+    current_callers = {caller.name: caller for caller in (snapshot.callers or {}).values()}
+    return sorted(
+        {*find_overlaps(policies, stored, {**current_callers, **callers}.values(), frozenset(snapshot.ca.hosts))}
+    )
 
 
-UNKNOWN = "unknown"
+UNKNOWN_KIND = "unknown"
 """The kind of a stored integration that cannot be used."""
 
 _RETRY: Final = 3600
@@ -114,7 +118,7 @@ class _RowBuilder(Builder[IntegrationRow]):
         self, sealing_keys: SealingKeys, files: FileContent, allow_private: NetworkOverride, now: float, *, retry: bool
     ) -> None:
         super().__init__(
-            files.trust, files.settings.limits.in_flight, _trust_of, now=now, stored_networks=allow_private
+            files.trust, files.settings.limits.in_flight, _inline_trust_of, now=now, stored_networks=allow_private
         )
         self._sealing_keys = sealing_keys
         self._allow_private = allow_private
@@ -130,10 +134,10 @@ class _RowBuilder(Builder[IntegrationRow]):
             return entry.source is source and not self._retry
         if built.allow_private != self._allow_private:
             return False
-        return entry.source is source or _content(entry.source) == _content(source)
+        return entry.source is source or _built_content(entry.source) == _built_content(source)
 
     def prepare(self, source: IntegrationRow) -> Prepared:
-        """Validate the document of a row. Its secrets open for these settings alone."""
+        """Validate the document of a row. Its secrets open only for these settings."""
         if not source.verified:
             return Prepared(_invalid(UNVERIFIED), None)
         try:
@@ -147,13 +151,13 @@ class _RowBuilder(Builder[IntegrationRow]):
         return Prepared(validated, StoredReader(self._sealing_keys, source, purpose))
 
 
-def _trust_of(trust: Trust) -> tuple[Trust, None]:
+def _inline_trust_of(trust: Trust) -> tuple[Trust, None]:
     """Return the CAs of a stored integration, which cannot name a file."""
     return trust, None
 
 
-def _content(row: IntegrationRow) -> tuple[object, ...]:
-    """Return what an integration is built from. A new secret value has a new ID in the document."""
+def _built_content(row: IntegrationRow) -> tuple[object, ...]:
+    """Return the columns that determine the integration. A new secret value has a new ID in the document."""
     return row.row_id, row.version, row.verified, row.document
 
 
@@ -162,7 +166,7 @@ def _invalid(problem: str) -> Validated:
 
 
 class StoredSource(StoreContent):
-    """Builds the state of the store that `take` received last. Not thread-safe. `check` checks the keys of rules."""
+    """Builds the latest state that `update` received. Not thread-safe. `check` is the check of the store's keys."""
 
     def __init__(self, check: Callable[[StoreRules], KeysError | None]) -> None:
         self._check = check
@@ -171,12 +175,12 @@ class StoredSource(StoreContent):
         self._entries: dict[str, BuiltIntegration[IntegrationRow]] = {}
         self._presets: dict[str, Preset] = {}
         self._served: Mapping[str, Integration] = {}
-        self._circumstances: tuple[object, ...] = ()
-        """The keys, the files and the hour with which unusable rows were built."""
-        self._build_refusing: Callable[[str], Integration] = partial(_unusable, Trust(), NetworkOverride())
-        """Builds the stand-in of an unusable integration."""
+        self._conditions: tuple[object, ...] = ()
+        """The keys, the files and the hour of the last attempt to build unusable rows."""
+        self._build_unusable: Callable[[str], Integration] = partial(_unusable, Trust(), NetworkOverride())
+        """Builds an integration that refuses its requests, in place of an unusable one."""
 
-    def take(self, state: State, sealing_keys: SealingKeys) -> None:
+    def update(self, state: State, sealing_keys: SealingKeys) -> None:
         """Set the state to build, and the keys of its secrets."""
         self._state = state
         self._sealing_keys = sealing_keys
@@ -200,10 +204,10 @@ class StoredSource(StoreContent):
         allowed = NetworkOverride(() if files.store is None else files.store.allow_private)
         if state is None or sealing_keys is None:
             return Stored(trust=files.trust, allow_private=allowed, read=False)
-        circumstances = sealing_keys.ring, files, now // _RETRY
-        retry = circumstances != self._circumstances
+        conditions = sealing_keys.ring, files, now // _RETRY
+        retry = conditions != self._conditions
         if retry:
-            self._circumstances, self._build_refusing = circumstances, cache(partial(_unusable, files.trust, allowed))
+            self._conditions, self._build_unusable = conditions, cache(partial(_unusable, files.trust, allowed))
         builder, previous = _RowBuilder(sealing_keys, files, allowed, now, retry=retry), self._entries
         local = cache(is_local)
         self._entries = {
@@ -214,11 +218,11 @@ class StoredSource(StoreContent):
         problems: dict[str, str] = {}
         served: dict[str, Integration] = {}
         for name, entry in self._entries.items():
-            problems[name] = _problem(entry, self._served.get(name), local)
+            problems[name] = _find_problem(entry, self._served.get(name), local)
             usable = None if problems[name] else entry.integration
-            served[name] = self._build_refusing(name) if usable is None else usable
-        callers = dict(_callers(state.callers, files))
-        for name, problem in self._shadowed(files, served, callers).items():
+            served[name] = self._build_unusable(name) if usable is None else usable
+        callers = dict(_build_callers(state.callers, files))
+        for name, problem in self._find_shadowed(files, served, callers).items():
             problems[name] = problem
             del served[name]
         self._served = served
@@ -229,17 +233,19 @@ class StoredSource(StoreContent):
         }
         return Stored(state.revision, served, callers, problems, self._presets, files.trust, allowed)
 
-    def _shadowed(
+    def _find_shadowed(
         self, files: FileContent, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
     ) -> dict[str, str]:
         if not files.settings.forward.match_by_host:
             return {}
-        known = {**files.integrations, **served}
-        policies = {name: integration.policy for name, integration in known.items() if integration.rebuild is None}
+        all_integrations = {**files.integrations, **served}
+        policies = {
+            name: integration.policy for name, integration in all_integrations.items() if integration.rebuild is None
+        }
         all_callers = [*files.callers.values(), *callers.values()]
         rows = {name: self._entries[name].source for name in served}
         age = {name: (row.created_at, row.row_id) for name, row in rows.items()}
-        return shadowed_integrations(overlaps(policies, served.keys(), all_callers, files.stored_at), age)
+        return shadowed_integrations(find_overlaps(policies, served.keys(), all_callers, files.stored_at), age)
 
 
 def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integration:
@@ -264,13 +270,13 @@ def build_unserved(
         settings,
         stored.trust,
         reader,
-        _trust_of,
+        _inline_trust_of,
         certificate=build_certificate_loader(settings, reader, now),
         stored_networks=stored.allow_private,
     ).integration
 
 
-def _problem(
+def _find_problem(
     entry: BuiltIntegration[IntegrationRow], served: Integration | None, local: Callable[[Address], bool]
 ) -> str:
     """Return why a row cannot be used, or "".
@@ -293,7 +299,7 @@ def _unusable(trust: Trust, allow_private: NetworkOverride, name: str) -> Integr
     secrets.load()
     return Integration(
         name,
-        UNKNOWN,
+        UNKNOWN_KIND,
         Policy(),
         None,
         secrets,
@@ -309,14 +315,14 @@ def _refuse(reason: SecretUnreadable) -> NoReturn:
     raise SecretUnreadable(reason.reasons)
 
 
-def _callers(rows: Mapping[str, CallerRow], files: FileContent) -> Iterator[tuple[bytes, Caller]]:
+def _build_callers(rows: Mapping[str, CallerRow], files: FileContent) -> Iterator[tuple[bytes, Caller]]:
     """Yield stored callers with the digests of their tokens, unless a file has a caller of the same name or token."""
     names = {caller.name for caller in files.callers.values()}
     for name, row in rows.items():
         digest = bytes.fromhex(row.token_sha256)
         if name not in names and digest not in files.callers:
-            yield digest, Caller(name, _granted(row.integrations), _granted(row.presets))
+            yield digest, Caller(name, _granted_ids(row.integrations), _granted_ids(row.presets))
 
 
-def _granted(ids: tuple[str, ...] | None) -> frozenset[str] | None:
+def _granted_ids(ids: tuple[str, ...] | None) -> frozenset[str] | None:
     return None if ids is None else frozenset(ids)
