@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
 from sidekey.config.models import IntegrationLimits, IntegrationSettings, TestSettings
-from sidekey.config.stored.document import merge_patch, replaced
-from sidekey.config.stored.rows import show_document
-from sidekey.config.stored.transfer import locate
+from sidekey.config.stored.document import merge_patch, with_values
+from sidekey.config.stored.rows import document_for_api
+from sidekey.config.stored.transfer import loc_of_pointer
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import accepted_destinations, destination_of, keys_of
 from sidekey.credentials.injection import AddedSettings
@@ -156,7 +156,7 @@ def test_secret_does_not_open_after_its_destination_was_edited(key: str) -> None
     """Through the rules or past them. Each secret must be entered again."""
     document, patch = EDITS[key]
     row = stored(document)
-    moved = former(row).patched(patch)
+    moved = former(row).apply_patch(patch)
     past = replace(row, document=patched(row.document, patch))
     if not key.endswith(".type"):
         secrets = set(ids(row))
@@ -170,7 +170,7 @@ def test_secret_does_not_open_after_its_destination_was_edited(key: str) -> None
         # Nor in a document that was written whole.
         assert judged(copied(moved), former(row)).reenter == result.reenter
     else:
-        assert judged(merge_patch(show_document(row), patch), former(row)).draft is None
+        assert judged(merge_patch(document_for_api(row), patch), former(row)).draft is None
 
 
 TEXT = st.text("abcXYZ 09-_", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -216,9 +216,9 @@ def test_document_that_is_read_and_written_keeps_all_secrets(name: str, data: st
     row = first = stored(documents()[name])
     for _ in range(2):
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
-        document = merge_patch(show_document(row), edits)
+        document = merge_patch(document_for_api(row), edits)
         if data.draw(st.booleans()):
-            document = former(row).patched(edits)
+            document = former(row).apply_patch(edits)
         row = stored(document, before=row)
         assert row.secrets == first.secrets
         assert opened(row).values == opened(first).values != {}
@@ -269,7 +269,9 @@ def test_rules_keep_exactly_the_secrets_that_open(before: dict[str, Any], after:
     past = replace(row, document=json.dumps(written))
     same = destination(before) in accepted_destinations(settings_in(changed.document))
     assert set(opened(past).values) == (shared if same else set())
-    keeping = replaced(after, {locate(after, where): {"set": True, "id": ids(row)[where]} for where in shared})
+    keeping = with_values(
+        after, {loc_of_pointer(after, where): {"set": True, "id": ids(row)[where]} for where in shared}
+    )
     result = judged(keeping, former(row))
     assert result.errors == ()
     assert (result.draft is not None) is (same or not shared)
@@ -310,13 +312,13 @@ def test_equivalent_documents_have_one_destination(data: st.DataObject, document
     row = stored(document)
     other = respelled(data, document)
     assert destination(other) == destination(document)
-    assert ids(stored(former(row).patched(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
+    assert ids(stored(former(row).apply_patch(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
 
 
 def test_added_client_certificate_needs_no_other_secret_again() -> None:
     row = stored(BASIC)
     block = beside()["client_certificate"]
-    assert kept(draft(former(row).patched({"client_certificate": block}), former(row))) == {
+    assert kept(draft(former(row).apply_patch({"client_certificate": block}), former(row))) == {
         "/auth/password",
         "/auth/username",
     }

@@ -11,8 +11,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidekey.config.stored.document import Place, replaced
-from sidekey.config.stored.rows import show_document
+from sidekey.config.errors import Loc
+from sidekey.config.stored.document import with_values
+from sidekey.config.stored.rows import document_for_api
 from sidekey.config.stored.validate import Draft
 from support.stored import CANARY, SESSION, copied, former, ids, judged, opened, stored
 
@@ -50,7 +51,7 @@ def is_secret(node: Any) -> bool:
     return isinstance(node, dict) and node.get("set") is True
 
 
-def nodes(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+def nodes(node: Any, place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
     """Yield every value of a document, except those within a secret."""
     yield place, node
     below = enumerate(node) if isinstance(node, list) else node.items() if isinstance(node, dict) else ()
@@ -91,9 +92,9 @@ def edited(data: st.DataObject, body: Any) -> Any:
     separate = place[: len(other)] != other and other[: len(place)] != place
     match data.draw(st.sampled_from(["swap", "swap", "copy", "remove", "change"])):
         case "swap" if separate:
-            return replaced(body, {place: with_it, other: node})
+            return with_values(body, {place: with_it, other: node})
         case "copy" if separate:
-            return replaced(body, {place: with_it})
+            return with_values(body, {place: with_it})
         case "remove" if len(place) > 1:
             rest = copied(body)
             above = rest
@@ -102,7 +103,7 @@ def edited(data: st.DataObject, body: Any) -> Any:
             del above[place[-1]]
             return rest
         case "change" if not isinstance(node, dict | list):
-            return replaced(body, {place: "z"})
+            return with_values(body, {place: "z"})
     return body
 
 
@@ -112,7 +113,7 @@ def test_secret_opens_only_where_it_was_entered(data: st.DataObject, tree: Any, 
     """Saving keeps exactly these secrets. A row that was edited past Sidekey with a valid MAC opens no more."""
     row = stored(document(tree))
     values = {secret: opened(row).values[where] for where, secret in ids(row).items()}
-    saved, read = json.loads(row.document), show_document(row)
+    saved, read = json.loads(row.document), document_for_api(row)
     body = saved["integration"]["auth"]["login"]["body"]
     after = body
     for _ in range(edits):
@@ -122,7 +123,7 @@ def test_secret_opens_only_where_it_was_entered(data: st.DataObject, tree: Any, 
     past = replace(row, document=json.dumps(saved))
     before, now = homes(body), homes(after)
     # In a list, what is public beside a secret has a form of its own: it counts as the destination.
-    same = destination_after(read, row) == destination_after(show_document(row), row)
+    same = destination_after(read, row) == destination_after(document_for_api(row), row)
     stay = {secret for secret in now if same and now[secret] == before[secret]}
     result = opened(past)
     assert result.values == {where: values[secret] for where, secret in ids(past).items() if secret in stay}

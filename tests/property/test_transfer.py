@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.config.stored.document import merge_patch, replaced
+from sidekey.config.stored.document import merge_patch, with_values
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
 from sidekey.config.stored.rows import has_content_of
-from sidekey.config.stored.transfer import export_integration, export_preset, locate
-from sidekey.config.stored.validate import Invalid
+from sidekey.config.stored.transfer import export_integration, export_preset, loc_of_pointer
+from sidekey.config.stored.validate import InvalidPreset
 from sidekey.config.yaml_reader import parse
 from sidekey.config.yaml_writer import Inexpressible, write
 from sidekey.store.records import PresetRow
@@ -59,12 +59,12 @@ PLACEHOLDERS = st.sampled_from(["{{a}}", "x {{a}} y", "{{{{", "'{{a}}'", "{{a}}:
 def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
     """Replace the secrets of a document, if any text is one."""
     values = {
-        locate(document, where): {"value": data.draw(SECRETS)}
+        loc_of_pointer(document, where): {"value": data.draw(SECRETS)}
         for where, value in entered(draft(document)).items()
         if CANARY in value
         and not where.endswith(("/url", "/username", "/key_passphrase", "/session_token", "/secret_access_key"))
     }
-    return replaced(document, values)
+    return with_values(document, values)
 
 
 @given(data=st.data(), name=st.sampled_from(sorted(KINDS)), edits=EDITS)
@@ -101,7 +101,7 @@ def test_imported_export_equals_the_stored_preset(body: Any, text: str, descript
         "body": {"json": {"text": text, "more": body}},
     }
     result = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
-    if isinstance(result, Invalid):
+    if isinstance(result, InvalidPreset):
         # Texts in it may hold {{ by chance.
         assert {each.pointer.split("/")[1] for each in result.errors if each.pointer} <= {"body", "parameters"}
         return

@@ -230,12 +230,12 @@ def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[st
 def entered(made: Draft) -> dict[str, str]:
     """The values to seal, by pointer."""
     found = secrets_in(made.saved.content)
-    return {pointer(each.place): made.entered[each.id] for each in found if each.id in made.entered}
+    return {pointer(each.loc): made.entered[each.id] for each in found if each.id in made.entered}
 
 
 def kept(made: Draft) -> set[str]:
     """The pointers of the secrets that a draft keeps."""
-    return {pointer(each.place) for each in secrets_in(made.saved.content) if each.id in made.kept}
+    return {pointer(each.loc) for each in secrets_in(made.saved.content) if each.id in made.kept}
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
@@ -260,7 +260,7 @@ def former(row: IntegrationRow) -> PreviousIntegration:
 def ids(row: IntegrationRow) -> dict[str, str]:
     """The IDs of a row's secrets, by pointer."""
     found = secrets_in(SavedDocument.load(row.document).content)
-    return {pointer(each.place): each.id for each in found if each.id in row.secrets}
+    return {pointer(each.loc): each.id for each in found if each.id in row.secrets}
 
 
 def settings_in(document: str) -> IntegrationSettings:
@@ -295,7 +295,7 @@ def opened(row: IntegrationRow, vault: SealingKeys = VAULT) -> Opened:
     result = Opened({}, {})
     for secret in secrets_in(SavedDocument.load(row.document).content):
         if secret.id in references:
-            subject = pointer(secret.place)
+            subject = pointer(secret.loc)
             try:
                 result.values[subject] = reader(references[secret.id])
             except ValueError as error:

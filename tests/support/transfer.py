@@ -9,7 +9,7 @@ from typing import Any
 
 from sidekey.config.secrets import SecretReader
 from sidekey.config.stored.document import value_at
-from sidekey.config.stored.transfer import UNKNOWN_URL, Exported, ImportedDocument, read_references
+from sidekey.config.stored.transfer import PLACEHOLDER_URL, Exported, ImportedDocument, read_references
 from sidekey.config.validate import validate
 from sidekey.config.yaml_reader import parse
 from sidekey.config.yaml_writer import write
@@ -77,7 +77,7 @@ def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str
     for location, value in values.items():
         container = value_at(config, location)
         if isinstance(container, str):
-            assert container.startswith(UNKNOWN_URL)
+            assert container.startswith(PLACEHOLDER_URL)
             text = text.replace(container, value)
         else:
             path = folder / container["file"]

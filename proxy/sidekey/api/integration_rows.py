@@ -35,7 +35,7 @@ def build_integration(
     if change.patch:
         if previous is None:
             raise ApiProblem("invalid", "the stored document cannot be read: send the complete document with PUT")
-        document = previous.patched(change.sent)
+        document = previous.apply_patch(change.sent)
         errors += _size_errors(document)
     draft = validate_draft(document, previous, snapshot, errors)
     overlap = describe_overlap(snapshot, change.name, draft)

@@ -33,7 +33,7 @@ from sidekey.config.models import CallerSettings, GlobalSettings, IntegrationSet
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.config.stored.build import build_draft, build_unserved, find_new_overlaps
-from sidekey.config.stored.document import MAX_SIZE, MalformedError, check
+from sidekey.config.stored.document import MAX_SIZE, MalformedError, check_limits
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
 from sidekey.config.stored.rows import (
     build_integration_row,
@@ -43,7 +43,7 @@ from sidekey.config.stored.rows import (
     previous_integration,
 )
 from sidekey.config.stored.secrets import SealingKeys
-from sidekey.config.stored.transfer import locate, read_references
+from sidekey.config.stored.transfer import loc_of_pointer, read_references
 from sidekey.config.stored.validate import Draft, PreviousIntegration, assess, text_errors
 from sidekey.config.validate import validate
 from sidekey.credentials.context import Context, file_only_keys
@@ -324,7 +324,7 @@ class _Plan:
             refused = self._outcomes.get(("integration", str(raw.get("integration")))) == "refused"
             errors = [error for error in result.errors if not refused or error.pointer != "/integration"]
             base: Loc = ("presets", name)
-            return [error_at(raw, locate(raw, error.pointer), error.detail, base=base) for error in errors]
+            return [error_at(raw, loc_of_pointer(raw, error.pointer), error.detail, base=base) for error in errors]
 
         def is_stored(row: PresetRow, draft: PresetDraft) -> bool:
             return row.verified and row.document == draft.text
@@ -367,19 +367,21 @@ class _Plan:
         if errors:
             return errors
         try:
-            check(document)
+            check_limits(document)
         except MalformedError as error:
             return [error_at(raw, (), str(error), base=base)]
         assessed = assess(document, previous, in_flight=in_flight, now=self._now)
         draft = assessed.draft
         if draft is None:
-            return [error_at(raw, locate(raw, error.pointer), error.detail, base=base) for error in assessed.errors]
+            return [
+                error_at(raw, loc_of_pointer(raw, error.pointer), error.detail, base=base) for error in assessed.errors
+            ]
         if len(draft.saved.text().encode()) > MAX_SIZE:
             text = f"must have at most {MAX_SIZE >> 10} KiB in the store, with its CA and certificates"
             return [error_at(raw, (), text, base=base)]
         self._warnings += [error_of(raw, warning, base=base) for warning in warnings]
         self._warnings += [
-            error_at(raw, locate(raw, warning.pointer), warning.detail, base=base) for warning in draft.warnings
+            error_at(raw, loc_of_pointer(raw, warning.pointer), warning.detail, base=base) for warning in draft.warnings
         ]
         return draft
 

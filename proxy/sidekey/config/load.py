@@ -22,7 +22,7 @@ from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
-from sidekey.config.build.presets import PresetChecker, choice_errors, document_json, read_preset
+from sidekey.config.build.presets import PresetChecker, document_json, mismatch_errors, read_preset
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
@@ -444,7 +444,7 @@ class _Loading:
         """Check that a preset fits its integration, and that the integration exists."""
         name, base = preset.rules.integration, ("presets", preset.id)
         if name in integrations:
-            mismatches = choice_errors(preset, integrations[name], self.now)
+            mismatches = mismatch_errors(preset, integrations[name], self.now)
             self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in mismatches))
         elif (
             name not in self._documents.integrations

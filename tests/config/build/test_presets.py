@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.presets import PresetChecker, broken_presets, choice_errors, document_json, mismatches
+from sidekey.config.build.presets import PresetChecker, broken_presets, document_json, mismatch_errors, mismatches
 from sidekey.config.load import Loader, load
 from sidekey.snapshot.snapshot import Snapshot
 from support.loading import good
@@ -166,15 +166,15 @@ def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
 def test_unusable_integration_cannot_be_chosen() -> None:
     missing = Missing(integration("h", base_url(1)))
     reason = "integration h cannot be used now: see its own errors"
-    assert choice_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
-    assert choice_errors(preset(), integration("h", base_url(1)), 0.0) == []
+    assert mismatch_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
+    assert mismatch_errors(preset(), integration("h", base_url(1)), 0.0) == []
 
 
 def test_integration_with_an_expired_certificate_cannot_be_chosen() -> None:
     ending = certified(integration("h", base_url(1)), 1000.0)
     reason = "integration h cannot be used now: see its own errors"
-    assert choice_errors(preset(), ending, 999.0) == []
-    assert choice_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
+    assert mismatch_errors(preset(), ending, 999.0) == []
+    assert mismatch_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
 
 
 def test_caller_has_listed_all_or_no_presets(tmp_path: Path) -> None:

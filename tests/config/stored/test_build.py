@@ -14,7 +14,7 @@ import pytest
 
 from sidekey.config.load import Loader
 from sidekey.config.stored.build import StoredSource, build_draft, build_unserved
-from sidekey.config.stored.rows import show_document
+from sidekey.config.stored.rows import document_for_api
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
@@ -185,7 +185,7 @@ def test_policy_is_known_without_the_secrets(name: str, joined: ConfigWithStore)
     row = stored(documents()[name])
     joined.put(row)
     snapshot = joined.load()
-    edit = draft(show_document(row), former(row))
+    edit = draft(document_for_api(row), former(row))
     assert (edit.entered, bool(edit.kept)) == ({}, True)
     unserved = build_unserved("crm", edit.settings, edit.entered, stored_content(snapshot), PRESENT)
     served = snapshot.integrations["crm"]

@@ -17,16 +17,16 @@ from sidekey.config.stored.document import (
     MalformedError,
     SavedDocument,
     changed_pointers,
-    check,
+    check_limits,
     merge_patch,
     parse,
     pointer,
-    replaced,
     secrets_in,
     split_certificates,
     value_at,
     with_new_ids,
     with_secret_ids,
+    with_values,
 )
 from support.stored import PROFILE, chain, stored
 
@@ -88,7 +88,7 @@ def test_separators_in_strings_do_not_count_as_values() -> None:
 def test_lone_surrogate_is_malformed(raw: Any) -> None:
     """No encoding accepts it."""
     with pytest.raises(MalformedError, match="surrogate"):
-        check(raw)
+        check_limits(raw)
 
 
 def test_deep_document_is_malformed() -> None:
@@ -96,23 +96,23 @@ def test_deep_document_is_malformed() -> None:
     deep: Any = "x"
     for _ in range(31):
         deep = {"a": deep}
-    check(deep)
+    check_limits(deep)
     with pytest.raises(MalformedError, match="32 levels"):
-        check({"a": [deep]})
+        check_limits({"a": [deep]})
 
 
 def test_long_keys_above_a_value_are_malformed() -> None:
     """Each error and each secret below would repeat the keys."""
-    check({"a" * 999: [1]})
+    check_limits({"a" * 999: [1]})
     with pytest.raises(MalformedError, match="1000 characters"):
-        check({"a" * 500: {"b" * 500: [1]}})
+        check_limits({"a" * 500: {"b" * 500: [1]}})
 
 
 @given(OBJECTS)
 def test_new_ids_do_not_change_a_document(raw: dict[str, Any]) -> None:
     document = with_new_ids(raw)
     assert document == raw
-    assert replaced(document, {}) == raw
+    assert with_values(document, {}) == raw
 
 
 @pytest.mark.parametrize(("place", "text"), [((), ""), (("a", 0, "b"), "/a/0/b"), (("a/b", "m~n", ""), "/a~1b/m~0n/")])
@@ -208,7 +208,7 @@ def test_every_secret_has_an_id_and_a_place() -> None:
     assert [re.fullmatch("s_[0-9a-f]{16}", secret.id) is not None for secret in (new, url)] == [True, True]
     assert new.id != url.id
     assert (kept.id, kept_url.id) == (KEPT["id"], KEPT["id"])
-    assert [secret.place for secret in (new, kept, url, kept_url)] == [
+    assert [secret.loc for secret in (new, kept, url, kept_url)] == [
         ("a", 0),
         ("a", 1),
         ("a", 2, "c~/", "url"),
@@ -229,7 +229,7 @@ def test_id_replaces_a_secret() -> None:
 
 
 def test_values_are_replaced_at_their_places() -> None:
-    assert replaced({"a": ["x", {"b": 1}]}, {("a", 1, "b"): 2, ("a", 0): {}}) == {"a": [{}, {"b": 2}]}
+    assert with_values({"a": ["x", {"b": 1}]}, {("a", 1, "b"): 2, ("a", 0): {}}) == {"a": [{}, {"b": 2}]}
 
 
 @given(OBJECTS)

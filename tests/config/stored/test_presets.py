@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError
 from sidekey.config.stored.presets import PresetDraft, build_preset, integration_id, load_document, prepare_preset
-from sidekey.config.stored.validate import Invalid
+from sidekey.config.stored.validate import InvalidPreset
 from sidekey.snapshot.snapshot import NOBODY
 from sidekey.store.records import PresetRow
 from support.plane import base_url, integration
@@ -24,7 +24,7 @@ ROW = PresetRow(row_id="r", id="hook", version=1, document=json.dumps(DOCUMENT))
 def errors(**keys: Any) -> dict[str, str]:
     """Return the errors of an invalid document, by pointer."""
     result = prepare_preset("hook", {**DOCUMENT, **keys}, INTEGRATIONS, 0.0)
-    assert isinstance(result, Invalid), result
+    assert isinstance(result, InvalidPreset), result
     return {error.pointer: error.detail for error in result.errors}
 
 
@@ -93,5 +93,5 @@ def test_document_larger_than_a_request_is_refused() -> None:
 def test_preset_cannot_use_an_integration_with_a_missing_secret() -> None:
     missing = Missing(INTEGRATIONS["h"])
     result = prepare_preset("hook", DOCUMENT, {"h": missing.integration()}, 0.0)
-    assert isinstance(result, Invalid)
+    assert isinstance(result, InvalidPreset)
     assert [error.pointer for error in result.errors] == ["/integration"]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sidekey.config.stored.rows import show_document
+from sidekey.config.stored.rows import document_for_api
 from support.stored import CANARY, documents, ids, stored
 
 
@@ -14,7 +14,7 @@ from support.stored import CANARY, documents, ids, stored
 def test_shown_document_has_no_secret(name: str) -> None:
     """Neither a plain nor a sealed value."""
     row = stored(documents()[name])
-    text = json.dumps(show_document(row))
+    text = json.dumps(document_for_api(row))
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
     assert not [secret for secret in row.secrets.values() if secret.sealed in text]
@@ -22,7 +22,7 @@ def test_shown_document_has_no_secret(name: str) -> None:
 
 def test_secret_is_shown_with_its_author_and_time() -> None:
     row = stored(documents()["basic"])
-    assert show_document(row)["auth"]["password"] == {
+    assert document_for_api(row)["auth"]["password"] == {
         "set": True,
         "id": ids(row)["/auth/password"],
         "set_at": "1970-01-01T00:00:01Z",
@@ -34,5 +34,5 @@ def test_public_values_are_shown() -> None:
     """Including the parameters of a profile."""
     document = documents()["profile"]
     row = stored(document)
-    shown = show_document(row)
+    shown = document_for_api(row)
     assert {**shown["auth"], "client_secret": 1} == {**document["auth"], "client_secret": 1}

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from sidekey.config.load import load
-from sidekey.config.stored.document import replaced
+from sidekey.config.stored.document import with_values
 from sidekey.config.stored.transfer import (
     Exported,
     NotExported,
     export_caller,
     export_integration,
     export_preset,
-    locate,
+    loc_of_pointer,
 )
 from sidekey.config.validate import validate
 from sidekey.config.yaml_writer import write
@@ -114,7 +114,7 @@ def test_changed_profile_is_exported_with_its_saved_values() -> None:
     saved: Any = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.former.example.com/oauth/token"
     exported = export_integration(replace(row, document=json.dumps(saved)))
-    assert "provider commercetools brings something else now" in exported.notes[0]
+    assert "provider commercetools adds other keys now" in exported.notes[0]
     assert exported.config["auth"] == {
         "type": "oauth2",
         "client_id": "id",
@@ -290,11 +290,11 @@ def test_placeholder_of_a_url_is_refused(folder: Path) -> None:
 
 def test_pointer_is_located_in_a_file() -> None:
     raw = {"a": [{"b/c": 1}], "d": {}}
-    assert locate(raw, "") == ()
-    assert locate(raw, "/a/0/b~1c") == ("a", 0, "b/c")
-    assert locate(raw, "/a/5/x") == ("a", 5, "x")
-    assert locate(raw, "/d/secret/value") == ("d", "secret", "value")
-    assert locate(raw, "/d/0") == ("d", "0")
+    assert loc_of_pointer(raw, "") == ()
+    assert loc_of_pointer(raw, "/a/0/b~1c") == ("a", 0, "b/c")
+    assert loc_of_pointer(raw, "/a/5/x") == ("a", 5, "x")
+    assert loc_of_pointer(raw, "/d/secret/value") == ("d", "secret", "value")
+    assert loc_of_pointer(raw, "/d/0") == ("d", "0")
 
 
 @pytest.mark.parametrize("name", sorted(every_kind()))
@@ -302,8 +302,8 @@ def test_pointer_is_located_in_a_file() -> None:
 def test_file_cannot_keep_or_enter_a_stored_secret(name: str, written: dict[str, Any]) -> None:
     """A file must bring its secrets, because they could be sealed for another destination."""
     document = every_kind()[name]
-    secrets = [locate(document, pointer) for pointer in entered(draft(document))]
-    errors = validate(replaced(document, dict.fromkeys(secrets, written)), Context("file")).errors
+    secrets = [loc_of_pointer(document, pointer) for pointer in entered(draft(document))]
+    errors = validate(with_values(document, dict.fromkeys(secrets, written)), Context("file")).errors
     places = {error.loc for error in errors}
     for place in secrets:
         assert any(place[: len(loc)] == loc for loc in places), place

@@ -33,7 +33,7 @@ from sidekey.api.statuses import StatusView, served_integration
 from sidekey.config import profiles
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import MalformedError, SavedDocument
-from sidekey.config.stored.rows import NewRow, show_document
+from sidekey.config.stored.rows import NewRow, document_for_api
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import MAX_TITLE_LENGTH
 from sidekey.credentials.base import KindSettings

@@ -24,7 +24,7 @@ from sidekey.api.service import ApiServices
 from sidekey.config.build.presets import read_preset
 from sidekey.config.field_types import ContentType
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
-from sidekey.config.stored.validate import Invalid
+from sidekey.config.stored.validate import InvalidPreset
 from sidekey.credentials.fields import mapping
 from sidekey.diagnostics.preview import Preview, fill_preset
 from sidekey.diagnostics.preview import preview as preview_of
@@ -179,7 +179,7 @@ def _read_draft(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     draft = prepare_preset(UNKNOWN, document, snapshot.integrations, time.time(), require_fetched=True)
     if isinstance(draft, PresetDraft) and sample is not None and not errors:
         return _Draft(draft.preset, name, sample)
-    errors += [ItemError(*error) for error in (draft.errors if isinstance(draft, Invalid) else ())]
+    errors += [ItemError(*error) for error in (draft.errors if isinstance(draft, InvalidPreset) else ())]
     preset = read_preset(UNKNOWN, document).preset
     if preset is not None and sample is not None:
         # The document is valid by itself, so it can validate the sample.

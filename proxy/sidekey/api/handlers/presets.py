@@ -32,7 +32,7 @@ from sidekey.config.stored.document import MalformedError, merge_patch
 from sidekey.config.stored.presets import load_document, prepare_preset
 from sidekey.config.stored.rows import NewRow, build_preset_row
 from sidekey.config.stored.secrets import SealingKeys
-from sidekey.config.stored.validate import Invalid
+from sidekey.config.stored.validate import InvalidPreset
 from sidekey.snapshot.snapshot import Preset as ServedPreset
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.status import UNVERIFIED
@@ -160,9 +160,9 @@ class PresetCollection(Collection[PresetRow]):
             document = merge_patch(current, change.sent, lambda _: False)
         now = time.time()
         draft = prepare_preset(change.name, document, snapshot.integrations, now, require_fetched=True)
-        document_errors = draft.errors if isinstance(draft, Invalid) else ()
+        document_errors = draft.errors if isinstance(draft, InvalidPreset) else ()
         errors = [*change.known_errors, *(ItemError(*error) for error in document_errors)]
-        if errors or isinstance(draft, Invalid):
+        if errors or isinstance(draft, InvalidPreset):
             raise invalid(errors)
         return build_preset_row(change.name, draft, change.row, by=change.by, now=int(now))
 

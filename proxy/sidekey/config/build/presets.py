@@ -245,7 +245,7 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     return errors
 
 
-def choice_errors(
+def mismatch_errors(
     preset: snapshot.Preset, integration: snapshot.Integration, now: float, *, require_fetched: bool = False
 ) -> list[tuple[Loc, str]]:
     """Return why an integration cannot be chosen for a preset at `now` (seconds since the epoch).

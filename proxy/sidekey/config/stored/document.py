@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn
 
 from sidekey.config.diff import find_differences
+from sidekey.config.errors import Loc
 from sidekey.config.profiles import ProfileAdditions
 from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.certificates.encoding import split
@@ -38,21 +39,17 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 """A JSON string, also an unterminated one. Possessive quantifiers keep the time linear."""
 
 
-Place = tuple[str | int, ...]
-"""The keys and list indexes that lead to a value."""
-
-
 class MalformedError(ValueError):
     """The text is not a JSON object within the limits. The message never repeats the text."""
 
 
-def pointer(place: Iterable[str | int]) -> str:
-    """Return the JSON pointer (RFC 6901) of a place."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
+def pointer(loc: Iterable[str | int]) -> str:
+    """Return the JSON pointer (RFC 6901) of a location."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in loc)
 
 
 def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
-    """Parse a JSON object (RFC 8259) and `check` it. Raises MalformedError, also for a duplicate key.
+    """Parse a JSON object (RFC 8259) and call `check_limits`. Raises MalformedError, also for a duplicate key.
 
     With `exact`, fractions become `Decimal`, which keeps every digit.
     """
@@ -73,14 +70,14 @@ def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
     except InvalidOperation:
         raise MalformedError("must not have a number with such an exponent") from None
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise MalformedError(f"must be JSON (RFC 8259): see {place}") from None
+        position = f"line {error.lineno}, column {error.colno}"
+        raise MalformedError(f"must be JSON (RFC 8259): see {position}") from None
     except ValueError:
         # A number with more digits than Python reads.
         raise MalformedError(_TOO_LONG) from None
     if not isinstance(document, dict):
         raise MalformedError("must be a JSON object")
-    check(document)
+    check_limits(document)
     return document
 
 
@@ -89,10 +86,10 @@ def _count_separators(data: bytes) -> int:
     return sum(map(data.count, (b",", b":", b"[", b"{")))
 
 
-def check(value: Any, depth: int = 0, above: int = 0) -> None:
+def check_limits(value: Any, depth: int = 0, path_length: int = 0) -> None:
     """Raise MalformedError for a document that is too deep, or has a number or text that JSON cannot hold.
 
-    `above` counts the characters of the keys above the value.
+    `path_length` is the number of characters of the keys above the value.
     """
     if isinstance(value, str):
         _check_text(value)
@@ -105,15 +102,15 @@ def check(value: Any, depth: int = 0, above: int = 0) -> None:
     elif isinstance(value, _CONTAINERS):
         if depth >= MAX_DEPTH:
             raise MalformedError(f"must not be nested deeper than {MAX_DEPTH} levels")
-        if above > MAX_PATH_LENGTH:
+        if path_length > MAX_PATH_LENGTH:
             raise MalformedError(f"must not have a value below keys of more than {MAX_PATH_LENGTH} characters together")
         if isinstance(value, dict):
             for key, item in value.items():
                 _check_text(key)
-                check(item, depth + 1, above + len(key) + 1)
+                check_limits(item, depth + 1, path_length + len(key) + 1)
         else:
             for item in value:
-                check(item, depth + 1, above + 1)
+                check_limits(item, depth + 1, path_length + 1)
 
 
 def _check_text(text: str) -> None:
@@ -146,9 +143,9 @@ def _with_new_ids(raw: Any) -> Any:
 
 
 class SecretAt(NamedTuple):
-    """A mapping in a body or row that may be a secret. Only the settings know if it is one."""
+    """A mapping in a body or row that may be a secret. Only the settings know whether the key takes a secret."""
 
-    place: Place
+    loc: Loc
     id: str
     raw: Mapping[str, Any]
 
@@ -156,29 +153,29 @@ class SecretAt(NamedTuple):
 def secrets_in(raw: Any) -> list[SecretAt]:
     """Return the mappings that may be secrets, in the order of the document."""
     secrets: list[SecretAt] = []
-    _collect(raw, (), secrets)
+    _collect_secrets(raw, (), secrets)
     return secrets
 
 
-def _collect(raw: Any, place: Place, secrets: list[SecretAt]) -> None:
+def _collect_secrets(raw: Any, loc: Loc, secrets: list[SecretAt]) -> None:
     if isinstance(raw, Mapping):
         if isinstance(raw, Entered):
-            secrets.append(SecretAt((*place, "url") if "url" in raw else place, raw.id, raw))
+            secrets.append(SecretAt((*loc, "url") if "url" in raw else loc, raw.id, raw))
         elif is_kept(raw) and isinstance(raw.get("id"), str):
-            secrets.append(SecretAt(place, raw["id"], raw))
+            secrets.append(SecretAt(loc, raw["id"], raw))
         for key, value in raw.items():
             if isinstance(value, _CONTAINERS):
-                _collect(value, (*place, key), secrets)
+                _collect_secrets(value, (*loc, key), secrets)
     elif isinstance(raw, list):
         for index, value in enumerate(raw):
             if isinstance(value, _CONTAINERS):
-                _collect(value, (*place, index), secrets)
+                _collect_secrets(value, (*loc, index), secrets)
 
 
 def with_secret_ids(raw: Mapping[str, Any], secrets: Container[str]) -> Any:
     """Return a copy of a document in which `{set: true, id}` replaces each secret with one of these IDs."""
-    return replaced(
-        raw, {secret.place: {"set": True, "id": secret.id} for secret in secrets_in(raw) if secret.id in secrets}
+    return with_values(
+        raw, {secret.loc: {"set": True, "id": secret.id} for secret in secrets_in(raw) if secret.id in secrets}
     )
 
 
@@ -195,20 +192,20 @@ def merge_patch(target: Any, patch: Any, is_atomic: Callable[[Mapping[str, Any]]
     return merged
 
 
-def replaced(raw: Any, values: Mapping[Place, Any], place: Place = ()) -> Any:
-    """Return a copy of a document with other values at these places."""
-    if place in values:
-        return values[place]
+def with_values(raw: Any, values: Mapping[Loc, Any], loc: Loc = ()) -> Any:
+    """Return a copy of a document with other values at these locations."""
+    if loc in values:
+        return values[loc]
     if isinstance(raw, Mapping):
-        return {key: replaced(value, values, (*place, key)) for key, value in raw.items()}
+        return {key: with_values(value, values, (*loc, key)) for key, value in raw.items()}
     if isinstance(raw, list):
-        return [replaced(value, values, (*place, index)) for index, value in enumerate(raw)]
+        return [with_values(value, values, (*loc, index)) for index, value in enumerate(raw)]
     return raw
 
 
-def value_at(raw: Any, at: str) -> Any:
+def value_at(raw: Any, json_pointer: str) -> Any:
     """Return the value at a JSON pointer, or None."""
-    for part in pointer_keys(at):
+    for part in pointer_keys(json_pointer):
         if isinstance(raw, Mapping):
             raw = raw.get(part)
         elif isinstance(raw, list) and part.isdecimal() and int(part) < len(raw):
@@ -267,9 +264,9 @@ def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> I
     return (pointer(difference.loc) for difference in find_differences(previous, after, equal))
 
 
-def pointer_keys(at: str) -> Iterator[str]:
+def pointer_keys(json_pointer: str) -> Iterator[str]:
     """Yield the keys of a JSON pointer, list indexes as text."""
-    return (key.replace("~1", "/").replace("~0", "~") for key in at.split("/")[1:])
+    return (key.replace("~1", "/").replace("~0", "~") for key in json_pointer.split("/")[1:])
 
 
 @dataclass(frozen=True, slots=True)

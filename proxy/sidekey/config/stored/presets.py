@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidekey.config.build.presets import choice_errors, document_json, read_preset
+from sidekey.config.build.presets import document_json, mismatch_errors, read_preset
 from sidekey.config.errors import Finding, format_loc
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
-from sidekey.config.stored.validate import DocumentError, Invalid, invalid, text_errors
+from sidekey.config.stored.validate import DocumentError, InvalidPreset, refuse_preset, text_errors
 from sidekey.policy.naming import valid_id
 from sidekey.presets.preset import Preset as PresetRules
 from sidekey.presets.template import UrlTemplate
@@ -78,35 +78,35 @@ def prepare_preset(
     now: float,
     *,
     require_fetched: bool = False,
-) -> PresetDraft | Invalid:
+) -> PresetDraft | InvalidPreset:
     """Validate a document to save under an ID, against the integrations at `now` (seconds since the epoch).
 
-    `require_fetched` is passed to `choice_errors`.
+    `require_fetched` is passed to `mismatch_errors`.
     """
     built = read_preset(name, document)
     findings = [*built.errors, *(Finding(*error) for error in text_errors(document))]
     if built.preset is not None:
         findings += (
             Finding(*error)
-            for error in _choice_errors(built.preset, integrations, now, require_fetched=require_fetched)
+            for error in _integration_errors(built.preset, integrations, now, require_fetched=require_fetched)
         )
     if findings or built.preset is None:
-        return invalid(findings)
+        return refuse_preset(findings)
     text = document_json(document)
     try:
         # A client must be able to send the document back, but a patch may have made it larger than any request.
         parse(text.encode())
     except MalformedError as error:
-        return Invalid((DocumentError("", f"{error} once it is saved"),))
+        return InvalidPreset((DocumentError("", f"{error} once it is saved"),))
     if len(text.encode()) > MAX_SIZE:
-        return Invalid((DocumentError("", f"must have at most {MAX_SIZE >> 10} KiB"),))
+        return InvalidPreset((DocumentError("", f"must have at most {MAX_SIZE >> 10} KiB"),))
     return PresetDraft(replace(built.preset, document=text), text)
 
 
-def _choice_errors(
+def _integration_errors(
     preset: Preset, integrations: Mapping[str, Integration], now: float, *, require_fetched: bool
 ) -> list[tuple[tuple[str | int, ...], str]]:
     integration = integrations.get(preset.rules.integration)
     if integration is None:
         return [(("integration",), "no integration has this ID, or it is not served")]
-    return choice_errors(preset, integration, now, require_fetched=require_fetched)
+    return mismatch_errors(preset, integration, now, require_fetched=require_fetched)

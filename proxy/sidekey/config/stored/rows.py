@@ -1,4 +1,4 @@
-"""Convert between documents and rows: build the rows that the API and commands save, and show stored ones."""
+"""Convert between documents and rows: the rows that the API and commands save, and the documents that the API sends."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from sidekey.config.errors import Loc
 from sidekey.config.stored.document import (
     MalformedError,
-    Place,
     SavedDocument,
     changed_pointers,
     pointer,
-    replaced,
     secrets_in,
+    with_values,
 )
 from sidekey.config.stored.presets import PresetDraft, load_document
 from sidekey.config.stored.secrets import SealingKeys, StoredReader
@@ -74,19 +74,19 @@ def build_integration_row(
 def _draft_changes(previous: PreviousIntegration | None, draft: Draft) -> set[str]:
     """Return the pointers that a draft changes, including those of new and removed secrets."""
     saved = SavedDocument({}) if previous is None else previous.saved
-    before = _places(saved, frozenset() if previous is None else previous.secrets)
-    after = _places(draft.saved, draft.purpose.locations.keys())
+    before = _secret_locs(saved, frozenset() if previous is None else previous.secrets)
+    after = _secret_locs(draft.saved, draft.purpose.locations.keys())
     documents = (
-        replaced(document.content, {place: secret for secret, place in places.items()})
-        for document, places in ((saved, before), (draft.saved, after))
+        with_values(document.content, {loc: secret for secret, loc in locs.items()})
+        for document, locs in ((saved, before), (draft.saved, after))
     )
     added_or_removed = before.keys() ^ after.keys()
     secret_pointers = (pointer(after.get(secret) or before[secret]) for secret in added_or_removed)
     return {*changed_pointers(*documents), *secret_pointers}
 
 
-def _places(saved: SavedDocument, secrets: Set[str]) -> dict[str, Place]:
-    return {secret.id: secret.place for secret in secrets_in(saved.content) if secret.id in secrets}
+def _secret_locs(saved: SavedDocument, secrets: Set[str]) -> dict[str, Loc]:
+    return {secret.id: secret.loc for secret in secrets_in(saved.content) if secret.id in secrets}
 
 
 def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft) -> bool:
@@ -94,7 +94,10 @@ def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft)
     stored = previous_integration(row)
     if stored is None or stored.purpose is None:
         return False
-    before, after = _places(stored.saved, stored.secrets), _places(draft.saved, draft.purpose.locations.keys())
+    before, after = (
+        _secret_locs(stored.saved, stored.secrets),
+        _secret_locs(draft.saved, draft.purpose.locations.keys()),
+    )
     if _text_without_ids(stored.saved, before) != _text_without_ids(draft.saved, after):
         return False
     reader = StoredReader(sealing_keys, row, stored.purpose)
@@ -108,9 +111,9 @@ def has_content_of(sealing_keys: SealingKeys, row: IntegrationRow, draft: Draft)
         return False
 
 
-def _text_without_ids(saved: SavedDocument, places: Mapping[str, Place]) -> str:
+def _text_without_ids(saved: SavedDocument, locs: Mapping[str, Loc]) -> str:
     """Serialize a saved document without the IDs of its secrets."""
-    return replace(saved, content=replaced(saved.content, {place: {"set": True} for place in places.values()})).text()
+    return replace(saved, content=with_values(saved.content, {loc: {"set": True} for loc in locs.values()})).text()
 
 
 def build_preset_row(
@@ -132,8 +135,8 @@ def build_preset_row(
 def caller_fields(row: CallerRow, previous: CallerRow | None) -> tuple[str, ...]:
     """Return the pointers of the permissions that a caller's row changes, and `token` if its token changes."""
     changed = tuple(changed_pointers({} if previous is None else _permissions(previous), _permissions(row)))
-    same_token = previous is not None and previous.token_sha256 == row.token_sha256
-    return changed if same_token else (*changed, "token")
+    has_same_token = previous is not None and previous.token_sha256 == row.token_sha256
+    return changed if has_same_token else (*changed, "token")
 
 
 def _permissions(row: CallerRow) -> dict[str, Any]:
@@ -142,9 +145,9 @@ def _permissions(row: CallerRow) -> dict[str, Any]:
     return {"integrations": "*" if row.integrations is None else row.integrations, "presets": presets}
 
 
-def _build_row(kind: type[R], name: str, previous: R | None, document: str, *, by: str, now: int) -> R:
+def _build_row(row_class: type[R], name: str, previous: R | None, document: str, *, by: str, now: int) -> R:
     """Build a row that keeps the permanent row ID and the creation time of the previous one, if any."""
-    return kind(
+    return row_class(
         row_id=new_row_id() if previous is None else previous.row_id,
         id=name,
         document=document,
@@ -165,15 +168,15 @@ _LAST_SECOND: Final = 253_402_300_799
 """The last second of the year 9999, the maximum of `datetime`."""
 
 
-def show_document(row: IntegrationRow) -> Any:
-    """Return the document as the API shows it. A client can send it back unchanged. Raises MalformedError."""
+def document_for_api(row: IntegrationRow) -> Any:
+    """Return the document as the API sends it. A client can send it back unchanged. Raises MalformedError."""
     document = SavedDocument.load(row.document).content
     values = {
-        secret.place: {"set": True, "id": secret.id, "set_at": format_time(sealed.set_at), "set_by": sealed.set_by}
+        secret.loc: {"set": True, "id": secret.id, "set_at": format_time(sealed.set_at), "set_by": sealed.set_by}
         for secret in secrets_in(document)
         if (sealed := row.secrets.get(secret.id)) is not None
     }
-    return replaced(document, values)
+    return with_values(document, values)
 
 
 def format_time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Bind the secrets of an integration to a purpose, their places and destinations. Open them for no other purpose."""
+"""Bind the secrets of an integration to a purpose: their locations and destinations. Open them for no other purpose."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sidekey.config.diff import find_differences
-from sidekey.config.errors import format_loc
+from sidekey.config.errors import Loc, format_loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
-from sidekey.config.stored.document import Place, secrets_in
+from sidekey.config.stored.document import secrets_in
 from sidekey.credentials.destination import accepted_destinations, is_stored, references_in, tied_secrets
 from sidekey.credentials.fields import WRITTEN, Reference
 from sidekey.credentials.secret_holder import SecretHolder
@@ -29,61 +29,61 @@ def secret_ids(settings: IntegrationSettings) -> frozenset[str]:
 def build_purpose(document: Mapping[str, Any], table: Mapping[str, Any], settings: IntegrationSettings) -> Purpose:
     """Build the purpose of the secrets of a saved document. `table` is the document with its profile expanded.
 
-    A place has the paths to the secret in the document (`written`) and, if they differ, in the table (`used`), so that
+    A location has the paths to the secret in the document (`written`) and, if they differ, in the table (`used`). So
     neither an edit nor a profile can move the secret to another field. `beside` identifies its counterparts, such as
     the certificate of a key.
 
-    Places are authenticated with the sealed values: after any change of their format, no stored secret opens.
+    Locations are authenticated with the sealed values: after any change of their format, no stored secret opens.
     """
     secrets = secret_ids(settings)
     paths = _secret_paths(document, secrets)
     used = paths if table is document else _secret_paths(table, secrets)
     counterparts = _counterparts(settings)
-    places: dict[str, Mapping[str, Json]] = {}
+    locations: dict[str, Mapping[str, Json]] = {}
     for secret in secrets:
-        place: dict[str, Json] = {"written": paths.get(secret, [])}
-        if used.get(secret) != place["written"]:
-            place["used"] = used.get(secret, [])
+        location: dict[str, Json] = {"written": paths.get(secret, [])}
+        if used.get(secret) != location["written"]:
+            location["used"] = used.get(secret, [])
         if secret in counterparts:
-            place["beside"] = counterparts[secret]
-        places[secret] = place
-    return Purpose(places, accepted_destinations(settings))
+            location["beside"] = counterparts[secret]
+        locations[secret] = location
+    return Purpose(locations, accepted_destinations(settings))
 
 
 def _secret_paths(raw: Mapping[str, Any], secrets: Collection[str]) -> dict[str, list[list[Json]]]:
-    """Return the paths of each secret: keys, and in place of an index, a digest of what is public in the list entry.
+    """Return the paths of each secret: keys, and instead of an index, a digest of the list entry without its secrets.
 
     A list entry that is a secret itself has no digest, so that it can move within its list.
     """
-    places = [(secret.place, secret.id) for secret in secrets_in(raw) if secret.id in secrets]
-    secret_places = {place for place, _ in places}
-    digests: dict[Place, Json] = {}
+    locs = [(secret.loc, secret.id) for secret in secrets_in(raw) if secret.id in secrets]
+    secret_locs = {loc for loc, _ in locs}
+    digests: dict[Loc, Json] = {}
     paths: dict[str, list[list[Json]]] = {}
-    for place, secret in places:
+    for loc, secret in locs:
         path: list[Json] = []
         node: Any = raw
-        for length, part in enumerate(place, 1):
+        for length, part in enumerate(loc, 1):
             node = node[part]
-            above = place[:length]
+            above = loc[:length]
             if isinstance(part, str):
                 path.append(part)
-            elif above not in secret_places:
+            elif above not in secret_locs:
                 if above not in digests:
-                    public = canonical(_public(node, secret_places, above)).encode()
+                    public = canonical(_without_secrets(node, secret_locs, above)).encode()
                     digests[above] = [hashlib.sha256(public).hexdigest()]
                 path.append(digests[above])
         paths.setdefault(secret, []).append(path)
     return {secret: sorted(secret_paths, key=canonical) for secret, secret_paths in paths.items()}
 
 
-def _public(raw: Any, secrets: Collection[Place], place: Place) -> Any:
+def _without_secrets(raw: Any, secret_locs: Collection[Loc], loc: Loc) -> Any:
     """Return a copy of a list entry without its secrets."""
     if isinstance(raw, Mapping):
-        below = ((key, value, (*place, key)) for key, value in raw.items())
-        return {key: _public(value, secrets, at) for key, value, at in below if at not in secrets}
+        below = ((key, value, (*loc, key)) for key, value in raw.items())
+        return {key: _without_secrets(value, secret_locs, at) for key, value, at in below if at not in secret_locs}
     if isinstance(raw, list):
-        entries = ((value, (*place, index)) for index, value in enumerate(raw))
-        return [_public(value, secrets, at) for value, at in entries if at not in secrets]
+        entries = ((value, (*loc, index)) for index, value in enumerate(raw))
+        return [_without_secrets(value, secret_locs, at) for value, at in entries if at not in secret_locs]
     return raw
 
 
@@ -92,12 +92,12 @@ def _counterparts(settings: IntegrationSettings) -> dict[str, dict[str, Json]]:
     pairs = list(tied_secrets(settings))
     references = dict(references_in(settings)) if pairs else {}
     counterparts: dict[str, dict[str, Json]] = {}
-    for place, name in pairs:
-        reference, counterpart = references[place], references.get((*place[:-1], name))
+    for loc, name in pairs:
+        reference, counterpart = references[loc], references.get((*loc[:-1], name))
         if counterpart is None:
             continue
         if is_stored(counterpart):
-            counterparts.setdefault(counterpart.value, {})[str(place[-1])] = _identify(reference)
+            counterparts.setdefault(counterpart.value, {})[str(loc[-1])] = _identify(reference)
         if is_stored(reference):
             counterparts.setdefault(reference.value, {})[name] = _identify(counterpart)
     return counterparts
@@ -114,11 +114,11 @@ def purpose_changes(before: Purpose, after: Purpose, secrets: Iterable[str]) -> 
         destination_changes = [*_changed_keys(before.destinations[0], after)] or ["the destination has changed"]
     reasons: dict[str, str] = {}
     for secret in secrets:
-        place, new_place = before.locations[secret], after.locations[secret]
+        location, new_location = before.locations[secret], after.locations[secret]
         changes = (
             destination_changes
-            if equal(place, new_place)
-            else [*(_moves(place, new_place) or ["its place has changed"]), *destination_changes]
+            if equal(location, new_location)
+            else [*(_describe_move(location, new_location) or ["its location has changed"]), *destination_changes]
         )
         if changes:
             more = [f"and {len(changes) - _MAX_REASONS} more"] if len(changes) > _MAX_REASONS else []
@@ -133,15 +133,15 @@ def _changed_keys(before: Mapping[str, Json], after: Purpose) -> Iterator[str]:
     return (f"{format_loc(difference.loc)} has changed" for difference in find_differences(before, destination, equal))
 
 
-def _moves(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Describe the find_differences between two places of a secret."""
+def _describe_move(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Describe the differences between two locations of a secret."""
     moves: list[str] = []
     if before["written"] != after["written"]:
         keys, new_keys = (
-            [format_loc([part for part in path if isinstance(part, str)]) for path in place["written"]]
-            for place in (before, after)
+            [format_loc([part for part in path if isinstance(part, str)]) for path in location["written"]]
+            for location in (before, after)
         )
-        list_changed = "what is public beside it in a list has changed"
+        list_changed = "its list entry has changed"
         moves.append(list_changed if keys == new_keys else f"it was in {' and '.join(keys)}")
     elif before.get("used") != after.get("used"):
         moves.append("the provider uses it elsewhere")
@@ -165,8 +165,8 @@ class SealingKeys(SecretHolder):
 class StoredReader(ReferenceReader):
     """Reads the references of one stored integration. Nothing else opens sealed values.
 
-    The caller builds `purpose` from the settings that it is about to use. A value that was entered for another place or
-    destination does not open, however the document was changed.
+    The caller builds `purpose` from the settings that it is about to use. A value that was entered for another location
+    or destination does not open, however the document was changed.
     """
 
     __slots__ = ("_purpose", "_row", "_sealing_keys")
@@ -197,6 +197,6 @@ class StoredReader(ReferenceReader):
             try:
                 return open_sealed(sealing_keys.ring, sealed, binding)
             except NotOpened as error:
-                # The first binding has the present destination, so its reason is the useful one.
+                # The first binding has the current destination, so its reason is the useful one.
                 reason = reason or str(error)
         raise ValueError(f"the stored secret cannot be opened: {reason}")

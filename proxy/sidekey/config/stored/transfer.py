@@ -18,7 +18,7 @@ from sidekey.config.errors import Finding, Loc, existing_loc, format_loc, loc_of
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.profiles import PROVIDER, ProfileAdditions, expand, merge_additions
 from sidekey.config.secrets import SecretReader
-from sidekey.config.stored.document import MalformedError, SavedDocument, pointer_keys, replaced, secrets_in
+from sidekey.config.stored.document import MalformedError, SavedDocument, pointer_keys, secrets_in, with_values
 from sidekey.config.stored.presets import build_preset, load_document
 from sidekey.config.validate import validate, validate_saved
 from sidekey.credentials.context import Context
@@ -30,14 +30,14 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 SECRETS_FOLDER: Final = "secrets"
 """Folder of the secret files, beside the config file."""
 
-UNKNOWN_URL: Final = "https://fill-in.invalid/"
-"""Prefix of the placeholders of secret URLs, which the operator replaces. `.invalid` never resolves (RFC 6761 6.4)."""
+PLACEHOLDER_URL: Final = "https://fill-in.invalid/"
+"""Prefix of the placeholders for secret URLs, which the operator replaces. `.invalid` never resolves (RFC 6761 6.4)."""
 
 MARK: Final = "Written by sidekey export:"
 """Start of the first line of every export."""
 
 _MAX_NAME_LENGTH = 48
-_OTHER = re.compile("[^A-Za-z0-9_-]")
+_NOT_ALLOWED = re.compile("[^A-Za-z0-9_-]")
 
 
 class NotExported(Exception):
@@ -76,20 +76,20 @@ def export_integration(row: IntegrationRow) -> Exported:
         reference = secrets.get(secret.id)
         if reference is None:
             continue
-        name = _file_name(row.id, secret.place)
+        name = _file_name(row.id, secret.loc)
         if reference.source == "stored_url":
-            needs.append(f"{UNKNOWN_URL}{name}")
-            values[secret.place] = needs[-1]
+            needs.append(f"{PLACEHOLDER_URL}{name}")
+            values[secret.loc] = needs[-1]
         else:
             needs.append(f"{SECRETS_FOLDER}/{name}.{'pem' if reference.pem else 'txt'}")
-            values[secret.place] = {"file": needs[-1]}
-    document = replaced(saved.content, values)
+            values[secret.loc] = {"file": needs[-1]}
+    document = with_values(saved.content, values)
     if saved.from_profile is not None and not _is_current(saved.content, saved.from_profile):
         table = merge_additions(document, saved.from_profile, Context("file")).table
         document = {**table, "auth": {key: value for key, value in table["auth"].items() if key != "provider"}}
         notes.append(
-            f"provider {saved.from_profile.provider} brings something else now than when it was saved: what it brought "
-            "then is written out"
+            f"provider {saved.from_profile.provider} adds other keys now than when this integration was saved: the "
+            "keys that it added then are written here in full"
         )
     errors = validate(document, Context("file")).errors
     if errors:
@@ -110,9 +110,9 @@ def export_preset(row: PresetRow) -> Exported:
 def export_caller(row: CallerRow) -> Exported:
     """Export a caller. The store has only a hash of its token, so the operator must fill in the token."""
     file = f"{SECRETS_FOLDER}/callers/{row.id}.txt"
-    granted: dict[str, Any] = {"integrations": _granted(row.integrations)}
+    granted: dict[str, Any] = {"integrations": _granted_ids(row.integrations)}
     if row.presets != ():
-        granted["presets"] = _granted(row.presets)
+        granted["presets"] = _granted_ids(row.presets)
     return Exported({"token": {"file": file}, **granted}, (file,))
 
 
@@ -124,16 +124,16 @@ def config_of(**sections: Mapping[str, Any]) -> dict[str, Any]:
 def build_comment(title: str, needs: Sequence[str], notes: Sequence[str] = ()) -> str:
     """Build the comment above an export: its title, what to fill in, and notes."""
     lines = [f"{MARK} {title}{', without secrets' if needs else ''}"]
-    files = [need for need in needs if not need.startswith(UNKNOWN_URL)]
-    urls = [need for need in needs if need.startswith(UNKNOWN_URL)]
+    files = [need for need in needs if not need.startswith(PLACEHOLDER_URL)]
+    urls = [need for need in needs if need.startswith(PLACEHOLDER_URL)]
     if files:
         lines += ["Write each secret into its file, below the folder of this one:", *(f"  {file}" for file in files)]
     if urls:
-        lines += ["Replace each of these URLs by the one that it stands for:", *(f"  {url}" for url in urls)]
+        lines += ["Replace each of these placeholders with the real URL:", *(f"  {url}" for url in urls)]
     return "\n".join((*lines, *notes))
 
 
-def _granted(ids: tuple[str, ...] | None) -> Any:
+def _granted_ids(ids: tuple[str, ...] | None) -> Any:
     return "*" if ids is None else list(ids)
 
 
@@ -143,14 +143,14 @@ def _is_current(document: Mapping[str, Any], additions: ProfileAdditions) -> boo
     return not expansion.errors and expansion.additions == additions
 
 
-def _file_name(name: str, place: Loc) -> str:
+def _file_name(name: str, loc: Loc) -> str:
     """Build a file name without extension. Neither IDs nor `_file_name_part` contain a dot, so names are unique."""
-    return ".".join((name, *(_file_name_part(str(part)) for part in place)))
+    return ".".join((name, *(_file_name_part(str(part)) for part in loc)))
 
 
 def _file_name_part(part: str) -> str:
     """Build a part of a file name that is also valid in a key of a Kubernetes Secret."""
-    cleaned = _OTHER.sub("_", part)[:_MAX_NAME_LENGTH]
+    cleaned = _NOT_ALLOWED.sub("_", part)[:_MAX_NAME_LENGTH]
     return part if cleaned == part else f"{cleaned}-{hashlib.sha256(part.encode()).hexdigest()[:8]}"
 
 
@@ -174,16 +174,16 @@ def read_references(
 ) -> ImportedDocument:
     """Replace the references in an integration of a file by the values that they lead to. Blocks.
 
-    `settings` are those of `raw`. `locate_written` returns the place in `raw` of a place in the settings.
+    `settings` are those of `raw`. `locate_written` returns the location in `raw` of a location in the settings.
     """
     values: dict[Loc, Any] = {}
     errors: list[Finding] = []
     warnings: list[Finding] = []
     certificate_references = _certificate_references(settings)
-    for place, reference in references_in(settings):
-        written_at = existing_loc(raw, locate_written(place))
-        if reference.source == "url" and reference.value.startswith(UNKNOWN_URL):
-            errors.append(Finding(written_at, "must be the URL itself, which this stands for since the export"))
+    for loc, reference in references_in(settings):
+        written_at = existing_loc(raw, locate_written(loc))
+        if reference.source == "url" and reference.value.startswith(PLACEHOLDER_URL):
+            errors.append(Finding(written_at, "must be the URL itself: this is the placeholder that the export wrote"))
         if reference.source not in ("file", "env", "insecure_value", "plain"):
             continue
         if reference.source == "plain" and (written_at == PROVIDER or not reference.value):
@@ -200,17 +200,17 @@ def read_references(
             continue
         values[written_at] = stored_form(reference.form, text)
         if reference.form == "text":
-            text = "is not a secret to this kind: in the store it can be read by whoever may read the integration"
+            text = "is not a secret for this kind: in the store, everybody who may read the integration can read it"
             warnings.append(Finding(written_at, text))
     if settings.trusted_ca is not None and settings.trusted_ca.path is not None:
         trust, reason = build_trust(settings.trusted_ca, read)
         errors += [] if reason is None else [Finding(("trusted_ca",), reason)]
         values["trusted_ca",] = {"inline": trust.pem}
-    return ImportedDocument(replaced(raw, values), tuple(errors), tuple(warnings))
+    return ImportedDocument(with_values(raw, values), tuple(errors), tuple(warnings))
 
 
-def locate(raw: Any, pointer: str) -> Loc:
-    """Convert a JSON pointer to a place in a document. The document may have nothing there."""
+def loc_of_pointer(raw: Any, pointer: str) -> Loc:
+    """Convert a JSON pointer to a location in a document. The document may have nothing there."""
     return loc_of(raw, pointer_keys(pointer))
 
 

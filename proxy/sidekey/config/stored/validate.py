@@ -1,7 +1,7 @@
 """Validate documents of the API before they are saved, without opening a stored secret.
 
 A document has a new secret as `{value: ...}`. `{set: true, id: ...}` keeps a stored one if its purpose is unchanged:
-its place in the document, and the destinations that may receive it.
+its location in the document, and the destinations that may receive it.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ MAX_TAG_LENGTH: Final = 100
 
 
 class DocumentError(NamedTuple):
-    """An error at a JSON pointer of the submitted document. `detail` says what must be true and repeats no value."""
+    """An error at a JSON pointer of the submitted document. `detail` states the rule, and never repeats a value."""
 
     pointer: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class Invalid:
+class InvalidPreset:
     """A refused document of a preset. `errors` has up to `MAX_ERRORS`."""
 
     errors: tuple[DocumentError, ...]
@@ -94,7 +94,7 @@ class PreviousIntegration:
         purpose = build_purpose(saved.content, expansion.table, settings)
         return cls(saved, frozenset(row.secrets.keys() & purpose.locations.keys()), purpose)
 
-    def patched(self, patch: Mapping[str, Any]) -> Any:
+    def apply_patch(self, patch: Mapping[str, Any]) -> Any:
         """Return the document after a merge patch (RFC 7396)."""
         return merge_patch(self.saved.content, patch)
 
@@ -128,28 +128,30 @@ def assess(
     validated = validate(raw, context, None if previous is None else previous.saved.from_profile)
     settings, errors, warnings, expansion = validated
     findings = [*errors, *(Finding(*error) for error in chain(text_errors(raw), checks.limit_errors(raw, in_flight)))]
-    stored = frozenset[str]() if previous is None else previous.secrets
+    stored_ids = frozenset[str]() if previous is None else previous.secrets
     if settings is None:
         secrets = [*secrets_in(raw)]
         rest = validate_valid_sections(validated, context)
         if rest is not None:
-            entered = _entered(rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)})
+            entered = _entered_values(
+                rest, {secret.id: secret.raw for secret in secrets if isinstance(secret.raw, Entered)}
+            )
             findings += map(expansion.locate, _secret_errors(rest, entered, now))
-        return Assessment(None, _truncate(findings, _id_errors(secrets, stored)))
+        return Assessment(None, _truncate(findings, _id_errors(secrets, stored_ids)))
     ids = secret_ids(settings)
     used = [secret for secret in secrets_in(raw) if secret.id in ids]
-    entered = _entered(settings, {secret.id: secret.raw for secret in used if isinstance(secret.raw, Entered)})
+    entered = _entered_values(settings, {secret.id: secret.raw for secret in used if isinstance(secret.raw, Entered)})
     findings += map(expansion.locate, _secret_errors(settings, entered, now))
-    wrong_ids = [*_id_errors(used, stored)]
+    wrong_ids = [*_id_errors(used, stored_ids)]
     document_errors = _truncate(findings, wrong_ids)
     content = with_secret_ids(raw, ids)
     purpose = build_purpose(
         content, content if expansion.table is raw else with_secret_ids(expansion.table, ids), settings
     )
-    # Do not compare the places of secrets if one is used twice: it has no single place.
-    kept = [] if wrong_ids else [secret for secret in used if secret.id in stored]
+    # Do not compare the locations of secrets if one is used twice: it has no single location.
+    kept = [] if wrong_ids else [secret for secret in used if secret.id in stored_ids]
     reasons = _reentry_reasons(previous, purpose, [secret.id for secret in kept])
-    reenter = tuple(DocumentError(pointer(secret.place), reasons[secret.id]) for secret in kept if secret.id in reasons)
+    reenter = tuple(DocumentError(pointer(secret.loc), reasons[secret.id]) for secret in kept if secret.id in reasons)
     document_warnings = tuple(_document_errors(warnings))
     if document_errors or reenter:
         return Assessment(settings, document_errors, document_warnings, entered, reenter)
@@ -164,14 +166,14 @@ def assess(
     return Assessment(settings, (), document_warnings, entered, (), draft)
 
 
-def _id_errors(secrets: Iterable[SecretAt], stored: frozenset[str]) -> Iterator[DocumentError]:
+def _id_errors(secrets: Iterable[SecretAt], stored_ids: frozenset[str]) -> Iterator[DocumentError]:
     """Yield errors for IDs that are not stored, or used twice. An ID may be any text, so no error repeats it."""
     used: set[str] = set()
     for secret in secrets:
         if secret.id in used:
-            yield DocumentError(pointer(secret.place), f"a stored secret is used once: {SEND_VALUE}")
-        elif not isinstance(secret.raw, Entered) and secret.id not in stored:
-            yield DocumentError(pointer(secret.place), f"no secret with this id is stored here: {SEND_VALUE}")
+            yield DocumentError(pointer(secret.loc), f"a stored secret is used once: {SEND_VALUE}")
+        elif not isinstance(secret.raw, Entered) and secret.id not in stored_ids:
+            yield DocumentError(pointer(secret.loc), f"no secret with this id is stored here: {SEND_VALUE}")
         used.add(secret.id)
 
 
@@ -180,7 +182,7 @@ def _reentry_reasons(previous: PreviousIntegration | None, purpose: Purpose, kep
     if previous is None or not kept:
         return {}
     if previous.purpose is None:
-        return dict.fromkeys(kept, "what is stored is not valid any more")
+        return dict.fromkeys(kept, "the stored document is no longer valid")
     return purpose_changes(previous.purpose, purpose, kept)
 
 
@@ -204,20 +206,20 @@ def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], no
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
-    # Stored secrets, the stand-ins for missing ones, and the content behind URLs are not known here.
+    # Stored secrets, dummies for missing secrets, and the content of URLs are not known here.
     unknown = {
-        tuple(map(str, place))
-        for place, reference in references_in(settings)
+        tuple(map(str, loc))
+        for loc, reference in references_in(settings)
         if reference.source not in WRITTEN and (reference.source == "stored_url" or reference.value not in entered)
     }
-    for place, reason in reasons:
-        if place not in unknown:
-            yield Finding(place, reason)
+    for loc, reason in reasons:
+        if loc not in unknown:
+            yield Finding(loc, reason)
     if settings.source_address is not None and not is_local(settings.source_address):
         yield Finding(("source_address",), ABSENT)
 
 
-def _entered(settings: IntegrationSettings, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _entered_values(settings: IntegrationSettings, secrets: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the values to seal, by secret ID. `secrets` are the new ones as sent, which the models have validated."""
     return {
         reference.value: str(raw["url"]) if reference.source == "stored_url" else clean_value(reference, raw["value"])
@@ -243,13 +245,13 @@ class EnteredReader(ReferenceReader):
         return self._values[reference.value]
 
 
-def invalid(findings: Iterable[Finding]) -> Invalid:
-    """Return the refusal of a preset's document with these errors."""
-    return Invalid(_truncate(findings))
+def refuse_preset(findings: Iterable[Finding]) -> InvalidPreset:
+    """Build the refusal of a preset's document with these errors."""
+    return InvalidPreset(_truncate(findings))
 
 
 def _truncate(findings: Iterable[Finding], extra: Iterable[DocumentError] = ()) -> tuple[DocumentError, ...]:
-    """Return the first `MAX_ERRORS` errors without duplicates. If there are more, the last one says so."""
+    """Return the first `MAX_ERRORS` errors without duplicates. If there are more, `_MORE` is the last one."""
     errors: dict[DocumentError, None] = {}
     for error in chain(_document_errors(findings), extra):
         errors[error] = None
