@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.core import BODY, REQUEST, exchange_once, in_turn
-from sidekey.config.build.presets import read_preset
+from sidekey.config.build.presets import parse_preset
 from sidekey.snapshot.snapshot import Preset
 
 ROUNDS = 120
@@ -35,7 +35,7 @@ def presets() -> tuple[Preset, ...]:
     }
     made = []
     for name, document in documents.items():
-        built = read_preset(name, document)
+        built = parse_preset(name, document)
         if built.preset is None:
             raise RuntimeError(f"the preset is not valid: {built.errors}")
         made.append(built.preset)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from benchmarks.probe import PASSWORD, TOKEN, USER
 from benchmarks.processes import MeasureFailed
-from sidekey.config.build.presets import read_preset
+from sidekey.config.build.presets import parse_preset
 from sidekey.config.stored.presets import PresetDraft
 from sidekey.config.stored.rows import build_integration_row, build_preset_row
 from sidekey.config.stored.secrets import SealingKeys
@@ -123,7 +123,7 @@ def _preset(number: int, base: str, now: int) -> PresetRow:
         "body": {"json": {"to": "{{phone}}", "text": "Hello {{name}}"}},
     }
     name = f"p{number}"
-    preset = read_preset(name, document).preset
+    preset = parse_preset(name, document).preset
     assert preset is not None
     return build_preset_row(name, PresetDraft(preset, json.dumps(document)), None, by=_WHO, now=now).row
 

@@ -102,7 +102,7 @@ def test_unusable_log_file_is_an_error_of_the_start(tmp_path: Path) -> None:
     for run, command in ((run_cli, "check"), (run_process, "run")):
         result = run(command, "--config", str(config))
         assert result.returncode == 1
-        assert f"log.file: the folder {tmp_path / 'none'} does not exist: make it" in result.stdout + result.stderr
+        assert f"log.file: the folder {tmp_path / 'none'} does not exist: create it" in result.stdout + result.stderr
 
 
 def test_sigusr1_without_a_file_changes_nothing(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from fuzz.target import Target
-from sidekey.config.build.presets import read_preset
+from sidekey.config.build.presets import parse_preset
 from sidekey.diagnostics.preview import fill_preset
 from sidekey.errors import Problem
 from sidekey.presets.preset import FilledRequest
@@ -45,7 +45,7 @@ def parse(data: bytes) -> FilledRequest | Problem | None:
         "parameters": _PARAMETERS,
         "body": body,
     }
-    preset = read_preset("hook", document).preset
+    preset = parse_preset("hook", document).preset
     return None if preset is None else fill_preset(_SNAPSHOT, preset, json.dumps(_VALUES).encode())
 
 

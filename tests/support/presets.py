@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sidekey.config.build.presets import read_preset
+from sidekey.config.build.presets import parse_preset
 from sidekey.snapshot.snapshot import Preset
 from support.plane import base_url
 
@@ -19,7 +19,7 @@ def document(url: str = base_url(1, "/api/hook"), **keys: Any) -> dict[str, Any]
 
 def preset(name: str = "hook", url: str = base_url(1, "/api/hook"), **keys: Any) -> Preset:
     """Build a preset of integration `h`."""
-    result = read_preset(name, document(url, **keys))
+    result = parse_preset(name, document(url, **keys))
     assert result.errors == ()
     assert result.preset is not None
     return result.preset
@@ -27,7 +27,7 @@ def preset(name: str = "hook", url: str = base_url(1, "/api/hook"), **keys: Any)
 
 def refused(**keys: Any) -> list[tuple[str, str]]:
     """Return the locations and messages of all errors of a preset."""
-    return [(".".join(map(str, error.loc)), error.message) for error in read_preset("hook", document(**keys)).errors]
+    return [(".".join(map(str, error.loc)), error.message) for error in parse_preset("hook", document(**keys)).errors]
 
 
 def post(body: bytes, *fields: str, name: str = "hook", method: str = "POST", framing: str = "") -> bytes:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from sidekey.cli.config import AUDIT_WHO, audit_source, create_loader, load_with_store
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
-from sidekey.config.build.admin import SHORTEST_TOKEN
+from sidekey.config.build.admin import MIN_TOKEN_LENGTH
 from sidekey.config.build.builder import FileBuilder
 from sidekey.config.build.presets import broken_presets
 from sidekey.config.build.snapshot import FileContent
@@ -540,9 +540,9 @@ def _distinct(ids: Iterable[str] | None) -> tuple[str, ...] | None:
 def _read_token(settings: CallerSettings, reader: SecretReader) -> str:
     """Read a caller's token. Raises ValueError."""
     token = reader(settings.token)
-    if len(token) < SHORTEST_TOKEN:
+    if len(token) < MIN_TOKEN_LENGTH:
         reason = "anyone with a copy of the store can try to guess it"
-        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters in the store: {reason}")
+        raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters in the store: {reason}")
     return token
 
 

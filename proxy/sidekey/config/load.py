@@ -22,7 +22,7 @@ from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
-from sidekey.config.build.presets import PresetChecker, document_json, mismatch_errors, read_preset
+from sidekey.config.build.presets import PresetChecker, document_json, pairing_errors, parse_preset
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
@@ -181,7 +181,7 @@ class _Loading:
         loaded.log_format = settings.log.format
         trust = self._build_trust(settings)
         entries = self._build_integrations(trust, settings)
-        callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.digests)
+        callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
         self._add("unreadable", callers.unreadable)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
@@ -215,7 +215,7 @@ class _Loading:
                 entries,
                 integrations,
                 callers.by_digest,
-                callers.digests,
+                callers.token_digests,
                 trust,
                 ca.rules,
                 store,
@@ -422,7 +422,7 @@ class _Loading:
                 continue
             preset = None if self._previous is None else self._previous.presets.get(name)
             if preset is None or not _is_built_from(preset, raw):
-                built, errors = read_preset(name, raw)
+                built, errors = parse_preset(name, raw)
                 self._loaded.add("error", (error_of(raw, finding, base=base) for finding in errors))
                 if built is None:
                     continue
@@ -444,8 +444,8 @@ class _Loading:
         """Check that a preset fits its integration, and that the integration exists."""
         name, base = preset.rules.integration, ("presets", preset.id)
         if name in integrations:
-            mismatches = mismatch_errors(preset, integrations[name], self.now)
-            self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in mismatches))
+            errors = pairing_errors(preset, integrations[name], self.now)
+            self._loaded.add("mismatched", (error_at(raw, loc, message, base=base) for loc, message in errors))
         elif (
             name not in self._documents.integrations
             and self._documents.complete

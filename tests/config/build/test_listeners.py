@@ -28,12 +28,12 @@ def test_error_names_the_path_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     remedy = "or write another path, or remove this key to log to standard error"
     missing = tmp_path / "none"
-    assert log_file_error(missing / "log") == f"the folder {missing} does not exist: make it, {remedy}"
+    assert log_file_error(missing / "log") == f"the folder {missing} does not exist: create it, {remedy}"
     in_file = tmp_path / "file"
-    assert log_file_error(in_file / "log") == f"the folder {in_file} does not exist: make it, {remedy}"
+    assert log_file_error(in_file / "log") == f"the folder {in_file} does not exist: create it, {remedy}"
     for name in ("pipe", ""):
         path = tmp_path / name
-        assert log_file_error(path) == f"{path} must be a regular file: remove what has this name, {remedy}"
+        assert log_file_error(path) == f"{path} must be a regular file: remove it, {remedy}"
 
 
 def test_file_that_the_user_cannot_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_relative_path_starts_at_the_config_folder_and_its_error_has_a_place(tmp
     (error,) = loaded.of("unwritable")
     # Commands that log nothing there go on.
     assert loaded.snapshot is not None
-    assert str(error).startswith(f"{config}:2:13: log.file: the folder {tmp_path / 'logs'} does not exist: make it")
+    assert str(error).startswith(f"{config}:2:13: log.file: the folder {tmp_path / 'logs'} does not exist: create it")
     (tmp_path / "logs").mkdir()
     loaded = Loader(config, {}).load()
     assert loaded.snapshot is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.config.build.presets import PresetChecker, broken_presets, document_json, mismatch_errors, mismatches
+from sidekey.config.build.presets import PresetChecker, broken_presets, document_json, mismatch_errors, pairing_errors
 from sidekey.config.load import Loader, load
 from sidekey.snapshot.snapshot import Snapshot
 from support.loading import good
@@ -116,15 +116,15 @@ def test_preset_must_fit_its_integration(keys: dict[str, object], places: list[t
         methods=["POST"],
         headers=(("X-Tenant", "acme"),),
     )
-    assert [loc for loc, _ in mismatches(preset(**keys), built)] == places  # type: ignore[arg-type]
+    assert [loc for loc, _ in mismatch_errors(preset(**keys), built)] == places  # type: ignore[arg-type]
 
 
 def test_preset_without_its_integration_is_invalid() -> None:
     """With an unresolved integration it is not: its target is checked later."""
     hook = preset()
-    assert mismatches(hook, None) == [(("integration",), "no integration has this ID")]
+    assert mismatch_errors(hook, None) == [(("integration",), "no integration has this ID")]
     missing = Missing(integration("h", base_url(1)))
-    assert mismatches(hook, missing.integration()) == []
+    assert mismatch_errors(hook, missing.integration()) == []
     assert PresetChecker()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
     assert PresetChecker()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
 
@@ -166,15 +166,15 @@ def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
 def test_unusable_integration_cannot_be_chosen() -> None:
     missing = Missing(integration("h", base_url(1)))
     reason = "integration h cannot be used now: see its own errors"
-    assert mismatch_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
-    assert mismatch_errors(preset(), integration("h", base_url(1)), 0.0) == []
+    assert pairing_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
+    assert pairing_errors(preset(), integration("h", base_url(1)), 0.0) == []
 
 
 def test_integration_with_an_expired_certificate_cannot_be_chosen() -> None:
     ending = certified(integration("h", base_url(1)), 1000.0)
     reason = "integration h cannot be used now: see its own errors"
-    assert mismatch_errors(preset(), ending, 999.0) == []
-    assert mismatch_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
+    assert pairing_errors(preset(), ending, 999.0) == []
+    assert pairing_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
 
 
 def test_caller_has_listed_all_or_no_presets(tmp_path: Path) -> None:
@@ -289,5 +289,5 @@ def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: 
 def test_preset_cannot_set_a_header_that_the_signature_writes() -> None:
     """Except one that the signature keeps, such as the ID of a message."""
     built = signing(HmacSigner())
-    errors = mismatches(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), built)
+    errors = mismatch_errors(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), built)
     assert errors == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

@@ -151,7 +151,7 @@ def test_key_in_the_folder_of_the_store_is_a_warning(tmp_path: Path, near: str) 
     (warning,) = result.warnings
     assert (warning.path, warning.message) == (
         "store.keys[1].key",
-        "key k1 is in the folder of the store: who copies that has both; keep the key elsewhere",
+        "key k1 is in the folder of the store, so a copy of it has both: keep the key elsewhere",
     )
 
 
@@ -161,7 +161,7 @@ def test_missing_folder_of_the_store_is_a_warning(tmp_path: Path) -> None:
     assert result.errors == []
     (warning,) = result.warnings
     assert warning.path == "store.path"
-    assert "its folder does not exist: make it" in warning.message
+    assert "its folder does not exist: create it" in warning.message
 
 
 MOVES = [

@@ -21,7 +21,7 @@ from sidekey.api.models import Body, read_body, read_name, strip_read_only
 from sidekey.api.route import Route
 from sidekey.api.sender import FilledPreset, SendResult, SubmittedSend, limits_of, new_send
 from sidekey.api.service import ApiServices
-from sidekey.config.build.presets import read_preset
+from sidekey.config.build.presets import parse_preset
 from sidekey.config.field_types import ContentType
 from sidekey.config.stored.presets import PresetDraft, prepare_preset
 from sidekey.config.stored.validate import InvalidPreset
@@ -180,7 +180,7 @@ def _read_draft(snapshot: Snapshot, body: Mapping[str, Any]) -> _Draft:
     if isinstance(draft, PresetDraft) and sample is not None and not errors:
         return _Draft(draft.preset, name, sample)
     errors += [ItemError(*error) for error in (draft.errors if isinstance(draft, InvalidPreset) else ())]
-    preset = read_preset(UNKNOWN, document).preset
+    preset = parse_preset(UNKNOWN, document).preset
     if preset is not None and sample is not None:
         # The document is valid by itself, so it can validate the sample.
         submitted, member_errors = _build_body(sample, preset)

@@ -20,7 +20,7 @@ from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules, ServerCert
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.trust import Trust
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 """Minimum number of characters of a token. The listener does not limit the number of guesses."""
 
 
@@ -48,7 +48,7 @@ def build_admin(
     for name, entry in settings.tokens.items():
         loc = ("admin", "tokens", name, "token")
         try:
-            digest = _digest(read(entry.token))
+            digest = _token_digest(read(entry.token))
         except ValueError as error:
             unreadable.append((loc, str(error)))
             if name not in previous.tokens:
@@ -61,7 +61,7 @@ def build_admin(
         tokens[name] = AdminToken(digest, entry.role, tuple(entry.presets), entry.per_minute, entry.per_day)
     certificate = None
     if settings.tls is not None:
-        certificate, reasons = _certificate(settings.tls, read)
+        certificate, reasons = _read_certificate(settings.tls, read)
         certificate = previous.certificate if certificate is None else certificate
         if certificate is None:
             errors += reasons
@@ -69,7 +69,7 @@ def build_admin(
             unreadable += reasons
     oidc = None
     if settings.oidc is not None:
-        oidc, reasons = _oidc(settings.oidc, read, previous.oidc, trust, trust_of)
+        oidc, reasons = _read_oidc(settings.oidc, read, previous.oidc, trust, trust_of)
         unreadable += reasons
     rules = AdminRules(
         tokens,
@@ -82,7 +82,7 @@ def build_admin(
     return BuiltAdmin(rules, unreadable, errors)
 
 
-def _oidc(
+def _read_oidc(
     settings: OidcSettings, read: RecordingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
 ) -> tuple[OidcRules | None, LocatedErrors]:
     """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
@@ -116,12 +116,12 @@ def _oidc(
         presets_claim="" if presets is None else presets.claim,
         presets={} if presets is None else {value: tuple(names) for value, names in presets.map.items()},
         session=int(settings.session),
-        digest=_digest_of(settings),
+        digest=_settings_digest(settings),
     )
     return rules, reasons
 
 
-def _digest_of(settings: OidcSettings) -> str:
+def _settings_digest(settings: OidcSettings) -> str:
     """Return the SHA-256 of all keys but the secret and the CAs, in hexadecimal."""
     document = settings.model_dump(mode="json", exclude={"client_secret", "trusted_ca"})
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -141,7 +141,7 @@ def grant_errors(grants: OperatorGrants) -> Iterator[tuple[str, str]]:
 def preset_errors(
     presets: Sequence[str], snapshot: Snapshot, granted: Collection[str] = ()
 ) -> Iterator[tuple[int, str]]:
-    """Yield the index and the error of each preset that a sender cannot send. Those `granted` already may stay."""
+    """Yield the index and the error of each preset that a sender cannot send, except `granted` ones."""
     for index, name in enumerate(presets):
         preset = snapshot.presets.get(name)
         if name in granted:
@@ -152,13 +152,13 @@ def preset_errors(
             yield index, "has no body, so a sender cannot fill it in"
 
 
-def _digest(token: str) -> bytes:
-    if len(token) < SHORTEST_TOKEN:
-        raise ValueError(f"must have at least {SHORTEST_TOKEN} characters: make one with openssl rand -hex 32")
+def _token_digest(token: str) -> bytes:
+    if len(token) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters: make one with openssl rand -hex 32")
     return hashlib.sha256(token.encode()).digest()
 
 
-def _certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, LocatedErrors]:
+def _read_certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, LocatedErrors]:
     data: dict[str, bytes] = {}
     reasons: LocatedErrors = []
     for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():

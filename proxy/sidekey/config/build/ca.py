@@ -1,4 +1,4 @@
-"""Build the rules of the local CA: its folders, its scope, and a CA of the operator's own."""
+"""Build the rules of the local CA: its folders, its scope, and the operator's CA, if any."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidekey.config.secrets import SecretReader, describe_source
 from sidekey.credentials.fields import Reference
 from sidekey.policy.targets import Policy
 
-TRUST = "trust"
+TRUST_FOLDER_NAME = "trust"
 """Name of the trust folder in the CA's folder, unless the config names another."""
 
 
@@ -53,8 +53,8 @@ def build_ca(
     folder = _default_folder(config, environ) if ca.folder is None else read.path(ca.folder)
     trust_folder = read.path(ca.trust_folder) if ca.trust_folder is not None else None
     if trust_folder is None and folder is not None:
-        trust_folder = folder / TRUST
-    extra_roots, unreadable = _extra_roots(ca, read)
+        trust_folder = folder / TRUST_FOLDER_NAME
+    extra_roots, unreadable = _read_extra_roots(ca, read)
     rules = CaRules(
         folder=None if folder is None else folder.absolute(),
         trust_folder=None if trust_folder is None else trust_folder.absolute(),
@@ -107,18 +107,18 @@ def _state_folder(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".local" / "state" / "sidekey" if home.startswith("/") else None
 
 
-def _extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, LocatedErrors]:
+def _read_extra_roots(ca: CaSettings, read: SecretReader) -> tuple[str, LocatedErrors]:
     roots = []
     unreadable: LocatedErrors = []
     for index, reference in enumerate(ca.extra_roots):
         try:
-            roots.append(_roots(reference, read))
+            roots.append(_read_roots(reference, read))
         except ValueError as error:
             unreadable.append((("ca", "extra_roots", index), str(error)))
     return "".join(roots), unreadable
 
 
-def _roots(reference: Reference, read: SecretReader) -> str:
+def _read_roots(reference: Reference, read: SecretReader) -> str:
     # Text between the certificates may be in any encoding.
     text = read.raw(reference, MAX_BUNDLE_SIZE).decode("latin-1").encode("ascii", "replace").decode()
     try:

@@ -23,7 +23,7 @@ def build_certificate_loader(
 ) -> CertificateLoader | None:
     """Build the loader and load the certificate once. Return None for an integration without a client certificate.
 
-    It calls `stamp_of` for each file before reading it.
+    `stamp_of` is called for each file before the read.
     """
     section, certificate = _section_of(settings)
     if certificate is None:
@@ -33,7 +33,7 @@ def build_certificate_loader(
         ((section, key), url) for key, reference in references.items() if (url := _url(reference, read)) is not None
     )
     loader = CertificateLoader(
-        partial(_load, section, certificate, read),
+        partial(_load_certificate, section, certificate, read),
         files=tuple(_files(_references(certificate), read)),
         urls=urls,
         refresh_every=certificate.refresh if urls else None,
@@ -59,7 +59,7 @@ def secret_files(settings: IntegrationSettings, read: ReferenceReader) -> list[P
 
 
 def _url(reference: Reference, read: ReferenceReader) -> str | None:
-    """Return the URL of a reference, or None if it has none or an unreadable one, which `_load` reports."""
+    """Return the URL of a reference, or None if it has none or an unreadable one, which `_load_certificate` reports."""
     if reference.source == "url":
         return reference.value
     try:
@@ -77,7 +77,7 @@ def _files(references: Iterable[Reference], read: ReferenceReader) -> list[Path]
     return [path for reference in references if (path := read.file(reference)) is not None]
 
 
-def _load(
+def _load_certificate(
     section: str, settings: CertificateSettings, read: ReferenceReader, fetched: Mapping[Keys, bytes], now: float
 ) -> CertificateResult:
     data: dict[str, bytes] = {}
@@ -94,14 +94,14 @@ def _load(
         except ValueError as error:
             reasons.append(("key_passphrase", str(error)))
             is_key_locked = True
-    joined = settings.pem is not None
-    key_bytes = data.get("pem" if joined else "private_key")
+    is_combined = settings.pem is not None
+    key_bytes = data.get("pem" if is_combined else "private_key")
     material = CertificateInput(
-        certificate=data.get("pem" if joined else "certificate"),
+        certificate=data.get("pem" if is_combined else "certificate"),
         # Without its passphrase the key cannot be checked.
         private_key=None if is_key_locked else key_bytes,
         passphrase=passphrase,
-        combined=joined,
+        combined=is_combined,
     )
     examined = examine(material, now, allow_private_ca=settings.allow_private_ca)
 

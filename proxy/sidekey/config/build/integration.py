@@ -47,7 +47,7 @@ ProfileEntries = tuple[tuple[str, str], ...]
 """`ProfileSummary.entries`: locations that a profile added, each with its text. The text of a secret is `{name}`."""
 
 
-class Built(NamedTuple):
+class BuildResult(NamedTuple):
     """An integration, and its values that cannot be read."""
 
     integration: Integration
@@ -66,7 +66,7 @@ def build_integration(
     recorder: RecordingReader | None = None,
     stored_networks: NetworkOverride | None = None,
     row_id: str = "",
-) -> Built:
+) -> BuildResult:
     """Build one integration. `trust` applies if the settings name no CAs.
 
     `recorder` reads the secrets now and records their files, `read` reads them later. The certificate's loader has its
@@ -120,7 +120,7 @@ def build_integration(
         else ("",),
         rebuild=None if resolved.is_complete else lambda: rebuild().integration,
     )
-    return Built(integration, [*resolved.unreadable, *trust_errors])
+    return BuildResult(integration, [*resolved.unreadable, *trust_errors])
 
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:

@@ -34,17 +34,17 @@ def build_listen(settings: ListenSettings, read: SecretReader) -> Listen:
 
 def moved_keys(old: Listen, new: Listen) -> Iterator[str]:
     """Yield the keys of `listen` that differ."""
-    modes = False
+    is_mode_changed = False
     for key in ("proxy", "admin", "metrics"):
         old_address, new_address = getattr(old, key), getattr(new, key)
         if old_address is None or new_address is None or replace(old_address, mode=new_address.mode) != new_address:
             if old_address is not new_address:
                 yield key
         else:
-            modes |= old_address.mode != new_address.mode
+            is_mode_changed |= old_address.mode != new_address.mode
     if set(old.names) != set(new.names):
         yield "names"
-    if modes:
+    if is_mode_changed:
         yield "mode"
 
 
@@ -63,11 +63,11 @@ def log_file_error(path: Path) -> str | None:
         status = None
     if status is not None:
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)):
-            return f"{path} must be a regular file: remove what has this name, {_OTHER_FILE}"
+            return f"{path} must be a regular file: remove it, {_OTHER_FILE}"
         if not os.access(path, os.W_OK):
             return f"{path} must be writable for this user: change its owner or mode, {_OTHER_FILE}"
     elif not folder.is_dir():
-        return f"the folder {folder} does not exist: make it, {_OTHER_FILE}"
+        return f"the folder {folder} does not exist: create it, {_OTHER_FILE}"
     elif not os.access(folder, os.W_OK | os.X_OK):
         return f"the folder {folder} must be writable for this user: change its owner or mode, {_OTHER_FILE}"
     return None

@@ -40,62 +40,62 @@ _PAYLOAD_HEADERS = {
     "content-encoding": "may not be set: a body of the preset has no coding, a payload comes with its own",
 }
 
-_STAND_INS = {"integration": "integration", "url": "https://host.invalid"}
+_DUMMY_VALUES = {"integration": "integration", "url": "https://host.invalid"}
 """Values for invalid required keys, so that the other keys are still checked."""
 
 
-class Built(NamedTuple):
+class ParsedPreset(NamedTuple):
     """A preset, or None and its errors."""
 
     preset: snapshot.Preset | None
     errors: tuple[Finding, ...]
 
 
-def read_preset(name: str, raw: Mapping[str, Any]) -> Built:
-    """Build a preset from its document, without checking that it fits its integration."""
+def parse_preset(name: str, raw: Mapping[str, Any]) -> ParsedPreset:
+    """Build a preset from its document. Do not check yet that it fits its integration."""
     try:
         return _build(name, PresetSettings.model_validate(raw))
     except ValidationError as error:
         findings = findings_of(error, PresetSettings, lambda _: raw, Context("file"))
         invalid = {str(details["loc"][0]) for details in error.errors(include_url=False, include_input=False)}
-    return Built(None, (*findings, *_other_errors(name, raw, invalid)))
+    return ParsedPreset(None, (*findings, *_other_errors(name, raw, invalid)))
 
 
 def _other_errors(name: str, raw: Mapping[str, Any], invalid: set[str]) -> Iterator[Finding]:
-    """Yield the errors between keys that are valid by themselves, beside `invalid` ones."""
+    """Yield the errors between the valid keys, although other keys are `invalid`."""
     if "parameters" in invalid:
         return
     valid = {key: value for key, value in raw.items() if key not in invalid}
-    for error in _build(name, PresetSettings.model_validate({**_STAND_INS, **valid})).errors:
+    for error in _build(name, PresetSettings.model_validate({**_DUMMY_VALUES, **valid})).errors:
         if error.loc[0] not in invalid:
             yield error
 
 
 def document_json(document: Mapping[str, Any]) -> str:
-    """Serialize a preset's document as JSON. The order of keys stays, because the upstream gets the body's keys so."""
+    """Serialize a preset's document as JSON. Keep the order of keys: the preset sends its body in this order."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-def _build(name: str, settings: PresetSettings) -> Built:
+def _build(name: str, settings: PresetSettings) -> ParsedPreset:
     errors: list[Finding] = []
-    parameters = _parameters(settings, errors)
+    parameters = _build_parameters(settings, errors)
     url: UrlTemplate | None = None
     try:
         url = UrlTemplate.read(settings.url, settings.parameters)
     except InvalidTemplate as error:
         errors.append(Finding(("url",), str(error)))
-    headers = _headers(settings, errors)
+    headers = _build_headers(settings, errors)
     body: Template | None = None
     content_type = settings.content_type or ""
     if settings.body is not None:
-        body, content_type = _body(settings.body, settings.parameters, errors)
+        body, content_type = _build_body(settings.body, settings.parameters, errors)
         if settings.content_type is not None:
             errors.append(Finding(("content_type",), "must be left out: the body has its own type", at_key=True))
     elif settings.parameters:
         text = "needs body: without one the caller's payload goes through, and brings no parameters"
         errors.append(Finding(("parameters",), text, at_key=True))
     if errors or url is None:
-        return Built(None, tuple(errors))
+        return ParsedPreset(None, tuple(errors))
     rules = Preset(name, settings.integration, settings.method, url, content_type, headers, parameters, body)
     preset = snapshot.Preset(
         id=name,
@@ -107,24 +107,24 @@ def _build(name: str, settings: PresetSettings) -> Built:
         description=settings.description,
         tags=tuple(settings.tags),
     )
-    return Built(preset, ())
+    return ParsedPreset(preset, ())
 
 
-def _body(
+def _build_body(
     settings: BodySettings, parameters: Mapping[str, ParameterSettings], errors: list[Finding]
 ) -> tuple[Template | None, str]:
     """Return the template of a body and its Content-Type."""
-    kinds = settings.model_fields_set - {"content_type"}
+    body_keys = settings.model_fields_set - {"content_type"}
     content_type = settings.content_type
-    if len(kinds) != 1:
+    if len(body_keys) != 1:
         errors.append(Finding(("body",), "must have exactly one of json, form and text"))
         return None, ""
-    if kinds == {"text"}:
-        return _text_body(settings.text, content_type, parameters, errors)
+    if body_keys == {"text"}:
+        return _build_text_body(settings.text, content_type, parameters, errors)
     if content_type is not None:
         errors.append(Finding(("body", "content_type"), "may be used only with text", at_key=True))
     findings: Findings = []
-    if kinds == {"form"}:
+    if body_keys == {"form"}:
         key, template, content_type = "form", form_template(settings.form, parameters, findings), FORM
     else:
         key, template, content_type = "json", json_template(settings.json_, parameters, findings), JSON
@@ -132,7 +132,7 @@ def _body(
     return template, content_type
 
 
-def _text_body(
+def _build_text_body(
     text: str, content_type: str | None, parameters: Mapping[str, ParameterSettings], errors: list[Finding]
 ) -> tuple[Template | None, str]:
     if content_type is None:
@@ -149,22 +149,22 @@ def _text_body(
         return None, content_type
 
 
-def _parameters(preset: PresetSettings, errors: list[Finding]) -> dict[str, Parameter]:
+def _build_parameters(preset: PresetSettings, errors: list[Finding]) -> dict[str, Parameter]:
     parameters = {}
     for name, settings in preset.parameters.items():
         loc: Loc = ("parameters", name)
         errors += [Finding((*loc, key), message) for key, message in _combination_errors(settings)]
         without_enum = Parameter(settings.type, max_length=settings.max_length or 0)
-        enum = [_value(value) for value in settings.enum or ()]
+        enum = [_to_decimal(value) for value in settings.enum or ()]
         for index, value in enumerate(enum):
             reason = without_enum.error(value)
             if reason is not None:
                 errors.append(Finding((*loc, "enum", index), reason))
-        default = None if settings.default is None else _value(settings.default)
+        default = None if settings.default is None else _to_decimal(settings.default)
         parameter = Parameter(settings.type, default, settings.max_length or 0, enum)
         for key in ("default", "example"):
             value = getattr(settings, key)
-            reason = None if value is None else parameter.error(_value(value))
+            reason = None if value is None else parameter.error(_to_decimal(value))
             if reason is not None:
                 errors.append(Finding((*loc, key), reason))
         parameters[name] = parameter
@@ -185,12 +185,12 @@ def _combination_errors(settings: ParameterSettings) -> Iterator[tuple[str, str]
         yield "enum", "may be used only with type text or number"
 
 
-def _value(raw: Any) -> Any:
-    """Convert a value of a document to the type of callers' values: numbers become decimals."""
+def _to_decimal(raw: Any) -> Any:
+    """Convert a number of a document to a decimal, the type of numbers that callers send."""
     return Decimal(repr(raw)) if isinstance(raw, int | float) and not isinstance(raw, bool) else raw
 
 
-def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemplate]:
+def _build_headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemplate]:
     headers = []
     seen: dict[str, str] = {}
     for name, value in settings.headers.items():
@@ -218,8 +218,8 @@ def _headers(settings: PresetSettings, errors: list[Finding]) -> list[HeaderTemp
     return headers
 
 
-def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None) -> list[tuple[Loc, str]]:
-    """Return why a preset does not fit its integration. A change of the integration may cause this."""
+def mismatch_errors(preset: snapshot.Preset, integration: snapshot.Integration | None) -> list[tuple[Loc, str]]:
+    """Return why a preset does not fit its integration, for example since the integration has changed."""
     if integration is None:
         return [(("integration",), "no integration has this ID")]
     errors: list[tuple[Loc, str]] = []
@@ -245,15 +245,16 @@ def mismatches(preset: snapshot.Preset, integration: snapshot.Integration | None
     return errors
 
 
-def mismatch_errors(
+def pairing_errors(
     preset: snapshot.Preset, integration: snapshot.Integration, now: float, *, require_fetched: bool = False
 ) -> list[tuple[Loc, str]]:
-    """Return why an integration cannot be chosen for a preset at `now` (seconds since the epoch).
+    """Return why a preset cannot be used with an integration at `now` (seconds since the epoch).
 
-    Besides mismatches, the integration itself may be unusable: its client certificate may have expired. A process that
-    fetches certificates sets `require_fetched`. A load and a command see a certificate before its first fetch.
+    Besides `mismatch_errors`, the integration may be unusable, for example if its client certificate has expired. A
+    process that fetches certificates sets `require_fetched`. A load and a command see a certificate before its first
+    fetch.
     """
-    errors = mismatches(preset, integration)
+    errors = mismatch_errors(preset, integration)
     status = status_of(integration, now)
     is_expired = status.expires_at is not None and status.expires_at <= now
     certificate = integration.certificate
@@ -266,7 +267,7 @@ def mismatch_errors(
 def broken_presets(integration: snapshot.Integration, presets: Mapping[str, snapshot.Preset]) -> dict[str, list[str]]:
     """Return the usable presets that a new version of their integration would break, with the reasons, by ID."""
     reasons_by_id = {
-        name: [text for _, text in mismatches(preset, integration)]
+        name: [text for _, text in mismatch_errors(preset, integration)]
         for name, preset in sorted(presets.items())
         if preset.rules.integration == integration.id and not preset.invalid
     }
@@ -296,14 +297,14 @@ class PresetChecker:
             integration = integrations.get(preset.rules.integration)
             checked = self._results.get(name)
             if checked is None or checked.preset is not preset or checked.integration is not integration:
-                checked = _Checked(preset, integration, _check(preset, integration))
+                checked = _Checked(preset, integration, _mark_invalid(preset, integration))
             results[name] = checked
         self._results = results
         return {name: checked.result for name, checked in results.items()}
 
 
-def _check(preset: snapshot.Preset, integration: snapshot.Integration | None) -> snapshot.Preset:
+def _mark_invalid(preset: snapshot.Preset, integration: snapshot.Integration | None) -> snapshot.Preset:
     if preset.invalid:
         return preset
-    reasons = mismatches(preset, integration)
+    reasons = mismatch_errors(preset, integration)
     return replace(preset, invalid="; ".join(text for _, text in reasons)) if reasons else preset

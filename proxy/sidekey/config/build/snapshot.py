@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sidekey.ca.authorities import CaRules
 from sidekey.config.build.builder import BuiltIntegration
-from sidekey.config.build.callers import Digests
+from sidekey.config.build.callers import TokenDigests
 from sidekey.config.build.presets import PresetChecker
 from sidekey.config.errors import LocatedMapping
 from sidekey.config.models import GlobalSettings
@@ -28,16 +28,16 @@ from sidekey.snapshot.store import StoreRules
 class FileContent:
     """The result of a load without errors, which the next load compares with.
 
-    `integrations` are those of `entries`. The keys of `callers` are the SHA-256 of tokens, those of `digests` names.
-    `trust` is the network's. `log_file` is the last writable one. `presets` are not checked with their integrations
-    yet, because some of these may be in the store.
+    `integrations` are the valid integrations of `entries`. The keys of `callers` are the SHA-256 of their tokens, and
+    the keys of `token_digests` are their names. `trust` is the network's. `log_file` is the last writable log file.
+    `presets` were not checked with their integrations, because some integrations may be in the store.
     """
 
     settings: GlobalSettings
     entries: Mapping[str, BuiltIntegration[LocatedMapping]]
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller]
-    digests: Digests
+    token_digests: TokenDigests
     trust: Trust
     ca: CaRules
     store: StoreRules | None
@@ -49,7 +49,7 @@ class FileContent:
 
     @property
     def stored_at(self) -> frozenset[str]:
-        """The host names for which, with their subdomains, stored integrations are matched."""
+        """The host names at which callers reach stored integrations by target, with their subdomains."""
         return frozenset(self.settings.ca.hosts)
 
 
@@ -138,6 +138,8 @@ def build_matching(
     integrations: Mapping[str, snapshot.Integration], stored_at: frozenset[str] = frozenset()
 ) -> Matching:
     """Build the map from hosts to integrations, without integrations whose targets are not known yet."""
-    known = {integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None}
+    policies = {
+        integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None
+    }
     stored = frozenset(integration.id for integration in integrations.values() if integration.stored)
-    return Matching.of(known, HostRestriction(stored, stored_at))
+    return Matching.of(policies, HostRestriction(stored, stored_at))

@@ -1,4 +1,4 @@
-"""Build the rules of the store: its place and its keys. An error here stops a start, and refuses a reload."""
+"""Build the rules of the store: its database and its keys. With an error, Sidekey neither starts nor reloads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sidekey.snapshot.store import StoreRules
 
 KEY_BYTES = 32
 _SCHEMES = ("postgresql://", "postgres://")
-_KEY = "must be 32 bytes in base64: make one with sidekey store new-key"
-_URL = "must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE"
+_KEY_RULE = "must be 32 bytes in base64: make one with sidekey store new-key"
+_URL_RULE = "must be a URL such as postgresql://USER:PASSWORD@HOST/DATABASE"
 
 _UNVERIFIED = (
-    "should have sslmode=verify-full and sslrootcert=FILE: whoever is between Sidekey and the database could else pose "
-    "as it, and read what is not sealed"
+    "should have sslmode=verify-full and sslrootcert=FILE: otherwise an attacker on the network can impersonate the "
+    "database, and read everything that is not sealed"
 )
 
 
@@ -68,7 +68,7 @@ def build_store(settings: StoreSettings, read: SecretReader) -> BuiltStore:
 def _read_url(reference: Reference, read: SecretReader) -> str:
     url = read(reference)
     if not url.startswith(_SCHEMES):
-        raise ValueError(f"{describe_source(reference.source, reference.value)} {_URL}")
+        raise ValueError(f"{describe_source(reference.source, reference.value)} {_URL_RULE}")
     return url
 
 
@@ -93,7 +93,7 @@ def _read_key(reference: Reference, read: SecretReader) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"{describe_source(reference.source, reference.value)} {_KEY}")
+        raise ValueError(f"{describe_source(reference.source, reference.value)} {_KEY_RULE}")
     return key
 
 
@@ -103,8 +103,11 @@ def _folder_warnings(
     """Warn if the store's folder is missing, or has a key in it, so that a copy of the folder contains both."""
     folder = path.resolve().parent
     if not folder.is_dir():
-        yield ("store", "path"), "its folder does not exist: make it before Sidekey starts, which makes the file alone"
+        yield (
+            ("store", "path"),
+            "its folder does not exist: create it before you start Sidekey, which creates only the file",
+        )
     for index, entry in enumerate(settings.keys):
         if entry.key.source == "file" and folder in read.path(entry.key.value).resolve().parents:
-            text = f"key {entry.id} is in the folder of the store: who copies that has both; keep the key elsewhere"
+            text = f"key {entry.id} is in the folder of the store, so a copy of it has both: keep the key elsewhere"
             yield ("store", "keys", index, "key"), text

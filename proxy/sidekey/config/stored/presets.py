@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidekey.config.build.presets import document_json, mismatch_errors, read_preset
+from sidekey.config.build.presets import document_json, pairing_errors, parse_preset
 from sidekey.config.errors import Finding, format_loc
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, InvalidPreset, refuse_preset, text_errors
@@ -33,7 +33,7 @@ def build_preset(row: PresetRow, previous: Preset | None = None) -> Preset:
         document = load_document(row)
     except MalformedError as error:
         return _unusable(row, {}, f"its document {error}: save it again")
-    built = read_preset(row.id, document)
+    built = parse_preset(row.id, document)
     if built.preset is None:
         reason = "; ".join(f"{format_loc(error.loc)}: {error.message}" for error in built.errors)
         return _unusable(row, document, reason)
@@ -81,9 +81,9 @@ def prepare_preset(
 ) -> PresetDraft | InvalidPreset:
     """Validate a document to save under an ID, against the integrations at `now` (seconds since the epoch).
 
-    `require_fetched` is passed to `mismatch_errors`.
+    `require_fetched` is passed to `pairing_errors`.
     """
-    built = read_preset(name, document)
+    built = parse_preset(name, document)
     findings = [*built.errors, *(Finding(*error) for error in text_errors(document))]
     if built.preset is not None:
         findings += (
@@ -109,4 +109,4 @@ def _integration_errors(
     integration = integrations.get(preset.rules.integration)
     if integration is None:
         return [(("integration",), "no integration has this ID, or it is not served")]
-    return mismatch_errors(preset, integration, now, require_fetched=require_fetched)
+    return pairing_errors(preset, integration, now, require_fetched=require_fetched)
