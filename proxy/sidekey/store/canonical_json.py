@@ -25,5 +25,5 @@ def canonical(value: Json) -> str:
 
 
 def equal(first: Json, second: Json) -> bool:
-    """Return True if both have the equal canonical text. Unlike in Python, 1, 1.0 and True differ."""
+    """Return True if both have the same canonical text. Unlike in Python, 1, 1.0 and True differ."""
     return canonical(first) == canonical(second)

@@ -180,7 +180,7 @@ async def release(transaction: Transaction, authenticator: RowAuthenticator, lea
 
 
 async def reencrypt(transaction: Transaction, authenticator: RowAuthenticator) -> list[str]:
-    """Re-encrypt leases of other keys with the first key. Delete find_altered leases, and return their names."""
+    """Re-encrypt leases of other keys with the first key. Delete altered leases, and return their names."""
     dropped = []
     async for row in _read_all(transaction):
         binding = _verified_binding(authenticator, row)
