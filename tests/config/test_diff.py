@@ -168,7 +168,12 @@ def test_changed_content_of_an_endpoint_prefix_is_reported_by_its_path(tmp_path:
         for environ in ({"HOOK": "https://a.test/one"}, {"HOOK": "https://a.test/two"}, {})
     )
     expected = Changes(changed=("integrations.hook.endpoint_prefix",))
-    assert compare(first, second) == compare(unread, second) == compare(first, unread) == expected
+    assert (
+        compare_snapshots(first, second)
+        == compare_snapshots(unread, second)
+        == compare_snapshots(first, unread)
+        == expected
+    )
 
 
 def test_changed_ca_file_is_reported_at_its_key(tmp_path: Path, ca: Authority) -> None:

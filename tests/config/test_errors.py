@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidekey.config.errors import Loc, error_at, show
+from sidekey.config.errors import Loc, error_at, format_loc
 from sidekey.config.yaml_reader import parse
 
 ROOT, _ = parse(

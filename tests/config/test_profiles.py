@@ -805,7 +805,9 @@ def test_known_additions_are_reused_only_for_the_same_parameters() -> None:
     text = "auth: {type: basic, provider: mailchimp, key: {file: k}, dc: us6}\n"
     additions = expand(table(text), Context("file")).additions
     assert additions is not None
-    known = additions._replace(keys={**additions.keys, "endpoint_prefix": "https://us6.of-then.example.com"})
+    known = additions._replace(
+        added_keys={**additions.added_keys, "endpoint_prefix": "https://us6.of-then.example.com"}
+    )
 
     def prefix(written: str) -> object:
         return expand(table(written), Context("file"), known).table.get("endpoint_prefix")

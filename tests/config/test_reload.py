@@ -168,7 +168,7 @@ async def test_replaced_snapshot_stays_readable(tmp_path: Path) -> None:
             await eventually(lambda expected=count: len(process.adopted) >= expected)
         assert process.reloader is not None
         # The thread has then finished what the previous load left to it.
-        await process.reloader.join(lambda: None)
+        await process.reloader.publish_store(lambda: None)
         assert read.integrations["a"].description == "second"
 
 

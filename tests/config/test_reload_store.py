@@ -75,7 +75,7 @@ async def following(folder: Path) -> AsyncIterator[Process]:
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
     process.write(OWN)
     loader = Loader(folder / "sidekey.yaml", {})
-    loader.follow(process.source)
+    loader.use_store(process.source)
     loaded = loader.load()
     assert loaded.snapshot is not None
     publisher = Publisher(loaded.snapshot, [process], process.report)

@@ -146,7 +146,7 @@ def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
     stamps = StampCache()
     before = stamps(tmp_path / "crm")
     (tmp_path / "crm").write_text("newer one")
-    read = NotingReader(tmp_path, {}, stamps)
+    read = RecordingReader(tmp_path, {}, stamps)
     assert read(Reference("file", "crm")) == "newer one"
     assert read.pop_recorded() == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
@@ -162,7 +162,7 @@ def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Pat
     path = tmp_path / "pw"
     path.write_text("x")
     stamps = StampCache()
-    reader = NotingReader(tmp_path, {}, stamps)
+    reader = RecordingReader(tmp_path, {}, stamps)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
     try:
@@ -171,9 +171,9 @@ def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Pat
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert reader.transient
-    assert [(noted, state != stamps(noted)) for noted, state in reader.take_noted()] == [(path, True)]
+    assert [(noted, state != stamps(noted)) for noted, state in reader.pop_recorded()] == [(path, True)]
     assert reader.content("pw", 10) == b"x"
-    assert reader.take_noted() == ((path, stamps(path)),)
+    assert reader.pop_recorded() == ((path, stamps(path)),)
 
 
 @pytest.mark.parametrize(
@@ -207,4 +207,4 @@ def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Pat
 )
 def test_name_that_may_be_a_pasted_secret_is_not_shown(source: fields.Source, name: str, shown: str) -> None:
     """A secret in place of a path or variable would get into logs and responses."""
-    assert named(source, name) == shown
+    assert describe_source(source, name) == shown

@@ -61,14 +61,14 @@ async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
     first, second = integration("one"), integration("two")
     async with place.open() as store, place.open() as other:
         await store.commit([Put(first, None), Put(second, None)], ENTRY)
-        before = await other.read()
+        before = await other.refresh()
         await store.commit([Put(first, 1)], ENTRY)
-        after = await other.read()
+        after = await other.refresh()
         assert after.integrations["two"] is before.integrations["two"]
         assert after.integrations["one"] is not before.integrations["one"]
         await store.commit([Delete(first, 2)], ENTRY)
-        assert (await other.read()).integrations == {"two": before.integrations["two"]}
-        assert (await other.read()) is (await other.read())
+        assert (await other.refresh()).integrations == {"two": before.integrations["two"]}
+        assert (await other.refresh()) is (await other.refresh())
 
 
 async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:

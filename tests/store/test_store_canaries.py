@@ -36,9 +36,9 @@ async def use(place: Place) -> None:
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
         first, second = sealed(store, "one", f"{CANARY}-one", "known"), sealed(store, "two", f"{CANARY}-two")
         await store.commit([Put(first, None), Put(second, None)], ENTRY)
-        again = sealed(store, "one", f"{CANARY}-again", "known", row=first.row)
+        again = sealed(store, "one", f"{CANARY}-again", "known", row=first.row_id)
         await store.commit([Put(again, 1), Delete(second, 1)], ENTRY)
-        lease = await store.lease("file:crm", lineage, ("",), 60)
+        lease = await store.acquire_lease("file:crm", lineage, ("",), 60)
         assert isinstance(lease, Lease)
         await store.record_intent(lease, 60)
         await store.finish_lease(lease, result, replaces_token=True)

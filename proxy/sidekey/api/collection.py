@@ -311,7 +311,7 @@ class Collection(ABC, Generic[R]):
 
     async def _find_row_to_change(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
         """Read the store. Return the row to change, and the state. Raises ApiProblem if there is no row."""
-        name, state = request.path_parameters[self.key], await service.store.read()
+        name, state = request.path_parameters[self.key], await service.store.refresh()
         row = self.rows(state).get(name)
         if row is not None:
             return row, state

@@ -33,7 +33,7 @@ def check_health(config: str, path: str = "/readyz") -> None:
 
     Raises NotReady.
     """
-    address, tls = _find_listener(read_config(Path(config), remedy=NAME_CONFIG))
+    address, tls = _find_listener(read_config(Path(config), remedy=MISSING_CONFIG_REMEDY))
     try:
         response = get(address, path, tls=tls, timeout=TIMEOUT)
     except NoResponse as error:

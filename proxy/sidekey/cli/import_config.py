@@ -114,7 +114,7 @@ def import_config(loader: Loader, loaded: Loaded, options: ImportOptions) -> Imp
     rules = files.store
 
     def target(state: State, sealing_keys: SealingKeys | None) -> _Target:
-        return _Target(files, state, loader.join(loaded), sealing_keys, loaded.stamps)
+        return _Target(files, state, loader.combine(loaded), sealing_keys, loaded.stamps)
 
     if options.dry_run and rules.path is not None and not rules.path.exists():
         # The first import creates the store.
@@ -273,7 +273,7 @@ class _Plan:
             check_name(subject.id)
         except ValueError as error:
             # Never repeat the ID: it may be a misplaced secret.
-            self.errors.append(error_at(document, loc, str(error), key=True))
+            self.errors.append(error_at(document, loc, str(error), at_key=True))
             return None
         result = assess_raw(raw) if isinstance(raw, LocatedMapping) else [error_at(document, loc, "must be a mapping")]
         outcome: Outcome = "made" if row is None else "changed"

@@ -133,7 +133,7 @@ def _find_altered(state: State, name: str) -> TokenRow | None:
 
 def _audit_entry(action: str, row: TokenRow, fields: tuple[str, ...]) -> AuditEntry:
     return AuditEntry(
-        who=AUDIT_WHO, action=action, kind=row.kind, id=row.id, row=row.row, fields=fields, source=audit_source()
+        who=AUDIT_WHO, action=action, kind=row.kind, id=row.id, row_id=row.row_id, fields=fields, source=audit_source()
     )
 
 

@@ -236,7 +236,7 @@ class Reloader:
         try:
             # A full collection would stop all requests: see `_reload`.
             with GARBAGE_COLLECTOR.paused():
-                snapshot = await self._in_thread(self._build_with_store, [update.pass_state for update in updates])
+                snapshot = await self._in_thread(self._build_with_store, [update.update_loader for update in updates])
                 published = self._publish(snapshot)
         finally:
             for update in updates:
@@ -382,7 +382,7 @@ class Reloader:
         current = self._hooks.publisher.snapshot
         if current is previous:
             return
-        self._hooks.audit.log_change(compare(previous, current), source, tuple(by))
+        self._hooks.audit.log_change(compare_snapshots(previous, current), source, tuple(by))
         if began is not None:
             old_integrations, integrations = previous.integrations, current.integrations
             self._log.info(

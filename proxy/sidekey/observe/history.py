@@ -247,7 +247,7 @@ class History:
             for name in self._state_times.keys() - self._metrics.integrations.keys():
                 del self._state_times[name]
                 self._suspects.pop(name, None)
-        for number, (name, state) in enumerate((await store.failing(since)).items(), 1):
+        for number, (name, state) in enumerate((await store.failing_integrations(since)).items(), 1):
             self._remember_state(name, state)
             if number % _YIELD_AFTER == 0:
                 await asyncio.sleep(0)

@@ -36,4 +36,4 @@ def test_same_ignores_places_and_layout(text: str) -> None:
 )
 def test_same_compares_types_and_the_order_of_keys(first: str, second: str) -> None:
     """Headers are sent in the order of keys."""
-    assert not same(read(first), read(second))
+    assert not equal_values(read(first), read(second))

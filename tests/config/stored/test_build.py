@@ -325,7 +325,7 @@ async def test_error_affects_only_its_own_integration(joined: ConfigWithStore) -
         replace(unsupported, document=unsupported.document.replace('"basic"', '"vanished"')),
         replace(moved, document=moved.document.replace("api.example.com", "evil.example.com")),
         replace(damaged, document="{"),
-        IntegrationRow(row="r", id="changed", version=3, verified=False),
+        IntegrationRow(row_id="r", id="changed", version=3, verified=False),
         replace(stored(BASIC, "private"), document='{"integration":{"allow_private":["0.0.0.0/0"],"auth":{}}}'),
     )
     snapshot = joined.load()

@@ -75,14 +75,14 @@ def test_saving_an_integration_or_a_caller_reports_the_overlap() -> None:
         ca=CaRules(hosts=("in.test",)),
         matching=Matching(),
     )
-    assert overlap_of(snapshot, second) == Overlap("one", "two", "https://a.in.test/x/y")
-    assert overlap_of(snapshot, replace(second, policy=Policy())) is None
-    assert overlap_of(replace(snapshot, matching=None), second) is None
-    assert overlap_of(replace(snapshot, callers={}), second) is None
+    assert first_overlap_of_integration(snapshot, second) == Overlap("one", "two", "https://a.in.test/x/y")
+    assert first_overlap_of_integration(snapshot, replace(second, policy=Policy())) is None
+    assert first_overlap_of_integration(replace(snapshot, matching=None), second) is None
+    assert first_overlap_of_integration(replace(snapshot, callers={}), second) is None
     with_both = replace(snapshot, integrations={"one": first, "two": second}, callers=None)
-    assert overlap_for(with_both, caller) == Overlap("one", "two", "https://a.in.test/x/y")
-    assert overlap_for(with_both, Caller("c", frozenset({"one"}))) is None
-    assert overlap_of(with_both, first) is None
+    assert first_overlap_of_caller(with_both, caller) == Overlap("one", "two", "https://a.in.test/x/y")
+    assert first_overlap_of_caller(with_both, Caller("c", frozenset({"one"}))) is None
+    assert first_overlap_of_integration(with_both, first) is None
 
 
 def test_objects_that_are_saved_together_are_checked_together() -> None:

@@ -119,7 +119,7 @@ async def activity(service: ApiServices, request: ApiRequest) -> ApiResult:
     row = service.store.state.integrations.get(request.path_parameters["id"])
     if row is None:
         raise not_found()
-    page = await service.store.audit_page(before=request.query.before, row=row.row)
+    page = await service.store.audit_page(before=request.query.before, row_id=row.row_id)
     return await service.respond(_activity_page, page)
 
 

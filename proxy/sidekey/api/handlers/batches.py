@@ -109,7 +109,7 @@ def _errors_of(snapshot: Snapshot, preset: Preset, number: int, sent: SendReques
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the outcomes of the rows of a CSV file."""
     operator = request.operator
-    sends = await service.store.batch(request.path_parameters["id"])
+    sends = await service.store.get_batch(request.path_parameters["id"])
     if not sends or not (operator.may("viewer") or sends[0].identity == operator.identity):
         raise not_found()
     return await service.respond(_batch, sends)

@@ -118,7 +118,7 @@ class CallerCollection(Collection[CallerRow]):
     def rows(self, state: State) -> Mapping[str, CallerRow]:
         """Return the stored callers by name. A caller whose MAC does not verify has no token."""
         altered = {
-            header.id: CallerRow(row=header.row, id=header.id, version=header.version, token_sha256="")
+            header.id: CallerRow(row_id=header.row_id, id=header.id, version=header.version, token_sha256="")
             for header in altered_headers(state, CallerRow.kind).values()
         }
         return {**altered, **state.callers}

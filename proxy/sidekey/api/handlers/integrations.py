@@ -193,7 +193,7 @@ class IntegrationCollection(Collection[IntegrationRow]):
             document = view.texts()
         elif row.verified:
             with suppress(MalformedError):
-                document = show_document(row)
+                document = document_for_api(row)
         return ResourceView(IntegrationMembers(**_members(view, statuses)), document)
 
     def item(self, name: str, row: IntegrationRow | None, statuses: StatusView, query: Any) -> IntegrationItem | None:

@@ -178,7 +178,7 @@ def _check_batch(batch: NewBatch | None, key: str) -> None:
 
 def _add_to_batch(new: NewSend, entry: AuditEntry, batch: NewBatch) -> tuple[NewSend, AuditEntry]:
     """Add the batch to a send. Its audit entry says that the batch started: the store writes only that of one send."""
-    fields = (f"batch:{batch.id}", f"rows:{row_number(new.key)}-{batch.rows}")
+    fields = (f"batch:{batch.id}", f"rows:{csv_row_number(new.key)}-{batch.rows}")
     entry = replace(entry, action="send batch", fields=fields, outcome="started")
     return replace(new, batch=batch.id, batch_rows=batch.rows), entry
 
@@ -197,7 +197,7 @@ def fill_send(snapshot: Snapshot, preset: Preset, body: SendRequest, is_sender: 
 @partial(Route, "GET", "/sends/{key}", "getSend", permission="sends", response=Send, codes=("not_found",))
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the operator's own send of a key."""
-    stored = await service.store.send(request.operator.identity, request.path_parameters["key"])
+    stored = await service.store.get_send(request.operator.identity, request.path_parameters["key"])
     if stored is None:
         raise not_found()
     return ApiResult.of(describe_send(stored, request.operator))

@@ -181,7 +181,7 @@ async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
     """End a session of the console."""
     if not _ID.fullmatch(request.path_parameters["id"]):
         raise not_found()
-    session = await service.store.find_session(request.path_parameters["id"])
+    session = await service.store.find_session_by_prefix(request.path_parameters["id"])
     if session is None:
         raise not_found()
     operator = service.operator_of_session(session)

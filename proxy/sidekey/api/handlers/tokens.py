@@ -261,7 +261,7 @@ def _result(
 ) -> ApiResult:
     """Describe a stored token. `uses` has the last use of every token by row, or is None for a new token."""
     description = _describe_stored_token(
-        row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row)
+        row, row.id in service.snapshot.admin.tokens, None if uses is None else uses.get(row.row_id)
     )
     location = f"{PREFIX}/tokens/{row.id}" if status == 201 else ""
     body = TokenWithToken(**dict(description), token=token) if token else description
@@ -319,7 +319,7 @@ async def delete(service: ApiServices, request: ApiRequest) -> ApiResult:
 async def _find_row_to_change(service: ApiServices, request: ApiRequest, *, altered: bool = False) -> TokenRow:
     """Return the row to change. Raises ApiProblem if there is none, or if its MAC does not verify and not `altered`."""
     name = request.path_parameters["name"]
-    row = _rows(await service.store.read()).get(name)
+    row = _rows(await service.store.refresh()).get(name)
     if row is not None:
         require_version(row, request.condition)
         if not row.token_sha256 and not altered:
@@ -333,7 +333,7 @@ async def _find_row_to_change(service: ApiServices, request: ApiRequest, *, alte
 def _rows(state: State) -> dict[str, TokenRow]:
     """Return the stored tokens by name. A token whose MAC does not verify becomes a viewer without a digest."""
     altered = {
-        header.id: TokenRow(row=header.row, id=header.id, version=header.version, role="viewer", token_sha256="")
+        header.id: TokenRow(row_id=header.row_id, id=header.id, version=header.version, role="viewer", token_sha256="")
         for header in altered_headers(state, TokenRow.kind).values()
     }
     return {**altered, **state.tokens}
@@ -349,7 +349,7 @@ def _page(configured: Mapping[str, AdminToken], state: State, uses: Mapping[str,
         if isinstance(token, AdminToken):
             return _describe_file_token(key.name, token)
         row = token
-        return _describe_stored_token(row, key.name in configured, uses.get(row.row))
+        return _describe_stored_token(row, key.name in configured, uses.get(row.row_id))
 
     items, next_page = build_page(sort_keys(configured, stored), query.after, build_item)
     return Tokens(items=items, next=next_page)
