@@ -29,7 +29,7 @@ def snapshot(*presets: Preset) -> Snapshot:
 
 def row(name: str, integration_id: str = "h") -> PresetRow:
     document = f'{{"integration":"{integration_id}","url":"{base_url(1, "/api/x")}","content_type":"text/plain"}}'
-    return PresetRow(row=f"row-of-{name}", id=name, document=document)
+    return PresetRow(row_id=f"row-of-{name}", id=name, document=document)
 
 
 def test_presets_of_an_integration_include_those_not_served() -> None:

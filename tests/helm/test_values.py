@@ -728,7 +728,7 @@ def test_sidecar_may_have_tokens_of_one_process(example: Path) -> None:
 def test_chart_knows_providers_with_tokens_of_one_process() -> None:
     """The chart sees the keys of an integration, but not those of its profile."""
     gateway = {**helm.values_of("gateway"), "replicaCount": 2}
-    by_name = {name: profiles.profile(name) for name in profiles.names()}
+    by_name = {name: profiles.profile(name) for name in profiles.provider_names()}
     single = {name for name, profile in by_name.items() if profile.auth.get("single_live_token") is True}
     assert single
     for name in single:
