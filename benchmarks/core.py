@@ -140,7 +140,7 @@ def exchange_once(
     caller, upstream = Wire(), Wire()
     downstream = data_plane.connection()
     downstream.connection_made(cast(asyncio.Transport, caller))
-    data_plane.router.is_own_host(b"127.0.0.1:8080")
+    data_plane.router.is_listener_host(b"127.0.0.1:8080")
     compiled = data_plane.router.find(b"bench")
     if compiled is None:
         raise RuntimeError("the integration is not found")

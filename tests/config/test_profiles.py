@@ -18,7 +18,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SHAPE
 from sidekey.credentials.refresh_settings import ONE_PROCESS
 from sidekey.credentials.registry import KINDS
-from sidekey.policy.targets import decide, parse_discovered_base, parse_domain
+from sidekey.policy.targets import judge_url, parse_discovered_base, parse_domain
 from sidekey.policy.urls import parse_target
 from support.drive_kinds import first_call, settings_of
 from support.profiles import auth_of, environment
@@ -191,7 +191,7 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
     shop = loaded.snapshot.integrations["shop"]
     assert shop.base is not None
     assert shop.test is None
-    assert decide(shop.policy, "POST", f"{shop.base}/x").allowed
+    assert judge_url(shop.policy, "POST", f"{shop.base}/x").allowed
     credential = shop.secrets.credential
     if isinstance(credential, FixedCredential):
         assert b"hunter2" in credential.grant.secrets
@@ -204,7 +204,7 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
         dict(shop.profile_entries)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"]
     )
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
-    assert not decide(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
+    assert not judge_url(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_suggested_test_request_is_valid(name: str, tmp_path: Path) -> None:
     shop = loaded.snapshot.integrations["shop"]
     assert shop.test is not None
     assert (shop.test.method, shop.test.path) == ("GET", suggested.path)
-    assert decide(shop.policy, "GET", f"{shop.base}{suggested.path}").allowed
+    assert judge_url(shop.policy, "GET", f"{shop.base}{suggested.path}").allowed
 
 
 def test_names_titles_and_aliases_are_unique() -> None:
@@ -503,7 +503,7 @@ def test_host_that_a_profile_lacks_can_be_allowed_by_the_integration(name: str, 
     assert loaded.snapshot is not None
     policy = loaded.snapshot.integrations["it"].policy
     policy = policy.with_base(parse_discovered_base(case.learnt)) if case.learnt else policy
-    assert decide(policy, "GET", case.url).allowed is restored
+    assert judge_url(policy, "GET", case.url).allowed is restored
 
 
 @pytest.mark.parametrize("pod", ["us-1", "US-2", "eu-1", "us-B", "US-A"])
@@ -983,15 +983,15 @@ def test_profile_allows_its_api_and_no_similar_host(name: str, tmp_path: Path) -
     host, target = url.split("/")[2], url.split("/", 3)[3]
     if loaded.snapshot.integrations["it"].traits.discovers_base_url:
         policy = policy.with_base(parse_discovered_base(f"https://{host}"))
-    assert decide(policy, "POST", url).allowed
+    assert judge_url(policy, "POST", url).allowed
     for other in (
         neighbour,
         *(f"https://{similar}/{target}" for similar in (f"{host}.evil.example", f"evil-{host}", f"x.{host}")),
     ):
-        assert not decide(policy, "POST", other).allowed
+        assert not judge_url(policy, "POST", other).allowed
     for other in (
         url.replace("https://", "http://"),
         url.replace(host, f"{host}:8443"),
         url.replace(host, f"{host}@evil.example"),
     ):
-        assert not decide(policy, "POST", other).allowed
+        assert not judge_url(policy, "POST", other).allowed

@@ -12,7 +12,7 @@ from sidekey.credentials.base import Attempt, CallError, Destinations, Grant, Re
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.refresh_settings import ONE_PROCESS
 from sidekey.credentials.responsys import ResponsysSettings
-from sidekey.policy.targets import Policy, Prefix, decide
+from sidekey.policy.targets import Policy, Prefix, judge_url
 from sidekey.policy.urls import Origin
 from support.drive_kinds import NOW, credential_of, first_call, issue, reply, settings_of
 from support.stored import RESPONSYS, copied, destination, harmless
@@ -286,7 +286,7 @@ def test_login_is_never_a_target(prefix: str, path: str, allowed: bool) -> None:
     result = places(path_prefix=prefix)
     policy = Policy(domains=result.domains, forbidden=result.forbidden, path=result.path)
     for host in ("login2.responsys.net", "api5-009.responsys.net"):
-        assert decide(policy, "GET", f"https://{host}{path}").allowed is allowed
+        assert judge_url(policy, "GET", f"https://{host}{path}").allowed is allowed
 
 
 def test_traits_watch_401_and_500() -> None:

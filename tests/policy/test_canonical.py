@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.policy import naming
-from sidekey.policy.canonical import PLAIN, CanonicalForm, canonical_form, canonical_query
+from sidekey.policy import paths
+from sidekey.policy.canonical import PLAIN_PATH, CanonicalForm, canonical_form, canonical_query
 from sidekey.policy.parameters import UnreadableNames
 from sidekey.policy.targets import parse_prefix
 from sidekey.policy.urls import parse_target
@@ -105,9 +105,9 @@ def test_canonical_form_keeps_the_meaning_of_a_target(segments: list[str], parts
 
 @given(soup())
 def test_plain_path_is_canonical_and_unambiguous(path: str) -> None:
-    if PLAIN.fullmatch(path.encode("latin-1")):
+    if PLAIN_PATH.fullmatch(path.encode("latin-1")):
         assert canonical_form(path) == path
-        assert naming.PLAIN.fullmatch(path.encode("latin-1"))
+        assert paths.PLAIN_TARGET.fullmatch(path.encode("latin-1"))
 
 
 def test_prefix_has_the_canonical_form_of_targets() -> None:

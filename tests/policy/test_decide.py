@@ -9,24 +9,15 @@ import pytest
 
 from sidekey.errors import Problem
 from sidekey.policy.canonical import CanonicalForm
-from sidekey.policy.decide import (
-    COMMON_METHODS,
-    DEFAULT_METHODS,
-    Admitted,
-    Denied,
-    IntegrationRules,
-    TunnelAdmitted,
-    decide,
-    decide_again,
-    decide_connect,
-    is_forward,
-    named_id,
-    named_origin,
-)
+from sidekey.policy.decide import decide, decide_again, named_origin
+from sidekey.policy.decide_connect import decide_connect
+from sidekey.policy.decision import Admitted, Denied, TunnelAdmitted
+from sidekey.policy.identify import is_forward, named_id
+from sidekey.policy.integration_rules import COMMON_METHODS, DEFAULT_METHODS, IntegrationRules
 from sidekey.policy.match import HostRestriction, Matching
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy, Prefix, parse_domain, parse_prefix
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin, Target, parse_target
 from support.decisions import BASE, PASSING, POLICY, H, Integrations, Known, basic, head, known, outcome, rules, tokens
 
@@ -76,7 +67,7 @@ def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "forward", "reverse"),
+    ("headers", "forward", "reverse"),
     [
         ({}, "integration_required", "h"),
         ({"integration_id": "h"}, "h", "h"),
@@ -97,11 +88,11 @@ def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
         ({"integration_id": "\xe9"}, "integration_denied", "request_invalid"),
     ],
 )
-def test_all_sources_of_the_integration_id_must_agree(marks: dict[str, Any], forward: str, reverse: str) -> None:
+def test_all_sources_of_the_integration_id_must_agree(headers: dict[str, Any], forward: str, reverse: str) -> None:
     """The path, X-Integration-Id and the proxy user."""
     routes = known(H, Known(rules("o")))
     for target, expected in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
-        decision = decide(head(target, **marks), None, routes)
+        decision = decide(head(target, **headers), None, routes)
         assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == expected
 
 
@@ -299,8 +290,8 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     """It may cover the target. A named unresolved integration is awaited instead."""
     unresolved = Known(rules("o", Policy(), unresolved=True))
     routes = known(H, unresolved, passing=True, unresolved=("o",))
-    for marks in ({}, {"integration_id": "h"}):
-        decision = decide(head("http://up.test/", **marks), None, routes)
+    for headers in ({}, {"integration_id": "h"}):
+        decision = decide(head("http://up.test/", **headers), None, routes)
         assert isinstance(decision, Denied)
         assert (decision.problem.code, decision.problem.error) == (
             "credential_unavailable",
@@ -336,9 +327,9 @@ def test_target_of_a_removed_integration_does_not_pass() -> None:
 # Tunnels.
 
 
-def connect(target: str, **marks: Any) -> RequestHead:
+def connect(target: str, **headers: Any) -> RequestHead:
     """Build the head of a CONNECT."""
-    return head(target, b"CONNECT", **marks)
+    return head(target, b"CONNECT", **headers)
 
 
 def opening(result: TunnelAdmitted[Known] | Denied[Known]) -> object:
@@ -426,7 +417,7 @@ def test_unresolved_integration_opens_a_tunnel() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "expected"),
+    ("headers", "expected"),
     [
         ({"proxy_authorization": basic("h", "one")}, ("h", False)),
         ({"proxy_authorization": basic("h", "two")}, (403, "integration_denied")),
@@ -441,9 +432,9 @@ def test_unresolved_integration_opens_a_tunnel() -> None:
         ({"proxy_authorization": basic("h", "one"), "via": "1.1 sidekey (word)"}, (502, "loop_detected")),
     ],
 )
-def test_caller_is_authenticated_before_the_id_of_a_tunnel(marks: dict[str, Any], expected: object) -> None:
+def test_caller_is_authenticated_before_the_id_of_a_tunnel(headers: dict[str, Any], expected: object) -> None:
     callers = tokens(one=frozenset({"h"}), two=frozenset())
-    assert opening(decide_connect(connect("a.test:443", **marks), callers, known(Known(rules())))) == expected
+    assert opening(decide_connect(connect("a.test:443", **headers), callers, known(Known(rules())))) == expected
 
 
 @pytest.mark.parametrize(
@@ -528,7 +519,7 @@ def test_named_integration_takes_precedence() -> None:
     assert (result.problem.code, str(result.candidate)) == ("target_denied", "two")
 
 
-ENTRY = TunnelEntry(Origin("https", "a.test", 443), b"h", b"one")
+ENTRY = TunnelContext(Origin("https", "a.test", 443), b"h", b"one")
 
 
 @pytest.mark.parametrize(
@@ -557,7 +548,7 @@ def test_tunnel_keeps_the_id_and_the_token_of_its_connect() -> None:
     result = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
     assert isinstance(result, TunnelAdmitted)
     assert result.caller is next(iter(callers.values()))
-    entry = result.entry("https")
+    entry = result.context("https")
     assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
     denied = decide_connect(connect("a.test:444", integration_id="h", token="one"), callers, known(Known(rules())))
     assert isinstance(denied, Denied)
@@ -655,12 +646,12 @@ def test_unknown_caller_in_a_tunnel_is_403_before_a_wrong_host_is_checked() -> N
 STORED = Known(rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),)), stored=True))
 
 
-def stored_at(*hosts: str) -> Integrations:
+def ca_hosts(*hosts: str) -> Integrations:
     """A stored integration and one of a file, both matched by host."""
     result = known(H, STORED)
     policies = {item.rules.name: item.rules.policy for item in (H, STORED)}
     result.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
-    result.stored_at = frozenset(hosts)
+    result.ca_hosts = frozenset(hosts)
     return result
 
 
@@ -683,19 +674,19 @@ def test_stored_integration_serves_tunnels_only_at_allowed_hosts() -> None:
         (("s.test",), None),
         (("test",), None),
     ):
-        decision = decide_connect(connect, callers, stored_at(*hosts))
+        decision = decide_connect(connect, callers, ca_hosts(*hosts))
         assert (decision.problem.code if isinstance(decision, Denied) else None) == code
         assert decision.candidate is STORED
         if isinstance(decision, Denied):
             assert (decision.problem.status, decision.problem.error) == (502, "proxy_configuration_error")
     # One that is opened before the integration became a stored one is judged by the snapshot of each request.
-    entry = TunnelEntry(Origin("https", "s.test", 443), b"s", b"t")
+    entry = TunnelContext(Origin("https", "s.test", 443), b"s", b"t")
     inside = entry.absolute(head("/api/a", host=b"s.test"))
-    assert outcome(decide(inside, callers, stored_at(), entry)) == "ca_unavailable"
-    assert outcome(decide(inside, callers, stored_at("s.test"), entry)) == "https://s.test/api/a"
+    assert outcome(decide(inside, callers, ca_hosts(), entry)) == "ca_unavailable"
+    assert outcome(decide(inside, callers, ca_hosts("s.test"), entry)) == "https://s.test/api/a"
     for target in ("/i/s/a", "https://s.test/api/a"):
         assert (
-            outcome(decide(head(target, integration_id="s", token="t"), callers, stored_at())) == "https://s.test/api/a"
+            outcome(decide(head(target, integration_id="s", token="t"), callers, ca_hosts())) == "https://s.test/api/a"
         )
 
 
@@ -704,7 +695,7 @@ def test_stored_integration_is_matched_for_callers_that_list_it() -> None:
     callers = tokens(lists=frozenset({"s"}), all=None, other=frozenset({"h"}))
 
     def result(token: str, *hosts: str) -> tuple[str, str]:
-        routes = stored_at(*hosts)
+        routes = ca_hosts(*hosts)
         tunnel = decide_connect(head("s.test:443", b"CONNECT", token=token), callers, routes)
         opened = tunnel.problem.code if isinstance(tunnel, Denied) else "opened"
         return outcome(decide(head("https://s.test/api/a", token=token), callers, routes)), opened
@@ -712,7 +703,7 @@ def test_stored_integration_is_matched_for_callers_that_list_it() -> None:
     assert result("lists", "s.test") == ("https://s.test/api/a", "opened")
     for token, hosts in (("lists", ()), ("lists", ("x.s.test",)), ("all", ("s.test",)), ("other", ("s.test",))):
         assert result(token, *hosts) == ("target_denied", "target_denied")
-    assert outcome(decide(head("https://a.test/api/a", token="all"), callers, stored_at())) == "https://a.test/api/a"
+    assert outcome(decide(head("https://a.test/api/a", token="all"), callers, ca_hosts())) == "https://a.test/api/a"
 
 
 ANY = {"integration_id": "h"}
@@ -746,7 +737,7 @@ ANY = {"integration_id": "h"}
         (decide(head("https://c.test/"), None, by_host(ONE)), "not_covered"),
         (decide(head("https://c.test./"), None, known(H, passing=True)), "trailing_dot"),
         (decide_connect(connect("c.test:25"), None, known(H, passing=True)), "pass_ports"),
-        (decide_connect(connect("s.test:443", integration_id="s"), None, stored_at()), "ca_hosts"),
+        (decide_connect(connect("s.test:443", integration_id="s"), None, ca_hosts()), "ca_hosts"),
         (decide(head("/i/h/", b"BREW"), None, known(H)), "method_not_allowed"),
         (decide(head("/i/h/", b"TRACE"), None, known(H)), "trace"),
         (decide(head("/i/h/", integration_id="k"), None, known(H)), "names_differ"),

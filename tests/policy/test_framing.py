@@ -88,7 +88,7 @@ BOTH = "Content-Length and Transfer-Encoding must not both be given"
 
 
 @pytest.mark.parametrize(
-    ("length_given", "http_1_1", "reason"),
+    ("has_content_length", "http_1_1", "reason"),
     [
         (True, True, BOTH),
         (True, False, BOTH),
@@ -96,16 +96,16 @@ BOTH = "Content-Length and Transfer-Encoding must not both be given"
     ],
 )
 def test_coding_with_a_content_length_or_in_http_1_0_is_refused(
-    length_given: bool, http_1_1: bool, reason: str
+    has_content_length: bool, http_1_1: bool, reason: str
 ) -> None:
     """Both allow request smuggling (RFC 9112 6.1)."""
     with pytest.raises(framing.BadFraming) as refused:
-        framing.coded_length(b"chunked", length_given=length_given, http_1_1=http_1_1)
+        framing.coded_length(b"chunked", has_content_length=has_content_length, http_1_1=http_1_1)
     assert (str(refused.value), refused.value.unknown_coding) == (reason, False)
 
 
 def test_chunked_request_is_accepted() -> None:
-    assert framing.coded_length(b"chunked", length_given=False, http_1_1=True) == framing.CHUNKED
+    assert framing.coded_length(b"chunked", has_content_length=False, http_1_1=True) == framing.CHUNKED
 
 
 def test_length_line_begins_with_a_line_end() -> None:

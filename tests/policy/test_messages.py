@@ -12,9 +12,9 @@ from sidekey.policy.headers import Role
 from sidekey.policy.messages import RequestHead, trace_id
 
 
-def head(method: bytes = b"GET", *, http_1_1: bool = True, **marks: bytes) -> RequestHead:
-    """Build a head with marks by the names of their roles."""
-    result = {Role[name.upper()]: value for name, value in marks.items()} or None
+def head(method: bytes = b"GET", *, http_1_1: bool = True, **control_headers: bytes) -> RequestHead:
+    """Build a head with control headers by the names of their roles."""
+    result = {Role[name.upper()]: value for name, value in control_headers.items()} or None
     return RequestHead(method, b"/i/h/a", b"h.test", [], [], result, http_1_1=http_1_1)
 
 

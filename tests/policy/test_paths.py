@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.policy import paths
+from sidekey.policy.urls import check_characters
 from support.unicode_texts import ORDINARY
 
 PREFIX = "/api/v1"
@@ -386,3 +388,11 @@ def test_forbidden_path_is_detected_in_any_spelling(path: str, pattern: str, bel
 def test_semicolons_are_allowed_without_forbidden_paths() -> None:
     """Only the host of a token endpoint or login refuses them."""
     assert not paths.matches_any(paths.final_form("/a;b::c"), ())
+
+
+@given(st.from_regex(paths.PLAIN_TARGET, fullmatch=True))
+def test_plain_path_is_its_own_final_form(target: bytes) -> None:
+    """So the fast parser agrees with the exact one."""
+    path = re.split(rb"\?", target, maxsplit=1)[0].decode() or "/"
+    check_characters(target.decode())
+    assert paths.final_form(path) == path

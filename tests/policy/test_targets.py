@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sidekey.policy.targets import (
-    Decision,
     Domain,
     Forbidden,
     Policy,
-    decide,
+    Verdict,
+    judge_url,
     method_allowed,
     parse_discovered_base,
     parse_domain,
@@ -28,19 +28,19 @@ POLICY = Policy(prefixes=(PREFIX,))
 
 def allowed(policy: Policy, url: str) -> bool:
     """Return True if a GET of the URL is allowed."""
-    return decide(policy, "GET", url).allowed
+    return judge_url(policy, "GET", url).allowed
 
 
 @pytest.mark.parametrize("url", ["http://a.example/api/v1/x", "http://a.example:443/api/v1/x"])
 def test_https_prefix_does_not_cover_http(url: str) -> None:
     """On no port. The other rows of the table of targets are sent to an upstream (test_path_spellings)."""
-    assert decide(POLICY, "GET", url).code == "target_denied"
+    assert judge_url(POLICY, "GET", url).code == "target_denied"
 
 
 def test_policy_without_rules_denies_everything() -> None:
     target = parse_target("https://a.example/")
-    denied = Decision(False, "target_denied", "the integration allows no target", target, denial="nothing_allowed")
-    assert decide(Policy(), "GET", "https://a.example/") == denied
+    denied = Verdict(False, "target_denied", "the integration allows no target", target, denial="nothing_allowed")
+    assert judge_url(Policy(), "GET", "https://a.example/") == denied
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_policy_without_rules_denies_everything() -> None:
 )
 def test_denial_names_its_rule(policy: Policy, method: str, url: str, code: str, reason: str, denial: str) -> None:
     """The response and `sidekey explain` show the reason, and a metric counts the denial."""
-    decision = decide(policy, method, url)
+    decision = judge_url(policy, method, url)
     assert (decision.allowed, decision.code, decision.reason, decision.rule) == (False, code, reason, "")
     assert decision.denial == denial
     assert (decision.target is None) == (code != "target_denied")
@@ -127,7 +127,7 @@ def test_rule_is_printed_as_in_the_config(rule: Forbidden | Domain, text: str) -
 
 
 @pytest.mark.parametrize(
-    "rule", [PREFIX, Domain(PREFIX.origin), Forbidden(None, "/"), POLICY, decide(POLICY, "GET", "/")], ids=repr
+    "rule", [PREFIX, Domain(PREFIX.origin), Forbidden(None, "/"), POLICY, judge_url(POLICY, "GET", "/")], ids=repr
 )
 def test_rules_are_immutable(rule: Any) -> None:
     """All requests of an integration share them."""
@@ -141,12 +141,14 @@ def test_decision_names_the_matching_rules() -> None:
         prefixes=(parse_prefix("https://b.example"), PREFIX), domains=(parse_domain("https://*.a.example"),)
     )
     target = parse_target("https://a.example/api/v1/x")
-    decision = decide(POLICY, "GET", "https://a.example/api/v1/x")
-    assert decision == Decision(True, "", "the target is allowed", target, "https://a.example/api/v1")
-    both = decide(policy, "GET", "https://a.example/api/v1/x")
+    decision = judge_url(POLICY, "GET", "https://a.example/api/v1/x")
+    assert decision == Verdict(True, "", "the target is allowed", target, "https://a.example/api/v1")
+    both = judge_url(policy, "GET", "https://a.example/api/v1/x")
     assert (both.code, both.reason) == ("target_denied", "the target is not under any allowed domain")
     wider = replace(policy, domains=(*policy.domains, parse_domain("https://a.example")))
-    assert decide(wider, "GET", "https://a.example/api/v1/x").rule == "https://a.example/api/v1 and https://a.example"
+    assert (
+        judge_url(wider, "GET", "https://a.example/api/v1/x").rule == "https://a.example/api/v1 and https://a.example"
+    )
 
 
 def test_any_prefix_allows_a_target() -> None:
@@ -187,7 +189,7 @@ def test_encoded_control_character_is_an_invalid_request() -> None:
     """No rule allows it."""
     elsewhere = Policy(prefixes=(parse_prefix("https://b.example/api"),))
     for policy in (POLICY, Policy(), Policy(domains=(parse_domain("https://a.example"),)), elsewhere):
-        assert decide(policy, "GET", "https://a.example/api/v1/%2500").code == "request_invalid"
+        assert judge_url(policy, "GET", "https://a.example/api/v1/%2500").code == "request_invalid"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_methods_are_those_listed_and_never_trace_or_connect(
     """Without a list all methods but these two are allowed."""
     policy = Policy(prefixes=(PREFIX,), methods=methods)
     assert method_allowed(policy, method) is verdict
-    assert decide(policy, method, "https://a.example/api/v1").code == ("" if verdict else "method_denied")
+    assert judge_url(policy, method, "https://a.example/api/v1").code == ("" if verdict else "method_denied")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +282,7 @@ RESPONSYS = Policy(
 )
 def test_targets_at_any_origin_must_be_under_the_path(url: str, verdict: bool) -> None:
     """In every spelling, and never at the token endpoint."""
-    assert decide(RESPONSYS, "GET", url).allowed is verdict
+    assert judge_url(RESPONSYS, "GET", url).allowed is verdict
 
 
 def test_discovered_origin_replaces_all_others() -> None:
@@ -290,9 +292,9 @@ def test_discovered_origin_replaces_all_others() -> None:
     login = parse_target("https://login2.responsys.net/rest/api/v1.3/campaigns?a=1")
     moved = policy.move(login, learnt.origin)
     assert (str(moved.origin), moved.request_target) == (str(learnt.origin), "/rest/api/v1.3/campaigns?a=1")
-    assert decide(policy, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns").allowed
+    assert judge_url(policy, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns").allowed
     for other in ("https://api5-010.responsys.net", "https://login2.responsys.net"):
-        assert decide(policy, "GET", f"{other}/rest/api/v1.3/campaigns").code == "target_denied"
+        assert judge_url(policy, "GET", f"{other}/rest/api/v1.3/campaigns").code == "target_denied"
         assert policy.move(parse_target(f"{other}/x"), learnt.origin).origin.host in (
             learnt.origin.host,
             "api5-010.responsys.net",
@@ -304,11 +306,11 @@ def test_prefix_narrows_the_discovered_base(written: str) -> None:
     """With the host of the login or of the endpoint. Before discovery, only the path counts at the login host."""
     policy = replace(RESPONSYS, prefixes=(parse_prefix(f"{written}/rest/api/v1.3/campaigns"),))
     login = "https://login2.responsys.net/rest/api/v1.3"
-    assert decide(policy, "GET", f"{login}/campaigns/1").allowed
-    assert not decide(policy, "GET", f"{login}/lists").allowed
+    assert judge_url(policy, "GET", f"{login}/campaigns/1").allowed
+    assert not judge_url(policy, "GET", f"{login}/lists").allowed
     learnt = policy.with_base(parse_discovered_base("https://api5-009.responsys.net/rest/api/v1.3"))
-    assert decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns/1").allowed
-    assert not decide(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/lists").allowed
+    assert judge_url(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/campaigns/1").allowed
+    assert not judge_url(learnt, "GET", "https://api5-009.responsys.net/rest/api/v1.3/lists").allowed
 
 
 @pytest.mark.parametrize("url", ["https://a.example/token", "http://a.example/token", "https://a.example:8443/TOKEN/"])
@@ -318,7 +320,7 @@ def test_forbidden_target_is_denied_on_every_port(url: str) -> None:
         domains=tuple(map(parse_domain, ("https://a.example", "http://a.example", "https://a.example:8443"))),
         forbidden=(Forbidden(Origin("https", "a.example", 443), "/token"),),
     )
-    assert decide(policy, "POST", url).code == "target_denied"
+    assert judge_url(policy, "POST", url).code == "target_denied"
 
 
 def test_discovered_base_does_not_widen_a_policy() -> None:

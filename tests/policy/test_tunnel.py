@@ -5,10 +5,21 @@ from __future__ import annotations
 import pytest
 
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin
 
-PARTS = ["method", "host", "fields", "names", "marks", "connection", "length", "length_given", "http_1_1", "keep_alive"]
+PARTS = [
+    "method",
+    "host",
+    "fields",
+    "names",
+    "control_headers",
+    "connection",
+    "length",
+    "has_content_length",
+    "http_1_1",
+    "keep_alive",
+]
 PARTS += ["token", "integration_id", "proxy_authorization"]
 HTTPS = Origin("https", "a.test", 443)
 
@@ -33,7 +44,7 @@ def head(target: str, host: bytes | None = b"a.test") -> RequestHead:
 )
 def test_origin_form_becomes_absolute(origin: Origin, target: str, absolute: bytes) -> None:
     original = head(target)
-    result = TunnelEntry(origin, None, None).absolute(original)
+    result = TunnelContext(origin, None, None).absolute(original)
     assert result.target == absolute
     for name in PARTS:
         assert getattr(result, name) == getattr(original, name)
@@ -69,5 +80,5 @@ def test_origin_form_becomes_absolute(origin: Origin, target: str, absolute: byt
 )
 def test_another_authority_is_misdirected(origin: Origin, host: bytes | None, target: str, misdirected: bool) -> None:
     """Case and the default port are ignored. The policy refuses malformed targets."""
-    entry = TunnelEntry(origin, None, None)
-    assert entry.is_misdirected(entry.absolute(head(target, host))) is misdirected
+    tunnel = TunnelContext(origin, None, None)
+    assert tunnel.is_misdirected(tunnel.absolute(head(target, host))) is misdirected

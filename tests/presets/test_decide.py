@@ -9,7 +9,8 @@ import pytest
 
 from sidekey.errors import Problem
 from sidekey.policy.callers import Caller
-from sidekey.policy.decide import Denied, decide
+from sidekey.policy.decide import decide
+from sidekey.policy.decision import Denied
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy
 from sidekey.presets.decide import PresetAdmitted, decide_preset

@@ -33,11 +33,13 @@ def text_body(text: str) -> dict[str, str]:
     return {"text": text, "content_type": "text/plain"}
 
 
-def head(*lines: str, marks: dict[Role, bytes] | None = None, connection: bytes | None = None) -> RequestHead:
+def head(*lines: str, control_headers: dict[Role, bytes] | None = None, connection: bytes | None = None) -> RequestHead:
     """Build a POST with these headers."""
     fields = [f"\r\n{line}".encode() for line in lines]
     names = [normalise(line.partition(":")[0].encode()) for line in lines]
-    return RequestHead(b"POST", b"/p/hook", b"h.test", fields, names, marks, connection, 5, length_given=True)
+    return RequestHead(
+        b"POST", b"/p/hook", b"h.test", fields, names, control_headers, connection, 5, has_content_length=True
+    )
 
 
 def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
@@ -106,13 +108,18 @@ def test_headers_in_connection_are_dropped() -> None:
 
 def test_only_the_expect_mark_is_kept() -> None:
     """Until the preset needs the body."""
-    marks = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
-    assert received(PLAIN, "Content-Type: application/json", marks=marks).marks == {Role.EXPECT: b"100-continue"}
+    control_headers = {Role.EXPECT: b"100-continue", Role.MAX_FORWARDS: b"1"}
+    assert received(PLAIN, "Content-Type: application/json", control_headers=control_headers).control_headers == {
+        Role.EXPECT: b"100-continue"
+    }
     result = FILLED.fill(
-        received(FILLED, "Content-Type: application/json", marks=marks), b'{"user":"x"}', max_body=99, max_target=99
+        received(FILLED, "Content-Type: application/json", control_headers=control_headers),
+        b'{"user":"x"}',
+        max_body=99,
+        max_target=99,
     )
     assert isinstance(result, FilledRequest)
-    assert result.head.marks is None
+    assert result.head.control_headers is None
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,7 @@ def test_parameters_fill_url_headers_and_body() -> None:
     assert result.head.fields == [b"\r\nX-User: u-a b\xc3\xa9", b"\r\nContent-Type: application/json"]
     assert result.head.names == [b"x-user", b"content-type"]
     assert result.body == b'{"n":12}'
-    assert (result.head.length, result.head.length_given) == (8, True)
+    assert (result.head.length, result.head.has_content_length) == (8, True)
 
 
 def test_all_errors_are_reported_together() -> None:
@@ -240,7 +247,7 @@ def test_empty_body_has_a_length_if_the_method_expects_a_body(method: str, annou
     """RFC 9110 8.6."""
     rules = preset(method=method, parameters={"a": {"type": "text"}}, body=text_body("{{a}}")).rules
     result = filled(b'{"a": ""}', rules)
-    assert (result.head.length, result.head.length_given, result.head.names) == (0, announced, [])
+    assert (result.head.length, result.head.has_content_length, result.head.names) == (0, announced, [])
 
 
 def test_preset_without_a_body_accepts_no_parameters() -> None:

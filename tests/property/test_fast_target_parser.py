@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.errors import Problem
-from sidekey.policy import naming
+from sidekey.policy import paths
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.paths import UnreadablePath
-from sidekey.policy.targets import Forbidden, Prefix, decide, judge, upgrade
+from sidekey.policy.targets import Forbidden, Prefix, judge_target, judge_url, upgrade
 from sidekey.policy.urls import InvalidTarget, Origin, parse_target
 from sidekey.snapshot.snapshot import Integration
 from support.admission import admission, head_of
@@ -53,9 +53,9 @@ def admitted(served: Integration, rest: str) -> bytes | None:
 
     async def main() -> bytes | None:
         sidekey = Scripted(served)
-        # The integration and the host are known from an earlier request: what the quick reading asks for.
+        # The fast parser needs an integration and a Host that an earlier request has used.
         sidekey.plane.router.find(b"h")
-        sidekey.plane.router.is_own_host(b"h.test")
+        sidekey.plane.router.is_listener_host(b"h.test")
         result = admission(sidekey.plane, head_of(f"/i/h{rest}"))
         return None if isinstance(result, Problem) else result.path
 
@@ -80,13 +80,13 @@ def test_admission_equals_the_decision_of_the_policy(served: Integration, rest: 
     """By either parser, with equal bytes."""
     base = served.base
     assert base is not None
-    verdict = decide(served.policy, "GET", f"{base}{rest}")
+    verdict = judge_url(served.policy, "GET", f"{base}{rest}")
     path = admitted(served, rest)
     assert (path is not None) == verdict.allowed
     if path is not None:
         assert verdict.target is not None
         assert path == verdict.target.request_target.encode("latin-1") == f"{base.path}{rest}".encode("latin-1")
-    elif naming.PLAIN.fullmatch(rest.encode("latin-1")):
+    elif paths.PLAIN_TARGET.fullmatch(rest.encode("latin-1")):
         assert served in INTEGRATIONS[3:]
 
 
@@ -110,7 +110,7 @@ def test_canonical_targets_are_admitted_in_canonical_form(served: Integration, r
     """At both proxies, byte for byte."""
     base = served.base
     assert base is not None
-    verdict = decide(served.policy, "GET", f"{base}{rest}", SPELLING.canonicalize)
+    verdict = judge_url(served.policy, "GET", f"{base}{rest}", SPELLING.canonicalize)
     expected = None
     if verdict.allowed and verdict.target is not None and not SPELLING.contains_reserved(verdict.target.query or ""):
         expected = verdict.target.request_target.encode("latin-1")
@@ -156,7 +156,7 @@ def test_forward_proxy_admits_as_the_policy_decides(served: Integration, authori
     """After the upgrade to https, with equal origins and bytes."""
     try:
         target = upgrade(served.policy, parse_target(authority + rest))
-        verdict = judge(served.policy, target)
+        verdict = judge_target(served.policy, target)
     except (InvalidTarget, UnreadablePath):
         assert forwarded(served, authority + rest) is None
         return

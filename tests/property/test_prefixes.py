@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.policy import paths
-from sidekey.policy.targets import Policy, Prefix, decide, parse_prefix
+from sidekey.policy.targets import Policy, Prefix, judge_url, parse_prefix
 from support.http_strategies import soup
 
 ORIGINS = ["https://a.test", "https://b.test"]
@@ -49,7 +49,7 @@ def test_target_is_allowed_if_any_prefix_allows_it(written: list[tuple[str, str]
     """The decision names a prefix that allows it."""
     prefixes = [parse_prefix(origin + path) for origin, path in written]
     path = target.partition("?")[0]
-    decision = decide(Policy(prefixes=tuple(prefixes)), "GET", origin + target)
+    decision = judge_url(Policy(prefixes=tuple(prefixes)), "GET", origin + target)
     # What no URL contains is refused before any path is read.
     allowing = (
         [] if decision.reason.startswith("the target contains") else [p for p in prefixes if covers(p, origin, path)]
@@ -66,6 +66,6 @@ def test_target_at_a_placeholder_is_checked_by_its_path_alone(written: list[tupl
     placeholder = parse_prefix("https://c.test").origin
     here = tuple(Prefix(placeholder, prefix.path) for prefix in prefixes)
     url = f"{placeholder}{target}"
-    assert decide(Policy(prefixes=prefixes, placeholder_origin=placeholder), "GET", url).allowed == (
-        decide(Policy(prefixes=here), "GET", url).allowed
+    assert judge_url(Policy(prefixes=prefixes, placeholder_origin=placeholder), "GET", url).allowed == (
+        judge_url(Policy(prefixes=here), "GET", url).allowed
     )

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from sidekey.policy.targets import Policy, judge, parse_prefix
+from sidekey.policy.targets import Policy, judge_target, parse_prefix
 from sidekey.policy.urls import parse_target
 from sidekey.presets.template import Errors, UrlTemplate
 from sidekey.snapshot.snapshot import Preset
@@ -221,7 +221,7 @@ def test_filled_url_keeps_its_segments_in_any_decoding(first: str, second: str) 
         assert not set(";?#") & set(reading)
         reading = unicodedata.normalize("NFKC", unquote(reading, errors="surrogateescape"))
     inside = Policy(prefixes=(parse_prefix("https://h.test/api"),))
-    assert judge(inside, target).allowed
+    assert judge_target(inside, target).allowed
 
 
 @given(st.integers(0, 3), st.booleans())

@@ -1,4 +1,4 @@
-"""The quick reading of a request and the full one agree, whoever sends it and whichever way it comes.
+"""The fast parser and the exact one agree on requests of every caller through every door.
 
 A data plane reads a request in full if it has not used the integration yet.
 """
@@ -239,7 +239,7 @@ def use(sidekey: Scripted) -> None:
     """Send earlier requests, so that the fast parser knows the integrations and the listener's host."""
     for each in INTEGRATIONS:
         sidekey.plane.router.find(each.id.encode())
-    sidekey.plane.router.is_own_host(b"h.test")
+    sidekey.plane.router.is_listener_host(b"h.test")
 
 
 async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request, grant: Grant) -> Result:

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidekey.errors import Problem
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin
 from support.admission import admission, head_of
 from support.http_strategies import soup
@@ -37,12 +37,12 @@ ORIGINS = [
 ]
 
 
-def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, entry: TunnelEntry | None) -> object:
+def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, tunnel: TunnelContext | None) -> object:
     """Return target and integration of the request, or the problem."""
     integration_id = None if name is None else name.encode()
-    host = b"any" if entry is None else entry.origin.authority.encode()
+    host = b"any" if tunnel is None else tunnel.origin.authority.encode()
     head = head_of(target, method=method, host=host, integration_id=integration_id)
-    result = admission(sidekey.plane, head, entry)
+    result = admission(sidekey.plane, head, tunnel)
     if isinstance(result, Problem):
         return result.code, result.detail
     return result.integration.name, result.route.origin, result.path
@@ -69,11 +69,11 @@ def test_target_in_a_tunnel_equals_its_absolute_form(
     async def main() -> None:
         sidekey = Scripted(*INTEGRATIONS, passing=passing, matching=matching)
         sent_name = None if name is None else name.encode()
-        entry = TunnelEntry(origin, sent_name if at_connect else None, None)
+        tunnel = TunnelContext(origin, sent_name if at_connect else None, None)
         own = None if at_connect else name
-        inside = outcome(sidekey, path, own, method, entry)
-        assert inside == outcome(sidekey, path, own, method, entry), "once it is known, the quick reading says the same"
+        inside = outcome(sidekey, path, own, method, tunnel)
+        assert inside == outcome(sidekey, path, own, method, tunnel), "the fast parser decides the same"
         assert inside == outcome(sidekey, f"{origin}{path}", name, method, None)
-        assert outcome(sidekey, f"{origin}{path}", name, method, entry) == inside
+        assert outcome(sidekey, f"{origin}{path}", name, method, tunnel) == inside
 
     asyncio.run(main())

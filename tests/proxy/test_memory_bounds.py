@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.credentials.base import Grant
 from sidekey.policy.headers import FieldName, FieldNames
-from sidekey.policy.naming import MAX_HOST_LENGTH
+from sidekey.policy.listener import MAX_HOST_LENGTH
 from sidekey.policy.urls import Origin
 from sidekey.proxy.downstream import request_parser
 from sidekey.proxy.routing.compiled import CompiledIntegration
@@ -95,7 +95,7 @@ async def test_hosts_are_bounded_in_number() -> None:
     async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.ask(get())).status == 200
         for number in range(HOSTS_LIMIT):
-            assert not sidekey.plane.router.is_own_host(b"%d.example" % number)
+            assert not sidekey.plane.router.is_listener_host(b"%d.example" % number)
             assert len(sidekey.plane.router._hosts) <= HOSTS_LIMIT
         assert b"h.test" not in sidekey.plane.router._hosts
         assert (await sidekey.ask(get())).status == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.proxy.data_plane import DataPlane
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.exchange.exchange import Exchange
@@ -18,9 +18,9 @@ def head_of(
     return RequestHead(method, target.encode("latin-1"), host, [], [], integration_id=integration_id)
 
 
-def admission(plane: DataPlane, head: RequestHead, entry: TunnelEntry | None = None) -> Destination | Problem:
-    """Return the decision on a head, from the fast or the full parser. `entry` is its tunnel."""
-    exchange = Exchange(plane.worker, plane.router, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
+def admission(plane: DataPlane, head: RequestHead, tunnel: TunnelContext | None = None) -> Destination | Problem:
+    """Return the decision on a head, from the fast or the full parser. `tunnel` is its tunnel."""
+    exchange = Exchange(plane.worker, plane.router, plane.connection(), CallerRequest(head, plane.worker.rules), tunnel)
     problem = exchange._admit()
     destination = exchange._destination
     assert problem is not None or destination is not None

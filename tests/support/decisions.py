@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from sidekey.errors import Problem
 from sidekey.policy.callers import Caller
 from sidekey.policy.canonical import CanonicalForm
-from sidekey.policy.decide import Admitted, Denied, IntegrationRules, PassthroughPolicy
+from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.headers import Role
+from sidekey.policy.integration_rules import IntegrationRules
+from sidekey.policy.listener import is_listener_host
 from sidekey.policy.match import Coverage, Matching
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.naming import is_own_host
+from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.targets import Policy, parse_prefix
 from sidekey.policy.urls import Target
 from sidekey.presets.preset import Preset
@@ -47,7 +49,7 @@ class Integrations:
     instance: bytes = b"word"
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
-    stored_at: frozenset[str] = frozenset()
+    ca_hosts: frozenset[str] = frozenset()
     presets: dict[bytes, Preset | Problem] = field(default_factory=dict)
 
     def find_preset(self, name: bytes) -> Preset | Problem | None:
@@ -57,8 +59,8 @@ class Integrations:
         self.asked.append(name)
         return self.integrations.get(name)
 
-    def is_own_host(self, host: bytes | None) -> bool:
-        return host is None or is_own_host(host, frozenset({"h.test"}))
+    def is_listener_host(self, host: bytes | None) -> bool:
+        return host is None or is_listener_host(host, frozenset({"h.test"}))
 
 
 def rules(
@@ -95,16 +97,16 @@ def head(
     proxy_authorization: bytes | None = None,
     fields: Sequence[bytes] = (),
     names: Sequence[bytes] = (),
-    **marks: str,
+    **control_headers: str,
 ) -> RequestHead:
-    """Build a head. `marks` has values by the names of their roles in lower case."""
+    """Build a head. `control_headers` has values by the names of their roles in lower case."""
     return RequestHead(
         method,
         target.encode("latin-1"),
         host,
         [*fields],
         [*names],
-        {Role[name.upper()]: value.encode() for name, value in marks.items()} or None,
+        {Role[name.upper()]: value.encode() for name, value in control_headers.items()} or None,
         token=None if token is None else token.encode(),
         integration_id=None if integration_id is None else integration_id.encode("latin-1"),
         proxy_authorization=proxy_authorization,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from sidekey.policy.naming import is_own_host
+from sidekey.policy.listener import is_listener_host
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,7 +60,7 @@ def _misdirected(
         return None
     # Only HTTP/1.0 may omit Host, and no browser speaks it: aiohttp refuses other requests without one (RFC 9112 3.2).
     host = request.headers.get(hdrs.HOST)
-    if host is not None and not is_own_host(host.encode("latin-1", "replace"), names()):
+    if host is not None and not is_listener_host(host.encode("latin-1", "replace"), names()):
         return Refusal(421, "Host must be an IP address, localhost or a name from the config")
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site not in ("none", "same-origin") and not (_is_navigation(request) and is_console_page(request)):

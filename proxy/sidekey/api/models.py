@@ -27,7 +27,7 @@ from sidekey.config.stored.rows import format_time
 from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Section
-from sidekey.policy.naming import valid_id
+from sidekey.policy.identifiers import valid_id
 from sidekey.snapshot.snapshot import file_wins
 from sidekey.store.integrity import RowHeader
 from sidekey.store.records import CallerRow, DocumentRow

@@ -34,7 +34,7 @@ from sidekey.diagnostics.probe import Outcome
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.history import History
 from sidekey.observe.metrics import Metrics
-from sidekey.policy.naming import valid_id
+from sidekey.policy.identifiers import valid_id
 from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError

@@ -19,7 +19,7 @@ from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
 from sidekey.cli.trust_variables import TrustError, trust_variables
-from sidekey.policy.naming import NOBODY, valid_id
+from sidekey.policy.identifiers import NO_ID, valid_id
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import InvalidTarget, parse_origin
 from sidekey.snapshot.snapshot import Address
@@ -52,7 +52,7 @@ class Proxy:
         if integration is not None:
             return cls(address, integration, token or _ANY_PASSWORD)
         # Without a token, Sidekey needs no credentials. Java depends on that: it sends none without a challenge.
-        return cls(address, NOBODY.decode(), token) if token else cls(address)
+        return cls(address, NO_ID.decode(), token) if token else cls(address)
 
     @property
     def url(self) -> str:

@@ -29,7 +29,7 @@ from sidekey.policy.headers import normalise
 from sidekey.policy.match import overlaps
 from sidekey.policy.parameters import Names
 from sidekey.policy.redaction import MIN_LENGTH, searchable
-from sidekey.policy.targets import Policy, decide, parse_prefix
+from sidekey.policy.targets import Policy, judge_url, parse_prefix
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Address, Integration, Listen
 
@@ -182,7 +182,7 @@ def _test_errors(raw: Mapping[str, Any]) -> Messages:
     policy = _policy(raw)
     if policy is None:
         return
-    decision = decide(policy, method, f"{policy.prefixes[0]}{path}")
+    decision = judge_url(policy, method, f"{policy.prefixes[0]}{path}")
     if not decision.allowed:
         key = "method" if decision.code == "method_denied" else "path"
         yield ("test", key), f"must be allowed by the integration's own policy: {decision.reason}"

@@ -17,8 +17,8 @@ from sidekey.config.ca_bundles import check_bundle, check_no_local_ca
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import Reference, marker, parse_text, refuse, refuse_elsewhere, refuse_key
 from sidekey.policy import addresses
-from sidekey.policy.decide import DEFAULT_METHODS
 from sidekey.policy.headers import TARGET_HEADERS
+from sidekey.policy.integration_rules import DEFAULT_METHODS
 from sidekey.policy.targets import NEVER_FORWARDED, Domain, Prefix, parse_domain, parse_prefix
 from sidekey.policy.urls import check_characters, parse_origin
 from sidekey.presets.preset import CONTENT_TYPE

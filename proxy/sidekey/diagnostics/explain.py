@@ -14,11 +14,14 @@ from sidekey.credentials.fields import TOKEN
 from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.observe.output import printable
 from sidekey.policy.addresses import Address
-from sidekey.policy.decide import Admitted, Denied, IntegrationRules, PassthroughPolicy, decide_again
+from sidekey.policy.decide import decide_again
+from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.headers import REQUEST_ROLES, Role, classify, normalise
+from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.messages import RequestHead
+from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.redaction import MARK
-from sidekey.policy.targets import Decision, Policy, judge
+from sidekey.policy.targets import Policy, Verdict, judge_target
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
 from sidekey.proxy.content_coding import acceptable
 from sidekey.proxy.upstream.request_writer import field_lines
@@ -110,7 +113,7 @@ class Explanation:
     door: str
     as_sent: str
     sent_on: str | None
-    decision: Decision
+    decision: Verdict
     upgraded: bool = False
     passes: bool = False
     notes: tuple[str, ...] = ()
@@ -235,7 +238,7 @@ def explain(
     decision = decide_again(head, candidate, passthrough)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
-        return Explanation(integration, door, as_sent, None, Decision(False, "credential_unavailable", reason))
+        return Explanation(integration, door, as_sent, None, Verdict(False, "credential_unavailable", reason))
     sent, target = _targets(candidate.rules, url, reverse=reverse)
     upgraded = target is not None and sent is not None and target.origin != sent.origin
     notes = _notes(integration, sent, reverse=reverse)
@@ -243,13 +246,13 @@ def explain(
         problem, hint = decision.problem, ""
         if problem.code == "target_denied" and target is not None:
             hint = _scheme_hint(integration.policy, target)
-        verdict = Decision(False, problem.code, problem.detail + hint, target, denial=problem.denial)
+        verdict = Verdict(False, problem.code, problem.detail + hint, target, denial=problem.denial)
     elif decision.candidate is candidate:
-        verdict = Decision(True, "", "the target is allowed", decision.target, decision.rule)
+        verdict = Verdict(True, "", "the target is allowed", decision.target, decision.rule)
     else:
         reason = "no integration covers this host: it is forwarded as it is (forward.unmatched: pass)"
         note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
-        passed = Decision(False, "", reason, sent)
+        passed = Verdict(False, "", reason, sent)
         return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
     explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
     signing = integration.traits.signing
@@ -270,7 +273,7 @@ def with_addresses(explanation: Explanation, snapshot: Snapshot, dns_addresses: 
     reason = address_refusal(host, allow_private, snapshot.network, dns_addresses)
     if reason is None:
         return explanation
-    denied = Decision(False, "destination_denied", reason, explanation.decision.target)
+    denied = Verdict(False, "destination_denied", reason, explanation.decision.target)
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 
@@ -284,7 +287,7 @@ def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> Reques
     method, size = sample.method.encode() or method, len(sample.body)
     names = [normalise(name.encode()) for name, _ in sample.headers]
     lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
-    return RequestHead(method, sent, b"localhost", lines, names, None, None, size, length_given=bool(size))
+    return RequestHead(method, sent, b"localhost", lines, names, None, None, size, has_content_length=bool(size))
 
 
 def _signed_texts(
@@ -376,7 +379,7 @@ def _scheme_hint(policy: Policy, target: Target) -> str:
     other = "http" if scheme == "https" else "https"
     if port == DEFAULT_PORTS[scheme]:
         port = DEFAULT_PORTS[other]
-    decision = judge(policy, target._replace(origin=Origin(other, host, port)))
+    decision = judge_target(policy, target._replace(origin=Origin(other, host, port)))
     return f": its scheme is {scheme}, and {decision.rule} needs {other}" if decision.allowed else ""
 
 

@@ -75,7 +75,7 @@ def fill_preset(snapshot: Snapshot, preset: Preset, data: bytes, content_type: s
     """Build the request that a preset sends for a payload. `content_type` defaults to the one that it requires."""
     rules, limits = preset.rules, snapshot.limits
     line = f"\r\nContent-Type: {content_type or preset.accepts}".encode()
-    head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), length_given=True)
+    head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), has_content_length=True)
     received = rules.receive(head)
     if isinstance(received, Problem):
         return received

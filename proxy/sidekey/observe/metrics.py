@@ -13,7 +13,7 @@ from typing import Final
 
 from sidekey.errors import Denial
 from sidekey.observe.access import AccessLine
-from sidekey.snapshot.snapshot import NOBODY, Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Snapshot, Stored
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Inclusive upper bounds of the duration histogram in seconds. One more bucket counts longer durations."""
@@ -111,8 +111,8 @@ class Metrics:
     Connections:
     - `upstream_connecting` and `upstream_open`: connections that are being opened, and open ones.
     - `count_idle`: counts idle connections. A scrape calls it, because every request changes the number.
-    - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (`NOBODY` for
-      none) and outcome.
+    - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (or
+      `NO_INTEGRATION`) and outcome.
 
     Credentials, by integration:
     - `calls`: token requests by outcome (`credentials.base.Outcome`).
@@ -171,7 +171,7 @@ class Metrics:
         self._caller_names: frozenset[str] = frozenset()
         self._preset_names: frozenset[str] = frozenset((UNKNOWN,))
         self.unknown = IntegrationStats(UNKNOWN)
-        self.passed = IntegrationStats(NOBODY)
+        self.passed = IntegrationStats(NO_INTEGRATION)
         self.grants = Durations()
         self.connections = Durations()
         self.first_bytes = Durations()
@@ -225,7 +225,7 @@ class Metrics:
             self.stored = stored
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
-                for key in [key for key in series if key[0] not in integrations and key[0] != NOBODY]:
+                for key in [key for key in series if key[0] not in integrations and key[0] != NO_INTEGRATION]:
                     del series[key]
             self._caller_names = callers
             self.callers = {name: outcomes for name, outcomes in self.callers.items() if name in callers}

@@ -16,7 +16,7 @@ from typing import Final
 from weakref import ref
 
 from sidekey.observe.metrics import BOUNDS, UNKNOWN, IntegrationStats, Metrics
-from sidekey.snapshot.snapshot import NOBODY, Integration
+from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration
 from sidekey.snapshot.status import FAILING
 from sidekey.store.usage import LATENCY, NONE, OUTCOMES, Counters
 
@@ -58,7 +58,7 @@ class Usage:
         """Yield kind and ID of integrations and presets with counters. Requests may change them between two steps."""
         number = 0
         for stats in self._metrics.used_stats():
-            if stats.integration not in (NOBODY, UNKNOWN):
+            if stats.integration not in (NO_INTEGRATION, UNKNOWN):
                 number += 1
                 yield "integration", stats.integration
         for name in list(self._metrics.presets):

@@ -14,8 +14,8 @@ from sidekey.policy.parameters import contains_prefix
 from sidekey.policy.targets import Prefix
 from sidekey.policy.urls import Target
 
-PLAIN: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?")
-"""A canonical path, without a query, that every server reads the same way (see `naming.PLAIN`)."""
+PLAIN_PATH: Final = re.compile(rb"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*+)*+/?")
+"""A canonical path, without a query, that every server reads the same way (see `paths.PLAIN_TARGET`)."""
 
 
 # Substitutions run over the complete text, not part by part, so that a hostile target with many parts costs little.

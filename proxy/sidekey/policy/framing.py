@@ -68,9 +68,9 @@ def length_line(length: int) -> bytes:
     return line
 
 
-def coded_length(encoding: bytes, *, length_given: bool, http_1_1: bool) -> int:
+def coded_length(encoding: bytes, *, has_content_length: bool, http_1_1: bool) -> int:
     """Return CHUNKED for a request with Transfer-Encoding. Raises BadFraming (RFC 9112 6.1)."""
-    if length_given:
+    if has_content_length:
         raise BadFraming("Content-Length and Transfer-Encoding must not both be given")
     if not http_1_1:
         raise BadFraming("Transfer-Encoding must not be given in an HTTP/1.0 request")

@@ -159,7 +159,7 @@ def _claims(name: str, policy: Policy) -> Iterator[Claim]:
 
 
 def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
-    """Yield origin, path and wildcard of the targets that both prefixes and domains allow (see `targets.judge`)."""
+    """Yield origin, path and wildcard of the targets that both prefixes and domains allow (see `judge_target`)."""
     if policy.placeholder_origin is not None and not policy.prefixes:
         # The domains only bound the base URL that a grant may discover.
         yield policy.placeholder_origin, policy.path, False

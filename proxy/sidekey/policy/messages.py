@@ -10,7 +10,7 @@ from typing import Final
 
 from sidekey.policy.headers import Role, tokens
 
-NO_MARKS: Final[dict[Role, bytes]] = {}
+NO_CONTROL_HEADERS: Final[dict[Role, bytes]] = {}
 
 
 class RequestHead:
@@ -18,21 +18,21 @@ class RequestHead:
 
     `fields` are the lines that may be forwarded, each after the preceding CRLF, and `names` their normalized names.
     `token`, `integration_id` and `proxy_authorization` are values of the headers that identify caller and integration.
-    `marks` holds the values of other headers that the proxy acts on, `connection` all Connection values, joined. Each
-    of these is None if the request lacks it. `length` of the body is a number of bytes or `framing.CHUNKED`, and
-    `length_given` is True if the request has a Content-Length.
+    `control_headers` are the values of the other headers that Sidekey itself acts on, such as Expect and Via.
+    `connection` holds all Connection values, joined. Each of these is None if the request lacks it. `length` of the
+    body is a number of bytes or `framing.CHUNKED`.
     """
 
     __slots__ = (
         "connection",
+        "control_headers",
         "fields",
+        "has_content_length",
         "host",
         "http_1_1",
         "integration_id",
         "keep_alive",
         "length",
-        "length_given",
-        "marks",
         "method",
         "names",
         "proxy_authorization",
@@ -47,10 +47,10 @@ class RequestHead:
         host: bytes | None,
         fields: list[bytes],
         names: list[bytes],
-        marks: dict[Role, bytes] | None = None,
+        control_headers: dict[Role, bytes] | None = None,
         connection: bytes | None = None,
         length: int = 0,
-        length_given: bool = False,
+        has_content_length: bool = False,
         http_1_1: bool = True,
         keep_alive: bool = True,
         token: bytes | None = None,
@@ -62,21 +62,21 @@ class RequestHead:
         self.host: Final = host
         self.fields: Final = fields
         self.names: Final = names
-        self.marks: Final = marks
+        self.control_headers: Final = control_headers
         self.connection: Final = connection
         self.length: Final = length
-        self.length_given: Final = length_given
+        self.has_content_length: Final = has_content_length
         self.http_1_1: Final = http_1_1
         self.keep_alive: Final = keep_alive
         self.token: Final = token
         self.integration_id: Final = integration_id
         self.proxy_authorization: Final = proxy_authorization
 
-    def mark(self, role: Role) -> bytes | None:
-        """Return the value of a header that the proxy acts on."""
-        return (self.marks or NO_MARKS).get(role)
+    def control_header(self, role: Role) -> bytes | None:
+        """Return the value of a header that Sidekey acts on."""
+        return (self.control_headers or NO_CONTROL_HEADERS).get(role)
 
-    def at(self, target: bytes) -> RequestHead:
+    def with_target(self, target: bytes) -> RequestHead:
         """Return a copy of the head with another target."""
         return RequestHead(
             self.method,
@@ -84,10 +84,10 @@ class RequestHead:
             self.host,
             self.fields,
             self.names,
-            self.marks,
+            self.control_headers,
             self.connection,
             self.length,
-            self.length_given,
+            self.has_content_length,
             self.http_1_1,
             self.keep_alive,
             self.token,
@@ -98,13 +98,13 @@ class RequestHead:
     @property
     def expects_continue(self) -> bool:
         """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1). HTTP/1.0 has no 100."""
-        expected = self.mark(Role.EXPECT)
+        expected = self.control_header(Role.EXPECT)
         return expected is not None and self.http_1_1 and b"100-continue" in tokens(expected)
 
     @property
     def is_last_hop(self) -> bool:
         """Whether Sidekey must respond itself: an OPTIONS request with Max-Forwards 0 (RFC 9110 7.6.2)."""
-        hops = self.mark(Role.MAX_FORWARDS)
+        hops = self.control_header(Role.MAX_FORWARDS)
         return hops is not None and self.method == b"OPTIONS" and hops.isdigit() and not int(hops[:6])
 
     def hop_fields(self) -> list[tuple[bytes, bytes]]:
@@ -113,7 +113,7 @@ class RequestHead:
         Expect is forwarded for HTTP/1.1 only (RFC 9110 10.1.1). Max-Forwards of an OPTIONS request is decremented.
         """
         fields = []
-        expected, hops = self.mark(Role.EXPECT), self.mark(Role.MAX_FORWARDS)
+        expected, hops = self.control_header(Role.EXPECT), self.control_header(Role.MAX_FORWARDS)
         if expected is not None and self.http_1_1:
             fields.append((b"expect", b"\r\nExpect: " + expected))
         if hops is not None:

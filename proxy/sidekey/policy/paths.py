@@ -43,6 +43,13 @@ _SLASHES: Final = "\\\u2044\u2215\u2216\u20a9\u00a5"
 """Characters that servers read as a slash, or that Windows converts to a slash or backslash in some code page: U+2044
 (NFKC writes fractions with it), U+2215, U+2216, and the signs of won and yen (the backslash in Korea and Japan)."""
 
+_CHARACTER: Final = rb"A-Za-z0-9_~!$&'()*+,=:@-"
+_SEGMENT: Final = rb"/[" + _CHARACTER + rb"][." + _CHARACTER + rb"]*+"
+_QUERY: Final = rb"\?(?:[!\"$&-\[\]-~]++|%[0-9A-Fa-f]{2})*+"
+PLAIN_TARGET: Final = re.compile(rb"(?:" + _SEGMENT + rb")*+/?(?:" + _QUERY + rb")?")
+"""A path that every server reads the same way, and any query of URI characters. The path has no escape, backslash,
+parameter or empty segment, and no segment that begins with a dot. The fast parser and the exact one agree on it."""
+
 Patterns = tuple[tuple[str, bool], ...]
 """Paths of token and login endpoints, which are forbidden. A segment `*` matches any single segment. The flag includes
 the paths below."""

@@ -117,7 +117,7 @@ class Policy:
         return shortest
 
     def reaches(self, origin: Origin) -> bool:
-        """Return True if scheme, host and port do not exclude every target at this origin, by the rules of `judge`."""
+        """Return True if `judge_target` may allow a target at this origin."""
         if origin.host.endswith("."):
             return False
         has_prefix = any(prefix.origin == origin for prefix in self.prefixes)
@@ -131,8 +131,8 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict with its reason. `rule` names the rule that allows the target.
+class Verdict:
+    """The verdict of a policy on a target, with its reason. `rule` names the rule that allows the target.
 
     A denial has the `code` of Sidekey's response, and in `denial` one of `errors.REASONS`.
     """
@@ -145,28 +145,25 @@ class Decision:
     denial: Denial | None = None
 
 
-def decide(policy: Policy, method: str, url: str, spell: Callable[[Target], Target] | None = None) -> Decision:
-    """Decide on a method and an absolute URL (one character per byte), already upgraded (`upgrade`).
-
-    `spell` brings the target into its canonical form.
-    """
+def judge_url(policy: Policy, method: str, url: str, canonicalize: Callable[[Target], Target] | None = None) -> Verdict:
+    """Judge a method and an absolute URL (one character per byte), already upgraded (`upgrade`)."""
     if not method_allowed(policy, method):
-        return Decision(False, "method_denied", f"the method {method} is not allowed", denial="method_not_allowed")
+        return Verdict(False, "method_denied", f"the method {method} is not allowed", denial="method_not_allowed")
     try:
         target = parse_target(url)
-        return judge(policy, target if spell is None else spell(target))
+        return judge_target(policy, target if canonicalize is None else canonicalize(target))
     except (InvalidTarget, paths.UnreadablePath) as error:
-        return unreadable(error)
+        return unreadable_target(error)
 
 
-def unreadable(error: InvalidTarget | paths.UnreadablePath) -> Decision:
+def unreadable_target(error: InvalidTarget | paths.UnreadablePath) -> Verdict:
     """Return the denial of a target that cannot be parsed."""
     denial: Denial = "path_ambiguous" if isinstance(error, paths.UnreadablePath) else "target_malformed"
-    return Decision(False, "request_invalid", str(error), denial=denial)
+    return Verdict(False, "request_invalid", str(error), denial=denial)
 
 
-def judge(policy: Policy, target: Target) -> Decision:
-    """Decide on a parsed target. Raises paths.UnreadablePath."""
+def judge_target(policy: Policy, target: Target) -> Verdict:
+    """Judge a parsed target. Raises paths.UnreadablePath."""
     host = target.origin.host
     if host.endswith("."):
         return _outside("trailing_dot", "the target's host must not end in a dot", target)
@@ -185,11 +182,11 @@ def judge(policy: Policy, target: Target) -> Decision:
     rules = [str(rule) for rule in (prefix, domain) if rule is not None]
     if not rules:
         return _outside("nothing_allowed", "the integration allows no target", target)
-    return Decision(True, "", "the target is allowed", target, " and ".join(rules))
+    return Verdict(True, "", "the target is allowed", target, " and ".join(rules))
 
 
-def _outside(denial: Denial, reason: str, target: Target) -> Decision:
-    return Decision(False, "target_denied", reason, target, denial=denial)
+def _outside(denial: Denial, reason: str, target: Target) -> Verdict:
+    return Verdict(False, "target_denied", reason, target, denial=denial)
 
 
 def method_allowed(policy: Policy, method: str) -> bool:

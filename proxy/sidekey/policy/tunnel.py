@@ -12,7 +12,7 @@ from sidekey.policy.messages import RequestHead
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, parse_origin, parse_target
 
 
-class TunnelEntry:
+class TunnelContext:
     """A tunnel's origin, and the integration ID and token of its CONNECT, each None if missing.
 
     `base` is the beginning of absolute URLs at the origin. `hosts` are the usual values of Host for it.
@@ -32,7 +32,7 @@ class TunnelEntry:
     def absolute(self, head: RequestHead) -> RequestHead:
         """Return the head with an absolute target instead of an origin-form (RFC 9112 3.3)."""
         target = head.target
-        return head.at(self.base + target) if target.startswith(b"/") else head
+        return head.with_target(self.base + target) if target.startswith(b"/") else head
 
     def is_misdirected(self, head: RequestHead) -> bool:
         """Return True if Host or an absolute target names another origin than the tunnel's (RFC 9110 7.4).

@@ -11,20 +11,24 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from sidekey.errors import Problem
-from sidekey.policy import naming
 from sidekey.policy.callers import Caller
-from sidekey.policy.decide import LOOP, Admitted, Candidate, Denied, Routes, authenticate, check_browser, judge
-from sidekey.policy.headers import Role
+from sidekey.policy.decide import apply_rules
+from sidekey.policy.decision import Admitted, Denied
+from sidekey.policy.identifiers import InvalidIdentifiers, parse_proxy_authorization, preset_id, single_value
+from sidekey.policy.identify import authenticate
+from sidekey.policy.integration_rules import Candidate
+from sidekey.policy.listener import check_browser, check_loop
 from sidekey.policy.messages import RequestHead
+from sidekey.policy.routes import Routes
 from sidekey.policy.urls import Target
 from sidekey.presets.preset import METHOD, Preset
 
 C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
-_NO_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
+_UNKNOWN_PRESET: Final = Problem("preset_denied", "there is no such preset for this caller", denial="preset_unknown")
 # For every ID that the caller may not use, existing or not: metrics must not reveal IDs of other callers' presets.
-_NOT_ITS_PRESET: Final = replace(_NO_PRESET, denial="preset_unlisted")
+_UNLISTED_PRESET: Final = replace(_UNKNOWN_PRESET, denial="preset_unlisted")
 _POST_ONLY: Final = Problem(
     "method_denied", "use POST for presets", headers=(("Allow", METHOD.decode()),), denial="method_of_preset"
 )
@@ -64,7 +68,7 @@ def decide_preset(
     """Decide on a request to a preset. The parameters are those of `policy.decide.decide`."""
     try:
         decision = _decide(head, callers, routes)
-    except naming.InvalidNaming as error:
+    except InvalidIdentifiers as error:
         return Denied(Problem("request_invalid", str(error), denial="names_differ"))
     return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
 
@@ -74,25 +78,24 @@ def _decide(
 ) -> PresetAdmitted[C] | Denied[C]:
     if (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
-    written = head.proxy_authorization
-    user = naming.NO_NAMING if written is None else naming.parse_proxy_authorization(written)
-    caller = authenticate(head, callers, user)
+    proxy_user = parse_proxy_authorization(head.proxy_authorization)
+    caller = authenticate(head, callers, proxy_user)
     if isinstance(caller, Problem):
         return Denied(caller)
-    id_ = naming.preset_id(head.target)
-    preset_id = id_.decode("latin-1")
+    name = preset_id(head.target)
+    id_ = name.decode("latin-1")
     caller_name = "" if caller is None else caller.name
-    if caller is not None and not caller.may_send(preset_id):
-        return Denied(_NOT_ITS_PRESET, caller=caller_name)
-    preset = routes.find_preset(id_)
+    if caller is not None and not caller.may_send(id_):
+        return Denied(_UNLISTED_PRESET, caller=caller_name)
+    preset = routes.find_preset(name)
     if preset is None:
-        return Denied(_NO_PRESET, caller=caller_name)
+        return Denied(_UNKNOWN_PRESET, caller=caller_name)
     if isinstance(preset, Problem):
-        return Denied(preset, preset=preset_id, caller=caller_name)
+        return Denied(preset, preset=id_, caller=caller_name)
     # A request that also names an integration must name the preset's.
-    naming.single_value(preset.integration.encode(), head.integration_id, user.integration)
+    single_value(preset.integration.encode(), head.integration_id, proxy_user.integration)
     if head.method != METHOD:
-        return Denied(_POST_ONLY, preset=preset_id, caller=caller_name)
+        return Denied(_POST_ONLY, preset=id_, caller=caller_name)
     return apply_preset(preset, head, routes, caller_name)
 
 
@@ -102,15 +105,15 @@ def apply_preset(
     """Apply a preset to the request of a permitted caller, and decide on the resulting request."""
     candidate = routes.find(preset.integration.encode())
     if candidate is None:
-        return Denied(_NO_PRESET, caller=caller)
-    if naming.is_loop(head.mark(Role.VIA) or b"", routes.instance):
-        return Denied(LOOP, candidate, preset=preset.id, caller=caller)
+        return Denied(_UNKNOWN_PRESET, caller=caller)
+    if (problem := check_loop(head, routes)) is not None:
+        return Denied(problem, candidate, preset=preset.id, caller=caller)
     outgoing = preset.receive(head, candidate.rules.caller_fields)
     if isinstance(outgoing, Problem):
         return Denied(outgoing, candidate, preset=preset.id, caller=caller)
     if preset.url is None:
         return PresetAdmitted(candidate, None, "", caller, preset, outgoing)
-    judged = judge(outgoing, candidate)
-    if isinstance(judged, Denied):
-        return Denied(judged.problem, candidate, preset=preset.id, caller=caller)
-    return PresetAdmitted(candidate, judged.target, judged.rule, caller, preset, outgoing)
+    decision = apply_rules(outgoing, candidate)
+    if isinstance(decision, Denied):
+        return Denied(decision.problem, candidate, preset=preset.id, caller=caller)
+    return PresetAdmitted(candidate, decision.target, decision.rule, caller, preset, outgoing)

@@ -233,7 +233,7 @@ class Preset:
             names += self._fixed_names
             fields += self._fixed_lines
         # On the warm path, avoid the slow look-up of an enum member.
-        expected = None if head.marks is None else head.mark(Role.EXPECT)
+        expected = None if head.control_headers is None else head.control_header(Role.EXPECT)
         return RequestHead(
             self.method,
             self.url or head.target,
@@ -243,7 +243,7 @@ class Preset:
             None if expected is None else {Role.EXPECT: expected},
             None,
             head.length,
-            head.length_given,
+            head.has_content_length,
             head.http_1_1,
             head.keep_alive,
         )
@@ -300,7 +300,7 @@ class Preset:
         if body:
             names.append(_CONTENT_TYPE)
             fields.append(self._content_line)
-        length_given = bool(body) or self.method not in _BODILESS
+        has_content_length = bool(body) or self.method not in _BODILESS
         filled = RequestHead(
             self.method,
             target,
@@ -310,7 +310,7 @@ class Preset:
             None,
             None,
             len(body),
-            length_given,
+            has_content_length,
             head.http_1_1,
             head.keep_alive,
         )

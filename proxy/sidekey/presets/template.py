@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from sidekey.policy.naming import PLAIN
 from sidekey.policy.parameters import FORM
-from sidekey.policy.paths import UnreadablePath, final_form
+from sidekey.policy.paths import PLAIN_TARGET, UnreadablePath, final_form
 from sidekey.policy.urls import InvalidTarget, check_characters
 
 Value = str | bool | Decimal
@@ -270,7 +269,7 @@ def _xml_template(body: str, text: ParsedText) -> Template:
 def stays_in_segment(segment: str) -> bool:
     """Return True if every server reads a percent-encoded path segment as one segment (`policy/paths.py`)."""
     path = f"/{segment}"
-    if len(path) > 1 and PLAIN.fullmatch(path.encode()):
+    if len(path) > 1 and PLAIN_TARGET.fullmatch(path.encode()):
         return True
     try:
         final = final_form(path)

@@ -15,7 +15,7 @@ from sidekey.credentials.fields import Keys
 from sidekey.policy import addresses, headers
 from sidekey.policy.addresses import AllowPrivate, Network, NetworkOverride
 from sidekey.policy.callers import Caller
-from sidekey.policy.decide import IntegrationRules
+from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.match import Coverage, Matching, has_several, target_origins
 from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
@@ -165,7 +165,7 @@ class Preset:
         return JSON if self.rules.has_body or not self.content_type else self.content_type
 
 
-NOBODY: Final = "-"
+NO_INTEGRATION: Final = "-"
 """Stands for no integration in metrics and logs. No ID can be equal to it."""
 
 
@@ -343,7 +343,7 @@ class Snapshot:
             for integration in self.integrations.values()
             for origin in target_origins(integration.id, integration.policy, unresolved=integration.rebuild is not None)
         )
-        passing = () if self.passing is None else (NOBODY,)
+        passing = () if self.passing is None else (NO_INTEGRATION,)
         object.__setattr__(self, "several_origins", has_several(chain(origins, passing)))
         passthrough = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"

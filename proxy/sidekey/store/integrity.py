@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sidekey.policy.naming import valid_id
+from sidekey.policy.identifiers import valid_id
 from sidekey.store.canonical_json import Json, canonical
 from sidekey.store.database import as_number, as_text
 from sidekey.store.records import RECORDS, DocumentRow, Record, parse_record

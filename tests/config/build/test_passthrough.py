@@ -76,6 +76,6 @@ def test_stored_integrations_cover_only_ca_hosts() -> None:
         (frozenset[str](), ["own.test"]),
         (frozenset({"one.test", "torn.test"}), ["own.test", "one.test"]),
     ):
-        passing = build_passthrough({item.id: item for item in (in_file, *stored)}, Trust(), (443, 80), stored_at=hosts)
+        passing = build_passthrough({item.id: item for item in (in_file, *stored)}, Trust(), (443, 80), ca_hosts=hosts)
         assert [host for host in ("own.test", "one.test", "torn.test") if passing.coverage.covers(host)] == covered
         assert passing.unresolved == frozenset()

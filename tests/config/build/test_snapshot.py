@@ -16,7 +16,7 @@ from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.callers import Caller
-from sidekey.policy.targets import decide
+from sidekey.policy.targets import judge_url
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Address, Integration, Listen, Log, Snapshot, Trust
 from support.loading import TENANT, good, prefix, write
@@ -108,7 +108,7 @@ def test_prefix_may_be_a_reference(tmp_path: Path) -> None:
 async def test_integration_with_an_unreadable_prefix_allows_nothing(tmp_path: Path, environ: dict[str, str]) -> None:
     """It has no credential either."""
     result = integration(tmp_path, "endpoint_prefix: [https://api.example.com, {env: BASE}]", environ)
-    assert not decide(result.policy, "GET", "https://api.example.com/v1").allowed
+    assert not judge_url(result.policy, "GET", "https://api.example.com/v1").allowed
     assert result.base is None
     with pytest.raises(ProblemError, match="credential_unavailable") as caught:
         await result.secrets.obtain()

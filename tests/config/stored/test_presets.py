@@ -11,7 +11,7 @@ import pytest
 from sidekey.config.stored.document import MAX_SIZE, MAX_VALUES, MalformedError
 from sidekey.config.stored.presets import PresetDraft, build_preset, integration_id, load_document, prepare_preset
 from sidekey.config.stored.validate import InvalidPreset
-from sidekey.snapshot.snapshot import NOBODY
+from sidekey.snapshot.snapshot import NO_INTEGRATION
 from sidekey.store.records import PresetRow
 from support.plane import base_url, integration
 from support.unresolved import Missing
@@ -43,10 +43,10 @@ def test_unchanged_row_is_not_built_again() -> None:
 @pytest.mark.parametrize(
     ("row", "problem", "of"),
     [
-        (replace(ROW, verified=False), "changed its row: save it again", NOBODY),
-        (replace(ROW, document="{"), "is not what this version of Sidekey saves", NOBODY),
-        (replace(ROW, document="[]"), "is not what this version of Sidekey saves", NOBODY),
-        (replace(ROW, document='{"integration":"Not an ID"}'), "integration: ", NOBODY),
+        (replace(ROW, verified=False), "changed its row: save it again", NO_INTEGRATION),
+        (replace(ROW, document="{"), "is not what this version of Sidekey saves", NO_INTEGRATION),
+        (replace(ROW, document="[]"), "is not what this version of Sidekey saves", NO_INTEGRATION),
+        (replace(ROW, document='{"integration":"Not an ID"}'), "integration: ", NO_INTEGRATION),
         (replace(ROW, document=json.dumps({**DOCUMENT, "of_a_later_version": 1})), "of_a_later_version: ", "h"),
     ],
 )
@@ -66,7 +66,7 @@ def test_problem_of_an_unusable_preset_follows_its_row() -> None:
 def test_altered_row_has_no_document() -> None:
     with pytest.raises(MalformedError):
         load_document(replace(ROW, verified=False))
-    assert integration_id({"integration": ["h"]}) == integration_id({}) == NOBODY
+    assert integration_id({"integration": ["h"]}) == integration_id({}) == NO_INTEGRATION
 
 
 def test_draft_keeps_the_order_of_keys() -> None:

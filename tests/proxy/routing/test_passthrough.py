@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.config.build.snapshot import build_passthrough
-from sidekey.snapshot.snapshot import NOBODY, Integration, Trust
+from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Trust
 from support.memory import Upstream, running
 from support.plane import CREDENTIAL, MOZILLA, UPSTREAM, Running, base_url, get, integration, problem
 from support.unresolved import Missing
@@ -170,7 +170,7 @@ async def test_a_name_that_is_not_valid_does_not_pass() -> None:
         async with running(H, other, passing=True, tokens=tokens) as sidekey:
             for fields, wanted in (
                 (("Sidekey-Token: t", "X-Integration-Id: nobody"), (403, "integration_denied")),
-                (("Sidekey-Token: t", f"X-Integration-Id: {NOBODY}"), (403, "integration_denied")),
+                (("Sidekey-Token: t", f"X-Integration-Id: {NO_INTEGRATION}"), (403, "integration_denied")),
                 (("Sidekey-Token: t", "X-Integration-Id: o"), (403, "integration_denied")),
                 ((basic("h", "t"), "X-Integration-Id: o"), (400, "request_invalid")),
                 ((basic("h", "wrong"),), (407, "caller_denied")),
@@ -248,11 +248,11 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
         refused = problem(await sidekey.ask(asking("http://127.0.0.1:1/", *NAMED)))
         assert (refused["code"], "integration" in refused) == ("upstream_unreachable", False)
         assert sidekey.metrics.passed.outcomes == {"2xx": 1, "upstream_unreachable": 1}
-        assert [stats.integration for stats in sidekey.metrics.used_stats()] == [NOBODY]
+        assert [stats.integration for stats in sidekey.metrics.used_stats()] == [NO_INTEGRATION]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["integration"], line["door"], line["host"]) for line in lines] == [
-        (NOBODY, "forward", UPSTREAM),
-        (NOBODY, "forward", "127.0.0.1"),
+        (NO_INTEGRATION, "forward", UPSTREAM),
+        (NO_INTEGRATION, "forward", "127.0.0.1"),
     ]
 
 

@@ -169,13 +169,13 @@ async def test_the_listeners_names_are_those_of_the_config() -> None:
     h = integration("h", base_url(1))
     sidekey = Scripted(h)
     index = sidekey.plane.router
-    assert (index.is_own_host(b"h.test"), index.is_own_host(b"new.test"), index.is_own_host(None)) == (
+    assert (index.is_listener_host(b"h.test"), index.is_listener_host(b"new.test"), index.is_listener_host(None)) == (
         True,
         False,
         True,
     )
     sidekey.plane.prepare(snapshot_of(sidekey, h, listen=Listen(names=("new.test",))))()
-    assert (index.is_own_host(b"h.test"), index.is_own_host(b" new.test\t")) == (False, True)
+    assert (index.is_listener_host(b"h.test"), index.is_listener_host(b" new.test\t")) == (False, True)
 
 
 class Slow:

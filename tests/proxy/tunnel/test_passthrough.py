@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.policy.decide import TunnelAdmitted
+from sidekey.policy.decision import TunnelAdmitted
 from sidekey.policy.urls import Authority
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.transport import WRITE_BUFFER

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.decide import TunnelAdmitted
+from sidekey.policy.decision import TunnelAdmitted
 from sidekey.policy.urls import Authority as Target
 from sidekey.proxy import states
 from sidekey.proxy.tunnel.connect import ConnectHandler

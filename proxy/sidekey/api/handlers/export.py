@@ -15,7 +15,7 @@ from sidekey.api.service import ApiServices
 from sidekey.config.field_types import NAME_PATTERN
 from sidekey.config.stored.transfer import Exported, NotExported, build_comment, config_of, export_integration
 from sidekey.config.yaml_writer import Inexpressible, write
-from sidekey.policy.naming import valid_id
+from sidekey.policy.identifiers import valid_id
 from sidekey.store.state import State
 
 

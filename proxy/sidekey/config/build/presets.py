@@ -17,7 +17,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.policy.headers import METHOD_OVERRIDES, REQUEST_ROLES, TARGET_FIELDS, Role
 from sidekey.policy.parameters import FORM, JSON
-from sidekey.policy.targets import decide
+from sidekey.policy.targets import judge_url
 from sidekey.presets.preset import HeaderTemplate, Parameter, Preset
 from sidekey.presets.template import (
     Findings,
@@ -224,12 +224,12 @@ def mismatch_errors(preset: snapshot.Preset, integration: snapshot.Integration |
         return [(("integration",), "no integration has this ID")]
     errors: list[tuple[Loc, str]] = []
     if integration.rebuild is None:
-        spelling = integration.traits.spelling
-        spell = None if spelling is None else spelling.canonicalize
-        decision = decide(integration.policy, preset.rules.method.decode(), preset.rules.sample, spell)
-        if not decision.allowed:
-            key = "method" if decision.code == "method_denied" else "url"
-            errors.append(((key,), f"must be allowed by integration {integration.id}: {decision.reason}"))
+        canonical = integration.traits.spelling
+        canonicalize = None if canonical is None else canonical.canonicalize
+        verdict = judge_url(integration.policy, preset.rules.method.decode(), preset.rules.sample, canonicalize)
+        if not verdict.allowed:
+            key = "method" if verdict.code == "method_denied" else "url"
+            errors.append(((key,), f"must be allowed by integration {integration.id}: {verdict.reason}"))
     injected = {normal_name(name) for name in integration.traits.injection_points.headers}
     signing = integration.traits.signing
     if signing is not None:

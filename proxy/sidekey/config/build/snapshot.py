@@ -48,7 +48,7 @@ class FileContent:
     log_file: str | None
 
     @property
-    def stored_at(self) -> frozenset[str]:
+    def ca_hosts(self) -> frozenset[str]:
         """The host names at which callers reach stored integrations by target, with their subdomains."""
         return frozenset(self.settings.ca.hosts)
 
@@ -58,12 +58,12 @@ def build_passthrough(
     trust: snapshot.Trust,
     ports: Iterable[int],
     *,
-    stored_at: frozenset[str] = frozenset(),
+    ca_hosts: frozenset[str] = frozenset(),
     awaits_store: bool = False,
 ) -> snapshot.Passthrough:
     """Build the rules for forward-proxy targets that no integration covers. `trust` is the network's.
 
-    Stored integrations cover only the host names `stored_at`, so that their editors cannot block other targets.
+    Stored integrations cover only the host names `ca_hosts`, so that their editors cannot block other targets.
     """
     from_files = [integration for integration in integrations.values() if not integration.stored]
     stored_policies = [
@@ -75,10 +75,10 @@ def build_passthrough(
     secrets.load()
     return snapshot.Passthrough(
         coverage=Coverage.of(integration.policy for integration in from_files if integration.rebuild is None)
-        | Coverage.of(stored_policies).within(stored_at),
+        | Coverage.of(stored_policies).within(ca_hosts),
         unresolved=frozenset(integration.id for integration in from_files if integration.rebuild is not None),
         nobody=snapshot.Integration(
-            snapshot.NOBODY,
+            snapshot.NO_INTEGRATION,
             "none",
             Policy(),
             None,
@@ -104,7 +104,7 @@ def build_snapshot(
     passthrough = None
     if forward.unmatched == "pass":
         passthrough = build_passthrough(
-            integrations, files.trust, forward.pass_ports, stored_at=files.stored_at, awaits_store=awaits_store
+            integrations, files.trust, forward.pass_ports, ca_hosts=files.ca_hosts, awaits_store=awaits_store
         )
     return snapshot.Snapshot(
         integrations=integrations,
@@ -127,7 +127,7 @@ def build_snapshot(
         admin=files.admin,
         stored=stored,
         passing=passthrough,
-        matching=build_matching(integrations, files.stored_at) if forward.match_by_host else None,
+        matching=build_matching(integrations, files.ca_hosts) if forward.match_by_host else None,
         trust=files.trust,
         awaits_store=awaits_store,
         written=settings,
@@ -135,11 +135,11 @@ def build_snapshot(
 
 
 def build_matching(
-    integrations: Mapping[str, snapshot.Integration], stored_at: frozenset[str] = frozenset()
+    integrations: Mapping[str, snapshot.Integration], ca_hosts: frozenset[str] = frozenset()
 ) -> Matching:
     """Build the map from hosts to integrations, without integrations whose targets are not known yet."""
     policies = {
         integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None
     }
     stored = frozenset(integration.id for integration in integrations.values() if integration.stored)
-    return Matching.of(policies, HostRestriction(stored, stored_at))
+    return Matching.of(policies, HostRestriction(stored, ca_hosts))

@@ -37,13 +37,13 @@ from sidekey.store.state import State
 
 
 def find_overlaps(
-    policies: Mapping[str, Policy], stored: Collection[str], callers: Collection[Caller], stored_at: frozenset[str]
+    policies: Mapping[str, Policy], stored: Collection[str], callers: Collection[Caller], ca_hosts: frozenset[str]
 ) -> Iterator[Overlap]:
     """Yield overlaps of a stored integration with any other that one caller can reach through the target's host alone.
 
-    Callers that list a stored integration reach it at the host names `stored_at` and their subdomains.
+    Callers that list a stored integration reach it at the host names `ca_hosts` and their subdomains.
     """
-    if not stored_at or not stored:
+    if not ca_hosts or not stored:
         return
 
     def reaches(caller: Caller, name: str) -> bool:
@@ -54,7 +54,7 @@ def find_overlaps(
             return False
         return any(reaches(caller, first) and reaches(caller, second) for caller in callers)
 
-    yield from match.overlaps(policies, share_caller, HostRestriction(stored, stored_at))
+    yield from match.overlaps(policies, share_caller, HostRestriction(stored, ca_hosts))
 
 
 def shadowed_integrations(all_overlaps: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
@@ -245,7 +245,7 @@ class StoredSource(StoreContent):
         all_callers = [*files.callers.values(), *callers.values()]
         rows = {name: self._entries[name].source for name in served}
         age = {name: (row.created_at, row.row_id) for name, row in rows.items()}
-        return shadowed_integrations(find_overlaps(policies, served.keys(), all_callers, files.stored_at), age)
+        return shadowed_integrations(find_overlaps(policies, served.keys(), all_callers, files.ca_hosts), age)
 
 
 def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integration:

@@ -11,10 +11,10 @@ from sidekey.config.build.presets import document_json, pairing_errors, parse_pr
 from sidekey.config.errors import Finding, format_loc
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, InvalidPreset, refuse_preset, text_errors
-from sidekey.policy.naming import valid_id
+from sidekey.policy.identifiers import valid_id
 from sidekey.presets.preset import Preset as PresetRules
 from sidekey.presets.template import UrlTemplate
-from sidekey.snapshot.snapshot import NOBODY, Integration, Preset
+from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Preset
 from sidekey.snapshot.status import UNVERIFIED
 from sidekey.store.records import PresetRow
 
@@ -52,9 +52,9 @@ def load_document(row: PresetRow) -> dict[str, Any]:
 
 
 def integration_id(document: Mapping[str, Any]) -> str:
-    """Return the ID of the integration that a document names, or NOBODY."""
+    """Return the ID of the integration that a document names, or NO_INTEGRATION."""
     name = document.get("integration")
-    return name if isinstance(name, str) and valid_id(name) else NOBODY
+    return name if isinstance(name, str) and valid_id(name) else NO_INTEGRATION
 
 
 def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> Preset:

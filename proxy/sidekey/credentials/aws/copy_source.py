@@ -16,7 +16,7 @@ from sidekey.policy.decoding import decode
 from sidekey.policy.headers import line_values
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.paths import UnreadablePath
-from sidekey.policy.targets import Policy, judge
+from sidekey.policy.targets import Policy, judge_target
 from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin
 
 COPY_SOURCE: Final = b"x-amz-copy-source"
@@ -87,7 +87,7 @@ def _is_allowed(source: str, origin: Origin, policy: Policy) -> bool:
     if not bucket or not key:
         raise InvalidTarget
     targets = _source_targets(bucket, encode_path(key), origin, policy)
-    return any(judge(policy, target).allowed for target in targets)
+    return any(judge_target(policy, target).allowed for target in targets)
 
 
 def _source_targets(bucket: str, key: str, origin: Origin, policy: Policy) -> list[Target]:

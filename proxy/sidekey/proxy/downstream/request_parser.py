@@ -53,7 +53,7 @@ class CallerRequest:
         self.problem: Problem | None = None
         self._pieces: list[bytes] = []
 
-    def restate(self, head: RequestHead) -> None:
+    def replace_head(self, head: RequestHead) -> None:
         """Replace the head: by its absolute form in a tunnel, or by the head that a preset has built."""
         self.head = head
 
@@ -105,15 +105,15 @@ class RequestReader(Connection):
     __slots__ = (
         "_backlog",
         "_connection",
+        "_control_headers",
         "_fields",
+        "_has_content_length",
         "_head_size",
         "_host",
         "_in_head",
         "_integration_id",
         "_is_long",
         "_length",
-        "_length_given",
-        "_marks",
         "_method",
         "_names",
         "_open_head",
@@ -152,13 +152,13 @@ class RequestReader(Connection):
         self._host: bytes | None = None
         self._fields: list[bytes] = []
         self._names: list[bytes] = []
-        self._marks: dict[Role, bytes] | None = None
+        self._control_headers: dict[Role, bytes] | None = None
         self._connection: bytes | None = None
         self._token: bytes | None = None
         self._integration_id: bytes | None = None
         self._proxy_authorization: bytes | None = None
         self._length = self._special_count = 0
-        self._length_given = False
+        self._has_content_length = False
 
     def _reset_parser(self) -> None:
         self._parser = HttpRequestParser(self)
@@ -357,7 +357,7 @@ class RequestReader(Connection):
         if role is _CONTENT_LENGTH:
             length = KNOWN_LENGTHS.get(value)
             self._length = request_validation.content_length(value) if length is None else length
-            self._length_given = True
+            self._has_content_length = True
         elif role is _HOST:
             if self._host is not None:
                 raise invalid("Host must not be given twice")
@@ -388,13 +388,13 @@ class RequestReader(Connection):
         elif role is _PROXY_AUTHORIZATION:
             self._proxy_authorization = self._single(self._proxy_authorization, role, value)
         elif role is not _DROP:
-            marks = self._marks
-            if marks is None:
-                marks = self._marks = {}
-            if role in marks and role in request_validation.REPEATABLE:
-                marks[role] += b"," + value.strip(b" \t")
+            control_headers = self._control_headers
+            if control_headers is None:
+                control_headers = self._control_headers = {}
+            if role in control_headers and role in request_validation.REPEATABLE:
+                control_headers[role] += b"," + value.strip(b" \t")
             else:
-                marks[role] = self._single(marks.get(role), role, value)
+                control_headers[role] = self._single(control_headers.get(role), role, value)
             if role in request_validation.FORWARDED:
                 self._fields.append(spelling.start + value)
                 self._names.append(spelling.normal)
@@ -411,7 +411,7 @@ class RequestReader(Connection):
             return
         # An idle connection must not keep memory for a name that the caller invented.
         self._spelling = _FIRST
-        parser, rules, marks = self._parser, self._rules, self._marks
+        parser, rules, control_headers = self._parser, self._rules, self._control_headers
         self._method = method = parser.get_method()
         keep_alive = parser.should_keep_alive()
         http_1_1 = True
@@ -423,26 +423,29 @@ class RequestReader(Connection):
             http_1_1 = version == "1.1"
         if method == b"CONNECT":
             request_validation.check_connect(
-                framed=self._length_given or (marks is not None and Role.TRANSFER_ENCODING in marks)
+                framed=self._has_content_length
+                or (control_headers is not None and Role.TRANSFER_ENCODING in control_headers)
             )
         elif self._host is None and http_1_1:
             raise invalid("Host is missing")
         length = self._length
-        if marks is not None:
-            coding = marks.get(Role.TRANSFER_ENCODING)
+        if control_headers is not None:
+            coding = control_headers.get(Role.TRANSFER_ENCODING)
             if coding is not None:
-                length = request_validation.coded_length(coding, length_given=self._length_given, http_1_1=http_1_1)
-            request_validation.check_upgrade(marks.get(Role.UPGRADE, b""))
+                length = request_validation.coded_length(
+                    coding, has_content_length=self._has_content_length, http_1_1=http_1_1
+                )
+            request_validation.check_upgrade(control_headers.get(Role.UPGRADE, b""))
         head = RequestHead(
             method,
             self._target,
             self._host,
             self._fields,
             self._names,
-            marks,
+            control_headers,
             self._connection,
             length,
-            self._length_given,
+            self._has_content_length,
             http_1_1,
             keep_alive,
             self._token,
@@ -469,6 +472,6 @@ class RequestReader(Connection):
 
     def on_message_complete(self) -> None:
         reading = self._reading
-        if reading is not None and (reading.head.marks is None or not self._parser.should_upgrade()):
+        if reading is not None and (reading.head.control_headers is None or not self._parser.should_upgrade()):
             reading.end()
             self._reading = None

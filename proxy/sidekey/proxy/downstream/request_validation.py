@@ -61,10 +61,10 @@ def content_length(value: bytes) -> int:
         raise invalid(str(error)) from None
 
 
-def coded_length(coding: bytes, *, length_given: bool, http_1_1: bool) -> int:
+def coded_length(coding: bytes, *, has_content_length: bool, http_1_1: bool) -> int:
     """Return the length of a body with Transfer-Encoding. Raises BadRequest."""
     try:
-        return framing.coded_length(coding, length_given=length_given, http_1_1=http_1_1)
+        return framing.coded_length(coding, has_content_length=has_content_length, http_1_1=http_1_1)
     except framing.BadFraming as error:
         code = "not_implemented" if error.unknown_coding else "request_invalid"
         raise BadRequest(Problem(code, str(error))) from None

@@ -30,7 +30,7 @@ def refusal(head: RequestHead, size: int, limit: int) -> Problem | None:
         return _unplaceable("a digest covers the body, so nothing can be added to it")
     if size > limit:
         return _unplaceable("the body is over limits.replay_body, so nothing is added to it")
-    if not head.length and not head.length_given:
+    if not head.length and not head.has_content_length:
         return _unplaceable("the request has no body, so nothing can be added to it")
     if not is_plain(head.fields):
         return _unplaceable("the body has a content coding, so nothing can be added to it")

@@ -14,13 +14,14 @@ from sidekey.credentials.base import Grant
 from sidekey.credentials.signing import OutgoingRequest
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
 from sidekey.policy.callers import Caller, find_caller
-from sidekey.policy.decide import Admitted, Denied, decide, decide_again, judge
+from sidekey.policy.decide import apply_rules, decide, decide_again
+from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import is_plain
+from sidekey.policy.identifiers import preset_id, read_identifiers
 from sidekey.policy.messages import RequestHead, ResponseHead
-from sidekey.policy.naming import preset_id, read_naming
 from sidekey.policy.redaction import Redactor
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import OVERSIZED, Preset
 from sidekey.proxy import states
@@ -42,7 +43,7 @@ from sidekey.proxy.transport import append_piece
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.upstream.request_writer import field_lines, line_of, request_head
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.snapshot import NOBODY
+from sidekey.snapshot.snapshot import NO_INTEGRATION
 
 T = TypeVar("T")
 
@@ -113,9 +114,9 @@ class Exchange(ExchangeBase):
         router: Router,
         caller: CallerConnection,
         request: CallerRequest,
-        entry: TunnelEntry | None = None,
+        tunnel: TunnelContext | None = None,
     ) -> None:
-        super().__init__(worker, router, caller, request, entry)
+        super().__init__(worker, router, caller, request, tunnel)
         self.deadline = NEVER
         self._request_phase = states.NEW
         self._response_phase = states.NONE
@@ -184,7 +185,7 @@ class Exchange(ExchangeBase):
         problem = request.problem or self._admit()
         if problem is not None:
             return problem
-        if request.head.marks is not None and request.head.is_last_hop:
+        if request.head.control_headers is not None and request.head.is_last_hop:
             self._answer_as_last_hop()
             return None
         if worker.is_full:
@@ -209,7 +210,7 @@ class Exchange(ExchangeBase):
         operator = self._caller_connection.operator
         if operator is not None:
             return self._apply_decision(self._decide_as(operator))
-        destination = self._find_quickly()
+        destination = self._find_fast()
         if destination is None:
             return self._admit_in_full()
         preset = destination.preset
@@ -222,27 +223,27 @@ class Exchange(ExchangeBase):
         self._destination = destination
         return None
 
-    def _find_quickly(self) -> Destination | None:
+    def _find_fast(self) -> Destination | None:
         """Find the caller and the destination of a plain request, or return None to leave it to `_admit_in_full`."""
-        head, callers, entry = self._request.head, self._request.rules.callers, self._entry
-        naming = read_naming(head, entry) if head.marks is None else None
-        if naming is None:
+        head, callers, tunnel = self._request.head, self._request.rules.callers, self._tunnel
+        identifiers = read_identifiers(head, tunnel) if head.control_headers is None else None
+        if identifiers is None:
             return None
         if callers is None:
-            return self._router.find_quickly(head, naming.integration, None, entry)
-        caller = find_caller(callers, naming.token) if naming.token else None
+            return self._router.find_fast(head, identifiers.integration, None, tunnel)
+        caller = find_caller(callers, identifiers.token) if identifiers.token else None
         if caller is None:
             return None
-        destination = self._router.find_quickly(head, naming.integration, caller, entry)
+        destination = self._router.find_fast(head, identifiers.integration, caller, tunnel)
         if destination is not None:
             self._caller_name = caller.name
         return destination
 
     def _admit_in_full(self) -> Problem | None:
         """Admit or deny the request with `policy.decide`. Only this path denies."""
-        request, entry = self._request, self._entry
-        if entry is not None:
-            request.restate(entry.absolute(request.head))
+        request, tunnel = self._request, self._tunnel
+        if tunnel is not None:
+            request.replace_head(tunnel.absolute(request.head))
         rules = request.rules
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
@@ -252,7 +253,7 @@ class Exchange(ExchangeBase):
         head = self._request.head
         if preset_id(head.target):
             return decide_preset(head, callers, self._router, awaits_store=awaits_store)
-        return decide(head, callers, self._router, self._entry, awaits_store=awaits_store)
+        return decide(head, callers, self._router, self._tunnel, awaits_store=awaits_store)
 
     def _decide_as(self, operator: Operator) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
         """Decide on a request that an operator sends, without a caller token."""
@@ -277,7 +278,7 @@ class Exchange(ExchangeBase):
     def _use_preset(self, preset: Preset, received: RequestHead) -> None:
         """Use the head that the preset built from the caller's, and remember a preset that needs the body."""
         self._preset = preset.id
-        self._request.restate(received)
+        self._request.replace_head(received)
         if preset.has_body:
             self._unfilled_preset = preset
 
@@ -464,9 +465,9 @@ class Exchange(ExchangeBase):
 
     def _judge_again(self, integration: CompiledIntegration) -> None:
         """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
-        head, entry = self._request.head, self._entry
-        # `_find_quickly` does not make the target of a request in a tunnel absolute.
-        self._apply_new_decision(judge(head if entry is None else entry.absolute(head), integration))
+        head, tunnel = self._request.head, self._tunnel
+        # `_find_fast` does not make the target of a request in a tunnel absolute.
+        self._apply_new_decision(apply_rules(head if tunnel is None else tunnel.absolute(head), integration))
 
     def _apply_new_decision(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
         """Apply a later decision, and count the request at its destination. Raises ProblemError."""
@@ -534,7 +535,7 @@ class Exchange(ExchangeBase):
         body, length, stripped = self._body or _NOTHING, head.length, integration.strip
         if signed.streams_body:
             body = _NOTHING
-        elif integration.injection_points.body or head.marks is not None or len(body) > 1:
+        elif integration.injection_points.body or head.control_headers is not None or len(body) > 1:
             body, length, stripped = _complete_body(head, body, integration, grant)
         else:
             # The fast way for most bodies: one piece, and nothing to add.
@@ -1037,14 +1038,16 @@ class Exchange(ExchangeBase):
             return
         request, worker, integration = self._request, self._worker, self._integration
         keep_alive = self._keep_alive and request.complete and request.head.http_1_1
-        closing = _CLOSING if self._entry is None else _CLOSING_TUNNEL
+        closing = _CLOSING if self._tunnel is None else _CLOSING_TUNNEL
         self._keep_alive = keep_alive and problem.code not in closing and not worker.draining
         self._status = problem.status
         reply = local_reply(
             problem,
             request_id=self.request_id,
             # Callers of a preset do not see its integration.
-            integration=None if integration is None or self._preset or integration.name == NOBODY else integration.name,
+            integration=None
+            if integration is None or self._preset or integration.name == NO_INTEGRATION
+            else integration.name,
             sent=sent,
             close=not self._keep_alive,
             head=request.head.method == b"HEAD",
@@ -1130,6 +1133,6 @@ def _complete_body(
     stripped = integration.strip
     if integration.injection_points.body:
         body = [bodies.filled(head, b"".join(body), grant.body)]
-    if head.marks is not None and head.expects_continue:
+    if head.control_headers is not None and head.expects_continue:
         stripped |= _EXPECT
     return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped

@@ -7,10 +7,11 @@ from typing import Final
 from sidekey.errors import Problem
 from sidekey.observe.access import AccessLine
 from sidekey.observe.metrics import SEPARATE_STATUSES, UNKNOWN, IntegrationStats
-from sidekey.policy.decide import is_forward, named_id, named_origin
+from sidekey.policy.decide import named_origin
+from sidekey.policy.identifiers import PRESET
+from sidekey.policy.identify import is_forward, named_id
 from sidekey.policy.messages import trace_id
-from sidekey.policy.naming import PRESET
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
@@ -19,7 +20,7 @@ from sidekey.proxy.exchange.timing import WaitTimes
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.routing.router import Router
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.snapshot import NOBODY
+from sidekey.snapshot.snapshot import NO_INTEGRATION
 
 _OUTCOMES: Final[tuple[str, ...]] = tuple(
     str(status) if status in SEPARATE_STATUSES else f"{status // 100}xx" for status in range(600)
@@ -37,7 +38,7 @@ _ATTEMPTS: Final[dict[tuple[bool, bool], str]] = {
 class ExchangeBase(ExchangeEvents):
     """Base of `Exchange`: the fields that the report needs, which `Exchange` sets, and the report itself.
 
-    `_caller_connection` is the connection that sent the request. `_entry` is the tunnel that carries it, if any.
+    `_caller_connection` is the connection that sent the request. `_tunnel` is the tunnel that carries it, if any.
     `_integration` and `_destination` are None until they are known. `_preset` is the ID of the preset that was used,
     `_caller_name` the name of the caller whose token the request has. `_address` is the address of the last upstream.
     `_status` and `_sent` are the status and size of the response. `_waits` is None if the request was sent at once and
@@ -50,7 +51,6 @@ class ExchangeBase(ExchangeEvents):
         "_caller_connection",
         "_caller_name",
         "_destination",
-        "_entry",
         "_integration",
         "_preset",
         "_replayed",
@@ -59,6 +59,7 @@ class ExchangeBase(ExchangeEvents):
         "_router",
         "_sent",
         "_status",
+        "_tunnel",
         "_waits",
         "_worker",
         "request_id",
@@ -70,14 +71,14 @@ class ExchangeBase(ExchangeEvents):
         router: Router,
         caller: CallerConnection,
         request: CallerRequest,
-        entry: TunnelEntry | None,
+        tunnel: TunnelContext | None,
     ) -> None:
         self.request_id = worker.next_id()
         self._worker = worker
         self._router = router
         self._caller_connection = caller
         self._request = request
-        self._entry = entry
+        self._tunnel = tunnel
         self._integration: CompiledIntegration | None = None
         self._destination: Destination | None = None
         self._preset = self._address = self._caller_name = ""
@@ -148,7 +149,7 @@ class ExchangeBase(ExchangeEvents):
             metrics.count_caller(self._caller_name, outcome)
         if self._preset:
             metrics.count_preset(self._preset, outcome)
-        elif code and self._entry is None and self._request.head.target.startswith(PRESET):
+        elif code and self._tunnel is None and self._request.head.target.startswith(PRESET):
             metrics.count_preset(UNKNOWN, outcome)
         if problem is not None and problem.denial is not None:
             stats.count_denial(problem.denial)
@@ -157,26 +158,26 @@ class ExchangeBase(ExchangeEvents):
     def _has_used_credential(self) -> bool:
         """Return True if the request was sent to an upstream with an integration's credential."""
         integration = self._integration
-        return bool(self._address) and integration is not None and integration.name != NOBODY
+        return bool(self._address) and integration is not None and integration.name != NO_INTEGRATION
 
     def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
         """Build the line of the access log."""
         request, integration, destination = self._request, self._integration, self._destination
-        entry, head = self._entry, request.head
-        if entry is not None:
-            head = entry.absolute(head)
+        tunnel, head = self._tunnel, request.head
+        if tunnel is not None:
+            head = tunnel.absolute(head)
         named, base = "", None
         if integration is not None:
             named, base = integration.name, integration.rules.base
         elif request.problem is None:
             # The request was denied before the look-up, or the response must not name the integration. The log may.
-            configured = self._router.configured(named_id(head, entry))
+            configured = self._router.configured(named_id(head, tunnel))
             if configured is not None:
                 named, base = configured.id, configured.base
         if destination is not None:
             origin: Origin | None = destination.route.origin
-        elif entry is not None:
-            origin = entry.origin
+        elif tunnel is not None:
+            origin = tunnel.origin
         elif request.problem is None:
             origin = named_origin(head, base, None if integration is None else integration.rules)
         else:
@@ -192,7 +193,7 @@ class ExchangeBase(ExchangeEvents):
         return AccessLine(
             named or UNKNOWN,
             self._caller_name,
-            door if entry is None else "tunnel",
+            door if tunnel is None else "tunnel",
             head.method.decode("latin-1"),
             "" if origin is None else origin.host,
             0 if origin is None else origin.port,

@@ -9,10 +9,10 @@ from sidekey.credentials.base import Grant, GrantSource
 from sidekey.credentials.certificates.identity import ClientIdentity, IdentitySource
 from sidekey.credentials.signing import SigningRules
 from sidekey.observe.metrics import IntegrationStats
-from sidekey.policy import naming, parameters
+from sidekey.policy import parameters, paths
 from sidekey.policy.callers import Caller
-from sidekey.policy.canonical import PLAIN
-from sidekey.policy.decide import IntegrationRules
+from sidekey.policy.canonical import PLAIN_PATH
+from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.parameters import may_override_method
 from sidekey.policy.paths import under
 from sidekey.policy.redaction import Redactor, searchable
@@ -26,7 +26,7 @@ from sidekey.proxy.upstream.request_writer import line_of
 from sidekey.refresh import SingleFlight
 from sidekey.snapshot.snapshot import Integration
 
-_PLAIN: Final = naming.PLAIN.fullmatch
+_PLAIN: Final = paths.PLAIN_TARGET.fullmatch
 _BY_PRESET: Final = frozenset({METHOD})
 
 
@@ -205,19 +205,21 @@ class CompiledIntegration:
         """Apply these rules from now on."""
         self.rules = rules
         base = rules.base
-        marks = forbidden_segments(rules.policy)
-        self._forbidden_segments = marks or ()
+        segments = forbidden_segments(rules.policy)
+        self._forbidden_segments = segments or ()
         # Only the exact parser finds such a parameter, and converts a target to its canonical form.
         self._judges_query = bool(rules.parameters) or rules.canonical is not None
         self._judges_methods = rules.configured.methods is not None
-        self._plain = _PLAIN if rules.canonical is None else PLAIN.fullmatch
-        self._is_base_fast = marks is not None and base is not None and fast_base(rules.policy, base)
-        if base is not None and any(mark in base.path.lower().encode("latin-1") for mark in self._forbidden_segments):
+        self._plain = _PLAIN if rules.canonical is None else PLAIN_PATH.fullmatch
+        self._is_base_fast = segments is not None and base is not None and fast_base(rules.policy, base)
+        if base is not None and any(
+            segment in base.path.lower().encode("latin-1") for segment in self._forbidden_segments
+        ):
             # `_is_plain` checks only the part after the base, but the path with the base could be forbidden.
             self._is_base_fast = False
         self._base_path = b"" if base is None else base.path.encode("latin-1")
         self._base_route = None if base is None else self._route(base.origin)
-        self._fast_entries = self._build_fast_entries() if marks is not None else {}
+        self._fast_entries = self._build_fast_entries() if segments is not None else {}
 
     # Rules, and the fast parser.
 
@@ -259,7 +261,7 @@ class CompiledIntegration:
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 
     def match_fast(self, url: bytes, *, forward: bool) -> Target | None:
-        """Return the target if the fast parser admits it, else None. See `policy.decide.Candidate`."""
+        """Return the target if the fast parser admits it, else None. See `policy.integration_rules.Candidate`."""
         if not forward:
             destination = self.fast_destination(url)
             return None if destination is None else _target(destination.route.origin, destination.path)
@@ -276,8 +278,8 @@ class CompiledIntegration:
     def _is_plain(self, target: bytes, start: int) -> bool:
         """Return True if the fast parser may decide on the path (and query) that begins at `start`."""
         if self._judges_query or self._judges_methods:
-            mark = target.find(b"?", start)
-            if mark >= 0 and (self._judges_query or may_override_method(target[mark:])):
+            cut = target.find(b"?", start)
+            if cut >= 0 and (self._judges_query or may_override_method(target[cut:])):
                 return False
         if not self._plain(target, start):
             return False
@@ -285,7 +287,7 @@ class CompiledIntegration:
             return True
         lower = target[start:].lower()
         # A server may cut a path at a colon. Only the exact parser checks the part before the colon.
-        return b":" not in lower and not any(mark in lower for mark in self._forbidden_segments)
+        return b":" not in lower and not any(segment in lower for segment in self._forbidden_segments)
 
     def _build_fast_entries(self) -> dict[bytes, tuple[Route, bytes]]:
         """Map the usual spelling of scheme and authority at the forward proxy to a route and a path prefix.
@@ -399,7 +401,7 @@ def forbidden_segments(policy: Policy) -> tuple[bytes, ...] | None:
 
     A plain path that has no colon, and none of these segments in any case, is no forbidden path.
     """
-    marks = []
+    segments = []
     for forbidden in policy.forbidden:
         # Unless grants contain the base URL, the host of a target is that of a prefix.
         known = policy.prefixes and policy.placeholder_origin is None
@@ -409,5 +411,5 @@ def forbidden_segments(policy: Policy) -> tuple[bytes, ...] | None:
         last = path[path.rfind(b"/") :]
         if not _PLAIN(path) or len(last) < 2 or last == b"/*" or b"?" in path:
             return None
-        marks.append(last)
-    return tuple(marks)
+        segments.append(last)
+    return tuple(segments)

@@ -12,11 +12,14 @@ from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.policy.callers import Caller
-from sidekey.policy.decide import STORE_UNREAD, PassthroughPolicy, may_not_tunnel
+from sidekey.policy.decision import STORE_UNREAD
+from sidekey.policy.identifiers import PRESET, REVERSE, preset_id
+from sidekey.policy.listener import MAX_HOST_LENGTH, is_listener_host
 from sidekey.policy.match import Coverage, Matching
 from sidekey.policy.messages import RequestHead
-from sidekey.policy.naming import MAX_HOST_LENGTH, PRESET, REVERSE, is_own_host, preset_id
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.passthrough import PassthroughPolicy
+from sidekey.policy.routes import check_tunnel_host
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import InvalidTarget, parse_target
 from sidekey.presets.preset import Preset
 from sidekey.proxy.limits import InFlightCounters
@@ -51,11 +54,12 @@ class Router:
     """Finds integrations, presets and destinations in the current snapshot.
 
     `_compiled` holds the integrations in use, by ID. `_targets` caches the destinations of recent targets, and `_hosts`
-    the answers of `is_own_host`. `source_of` creates the grant source of an integration, and `identity_of` finds the
-    source of its client certificate, if it has one, when the integration is compiled.
+    the results of `is_listener_host`. `source_of` creates the grant source of an integration, and `identity_of` finds
+    the source of its client certificate, if it has one, when the integration is compiled.
     """
 
     __slots__ = (
+        "_ca_hosts",
         "_compiled",
         "_hosts",
         "_identity_of",
@@ -68,7 +72,6 @@ class Router:
         "_pools",
         "_snapshot",
         "_source_of",
-        "_stored_at",
         "_targets",
     )
 
@@ -96,7 +99,7 @@ class Router:
         self._targets: dict[bytes, Destination] = {}
         self._snapshot = snapshot
         self._own_names = frozenset(snapshot.listen.names)
-        self._stored_at = frozenset(snapshot.ca.hosts)
+        self._ca_hosts = frozenset(snapshot.ca.hosts)
         self._passthrough: PassthroughPolicy[CompiledIntegration] | None = None
         self._passthrough = self._build_passthrough(snapshot.passing)
 
@@ -118,22 +121,22 @@ class Router:
         return self._snapshot.matching
 
     @property
-    def stored_at(self) -> frozenset[str]:
+    def ca_hosts(self) -> frozenset[str]:
         """Host names at and under which stored integrations serve tunnels and requests that name no integration."""
-        return self._stored_at
+        return self._ca_hosts
 
-    def find_quickly(
-        self, head: RequestHead, integration: bytes, caller: Caller | None, entry: TunnelEntry | None
+    def find_fast(
+        self, head: RequestHead, integration: bytes, caller: Caller | None, tunnel: TunnelContext | None
     ) -> Destination | None:
         """Return the destination of a plain request, or None to leave it to `policy.decide`. Never denies.
 
-        A plain request has no `marks`. `integration` is the ID that it names in a header, or empty. `caller` is None
-        only if the config has no callers.
+        A plain request has no `control_headers`. `integration` is the ID that it names in a header, or empty. `caller`
+        is None only if the config has no callers.
         """
-        if entry is None and head.target.startswith(b"/"):
+        if tunnel is None and head.target.startswith(b"/"):
             destination = None if integration else self._find_reverse(head.host, head.target)
         else:
-            destination = self._find_forward(head, integration, entry)
+            destination = self._find_forward(head, integration, tunnel)
         if destination is None or head.method not in destination.methods:
             return None
         return destination if caller is None or destination.permits(caller) else None
@@ -149,13 +152,13 @@ class Router:
                 self._remember(target, destination)
         return destination
 
-    def _find_forward(self, head: RequestHead, name: bytes, entry: TunnelEntry | None) -> Destination | None:
+    def _find_forward(self, head: RequestHead, name: bytes, tunnel: TunnelContext | None) -> Destination | None:
         """Return the destination of an absolute URL, or of a path in a tunnel."""
         url = head.target
-        if entry is not None:
-            if head.host not in entry.hosts or not url.startswith(b"/"):
+        if tunnel is not None:
+            if head.host not in tunnel.hosts or not url.startswith(b"/"):
                 return None
-            url = entry.base + url
+            url = tunnel.base + url
         # No target contains a space, so these keys never equal those of `_find_reverse`.
         key = b"%b %b" % (name, url)
         destination = self._targets.get(key)
@@ -168,7 +171,7 @@ class Router:
                 return None
             destination = integration.destination(target)
             self._remember(key, destination)
-        if entry is not None and may_not_tunnel(destination.integration, entry.origin.host, self) is not None:
+        if tunnel is not None and check_tunnel_host(destination.integration, tunnel.origin.host, self) is not None:
             return None
         return destination
 
@@ -189,7 +192,7 @@ class Router:
         return None if integration is None or integration.rules.stored else integration
 
     def _is_known_host(self, host: bytes | None) -> bool:
-        """Return True if `is_own_host` has accepted this Host before, and remember it as the last one."""
+        """Return True if `is_listener_host` has accepted this Host before, and remember it as the last one."""
         if not self._hosts.get(host):
             return False
         self._last_host = host
@@ -238,13 +241,13 @@ class Router:
             return STORE_UNREAD if self._snapshot.awaits_store and is_missing else _INVALID
         return preset.rules
 
-    def is_own_host(self, host: bytes | None) -> bool:
+    def is_listener_host(self, host: bytes | None) -> bool:
         """Return True if a Host field names the proxy listener. An HTTP/1.0 request may omit it."""
         known = self._hosts.get(host)
         if known is None:
             if len(self._hosts) >= HOSTS_LIMIT:
                 self._hosts.clear()
-            known = host is None or is_own_host(host.strip(b" \t"), self._own_names)
+            known = host is None or is_listener_host(host.strip(b" \t"), self._own_names)
             if host is None or len(host) <= MAX_HOST_LENGTH:
                 self._hosts[host] = known
         return known
@@ -350,12 +353,12 @@ class Router:
         """
         passthrough = self._build_passthrough(snapshot.passing)
         own_names = frozenset(snapshot.listen.names)
-        stored_at = frozenset(snapshot.ca.hosts)
+        ca_hosts = frozenset(snapshot.ca.hosts)
 
         def commit() -> None:
             previous, self._snapshot = self._snapshot, snapshot
             replaced = set() if self._passthrough is None else {self._passthrough.candidate}
-            self._passthrough, self._own_names, self._stored_at = passthrough, own_names, stored_at
+            self._passthrough, self._own_names, self._ca_hosts = passthrough, own_names, ca_hosts
             self._hosts.clear()
             self._last_host = None
             self._drop_previous(previous, replaced)

@@ -11,7 +11,9 @@ from sidekey.ca.leaf_source import LeafSource
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
 from sidekey.observe.access import AccessLine
 from sidekey.observe.metrics import UNKNOWN
-from sidekey.policy.decide import Denied, TunnelAdmitted, decide_connect, named_id
+from sidekey.policy.decide_connect import decide_connect
+from sidekey.policy.decision import Denied, TunnelAdmitted
+from sidekey.policy.identify import named_id
 from sidekey.policy.messages import trace_id
 from sidekey.policy.urls import Authority
 from sidekey.proxy.downstream.connection import NO_DESCRIPTOR, CallerConnection
@@ -25,7 +27,7 @@ from sidekey.proxy.tunnel.registry import RETRY_AFTER, Tunnels
 from sidekey.proxy.tunnel.tunnel import ConnectInfo, Tunnel, TunnelRecord, caller_name
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.snapshot import NOBODY
+from sidekey.snapshot.snapshot import NO_INTEGRATION
 
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established"
 _HEAD_END: Final = b"\r\n\r\n"
@@ -237,7 +239,7 @@ class ConnectHandler(CallerEvents):
         reply = local_reply(
             problem,
             request_id=self._request_id,
-            integration=None if candidate is None or candidate.name == NOBODY else candidate.name,
+            integration=None if candidate is None or candidate.name == NO_INTEGRATION else candidate.name,
             sent="no",
             close=True,
             head=False,

@@ -9,8 +9,8 @@ from typing import Final, NamedTuple, cast
 from sidekey.network.tls_server import handshake_outcome
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.observe.access import AccessLine
-from sidekey.policy.decide import TunnelAdmitted
-from sidekey.policy.tunnel import TunnelEntry
+from sidekey.policy.decision import TunnelAdmitted
+from sidekey.policy.tunnel import TunnelContext
 from sidekey.proxy import states
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
@@ -22,7 +22,7 @@ from sidekey.proxy.routing.router import Router
 from sidekey.proxy.transport import seal_if_quiet
 from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.snapshot import NOBODY
+from sidekey.snapshot.snapshot import NO_INTEGRATION
 
 TLS_HANDSHAKE: Final = 0x16
 """The first byte of TLS (RFC 8446 5.1), with which no HTTP method begins."""
@@ -56,7 +56,7 @@ class TunnelRecord:
         self.phase = states.NEGOTIATING
         self._connect_info: Final = connect_info
         self._authority: Final = admission.authority
-        self._integration: Final = NOBODY if candidate is None else candidate.name
+        self._integration: Final = NO_INTEGRATION if candidate is None else candidate.name
         self._caller_name: Final = caller_name(admission)
         self._mode = ""
         self._worker: Final = worker
@@ -160,13 +160,13 @@ class Tunnel(asyncio.Protocol):
 
     __slots__ = (
         "_context",
-        "_entry",
         "_full",
         "_plain",
         "_record",
         "_router",
         "_tls",
         "_transport",
+        "_tunnel_context",
         "_waiting_since",
         "_worker",
         "deadline",
@@ -184,8 +184,8 @@ class Tunnel(asyncio.Protocol):
         self._worker = worker
         self._router = router
         self._record = record
-        self._entry = admission.entry("https")
-        self._plain: TunnelEntry | None = admission.entry("http")
+        self._tunnel_context = admission.context("https")
+        self._plain: TunnelContext | None = admission.context("http")
         self._context: ssl.SSLContext | None = context
         self._tls: TlsTransport | None = None
         self._transport: asyncio.Transport | None = None
@@ -220,7 +220,7 @@ class Tunnel(asyncio.Protocol):
         connection = TunnelledConnection(self._worker, self)
         if data[0] != TLS_HANDSHAKE:
             if self._plain is not None:
-                self._entry = self._plain
+                self._tunnel_context = self._plain
             transport.set_protocol(connection)
             connection.connection_made(transport)
             if self._full:
@@ -254,7 +254,7 @@ class Tunnel(asyncio.Protocol):
 
     def start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         """Create the exchange for a request in the tunnel."""
-        return Exchange(self._worker, self._router, connection, request, self._entry)
+        return Exchange(self._worker, self._router, connection, request, self._tunnel_context)
 
     def closed(self) -> None:
         """End the tunnel with the connection inside."""

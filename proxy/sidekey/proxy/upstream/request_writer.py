@@ -35,14 +35,14 @@ def request_head(
         if name in stripped:
             fields = drop_fields(fields, stripped)
             break
-    if head.marks is not None:
+    if head.control_headers is not None:
         fields = [*fields, *(line for name, line in head.hop_fields() if name not in stripped)]
     if length > 0:
         framing = length_line(length)
     elif length == CHUNKED:
         framing = b"\r\nTransfer-Encoding: chunked"
     else:
-        framing = length_line(0) if head.length_given or head.length else b""
+        framing = length_line(0) if head.has_content_length or head.length else b""
     return [head.method, line, injected, *fields, framing, head_end]
 
 

@@ -1,0 +1,58 @@
+"""Checks of a request at the proxy listener that depend on no integration: web pages, Host and loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeVar
+
+from sidekey.errors import Problem
+from sidekey.policy.addresses import literal
+from sidekey.policy.callers import Caller
+from sidekey.policy.headers import Role
+from sidekey.policy.integration_rules import Candidate
+from sidekey.policy.messages import RequestHead
+from sidekey.policy.routes import Routes
+
+C = TypeVar("C", bound=Candidate)
+
+MAX_HOST_LENGTH: Final = 260
+"""Bytes of a Host field: a name of 253 and a port."""
+
+_LOOP: Final = Problem("loop_detected", "Via shows that the request has already passed through Sidekey", denial="loop")
+
+
+def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
+    """Refuse requests of web pages to the reverse proxy, including those by DNS rebinding."""
+    if head.control_header(Role.SEC_FETCH_SITE) not in (None, b"none"):
+        return Problem("door_denied", "requests from web pages are refused (Sec-Fetch-Site)", denial="browser")
+    if head.control_header(Role.ORIGIN) is not None and callers is None:
+        detail = "requests from web pages are refused (Origin) where no callers are configured"
+        return Problem("door_denied", detail, denial="browser")
+    if not routes.is_listener_host(head.host):
+        detail = "Host must be this listener's: an IP address, localhost or one of listen.names"
+        return Problem("door_denied", detail, denial="foreign_host")
+    return None
+
+
+def is_listener_host(host: bytes, names: frozenset[str]) -> bool:
+    """Return True if `Host` is an IP literal, localhost or one of the listener's `names`. Prevents DNS rebinding."""
+    if len(host) > MAX_HOST_LENGTH:
+        return False
+    name, port = _split_host(host.decode("latin-1").lower())
+    if port and not (port.isascii() and port.isdigit()):
+        return False
+    return name == "localhost" or name in names or literal(name) is not None
+
+
+def _split_host(host: str) -> tuple[str, str]:
+    if host.startswith("["):
+        name, bracket, port = host[1:].partition("]")
+        return (name, port[1:]) if bracket and ":" in name and port[:1] in ("", ":") else ("", "")
+    name, _, port = host.partition(":")
+    return name, port
+
+
+def check_loop(head: RequestHead, routes: Routes[C]) -> Problem | None:
+    """Refuse a request that has passed through this process, or through more than five Sidekey processes."""
+    via = head.control_header(Role.VIA) or b""
+    return _LOOP if routes.instance in via or via.lower().count(b"sidekey") > 5 else None
