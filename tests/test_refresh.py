@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, call_weakly_at, fixed, growing, pause
+from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, backoff, call_weakly_at, fixed_pause, growing_pause
 from support.manual_clock import in_still_time, settle
 
 Outcome = int | Failed[str]
@@ -40,7 +40,7 @@ class Owner:
         return number if self.failing is None else self.failing
 
     async def join(self) -> Outcome:
-        return await self.refresh.join(self.attempt)
+        return await self.refresh.start_or_wait(self.attempt)
 
     @property
     def state(self) -> tuple[str | None, int, float]:
@@ -97,7 +97,7 @@ async def test_running_attempt_is_not_blocked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refresh", "not_before"), [(SingleFlight[int, str](fixed(3.0)), 3.0), (SingleFlight[int, str](), 0.0)]
+    ("refresh", "not_before"), [(SingleFlight[int, str](fixed_pause(3.0)), 3.0), (SingleFlight[int, str](), 0.0)]
 )
 @in_still_time
 async def test_pause_may_be_fixed_or_zero(refresh: SingleFlight[int, str], not_before: float) -> None:
@@ -138,7 +138,7 @@ async def test_allow_ends_the_pause() -> None:
     owner = Owner()
     owner.failing = Failed("refused")
     await owner.join()
-    owner.refresh.allow()
+    owner.refresh.unblock()
     assert not owner.refresh.blocked
     assert owner.state == ("refused", 1, AT_FIRST)
 
@@ -249,19 +249,19 @@ RETRY_AFTERS = st.none() | st.floats(0, 1e9)
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (8, 60), (100_000, 60)])
 def test_pause_doubles_from_one_second_to_sixty(failures: int, seconds: float) -> None:
     """Without jitter and Retry-After."""
-    assert pause(failures, 0.0) == seconds
+    assert backoff(failures, 0.0) == seconds
 
 
 @pytest.mark.parametrize(("retry_after", "seconds"), [(0.5, 4), (4, 4), (30, 30), (3600, 3600), (86_400, 3600)])
 def test_retry_after_lengthens_the_pause_up_to_an_hour(retry_after: float, seconds: float) -> None:
     """A shorter one does not shorten the pause."""
-    assert pause(3, 0.0, retry_after) == seconds
+    assert backoff(3, 0.0, retry_after) == seconds
 
 
 @given(FAILURES, JITTERS, RETRY_AFTERS)
 def test_pause_is_within_its_bounds(failures: int, jitter: float, retry_after: float | None) -> None:
-    assert 0.75 <= pause(failures, jitter, retry_after) <= MAX_RETRY_AFTER
-    assert pause(failures, jitter) <= MAX_PAUSE
+    assert 0.75 <= backoff(failures, jitter, retry_after) <= MAX_RETRY_AFTER
+    assert backoff(failures, jitter) <= MAX_PAUSE
 
 
 @given(FAILURES, JITTERS, RETRY_AFTERS)
@@ -269,7 +269,7 @@ def test_jitter_shortens_the_pause_but_not_below_retry_after(
     failures: int, jitter: float, retry_after: float | None
 ) -> None:
     """By a quarter at most."""
-    plain, shortened = pause(failures, 0.0, retry_after), pause(failures, jitter, retry_after)
+    plain, shortened = backoff(failures, 0.0, retry_after), backoff(failures, jitter, retry_after)
     assert plain * 0.75 <= shortened <= plain
     assert shortened >= min(retry_after or 0.0, MAX_RETRY_AFTER)
 
@@ -277,7 +277,7 @@ def test_jitter_shortens_the_pause_but_not_below_retry_after(
 def test_growing_pause_has_a_new_jitter_each_time() -> None:
     """Processes that failed at the same moment must not retry at the same moment."""
     jitters = iter([0.0, 1.0, 1.0])
-    seconds = growing(lambda: next(jitters))
+    seconds = growing_pause(lambda: next(jitters))
     assert [seconds(3, None), seconds(3, None), seconds(3, 30.0)] == [4.0, 3.0, 30.0]
 
 

@@ -242,7 +242,7 @@ class App:
         source = None if integration is None else self._source(integration)
         if isinstance(source, TokenSource):
             try:
-                await source.prove()
+                await source.obtain_for_test()
             except ProblemError as error:
                 # Without a token, the data plane below reports the same problem and records it.
                 if source.current is not None:

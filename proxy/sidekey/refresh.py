@@ -22,7 +22,7 @@ Pause = Callable[[int, float | None], float]
 _AT_ONCE = -math.inf
 
 
-def fixed(seconds: float) -> Pause:
+def fixed_pause(seconds: float) -> Pause:
     """Return a pause that is the same after every failure."""
     return lambda *_: seconds
 
@@ -35,7 +35,7 @@ MAX_RETRY_AFTER = 3600.0
 _MAX_DOUBLINGS = 6
 
 
-def pause(failures: int, jitter: float, retry_after: float | None = None) -> float:
+def backoff(failures: int, jitter: float, retry_after: float | None = None) -> float:
     """Return the seconds until the next attempt, after this many failures in a row (at least one).
 
     The pause doubles up to `MAX_PAUSE`; `jitter`, between 0 and 1, shortens it by up to a quarter. `retry_after` is the
@@ -45,12 +45,12 @@ def pause(failures: int, jitter: float, retry_after: float | None = None) -> flo
     return max(base * (1 - jitter / 4), min(retry_after or 0.0, MAX_RETRY_AFTER))
 
 
-def growing(jitter: Callable[[], float]) -> Pause:
+def growing_pause(jitter: Callable[[], float]) -> Pause:
     """Return a pause that doubles with each failure in a row, with a new jitter each time."""
-    return lambda failures, retry_after: pause(failures, jitter(), retry_after)
+    return lambda failures, retry_after: backoff(failures, jitter(), retry_after)
 
 
-_NO_PAUSE = fixed(0.0)
+_NO_PAUSE = fixed_pause(0.0)
 
 
 def _ignore() -> None:
@@ -105,7 +105,7 @@ class SingleFlight(Generic[T, E]):
         """Take over the error, the failures and the pause of a previous owner's attempts."""
         self.error, self.failures, self.not_before = previous.error, previous.failures, previous.not_before
 
-    def allow(self) -> None:
+    def unblock(self) -> None:
         """Let the next attempt begin at once."""
         self.not_before = _AT_ONCE
 
@@ -125,8 +125,8 @@ class SingleFlight(Generic[T, E]):
         finally:
             self.waiting -= 1
 
-    async def join(self, attempt: Callable[[], Awaitable[T | Failed[E]]]) -> T | Failed[E]:
-        """Wait for the running attempt, or start this one, even while `blocked`."""
+    async def start_or_wait(self, attempt: Callable[[], Awaitable[T | Failed[E]]]) -> T | Failed[E]:
+        """Start an attempt, even while `blocked`, or wait for the running one. Return the outcome."""
         if self._task is None:
             self.start(attempt)
         return await self.wait()
@@ -155,7 +155,7 @@ class SingleFlight(Generic[T, E]):
             if outcome.counts:
                 self._count_failure(outcome.retry_after)
             else:
-                self.allow()
+                self.unblock()
                 if outcome.retry_after is not None:
                     self.not_before = asyncio.get_running_loop().time() + outcome.retry_after
         then()

@@ -27,7 +27,7 @@ from sidekey.policy.targets import Policy, parse_domain
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.ledger import Chain, ChainState, LeaseUnavailable, Ledger, TokenLease, TokenLeaseLost, Unavailable
-from sidekey.tokens.shared import LINGER, TokenLeases
+from sidekey.tokens.shared import SHUTDOWN_SECONDS, TokenLeases
 from sidekey.tokens.source import TokenSource
 from support.manual_clock import advance
 from support.tokens import EPOCH, Endpoint, Kind, nothing, token_of
@@ -74,13 +74,13 @@ class Process(Ledger):
         await self.do("acquire")
         entry = self.shared.entries.setdefault((chain.name, chain.lineage), _Entry())
         now = asyncio.get_running_loop().time()
-        state = entry.state if entry.to in chain.to else ChainState()
+        state = entry.state if entry.to in chain.destinations else ChainState()
         spent = entry.stage == "intended" and entry.until <= now
         spent = spent or (state is not entry.state and entry.state.memory is not None)
         if spent or (entry.stage != "free" and entry.until > now):
             return LeaseUnavailable(spent, state, EPOCH + now)
         entry.fence, entry.until, entry.stage = entry.fence + 1, now + HOLD, "held"
-        return _Lease(self, entry, state, chain.to[0])
+        return _Lease(self, entry, state, chain.destinations[0])
 
     async def do(self, event: str) -> None:
         """Record an event, unless the process is dead or the store down."""
@@ -222,7 +222,7 @@ class Node:
             previous=previous,
             leases=self.leases,
             jitter=float,
-            wall=lambda: EPOCH + self._ahead + loop.time(),
+            wall_clock=lambda: EPOCH + self._ahead + loop.time(),
         )
         self.sources.append(source)
         return source
@@ -248,7 +248,7 @@ class Node:
         """End at once."""
         self.ledger.dies_at = "any"
         ending = asyncio.create_task(self.end())
-        await advance(LINGER)
+        await advance(SHUTDOWN_SECONDS)
         await ending
 
     async def end(self) -> None:

@@ -153,7 +153,7 @@ class Rig:
             ready=ready or nothing,
             previous=previous,
             jitter=self._jitter,
-            wall=lambda: EPOCH + self.loop.time(),
+            wall_clock=lambda: EPOCH + self.loop.time(),
         )
         self.sources.append(source)
         return source

@@ -199,13 +199,13 @@ def test_the_sixth_call_waits_until_the_first_is_a_minute_old() -> None:
     """Each call that leaves the window permits another one."""
     limit = CallLimit(5)
     for moment in (0.0, 1.0, 2.0, 3.0, 4.0):
-        assert limit.wait(moment) == 0
+        assert limit.wait_seconds(moment) == 0
         limit.record(moment)
-    assert limit.wait(4.0) == 56
-    assert limit.wait(59.5) == 0.5
-    assert limit.wait(60.0) == 0
+    assert limit.wait_seconds(4.0) == 56
+    assert limit.wait_seconds(59.5) == 0.5
+    assert limit.wait_seconds(60.0) == 0
     limit.record(60.0)
-    assert limit.wait(60.0) == 1
+    assert limit.wait_seconds(60.0) == 1
 
 
 def test_new_limit_remembers_previous_calls() -> None:
@@ -214,12 +214,12 @@ def test_new_limit_remembers_previous_calls() -> None:
     for moment in (0.0, 1.0, 2.0):
         limit.record(moment)
     assert limit.with_maximum(3) is limit
-    assert limit.with_maximum(2).wait(2.0) == 59
-    assert limit.with_maximum(4).wait(2.0) == 0
+    assert limit.with_maximum(2).wait_seconds(2.0) == 59
+    assert limit.with_maximum(4).wait_seconds(2.0) == 0
     more = limit.with_maximum(4)
     more.record(2.0)
-    assert more.wait(2.0) == 58
-    assert limit.with_maximum(None).wait(2.0) == 0
+    assert more.wait_seconds(2.0) == 58
+    assert limit.with_maximum(None).wait_seconds(2.0) == 0
 
 
 # Multiples of 1/64 s, because their sums and differences have no rounding error.
@@ -228,7 +228,7 @@ def test_no_minute_has_more_calls_than_the_limit(most: int, gaps: list[float]) -
     limit, calls, now = CallLimit(most), [], 0.0
     for gap in gaps:
         now += gap
-        if limit.wait(now) == 0:
+        if limit.wait_seconds(now) == 0:
             limit.record(now)
             calls.append(now)
     assert all(later - earlier >= WINDOW for earlier, later in zip(calls, calls[most:], strict=False))

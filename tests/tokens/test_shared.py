@@ -16,7 +16,7 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import NoLedger, TokenLeaseLost, TokenOrigin, Unavailable
-from sidekey.tokens.shared import LINGER, MIN_POLL_INTERVAL, SPENT_REASON, WAIT, TokenLeases, build_chain
+from sidekey.tokens.shared import SHUTDOWN_SECONDS, MIN_POLL_INTERVAL, SPENT_REASON, LEASE_WAIT_SECONDS, TokenLeases, build_chain
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
 from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
@@ -534,7 +534,7 @@ async def test_waiting_for_another_lease_times_out(cluster: Cluster) -> None:
     await settle()
     next(iter(cluster.shared.entries.values())).until = 1e9
     waiting = asyncio.create_task(node.problem())
-    await advance(WAIT + 2, step=0.5)
+    await advance(LEASE_WAIT_SECONDS + 2, step=0.5)
     assert await waiting == "another process is obtaining the token, and has not ended yet"
     cluster.endpoint.open.set()
     assert await waiting_dead == "t1"
@@ -545,9 +545,9 @@ async def test_lease_that_is_always_lost_times_out(cluster: Cluster) -> None:
     node = cluster.node("a")
     node.ledger.loses_at = "intend"
     waiting = asyncio.create_task(node.problem())
-    await advance(WAIT + 2, step=0.05)
+    await advance(LEASE_WAIT_SECONDS + 2, step=0.05)
     assert await waiting == "another process is obtaining the token, and has not ended yet"
-    assert cluster.shared.events.count("a acquire") < 2 * WAIT
+    assert cluster.shared.events.count("a acquire") < 2 * LEASE_WAIT_SECONDS
     assert cluster.presented == []
 
 
@@ -596,7 +596,7 @@ async def test_close_times_out(running: RunningLeases) -> None:
     await settle()
     with capture_logs() as lines:
         closing = asyncio.create_task(running.close())
-        await advance(LINGER)
+        await advance(SHUTDOWN_SECONDS)
         await closing
     await settle()
     (line,) = lines

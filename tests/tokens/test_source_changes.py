@@ -77,7 +77,7 @@ async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> Non
     source = rig.change(credential_with(rig, proof=("wrong",)))
     assert await source.obtain() is old
     assert len(rig.endpoint.calls) == 2
-    assert (await failure(source.prove())).detail == "token endpoint returned 401 invalid_client"
+    assert (await failure(source.obtain_for_test())).detail == "token endpoint returned 401 invalid_client"
     source = rig.change(credential_with(rig, proof=("wrong",)))
     assert await source.obtain() is old
     await rig.loop.advance(300, step=1)
@@ -87,7 +87,7 @@ async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> Non
     rig.endpoint.refuses = None
     source = rig.change(credential_with(rig, proof=("right",)))
     assert token_of(await source.obtain()) == f"t{len(rig.endpoint.calls)}"
-    await source.prove()
+    await source.obtain_for_test()
     await rig.loop.advance(100, step=1)
     calls = len(rig.endpoint.calls)
     rig.endpoint.refuses = REFUSED
@@ -115,30 +115,30 @@ async def test_slow_endpoint_delays_requests_only_shortly_after_a_change_of_the_
     assert len(rig.endpoint.calls) == 2
 
 
-async def test_prove_obtains_a_token_unless_the_current_one_is_recent(rig: Rig) -> None:
+async def test_a_test_obtains_a_token_unless_the_current_one_is_recent(rig: Rig) -> None:
     """The secret may have been revoked. Requests can still use the current token."""
-    await rig.source.prove()
+    await rig.source.obtain_for_test()
     old = rig.source.current
-    await rig.source.prove()
+    await rig.source.obtain_for_test()
     assert len(rig.endpoint.calls) == 1
     await rig.loop.advance(61)
     rig.endpoint.refuses = REFUSED
     for _ in range(2):
-        assert (await failure(rig.source.prove())).detail == "token endpoint returned 401 invalid_client"
+        assert (await failure(rig.source.obtain_for_test())).detail == "token endpoint returned 401 invalid_client"
     assert len(rig.endpoint.calls) == 2
     assert rig.source.current is old
     rig.endpoint.refuses = None
     await rig.loop.advance(2)
-    await rig.source.prove()
+    await rig.source.obtain_for_test()
     assert token_of(await rig.source.obtain()) == "t3"
 
 
 @pytest.mark.parametrize("trait", ["single_live_token", "rotates"])
-async def test_prove_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> None:
+async def test_a_test_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> None:
     rig = Rig(traits={trait: True})
-    await rig.source.prove()
+    await rig.source.obtain_for_test()
     await rig.loop.advance(800)
-    await rig.source.prove()
+    await rig.source.obtain_for_test()
     assert len(rig.endpoint.calls) == 1
     await rig.close()
 

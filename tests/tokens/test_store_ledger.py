@@ -23,8 +23,8 @@ from sidekey.tokens.ledger import (
     Unavailable,
 )
 from sidekey.tokens.service import TOKEN_TIMEOUT
-from sidekey.tokens.shared import WAIT
-from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, LINGER, RETRY_SECONDS, StoreLedger
+from sidekey.tokens.shared import LEASE_WAIT_SECONDS
+from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, RETRY_SECONDS, SHUTDOWN_SECONDS, StoreLedger
 from support.manual_clock import StillLoop, advance
 from support.stores import SqlitePlace
 
@@ -62,8 +62,8 @@ async def refused(ledger: StoreLedger) -> LeaseUnavailable:
 
 
 def test_lease_outlives_a_call_and_ends_before_others_stop_waiting() -> None:
-    assert TOKEN_TIMEOUT < CALL_SECONDS < WAIT
-    assert INTENT_SECONDS < WAIT
+    assert TOKEN_TIMEOUT < CALL_SECONDS < LEASE_WAIT_SECONDS
+    assert INTENT_SECONDS < LEASE_WAIT_SECONDS
 
 
 async def test_state_is_read_by_the_next_lease(place: SqlitePlace, store: Store) -> None:
@@ -193,6 +193,6 @@ async def test_unreachable_store_grants_no_lease(place: SqlitePlace, store: Stor
     loop = asyncio.get_running_loop()
     assert isinstance(loop, StillLoop)
     closing = asyncio.create_task(ledger.close())
-    await loop.advance(LINGER + 1)
+    await loop.advance(SHUTDOWN_SECONDS + 1)
     await closing
     assert asyncio.all_tasks() == {asyncio.current_task()}

@@ -22,7 +22,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
-from sidekey.refresh import Failed, SingleFlight, call_weakly_at, fixed, growing
+from sidekey.refresh import Failed, SingleFlight, call_weakly_at, fixed_pause, growing_pause
 from sidekey.snapshot.certificate_loader import CertificateLoader
 
 DAY = 86_400.0
@@ -75,7 +75,9 @@ class CertificateSource:
         self._warned_days = math.inf
         """Days of the last warning, or 0 once the expiry was logged."""
         self._reading = asyncio.Lock()
-        self._refresh: SingleFlight[None, str] = SingleFlight(fixed(RETRY_SECONDS) if urls is None else growing(jitter))
+        self._refresh: SingleFlight[None, str] = SingleFlight(
+            fixed_pause(RETRY_SECONDS) if urls is None else growing_pause(jitter)
+        )
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -92,7 +94,7 @@ class CertificateSource:
         Raises ProblemError (credential_unavailable) with the reason, and with Retry-After if fetches are paused.
         """
         if self.identity is None and not self._refresh.blocked:
-            await self._refresh.join(self._attempt)
+            await self._refresh.start_or_wait(self._attempt)
         if self.identity is None:
             raise ProblemError(self._problem())
         return self.identity
@@ -123,7 +125,7 @@ class CertificateSource:
 
     async def renew(self) -> float:
         """Read or fetch the certificate now, or join the running attempt. Return the seconds until it is due again."""
-        outcome = await self._refresh.join(self._attempt)
+        outcome = await self._refresh.start_or_wait(self._attempt)
         if isinstance(outcome, Failed):
             return max(0.0, self._refresh.not_before - self._loop.time())
         return math.inf if self.loader.refresh_every is None else self.loader.refresh_every
@@ -195,7 +197,7 @@ class CertificateSource:
             if now >= current.not_after and self._warned_days:
                 self._warned_days = 0
                 # Let the next request fetch a new one at once, despite the pause after a failure.
-                self._refresh.allow()
+                self._refresh.unblock()
                 if not self._series.retired:
                     end = moment(current.not_after)
                     self._log.error("the client certificate has expired and is not used", not_after=end)

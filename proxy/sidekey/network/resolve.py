@@ -137,7 +137,7 @@ class Resolver:
         lookup = self._lookups.get(host)
         if lookup is None:
             lookup = self._lookups[host] = SingleFlight()
-        return await lookup.join(partial(self._look_up, host, lookup))
+        return await lookup.start_or_wait(partial(self._look_up, host, lookup))
 
     async def _look_up(self, host: str, lookup: SingleFlight[tuple[Address, ...], str]) -> _Outcome:
         """Wait for a free thread and look the name up in it, unless every waiter has gone by then."""

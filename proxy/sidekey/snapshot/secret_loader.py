@@ -9,12 +9,12 @@ from sidekey.credentials.base import Credential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem, ProblemError
-from sidekey.refresh import Failed, SingleFlight, fixed
+from sidekey.refresh import Failed, SingleFlight, fixed_pause
 
 RETRY_SECONDS = 1.0
 """Minimum seconds between failed loads, because requests arrive faster than a mounted secret appears."""
 
-_PAUSE = fixed(RETRY_SECONDS)
+_PAUSE = fixed_pause(RETRY_SECONDS)
 
 
 class SecretLoader(SecretHolder):
@@ -56,7 +56,7 @@ class SecretLoader(SecretHolder):
         Raises ProblemError (credential_unavailable) that names the key. Reads at most once a second.
         """
         if self.credential is None and not self._refresh.blocked:
-            await self._refresh.join(self._load_in_thread)
+            await self._refresh.start_or_wait(self._load_in_thread)
         if self.credential is None:
             raise ProblemError(self._problem)
         return self.credential
@@ -64,7 +64,7 @@ class SecretLoader(SecretHolder):
     async def obtain_reread(self) -> Credential:
         """Read the secrets in a thread even if there is a credential, and return it. Otherwise as `obtain`."""
         if not self._refresh.blocked:
-            await self._refresh.join(self._load_in_thread)
+            await self._refresh.start_or_wait(self._load_in_thread)
         if self.credential is None or self.unreadable is not None:
             raise ProblemError(self._problem)
         return self.credential

@@ -33,7 +33,7 @@ class CallLimit:
         limit._times.extend(self._times)
         return limit
 
-    def wait(self, now: float) -> float:
+    def wait_seconds(self, now: float) -> float:
         """Return the seconds until a call may be made, or 0."""
         if self.maximum is None or len(self._times) < self.maximum:
             return 0.0
@@ -88,7 +88,7 @@ class FlowRunner:
                         self.count(item.previous)
                         uncounted = False
                     called_at, step = self.clock(), item.step
-                    self._admit(step, called_at)
+                    self._record_call(step, called_at)
                     try:
                         reply = await self.fetch(item)
                     except CallError as error:
@@ -97,7 +97,7 @@ class FlowRunner:
                     else:
                         uncounted = True
                         advance = partial(flow.send, reply)
-            self._check(step, called_at, item)
+            self._check_issued(step, called_at, item)
         except CallError as error:
             if uncounted:
                 self.count(error.outcome)
@@ -106,14 +106,15 @@ class FlowRunner:
             self.count("ok")
         return FlowResult(item, called_at)
 
-    def _admit(self, step: str, now: float) -> None:
-        wait = self.limit.wait(now)
+    def _record_call(self, step: str, now: float) -> None:
+        """Record a call. Raises CallError if it would exceed the limit."""
+        wait = self.limit.wait_seconds(now)
         if wait:
             reason = f"{step} skipped: limit of {self.limit.maximum} calls a minute reached"
             raise CallError("rate_limited", reason, retry_after=wait, unspent=True)
         self.limit.record(now)
 
-    def _check(self, step: str, called_at: float, issued: Issued) -> None:
+    def _check_issued(self, step: str, called_at: float, issued: Issued) -> None:
         if self.clock() >= called_at + issued.lifetime:
             reason = f"{step} returned a token that had expired on arrival"
             raise CallError("invalid", reason, memory=issued.memory, expired=True, unspent=True)
@@ -137,15 +138,15 @@ def _advance(advance: Callable[[], Call]) -> Call | Issued:
 class AttemptRunner:
     """Runs the flow of one attempt to obtain a token, and again if the endpoint returns an expired token.
 
-    `memory` is the input of the next attempt (`Attempt.memory`) and is up to date even if `run` raises. `wall` is the
-    wall clock. `pauses` are the seconds before each retry.
+    `memory` is the input of the next attempt (`Attempt.memory`) and is up to date even if `run` raises. `wall_clock`
+    returns seconds since the epoch. `pauses` are the seconds before each retry.
     """
 
     def __init__(
         self,
         credential: CallingCredential,
-        make_runner: Callable[[Fetch], FlowRunner],
-        wall: Callable[[], float],
+        build_flow_runner: Callable[[Fetch], FlowRunner],
+        wall_clock: Callable[[], float],
         memory: str | None,
         *,
         rejected: bool,
@@ -153,25 +154,25 @@ class AttemptRunner:
     ) -> None:
         self.memory = memory
         self._credential = credential
-        self._make_runner = make_runner
-        self._wall = wall
+        self._build_flow_runner = build_flow_runner
+        self._wall_clock = wall_clock
         self._rejected = rejected
         self._pauses = pauses
 
     async def run(self, fetch: Fetch) -> FlowResult:
         """Make the calls. Raises CallError, and what `fetch` raises."""
-        runner = self._make_runner(fetch)
+        runner = self._build_flow_runner(fetch)
         for pause in self._pauses:
             try:
-                return await self._once(runner)
+                return await self._run_once(runner)
             except CallError as error:
                 if not error.expired:
                     raise
             await asyncio.sleep(pause)
-        return await self._once(runner)
+        return await self._run_once(runner)
 
-    async def _once(self, runner: FlowRunner) -> FlowResult:
-        attempt = Attempt(self._wall(), self.memory, self._rejected)
+    async def _run_once(self, runner: FlowRunner) -> FlowResult:
+        attempt = Attempt(self._wall_clock(), self.memory, self._rejected)
         try:
             result = await runner.run(self._credential.obtain(attempt))
         except CallError as error:

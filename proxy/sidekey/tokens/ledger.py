@@ -36,14 +36,14 @@ class TokenLeaseLost(Exception):
 class Chain(NamedTuple):
     """A chain of rotated tokens of one integration, from one configured refresh token.
 
-    `lineage` identifies the client and its configured refresh token, and may contain secrets. `to` are the destinations
-    of the integration: a state is stored for the first destination, and read only if it was stored for a destination in
-    `to`. If the newest refresh token was stored for another destination, the chain counts as spent.
+    `lineage` identifies the client and its configured refresh token, and may contain secrets. `destinations` are those
+    of the integration: a state is stored for the first one, and read only if it was stored for one of them. If the
+    newest refresh token was stored for another destination, the chain counts as spent.
     """
 
     name: str
     lineage: str
-    to: tuple[str, ...] = ("",)
+    destinations: tuple[str, ...] = ("",)
 
     def __repr__(self) -> str:
         return f"Chain({self.name})"
@@ -51,22 +51,22 @@ class Chain(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SharedToken(SecretHolder):
-    """A token that one process obtained for all.
+    """A token that one process obtained for all processes.
 
-    `number` is a random ID. `requested` describes the request for the token (`request_of`), and may hold secrets.
-    `proof` is a digest of the secret that obtained it. The token lives `lifetime` seconds from `called_at`, when the
-    call was sent, on the ledger's clock.
+    `token_id` is a random ID. `request` describes the request for the token (`describe_request`), and may hold secrets.
+    `secret_digest` is that of the secret that obtained it. The token lives `lifetime` seconds from `called_at`, when
+    the call was sent, on the ledger's clock.
     """
 
-    number: str
-    requested: str
-    proof: str
+    token_id: str
+    request: str
+    secret_digest: str
     grant: Grant
     called_at: float
     lifetime: float
 
     def __repr__(self) -> str:
-        return f"SharedToken({self.number})"
+        return f"SharedToken({self.token_id})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -111,7 +111,7 @@ class TokenLease(ABC):
 
 
 class LeaseUnavailable(NamedTuple):
-    """Another process holds the lease, or nobody can acquire it, because the refresh token may be `spent`.
+    """Another process holds the lease or, if `spent`, no process may acquire it: the refresh token may be used up.
 
     `state` and `now` are as in `TokenLease`.
     """
@@ -126,7 +126,7 @@ class Ledger(ABC):
 
     @abstractmethod
     async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
-        """Acquire the lease if it is free; `rotates` if its calls may use up a refresh token. Raises Unavailable."""
+        """Acquire the lease if it is free. `rotates`: its calls may use up a refresh token. Raises Unavailable."""
 
 
 class NoLedger(Ledger):

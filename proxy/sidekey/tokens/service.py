@@ -30,8 +30,8 @@ class Tokens:
 
     `identity_of` returns the source of an integration's client certificate. Every call offers the certificate: it may
     authenticate the client (RFC 8705 2), or the token may be bound to it (RFC 8705 3). `ledger` serializes the calls of
-    processes that share a token; None without a store. `report` logs a defect, returns the ID of its log line and must
-    not raise.
+    processes that share a token. It is None without a store. `report` logs a defect, returns the ID of its log line and
+    must not raise.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Tokens:
                 self._fetch_for(integration, certificate),
                 self._metrics,
                 self._report,
-                ready=partial(_client_identity, certificate),
+                ready=partial(_obtain_identity, certificate),
                 previous=self._previous.pop(name, None),
                 leases=self._leases if integration.traits.one_at_a_time else None,
             )
@@ -97,7 +97,7 @@ class Tokens:
                 timeout=TOKEN_TIMEOUT,
                 max_size=MAX_RESPONSE_SIZE,
                 # Obtained for each call, because it may have been rotated since the last.
-                identity=await _client_identity(certificate),
+                identity=await _obtain_identity(certificate),
             )
 
         return fetch
@@ -118,6 +118,6 @@ def _uses_tokens(integration: Integration | None) -> bool:
     return integration is not None and integration.traits.ends
 
 
-async def _client_identity(certificate: IdentitySource | None) -> ClientIdentity | None:
+async def _obtain_identity(certificate: IdentitySource | None) -> ClientIdentity | None:
     """Return the client certificate to present, or None without one. Raises ProblemError."""
     return None if certificate is None else certificate.identity or await certificate.obtain()

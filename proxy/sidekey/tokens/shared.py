@@ -31,7 +31,7 @@ from sidekey.tokens.ledger import (
 
 T = TypeVar("T")
 
-LINGER = 15.0
+SHUTDOWN_SECONDS = 15.0
 """Seconds that a shutdown waits for leases: a call that was sent may have used up its refresh token."""
 
 
@@ -65,12 +65,12 @@ class TokenLeases:
         self._is_ending = True
 
     async def close(self, report: Callable[[BaseException], object]) -> None:
-        """Wait up to `LINGER` seconds until all leases have ended; pass defects to `report`."""
+        """Wait up to `SHUTDOWN_SECONDS` until all leases have ended; pass defects to `report`."""
         self.end()
         tasks = set(self._tasks)
         if not tasks:
             return
-        done, pending = await asyncio.wait(tasks, timeout=LINGER)
+        done, pending = await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
         for task in done:
             self._log_error(task.exception(), report)
         for task in pending:
@@ -86,8 +86,11 @@ class TokenLeases:
             report(error)
 
 
-WAIT = 20.0
-"""Seconds that an attempt waits for another process's lease: longer than one call may take."""
+LEASE_WAIT_SECONDS = 20.0
+"""Seconds that an attempt waits for another process's lease: longer than one call may take.
+
+A lease may last longer (`store_ledger.LEASE_SECONDS`). Then this attempt fails, and a later one gets the token.
+"""
 
 MIN_POLL_INTERVAL = 0.1
 MAX_POLL_INTERVAL = 1.0
@@ -99,18 +102,18 @@ SPENT_REASON = (
 )
 
 
-class SharedTokenFound(NamedTuple):
-    """A shared token, and when the call for it was sent, on the loop's clock."""
+class SharedTokenResult(NamedTuple):
+    """A shared token, and when the call for it was sent, on this process's loop clock."""
 
     token: SharedToken
     called_at: float
 
 
-Usable = Callable[[SharedTokenFound], bool]
+Usable = Callable[[SharedTokenResult], bool]
 """Returns True if the token of another process may be used."""
 
 
-class Sharing:
+class SharedTokenSource:
     """Obtains the shared tokens of one token source."""
 
     def __init__(self, leases: TokenLeases, integration: Integration, fetch: Fetch) -> None:
@@ -119,19 +122,19 @@ class Sharing:
         self._rotates = integration.traits.rotates
         self._fetch = fetch
 
-    async def obtain(self, origin: TokenOrigin, usable: Usable, runner: AttemptRunner) -> SharedTokenFound:
+    async def obtain(self, origin: TokenOrigin, usable: Usable, runner: AttemptRunner) -> SharedTokenResult:
         """Return the token of another process if it is `usable`, or else obtain one with `runner`.
 
         Raises CallError, Unavailable, and what `runner` raises.
         """
         acquire_or_read = partial(self._acquire, build_chain(self._integration, origin), origin, usable, runner)
         loop = asyncio.get_running_loop()
-        end, pause = loop.time() + WAIT, MIN_POLL_INTERVAL
+        end, pause = loop.time() + LEASE_WAIT_SECONDS, MIN_POLL_INTERVAL
         while True:
             # After a lost lease another process has the newer token.
             with suppress(TokenLeaseLost):
                 result = await self._leases.run(acquire_or_read)
-                if isinstance(result, SharedTokenFound):
+                if isinstance(result, SharedTokenResult):
                     return result
                 if result.spent:
                     raise CallError("refused", SPENT_REASON, settings=True)
@@ -142,26 +145,26 @@ class Sharing:
 
     async def _acquire(
         self, chain: Chain, origin: TokenOrigin, usable: Usable, runner: AttemptRunner
-    ) -> SharedTokenFound | LeaseUnavailable:
+    ) -> SharedTokenResult | LeaseUnavailable:
         """Return the shared token if it is usable, else request one if the lease is free."""
         clock = asyncio.get_running_loop().time
-        started, requested = clock(), request_of(origin)
+        started, request = clock(), describe_request(origin)
         acquired = await self._leases.ledger.acquire(chain, rotates=self._rotates)
         token = acquired.state.token
-        if token is not None and token.requested == requested:
+        if token is not None and token.request == request:
             # `started` precedes the ledger's `now`, so the token may seem older than it is, and never younger.
-            shared = SharedTokenFound(token, started - max(0.0, acquired.now - token.called_at))
+            shared = SharedTokenResult(token, started - max(0.0, acquired.now - token.called_at))
             if usable(shared):
                 if isinstance(acquired, TokenLease):
                     await acquired.release()
                 return shared
         if not isinstance(acquired, TokenLease):
             return acquired
-        return await self._call(acquired, acquired.now - clock(), requested, proof_of(origin), runner)
+        return await self._call(acquired, acquired.now - clock(), request, secret_digest_of(origin), runner)
 
     async def _call(
-        self, lease: TokenLease, ahead: float, requested: str, proof: str, runner: AttemptRunner
-    ) -> SharedTokenFound:
+        self, lease: TokenLease, ahead: float, request: str, secret_digest: str, runner: AttemptRunner
+    ) -> SharedTokenResult:
         """Obtain a token with `runner` and store it. `ahead` is the ledger's clock minus the loop's."""
         presented = False
         runner.memory = lease.state.memory
@@ -193,9 +196,11 @@ class Sharing:
             await (lease.abandon() if presented else lease.release())
             raise
         issued: Issued = result.issued
-        token = SharedToken(token_hex(8), requested, proof, issued.grant, result.called_at + ahead, issued.lifetime)
+        token = SharedToken(
+            token_hex(8), request, secret_digest, issued.grant, result.called_at + ahead, issued.lifetime
+        )
         await lease.finish(ChainState(issued.memory, token))
-        return SharedTokenFound(token, result.called_at)
+        return SharedTokenResult(token, result.called_at)
 
 
 async def _release(lease: TokenLease, memory: str | None) -> None:
@@ -216,12 +221,12 @@ def build_chain(integration: Integration, origin: TokenOrigin) -> Chain:
     return Chain(name, _serialize(origin.lineage.client), integration.destinations)
 
 
-def request_of(origin: TokenOrigin) -> str:
+def describe_request(origin: TokenOrigin) -> str:
     """Describe the request for a token. Integrations use each other's token only if the descriptions are equal."""
     return _serialize((origin.lineage.token, origin.trust, origin.certificate))
 
 
-def proof_of(origin: TokenOrigin) -> str:
+def secret_digest_of(origin: TokenOrigin) -> str:
     """Return a digest of the secret that requests a token, and of how it is presented."""
     return hashlib.sha256(_serialize(origin.lineage.proof).encode()).hexdigest()
 

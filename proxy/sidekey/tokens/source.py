@@ -30,11 +30,11 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.policy.targets import Policy, parse_discovered_base
-from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing
+from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing_pause
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.flow import AttemptRunner, CallLimit, Fetch, FlowResult, FlowRunner
 from sidekey.tokens.ledger import TokenOrigin, Unavailable, origin_of
-from sidekey.tokens.shared import SharedTokenFound, Sharing, TokenLeases, proof_of
+from sidekey.tokens.shared import SharedTokenResult, SharedTokenSource, TokenLeases, secret_digest_of
 
 MIN_MARGIN = 30.0
 """Seconds before expiry at which a token is refreshed, if its lifetime is long enough."""
@@ -101,13 +101,13 @@ class _CurrentToken(NamedTuple):
 
 
 class _TokenState(NamedTuple):
-    """State that a source transfers to its successor, which copies only the error and the back-off of `refresh`."""
+    """State that a source transfers to its successor. Of `refresh`, the successor copies the error and the back-off."""
 
     current: _CurrentToken | None
     stale: bool
     memory: str | None
     rejected: bool
-    number: str
+    shared_token_id: str
     forced_at: float
     refresh: SingleFlight[Grant, Problem]
 
@@ -115,10 +115,10 @@ class _TokenState(NamedTuple):
 class TokenSource:
     """Hands out the token of one integration. Create it on the event loop that it lives on.
 
-    `fetch` makes its calls. `ready` waits for the client certificate, if the integration has one (ProblemError: it
-    cannot be loaded). `report` logs a defect, returns the ID of its log line and must not raise. `previous` is the
-    retired source of the integration before its change. With `leases` the token is shared with other processes, which
-    call one at a time.
+    `fetch` makes its calls. `jitter` returns 0 to 1. `ready` waits for the client certificate, if the integration has
+    one (ProblemError: it cannot be loaded). `report` logs a defect, returns the ID of its log line and must not raise.
+    `previous` is the retired source of the integration before its change. With `leases` the token is shared with other
+    processes, which call one at a time.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class TokenSource:
         previous: TokenSource | None = None,
         leases: TokenLeases | None = None,
         jitter: Callable[[], float] = _RANDOM.random,
-        wall: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.grant: Grant | None = None
         self._integration = integration
@@ -142,16 +142,16 @@ class TokenSource:
         self._renewal_interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
         self._one_at_a_time = integration.traits.one_at_a_time
-        self._rereads = bool(integration.traits.reread)
+        self._rereads_secrets = bool(integration.traits.reread)
         self._fetch = fetch
         self._ready = ready
         self._report = report
         self._jitter = jitter
-        self._wall = wall
+        self._wall_clock = wall_clock
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration.id)
         self._limit: CallLimit | None = None
-        self._refresh: SingleFlight[Grant, Problem] = SingleFlight(growing(jitter))
+        self._refresh: SingleFlight[Grant, Problem] = SingleFlight(growing_pause(jitter))
         self._current: _CurrentToken | None = None
         self._stale = False
         """The last token was obtained with another secret, and is used only until the current secret obtains one."""
@@ -160,8 +160,8 @@ class TokenSource:
         """Input of the next attempt, such as a rotated refresh token (`Attempt.memory`)."""
         self._rejected = False
         """An upstream rejected the last token (`Attempt.rejected`)."""
-        self._sharing = None if leases is None else Sharing(leases, integration, fetch)
-        self._number = ""
+        self._shared_source = None if leases is None else SharedTokenSource(leases, integration, fetch)
+        self._shared_token_id = ""
         """ID of the last shared token. The ledger has only the newest token, so a token with another ID is newer."""
         self._withheld_until = -math.inf
         """Until when requests wait for the running attempt, although there is a current token."""
@@ -169,10 +169,10 @@ class TokenSource:
         self._forced_at = -math.inf
         """When a response last forced a refresh, or invalidated the token."""
         self._previous: TokenSource | None = None
-        """The source whose state may be taken over, until that is decided."""
+        """The source whose state this one may take over. None once that is decided."""
         self._successor: TokenSource | None = None
         """The source that has taken over this source's state."""
-        self.followers: WeakSet[TokenSource] = WeakSet()
+        self.predecessors: WeakSet[TokenSource] = WeakSet()
         """The sources whose successor this one is."""
         if previous is not None:
             self._previous = previous.predecessor_for(self)
@@ -212,8 +212,8 @@ class TokenSource:
             raise ProblemError(self._with_retry_after(outcome.error))
         return outcome
 
-    async def prove(self) -> None:
-        """Fetch a token for a test of the integration, unless its secrets obtained the current token just now.
+    async def obtain_for_test(self) -> None:
+        """Fetch a token for a test of the integration, unless its secrets have just obtained the current token.
 
         If a new token could revoke another one, the current token suffices, however old it is. Raises ProblemError.
         """
@@ -241,11 +241,11 @@ class TokenSource:
             return False
         current = self.current
         if verdict is Verdict.SPENT:
-            if current is not None and current.token == _without_supplement(grant) and self._may_force():
+            if current is not None and current.token == _issued_token(grant) and self._may_force():
                 self._note_forced_refresh("the upstream invalidated the token; it is dropped")
                 self._drop()
             return False
-        if current is not None and current.token != _without_supplement(grant):
+        if current is not None and current.token != _issued_token(grant):
             return True
         if self._refresh.running:
             if current is not None and self._may_force():
@@ -265,7 +265,7 @@ class TokenSource:
         if successor is not None:
             newer = await successor.refreshed_after(grant) if self._shares_token_with(successor) else None
             return None if newer is None else self._borrow(successor)
-        current, token = self.current, _without_supplement(grant)
+        current, token = self.current, _issued_token(grant)
         if self._refresh.running and (current is None or current.token == token):
             await self._refresh.wait()
             current = self.current
@@ -313,7 +313,7 @@ class TokenSource:
 
     def _may_call(self) -> bool:
         """Return True if neither the back-off nor the rate limit forbids an attempt now."""
-        return not self._refresh.blocked and (self._limit is None or not self._limit.wait(self._loop.time()))
+        return not self._refresh.blocked and (self._limit is None or not self._limit.wait_seconds(self._loop.time()))
 
     def _note_forced_refresh(self, event: str) -> None:
         self._forced_at = self._loop.time()
@@ -338,44 +338,51 @@ class TokenSource:
             async with asyncio.timeout_at(until if math.isfinite(until) else None):
                 await self._refresh.wait()
 
-    # A source takes over the state of the previous one, which borrows the successor's token for its last requests.
+    # A source takes over the state of the previous source, which borrows its successor's token for its last requests.
 
     def predecessor_for(self, successor: TokenSource) -> TokenSource:
         """Return the source whose state `successor` may take over.
 
-        If this source still waits to take over another source's state, return that source, and follow `successor`.
+        If this source still waits to take over another source's state, return that source, and make `successor` the
+        successor of this one.
         """
         previous = self._previous
         if previous is None:
             return self
         self._previous = None
-        self.follow(successor)
+        self.set_successor(successor)
         return previous
 
     def transfer_to(self, successor: TokenSource) -> _TokenState:
-        """Hand the state over to `successor`, which makes all later calls. The current token stays usable here."""
+        """Return the state for `successor`, which makes all later calls. The current token stays usable here."""
         state = _TokenState(
-            self._current, self._stale, self._memory, self._rejected, self._number, self._forced_at, self._refresh
+            self._current,
+            self._stale,
+            self._memory,
+            self._rejected,
+            self._shared_token_id,
+            self._forced_at,
+            self._refresh,
         )
         self._memory = None
-        self.follow(successor)
+        self.set_successor(successor)
         return state
 
-    def follow(self, successor: TokenSource) -> None:
-        """Depend on `successor` from now on, and make the sources that depended on this one depend on it, too.
+    def set_successor(self, successor: TokenSource) -> None:
+        """Use the token of `successor` from now on, and make it the successor of all predecessors, too.
 
-        Otherwise the oldest request in flight would keep one source alive for each reload since.
+        A chain of successors would keep one source alive for each reload since the oldest request in flight.
         """
         self._successor = successor
-        for follower in tuple(self.followers):
-            follower.follow(successor)
-        self.followers.clear()
-        successor.followers.add(self)
+        for predecessor in tuple(self.predecessors):
+            predecessor.set_successor(successor)
+        self.predecessors.clear()
+        successor.predecessors.add(self)
 
     async def _wait_for_previous(self) -> None:
         """Wait for the running attempt of the previous source, then take over its state if it is the same client's.
 
-        If `trusted_ca` cannot be read, this stays undecided: the attempt that follows fails for that reason.
+        If `trusted_ca` cannot be read, keep `_previous`: the attempt that follows fails for that reason.
 
         Raises ProblemError if a secret or certificate cannot be loaded.
         """
@@ -415,7 +422,7 @@ class TokenSource:
         return True
 
     def _take_over(self, state: _TokenState, origin: TokenOrigin, previous_origin: TokenOrigin) -> None:
-        self._memory, self._rejected, self._number = state.memory, state.rejected, state.number
+        self._memory, self._rejected, self._shared_token_id = state.memory, state.rejected, state.shared_token_id
         secret_unchanged = origin.same_secret(previous_origin)
         self._stale = state.stale or not secret_unchanged
         if secret_unchanged:
@@ -521,8 +528,8 @@ class TokenSource:
     async def _attempt(self) -> Grant | Failed[Problem]:
         try:
             credential = await self._calling_credential()
-            if self._sharing is not None:
-                return self._accept_shared(await self._share(self._sharing, credential))
+            if self._shared_source is not None:
+                return self._accept_shared(await self._obtain_shared(self._shared_source, credential))
             return self._accept(await self._call(credential))
         except CallError as error:
             return self._failed(error)
@@ -537,36 +544,37 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await (self._secrets.obtain_reread() if self._rereads else self._secrets.obtain())
+        credential = await (self._secrets.obtain_reread() if self._rereads_secrets else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants expire")
         return credential
 
     async def _call(self, credential: CallingCredential) -> FlowResult:
-        runner = self._build_attempt(credential)
+        runner = self._build_attempt_runner(credential)
         try:
             return await runner.run(self._fetch)
         finally:
             self._memory = runner.memory
 
-    async def _share(self, sharing: Sharing, credential: CallingCredential) -> SharedTokenFound:
+    async def _obtain_shared(self, source: SharedTokenSource, credential: CallingCredential) -> SharedTokenResult:
         await self._ready()
         origin = self.origin
         if origin is None:
             raise CallError("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
-        return await sharing.obtain(origin, partial(self._is_newer, proof_of(origin)), self._build_attempt(credential))
+        is_usable = partial(self._is_usable_shared, secret_digest_of(origin))
+        return await source.obtain(origin, is_usable, self._build_attempt_runner(credential))
 
-    def _build_attempt(self, credential: CallingCredential) -> AttemptRunner:
+    def _build_attempt_runner(self, credential: CallingCredential) -> AttemptRunner:
         return AttemptRunner(
             credential,
-            partial(self._make_runner, credential),
-            self._wall,
+            partial(self._build_flow_runner, credential),
+            self._wall_clock,
             self._memory,
             rejected=self._rejected,
             pauses=() if self._refresh.failures else PAUSES,
         )
 
-    def _make_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
+    def _build_flow_runner(self, credential: CallingCredential, fetch: Fetch) -> FlowRunner:
         limit = self._limit = (self._limit or CallLimit(None)).with_maximum(credential.calls_a_minute)
         return FlowRunner(
             fetch=fetch,
@@ -581,21 +589,21 @@ class TokenSource:
         schedule = plan_schedule(result.called_at, issued.lifetime, self._jitter(), issued.renewed_after)
         return self._install(self._build_current(issued.grant, schedule), issued.lifetime)
 
-    def _accept_shared(self, shared: SharedTokenFound) -> Grant:
+    def _accept_shared(self, shared: SharedTokenResult) -> Grant:
         token, called_at = shared
-        self._number = token.number
+        self._shared_token_id = token.token_id
         schedule = plan_schedule(called_at, token.lifetime, self._jitter())
         return self._install(self._build_current(token.grant, schedule), token.lifetime)
 
-    def _is_newer(self, proof: str, shared: SharedTokenFound) -> bool:
+    def _is_usable_shared(self, secret_digest: str, shared: SharedTokenResult) -> bool:
         """Return True if a token of another process may be used.
 
         The first token after a change of the secret must be obtained with the new secret. Later tokens may come from
         either: otherwise processes with the new secret and processes with the old one would revoke each other's tokens.
         """
         token, called_at = shared
-        is_first = self._stale or not self._number
-        is_newer = token.proof == proof if is_first else token.number != self._number
+        is_first = self._stale or not self._shared_token_id
+        is_newer = token.secret_digest == secret_digest if is_first else token.token_id != self._shared_token_id
         usable_until = plan_schedule(called_at, token.lifetime, 0.0).usable_until
         return is_newer and self._loop.time() < usable_until and self._allows_base_url(token.grant)
 
@@ -615,7 +623,7 @@ class TokenSource:
 
     def _set_current(self, current: _CurrentToken) -> None:
         self._current = current
-        self._series.set_expiry(self._wall() + current.schedule.expires_at - self._loop.time())
+        self._series.set_expiry(self._wall_clock() + current.schedule.expires_at - self._loop.time())
         self._set_timer()
 
     def _failed(self, error: CallError) -> Failed[Problem]:
@@ -629,7 +637,7 @@ class TokenSource:
         return replace(problem, headers=(("Retry-After", str(math.ceil(wait))),)) if wait > 0 else problem
 
 
-def _without_supplement(grant: Grant) -> Grant:
+def _issued_token(grant: Grant) -> Grant:
     """Return the issued token of the grant that a request was sent with."""
     return grant if grant.issued is None else grant.issued
 

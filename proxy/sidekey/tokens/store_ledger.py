@@ -27,7 +27,11 @@ from sidekey.tokens.ledger import (
 )
 
 LEASE_SECONDS: Final = 30
-"""Seconds until a lease runs out whose calls use up no refresh token; then another process calls as well."""
+"""Seconds until a lease runs out, if calls use up no refresh token. Then another process calls as well.
+
+One lease covers every call of an attempt, such as a login of several steps, and is not extended. So it is longer than
+the time that other processes wait for it (`shared.LEASE_WAIT_SECONDS`): their attempts fail, and they try again later.
+"""
 
 INTENT_SECONDS: Final = 10
 """Seconds from acquiring a lease to its first intent, if calls may use up the refresh token."""
@@ -41,12 +45,12 @@ If the process has ended by then, its refresh token counts as spent.
 RETRY_SECONDS: Final = 1.0
 """Seconds between two attempts to store a state."""
 
-LINGER: Final = 5.0
+SHUTDOWN_SECONDS: Final = 5.0
 """Seconds that a shutdown waits for the store while a state is not stored."""
 
 
 class StoreLedger(Ledger):
-    """The ledger of processes with a store. Close it before the store."""
+    """The ledger of a process with a store. Close it before the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -67,7 +71,7 @@ class StoreLedger(Ledger):
             lease = await self._store.acquire_lease(*chain, INTENT_SECONDS if rotates else LEASE_SECONDS)
         except StoreError as error:
             raise _unavailable(error) from None
-        state = _read(lease.result)
+        state = _parse(lease.result)
         if not isinstance(lease, Lease):
             return LeaseUnavailable(lease.may_be_spent, state, lease.now)
         token_lease = _StoreLease(self, self._store, chain, lease, state)
@@ -107,11 +111,11 @@ class StoreLedger(Ledger):
             del self._unstored[chain]
 
     async def close(self) -> None:
-        """Wait up to `LINGER` seconds until every state is stored."""
+        """Wait up to `SHUTDOWN_SECONDS` until every state is stored."""
         tasks = list(self._unstored.values())
         if not tasks:
             return
-        _, pending = await asyncio.wait(tasks, timeout=LINGER)
+        _, pending = await asyncio.wait(tasks, timeout=SHUTDOWN_SECONDS)
         for task in pending:
             task.cancel()
         if pending:
@@ -138,7 +142,7 @@ class _StoreLease(TokenLease):
     async def finish(self, state: ChainState) -> None:
         await self._ledger.store(
             self._chain,
-            partial(self._store.finish_lease, self._lease, _write(state), replaces_token=state.memory is not None),
+            partial(self._store.finish_lease, self._lease, _serialize(state), replaces_token=state.memory is not None),
         )
 
     async def release(self) -> None:
@@ -155,39 +159,39 @@ def _unavailable(reason: object) -> Unavailable:
     return Unavailable(f"the store cannot be used: {reason}")
 
 
-def _write(state: ChainState) -> str:
+def _serialize(state: ChainState) -> str:
     token = state.token
     written: dict[str, Any] = {"memory": state.memory}
     if token is not None:
         grant = token.grant
         written["token"] = {
-            "asked": token.requested,
+            "asked": token.request,
             "base_url": grant.base_url,
             "body": grant.body,
             "called": token.called_at,
             "headers": grant.headers,
             "life": token.lifetime,
-            "number": token.number,
-            "proof": token.proof,
+            "number": token.token_id,
+            "proof": token.secret_digest,
             "query": grant.query,
             "secrets": [secret.decode("latin-1") for secret in grant.secrets],
         }
     return json.dumps(written)
 
 
-def _read(text: str | None) -> ChainState:
+def _parse(text: str | None) -> ChainState:
     """Parse a state. It was sealed, so a Sidekey wrote it, but perhaps another version, whose token is then dropped."""
     if text is None:
         return ChainState()
     written = json.loads(text)
     try:
-        token = _token(written["token"])
+        token = _parse_token(written["token"])
     except (KeyError, TypeError, ValueError):
         token = None
     return ChainState(written["memory"], token)
 
 
-def _token(written: dict[str, Any]) -> SharedToken:
+def _parse_token(written: dict[str, Any]) -> SharedToken:
     def pairs(key: str) -> tuple[tuple[str, str], ...]:
         return tuple((name, value) for name, value in written[key])
 

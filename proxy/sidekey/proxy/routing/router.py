@@ -259,7 +259,7 @@ class Router:
         """
         await compiled.integration.secrets.obtain()
         if compiled.resolved is None:
-            await compiled.resolution.join(partial(self._rebuild, compiled))
+            await compiled.resolution.start_or_wait(partial(self._rebuild, compiled))
         latest = compiled.latest
         if latest is compiled:
             raise ProblemError(RELOADED)
