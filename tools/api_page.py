@@ -17,7 +17,7 @@ from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.endpoint import MAX_URL_LENGTH
 from sidekey.credentials.fields import ENTRIES, MAX_NAME_LENGTH, NAMES
 from sidekey.snapshot.admin import Permission, roles_with
-from sidekey.snapshot.status import EXPIRING, FAILING
+from sidekey.snapshot.status import EXPIRING_SECONDS, FAILING_AFTER
 from sidekey.store.audit import WINDOW
 from tools.config_pages import safe_to_change_table
 
@@ -171,8 +171,8 @@ integrations by status ([metrics.md](metrics.md)). An unusable integration does 
 | status | meaning | requests |
 |---|---|---|
 | `ok` | no problem is known | are sent |
-| `expiring` | its client certificate expires within {EXPIRING // 86_400} days: `expires_at` | are sent |
-| `failing` | its last {FAILING} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
+| `expiring` | its client certificate expires within {EXPIRING_SECONDS // 86_400} days: `expires_at` | are sent |
+| `failing` | its last {FAILING_AFTER} requests got 401, 403, 5xx or an error listed below: `failing_since` | are sent |
 | `unusable` | it cannot be used now: see below | `credential_unavailable` |
 
 - An integration is `unusable` if a secret or its client certificate is missing, cannot be decrypted, was never fetched,

@@ -379,7 +379,7 @@ def _with_draft_only(snapshot: Snapshot, draft: Integration) -> Snapshot:
         integrations={draft.id: draft},
         callers=None,
         stored=None,
-        passing=None,
+        passthrough=None,
         matching=None,
         awaits_store=False,
         log=replace(snapshot.log, access="off"),

@@ -15,7 +15,7 @@ from sidekey.errors import StartError
 from sidekey.observe.log import get_logger, report_defect
 from sidekey.observe.metrics import Metrics
 from sidekey.publish import Commit
-from sidekey.snapshot.snapshot import Snapshot, Stored
+from sidekey.snapshot.snapshot import Snapshot, StoredObjects
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
@@ -163,13 +163,13 @@ class StoreManager:
             return KeysError(str(error), False)
         return None
 
-    def _use_snapshot(self, rules: StoreRules | None, stored: Stored | None) -> None:
+    def _use_snapshot(self, rules: StoreRules | None, stored: StoredObjects | None) -> None:
         if rules is not None and rules != self._rules:
             self._rules = rules
             self.store.switch_keys(KeyRing(dict(rules.keys)), rules.audit, rules.history, rules.url)
             self._spawn(self._reload())
         self._served_state = self._loaded_state
-        if stored is not None and stored.read:
+        if stored is not None and stored.is_read:
             self._content_is_served = True
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.snapshot.status import FAILING
+from sidekey.snapshot.status import FAILING_AFTER
 from support.api import Api, managed
 from support.child import Child, run_cli
 from support.http_get import get, post
@@ -58,7 +58,7 @@ class Process:
     def get(self, path: str) -> int:
         return get(self.child.proxy_port, path, CALLER).status
 
-    def reject(self, times: int = FAILING) -> None:
+    def reject(self, times: int = FAILING_AFTER) -> None:
         for _ in range(times):
             assert self.get("/i/crm/x") == 401
 
@@ -95,7 +95,7 @@ MISTAKES: dict[int, Callable[[Process], int]] = {
 
 @pytest.mark.parametrize("status", MISTAKES)
 def test_callers_mistakes_do_not_make_an_integration_failing(process: Process, status: int) -> None:
-    for _ in range(FAILING):
+    for _ in range(FAILING_AFTER):
         assert MISTAKES[status](process) == status
     assert process.status == "ok"
 
@@ -108,7 +108,7 @@ def test_callers_mistakes_do_not_end_the_failing_status(process: Process) -> Non
 
 
 def test_callers_mistakes_do_not_interrupt_failures(process: Process) -> None:
-    process.reject(FAILING - 1)
+    process.reject(FAILING_AFTER - 1)
     assert process.send_outside_the_policy() == 403
     assert process.status == "ok"
     process.reject(1)

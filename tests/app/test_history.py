@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sidekey.snapshot.status import FAILING
+from sidekey.snapshot.status import FAILING_AFTER
 from support.api import Api, config
 from support.child import Child
 from support.http_get import get, post, within
@@ -94,7 +94,7 @@ def status(child: Child) -> str:
 
 def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
-        send(first, "bad", FAILING)
+        send(first, "bad", FAILING_AFTER)
         assert status(first) == "failing"
     with process(tmp_path, port, "b") as second:
         within(lambda: status(second) == "failing")
@@ -119,9 +119,9 @@ def test_running_process_reads_the_status_of_other_processes(postgres: Postgres,
     store = f"url: {{file: {tmp_path}/url}}"
     (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
     with process(tmp_path, port, "a", QUICK, store) as first, process(tmp_path, port, "b", QUICK, store) as second:
-        send(first, "bad", FAILING)
+        send(first, "bad", FAILING_AFTER)
         within(lambda: status(second) == "failing")
-        send(second, "bad", FAILING)
+        send(second, "bad", FAILING_AFTER)
         # Timestamps of states have a resolution of one second.
         time.sleep(1)
         send(first, "good")
@@ -151,7 +151,7 @@ def test_counts_are_written_when_the_store_is_reachable_again(tmp_path: Path, po
 
 def test_process_with_one_failure_does_not_clear_the_status(tmp_path: Path, port: int) -> None:
     with process(tmp_path, port) as first:
-        send(first, "bad", FAILING)
+        send(first, "bad", FAILING_AFTER)
     with process(tmp_path, port, "b") as second:
         within(lambda: status(second) == "failing")
         send(second, "bad")
@@ -167,7 +167,7 @@ def test_integration_that_changed_while_the_process_was_down_is_ok(tmp_path: Pat
     with process(tmp_path, port) as first:
         document = {"id": "own", "endpoint_prefix": f"http://127.0.0.1:{port}/own", "auth": auth}
         Api(first.admin_port).make("/integrations", document)
-        for _ in range(FAILING):
+        for _ in range(FAILING_AFTER):
             assert get(first.proxy_port, "/i/own/x", CALLER).status == 401
         # Timestamps of states have a resolution of one second.
         time.sleep(1)
@@ -178,7 +178,7 @@ def test_integration_that_changed_while_the_process_was_down_is_ok(tmp_path: Pat
         assert api.ask("PATCH", "/integrations/own", patch, match='"1"').status == 200
         assert api.get("/integrations/own")["status"] == "ok"
     with process(tmp_path, port) as first:
-        within(lambda: read(first, "/integrations/own/usage")["outcomes"] == {"401/403": FAILING})
+        within(lambda: read(first, "/integrations/own/usage")["outcomes"] == {"401/403": FAILING_AFTER})
         assert read(first, "/integrations/own")["status"] == "ok"
 
 

@@ -108,7 +108,7 @@ async def test_failed_url_does_not_affect_the_other(integration: Integration, tl
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE, KEY)
-        loader.receive({KEY: b"old"})
+        loader.add_fetched({KEY: b"old"})
         assert await errors_of(build_fetch(integration, loader)) == {KEY: "the server returned 503"}
     assert loader.fetched == {CERTIFICATE: b"new", KEY: b"old"}
 

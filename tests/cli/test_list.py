@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from sidekey.cli.list import RunningStatus, describe, lines, list_integrations, read_running_status
-from sidekey.snapshot.snapshot import Address, Listen, Snapshot, Stored
-from sidekey.snapshot.status import FAILING
+from sidekey.snapshot.snapshot import Address, Listen, Snapshot, StoredObjects
+from sidekey.snapshot.status import FAILING_AFTER
 from support.certificates import issue
 from support.child import Child, run_cli, run_process
 from support.commands import GOOD, SECRET, TOKENS, write_config
@@ -57,7 +57,7 @@ integrations:
 
 SNAPSHOT = Snapshot(
     MappingProxyType({"file": FILE, "saved": SAVED, "sealed": SEALED}),
-    stored=Stored(problems={"saved": "", "sealed": "", "lost": OVERLAP}),
+    stored=StoredObjects(problems={"saved": "", "sealed": "", "lost": OVERLAP}),
 )
 
 
@@ -155,7 +155,7 @@ def test_status_of_certificates_and_secrets_is_listed() -> None:
         "ending": certified(FILE, NOW + 86_400),
         "unread": unread(SAVED, "auth.password: /run/crm does not exist"),
     }
-    stored = Stored(problems={"unread": ""})
+    stored = StoredObjects(problems={"unread": ""})
     snapshot = Snapshot({name: replace(item, id=name) for name, item in integrations.items()}, stored=stored)
     assert [(item["id"], item["status"], item["usable"], item["expires_at"]) for item in _describe_all(snapshot)] == [
         ("ended", "unusable", False, "2027-01-15T07:59:59Z"),
@@ -213,7 +213,7 @@ def test_list_shows_failing_integrations_without_a_store(tmp_path: Path) -> None
         entries = "".join(f"  {name}: {{endpoint_prefix: '{url}', {auth}}}\n" for name, url in prefixes.items())
         with Child(f"integrations:\n{entries}", tmp_path) as child:
             for name in prefixes:
-                for _ in range(FAILING):
+                for _ in range(FAILING_AFTER):
                     get(child.proxy_port, f"/i/{name}/")
             running = json.loads(run_cli("list", "--json", "--config", str(child.config)).stdout)
             table = run_cli("list", "--config", str(child.config)).stdout

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sidekey.config.diff import compare_snapshots
 from sidekey.config.load import Loader
 from sidekey.publish import Changes
-from sidekey.snapshot.snapshot import Snapshot, Stored
+from sidekey.snapshot.snapshot import Snapshot, StoredObjects
 from support.private_ca import Authority
 
 SECRET = "hunter2-and-more"
@@ -210,7 +210,7 @@ def test_changed_secrets_of_operators_and_the_store_are_reported_by_their_paths(
 
 def test_unusable_stored_integration_is_reported_by_its_id(tmp_path: Path) -> None:
     before = snapshot_of(tmp_path / "sidekey.yaml", CONFIG)
-    unusable = replace(before.integrations["crm"], kind="unknown", written=None, digests=())
+    unusable = replace(before.integrations["crm"], kind="unknown", settings=None, digests=())
     without = {name: integration for name, integration in before.integrations.items() if name != "crm"}
     invalid = replace(before, integrations={**without, "crm": unusable})
     assert compare_snapshots(before, invalid) == Changes(changed=("integrations.crm",))
@@ -219,9 +219,9 @@ def test_unusable_stored_integration_is_reported_by_its_id(tmp_path: Path) -> No
 
 
 def test_revision_of_the_store_is_reported_only_if_it_differs(tmp_path: Path) -> None:
-    before = replace(snapshot_of(tmp_path / "sidekey.yaml", CONFIG), stored=Stored(revision=3))
+    before = replace(snapshot_of(tmp_path / "sidekey.yaml", CONFIG), stored=StoredObjects(revision=3))
     assert compare_snapshots(before, before).revision is None
-    assert compare_snapshots(before, replace(before, stored=Stored(revision=4))).revision == 4
+    assert compare_snapshots(before, replace(before, stored=StoredObjects(revision=4))).revision == 4
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -156,7 +156,7 @@ def certificates() -> CertificateLoader:
     loader = CertificateLoader(
         lambda _, __: CertificateResult(IDENTITY), urls=((("auth", "pem"), "https://hunter2.example.com"),)
     )
-    loader.receive({("auth", "pem"): b"hunter2"})
+    loader.add_fetched({("auth", "pem"): b"hunter2"})
     loader.load(0.0)
     return loader
 

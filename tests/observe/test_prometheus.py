@@ -19,7 +19,7 @@ from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, I
 from sidekey.observe.metrics import BOUNDS, Metrics
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.snapshot.status import STATUSES
 from support.plane import callers_of, integration
 from support.presets import preset
@@ -301,7 +301,7 @@ async def test_stored_integrations_are_counted_by_status() -> None:
     served["expiring"] = certified(served["expiring"], time() + 86_400)
     served["unread"] = unread(served["unread"], "auth.password: is empty")
     problems = dict.fromkeys(served, "") | {"b": "its row was changed", "c": "it does not open"}
-    metrics.prepare(Snapshot(served, stored=Stored(problems=problems, integrations=served)))()
+    metrics.prepare(Snapshot(served, stored=StoredObjects(problems=problems, integrations=served)))()
     metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}
     assert series(await scrape(metrics), "sidekey_store_integrations") == [
         ({"state": state}, count) for state, count in zip(STATUSES, (1, 1, 1, 4), strict=True)

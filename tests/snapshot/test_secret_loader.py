@@ -172,21 +172,21 @@ async def test_cancelled_request_does_not_cancel_the_load() -> None:
 
 
 @in_still_time
-async def test_obtain_reread_always_reads() -> None:
+async def test_obtain_again_always_reads() -> None:
     """If the read fails, the previous credential is not used."""
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)
     loader.load()
-    assert await loader.obtain_reread() is CREDENTIAL
+    assert await loader.obtain_again() is CREDENTIAL
     assert secrets.reads == 2
     secrets.there = False
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
-        await loader.obtain_reread()
+        await loader.obtain_again()
     with pytest.raises(ProblemError, match=r"auth\.password: the file does not exist"):
-        await loader.obtain_reread()
+        await loader.obtain_again()
     assert secrets.reads == 3
     assert await loader.obtain() is CREDENTIAL
     secrets.there = True
     await advance(RETRY_SECONDS)
-    assert await loader.obtain_reread() is CREDENTIAL
+    assert await loader.obtain_again() is CREDENTIAL
     assert (secrets.reads, loader.unreadable) == (4, None)

@@ -97,10 +97,10 @@ def test_integration_without_its_secret_is_not_usable(tmp_path: Path) -> None:
 def test_injected_and_target_headers_are_stripped() -> None:
     """Also headers of the signer that it does not keep, and method overrides if methods are restricted."""
     always = {b"authorization", *TARGET_FIELDS}
-    assert integration("h", base_url(1)).stripped == always
+    assert integration("h", base_url(1)).removed_headers == always
     signed = signing(HmacSigner(), redact_response=True)
-    assert signed.stripped == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
-    assert signed.kept == {b"x-id"}
-    assert integration("h", base_url(1), methods=("GET",)).stripped == {*always, *METHOD_OVERRIDES}
+    assert signed.removed_headers == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
+    assert signed.caller_fields == {b"x-id"}
+    assert integration("h", base_url(1), methods=("GET",)).removed_headers == {*always, *METHOD_OVERRIDES}
     with_pass_headers = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))
-    assert with_pass_headers.stripped == always - {b"forwarded"}
+    assert with_pass_headers.removed_headers == always - {b"forwarded"}

@@ -14,8 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
-from sidekey.snapshot.snapshot import Integration, Stored
-from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, IntegrationStatus, Status, changed_statuses, status_of
+from sidekey.snapshot.snapshot import Integration, StoredObjects
+from sidekey.snapshot.status import (
+    EXPIRING_SECONDS,
+    FAILING_AFTER,
+    STATUSES,
+    IntegrationStatus,
+    Status,
+    status_of,
+    uncertain_statuses,
+)
 from support.plane import integration
 from support.statuses import certified, unread, without_certificate
 
@@ -53,9 +61,9 @@ class Conditions(NamedTuple):
         crm = PLAIN if self.has_secret else unread(PLAIN, "auth.password: /run/crm does not exist")
         match self.certificate:
             case "good":
-                return certified(crm, NOW + EXPIRING)
+                return certified(crm, NOW + EXPIRING_SECONDS)
             case "ending":
-                return certified(crm, NOW + EXPIRING - 1)
+                return certified(crm, NOW + EXPIRING_SECONDS - 1)
             case "ended":
                 return certified(crm, NOW)
             case "read after its end":
@@ -114,7 +122,7 @@ def test_unserved_integration_has_its_problem() -> None:
 )
 def test_problem_says_what_to_do(status: IntegrationStatus, reason: str) -> None:
     assert status.problem == reason
-    assert FAILING == 3
+    assert FAILING_AFTER == 3
 
 
 def test_times_are_independent_of_the_status() -> None:
@@ -141,9 +149,9 @@ def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> N
         for name, condition in zip(names, conditions, strict=True)
     }
     failing = {name: SINCE for name, condition in zip(names, conditions, strict=True) if condition.fails}
-    stored = Stored(problems=problems, integrations=served)
-    counts = Counter(ok=len(names) - stored.unusable, unusable=stored.unusable)
-    for status in changed_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
+    stored = StoredObjects(problems=problems, integrations=served)
+    counts = Counter(ok=len(names) - stored.unusable_count, unusable=stored.unusable_count)
+    for status in uncertain_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
         counts["ok"] -= 1
         counts[status] += 1
     expected = Counter(status_of(served[name], NOW, failing.get(name), problems[name]).status for name in names)
@@ -153,12 +161,12 @@ def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> N
 def test_integrations_whose_status_cannot_change_are_skipped() -> None:
     """Ten thousand integrations with loaded secrets cost a scrape nothing."""
     served = {f"i{number}": replace(PLAIN, id=f"i{number}") for number in range(100)}
-    stored = Stored(problems=dict.fromkeys(served, ""), integrations=served)
-    assert list(changed_statuses(stored, NOW, {})) == []
-    assert list(changed_statuses(stored, NOW, {"i7": SINCE})) == ["failing"]
+    stored = StoredObjects(problems=dict.fromkeys(served, ""), integrations=served)
+    assert list(uncertain_statuses(stored, NOW, {})) == []
+    assert list(uncertain_statuses(stored, NOW, {"i7": SINCE})) == ["failing"]
 
 
 def test_expiring_has_the_threshold_of_its_alert() -> None:
     alerts = (Path(__file__).parents[2] / "helm" / "sidekey" / "files" / "alerts.yaml").read_text("utf-8")
     days = re.findall(r"certificate_expiry_timestamp_seconds:min - time\(\) < (\d+) \* 86400", alerts)
-    assert max(map(int, days)) * DAY == EXPIRING
+    assert max(map(int, days)) * DAY == EXPIRING_SECONDS

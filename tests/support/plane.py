@@ -282,7 +282,7 @@ async def running(
         timeouts=timeouts,
         limits=limits,
         via=via,
-        passing=build_passthrough(served, MOZILLA, pass_ports) if passing else None,
+        passthrough=build_passthrough(served, MOZILLA, pass_ports) if passing else None,
         matching=build_matching(served) if matching else None,
     )
     defects: list[BaseException] = []

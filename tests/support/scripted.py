@@ -224,7 +224,7 @@ class Scripted:
             timeouts=timeouts,
             limits=limits,
             via=via,
-            passing=build_passthrough(served, MOZILLA, (443, 80)) if passing else None,
+            passthrough=build_passthrough(served, MOZILLA, (443, 80)) if passing else None,
             matching=build_matching(served) if matching else None,
         )
 

@@ -18,7 +18,7 @@ from sidekey.config.stored.presets import integration_id, load_document
 from sidekey.config.stored.rows import NewRow, build_integration_row, previous_integration
 from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import DocumentError, Draft, PreviousIntegration, assess
-from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.store.records import IntegrationRow, PresetRow
 from sidekey.store.state import State
 
@@ -43,7 +43,7 @@ def build_integration(
         raise ApiProblem("overlaps", overlap)
     is_used = any(preset.rules.integration == change.name for preset in snapshot.presets.values())
     if is_used and served_integration(snapshot, change.name, stored=True) is not None:
-        stored = snapshot.stored or Stored()
+        stored = snapshot.stored or StoredObjects()
         refuse_edit(build_unserved(change.name, draft.settings, draft.entered, stored, now), snapshot)
     return build_integration_row(sealing_keys, change.name, draft, change.row, previous, by=change.by, now=int(now))
 
@@ -82,7 +82,7 @@ def describe_overlap(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     # A draft that keeps a secret keeps its targets. Without `forward.match_by_host`, requests name their integration.
     if draft.kept or snapshot.matching is None:
         return None
-    integration = build_draft(name, draft, snapshot.stored or Stored(), time.time())
+    integration = build_draft(name, draft, snapshot.stored or StoredObjects(), time.time())
     overlap = first_overlap_of_integration(snapshot, integration)
     if overlap is None:
         return None

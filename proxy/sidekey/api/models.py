@@ -28,7 +28,7 @@ from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGT
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Section
 from sidekey.policy.identifiers import valid_id
-from sidekey.snapshot.snapshot import file_wins
+from sidekey.snapshot.snapshot import shadowed_by_file
 from sidekey.store.integrity import RowHeader
 from sidekey.store.records import CallerRow, DocumentRow
 from sidekey.store.state import State
@@ -257,4 +257,4 @@ def stored_problem(kind: str, *, altered: bool, in_file: bool) -> str:
 
     `altered`: its MAC does not verify. `in_file`: a config file has its name, and wins.
     """
-    return ALTERED if altered else file_wins(f"{kind} name") if in_file else ""
+    return ALTERED if altered else shadowed_by_file(f"{kind} name") if in_file else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sidekey.snapshot.snapshot import Integration, Snapshot, file_wins
+from sidekey.snapshot.snapshot import Integration, Snapshot, shadowed_by_file
 from sidekey.snapshot.status import UNVERIFIED, IntegrationStatus, status_of
 from sidekey.store.records import IntegrationRow
 
@@ -27,7 +27,7 @@ class StatusView(NamedTuple):
     def of_stored(self, row: IntegrationRow) -> IntegrationStatus:
         """Return the status of a row. The snapshot may not have it yet, or have its ID from a file."""
         if served_integration(self.snapshot, row.id, stored=False) is not None:
-            return IntegrationStatus("unusable", file_wins("integration ID"))
+            return IntegrationStatus("unusable", shadowed_by_file("integration ID"))
         integration = served_integration(self.snapshot, row.id, stored=True)
         problem = integration_problem(self.snapshot, row.id) if row.verified else UNVERIFIED
         return status_of(integration, self.now, self.failing.get(row.id), problem)

@@ -47,7 +47,7 @@ class UrlFetch:
                 changed[keys] = result
         self._loader.fetch_errors = dict(reasons)
         if changed:
-            self._loader.receive(changed)
+            self._loader.add_fetched(changed)
         if reasons:
             raise SecretUnreadable(tuple(reasons))
         return bool(changed)

@@ -107,7 +107,7 @@ def command(
         sample = parse_sample(at, method, headers, b"" if body is None else body.read(), now=time.time())
     except ValueError as error:
         fail(error)
-    explanation = explain(integration, url, snapshot.passing, sample)
+    explanation = explain(integration, url, snapshot.passthrough, sample)
     host = explanation.dialled_host
     if host is not None:
         explanation = with_addresses(explanation, snapshot, look_up(snapshot, host))

@@ -50,7 +50,7 @@ from sidekey.credentials.context import Context, file_only_keys
 from sidekey.credentials.fields import mapping
 from sidekey.errors import StartError
 from sidekey.policy.callers import Caller
-from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreError
 from sidekey.store.records import CallerRow, DocumentRow, IntegrationRow, PresetRow, Record, digest_of, new_row_id
@@ -294,7 +294,7 @@ class _Plan:
 
     def _plan_presets(self, documents: ConfigDocuments) -> None:
         """Validate imported presets, and presets in use, against the integrations after the import."""
-        stored = self._target.snapshot.stored or Stored()
+        stored = self._target.snapshot.stored or StoredObjects()
         # The drafts have all their secrets, so the validation of presets is complete.
         saved = {
             name: build_unserved(name, change.draft.settings, change.draft.entered, stored, self._now)
@@ -503,7 +503,7 @@ class _Plan:
         snapshot = self._target.snapshot
         if snapshot.matching is None:
             return
-        stored = snapshot.stored or Stored()
+        stored = snapshot.stored or StoredObjects()
         saved = {
             name: build_draft(name, change.draft, stored, self._now) for name, change in self._integrations.items()
         }

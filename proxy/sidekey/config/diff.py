@@ -96,12 +96,12 @@ def _document_without_equals(snapshot: Snapshot, other: Snapshot) -> dict[str, A
         },
     }
     # Both were built from one load of the files if they share its settings.
-    return document if snapshot.written is other.written else {**_globals(snapshot), **document}
+    return document if snapshot.settings is other.settings else {**_globals(snapshot), **document}
 
 
 def _globals(snapshot: Snapshot) -> dict[str, Any]:
     """Build the global keys: the settings, with the values that references were resolved to."""
-    settings, admin, ca, store = _fields(snapshot.written), snapshot.admin, snapshot.ca, snapshot.store
+    settings, admin, ca, store = _fields(snapshot.settings), snapshot.admin, snapshot.ca, snapshot.store
     tokens = {name: _token(token) for name, token in admin.tokens.items()}
     oidc = settings["admin"].oidc
     if oidc is not None and admin.oidc is not None:
@@ -132,10 +132,10 @@ def _caller(digest: bytes, caller: Caller) -> dict[str, Any]:
 
 
 def _integration(integration: Integration) -> Any:
-    if integration.written is None:
+    if integration.settings is None:
         # A stored integration that cannot be used has no settings.
         return integration.kind
-    document = _fields(integration.written)
+    document = _fields(integration.settings)
     if document["trusted_ca"] is not None:
         # Contains the digest of the file, which the settings only name.
         document["trusted_ca"] = integration.trust

@@ -76,7 +76,7 @@ class StoreContent(ABC):
         """Return an error if the store cannot continue with the keys of these rules. Blocks."""
 
     @abstractmethod
-    def build(self, files: FileContent, now: float) -> snapshot.Stored:
+    def build(self, files: FileContent, now: float) -> snapshot.StoredObjects:
         """Build the store's integrations, presets and callers. `files` have precedence for IDs and targets. Blocks.
 
         `now` is in seconds since the epoch.

@@ -36,7 +36,7 @@ from sidekey.policy.urls import InvalidTarget, Origin, Target, parse_target
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import PER_DAY, PER_MINUTE, Role
 from sidekey.snapshot.request_rules import Limits, Timeouts
-from sidekey.snapshot.store import HISTORY
+from sidekey.snapshot.store import DEFAULT_SENDS_RETENTION
 
 _LISTEN = snapshot.Listen()
 _TIMEOUTS = Timeouts()
@@ -343,7 +343,7 @@ class StoreSettings(Section):
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
     history: Annotated[Retention, AfterValidator(_check_history)] = Field(
-        default=HISTORY, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
+        default=DEFAULT_SENDS_RETENTION, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
     )
     allow_private: list[field_types.PrivateNetwork] = Field(
         default=[],

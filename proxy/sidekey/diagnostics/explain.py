@@ -218,24 +218,24 @@ class _Candidate:
 
 
 def explain(
-    integration: Integration, url: str, passing: Passthrough | None = None, sample: Sample | None = None
+    integration: Integration, url: str, passthrough: Passthrough | None = None, sample: Sample | None = None
 ) -> Explanation:
     """Explain the decision on `url`: an absolute URL (forward proxy), or the part after `/i/ID` (reverse proxy).
 
-    `policy.decide` decides as in the data plane, for a caller who may use the integration. `passing` is the snapshot's.
-    With a `sample`, the explanation has the texts that are signed for this request.
+    `policy.decide` decides as in the data plane, for a caller who may use the integration. `passthrough` is the
+    snapshot's. With a `sample`, the explanation has the texts that are signed for this request.
     """
     if url and "://" not in url and not url.startswith(("/", "?")):
         # Some shells rewrite arguments that begin with a slash, so users may omit it.
         url = f"/{url}"
     reverse = url.startswith(("/", "?")) or not url
     door, as_sent = ("reverse", f"/i/{integration.id}{url}") if reverse else ("forward", url)
-    candidate, passthrough = _Candidate(integration), None
-    if passing is not None:
-        passthrough = PassthroughPolicy(_Candidate(passing.nobody), passing.coverage, passing.unresolved)
+    candidate, policy = _Candidate(integration), None
+    if passthrough is not None:
+        policy = PassthroughPolicy(_Candidate(passthrough.integration), passthrough.coverage, passthrough.unresolved)
     head = _head(candidate.rules, as_sent, sample)
     # The second decision of the data plane: a load has already resolved the integration, if that was possible.
-    decision = decide_again(head, candidate, passthrough)
+    decision = decide_again(head, candidate, policy)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Verdict(False, "credential_unavailable", reason))
@@ -305,7 +305,7 @@ def _signed_texts(
     lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]
     if integration.redact_response:
         lines.append(acceptable(head.fields))
-    lines = field_lines(head, lines, integration.stripped, length=head.length, via=b"")
+    lines = field_lines(head, lines, integration.removed_headers, length=head.length, via=b"")
     request = OutgoingRequest(
         head.method,
         target.origin.scheme.encode(),

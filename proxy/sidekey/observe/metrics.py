@@ -13,7 +13,7 @@ from typing import Final
 
 from sidekey.errors import Denial
 from sidekey.observe.access import AccessLine
-from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Snapshot, StoredObjects
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Inclusive upper bounds of the duration histogram in seconds. One more bucket counts longer durations."""
@@ -186,7 +186,7 @@ class Metrics:
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
-        self.stored: Stored | None = None
+        self.stored: StoredObjects | None = None
         self.failing: Callable[[], Mapping[str, int]] = dict
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)

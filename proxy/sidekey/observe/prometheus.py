@@ -24,7 +24,7 @@ import sidekey
 from sidekey.build import build
 from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
 from sidekey.process import GARBAGE_COLLECTOR
-from sidekey.snapshot.status import STATUSES, changed_statuses
+from sidekey.snapshot.status import STATUSES, uncertain_statuses
 
 _SLICE = 0.0005
 """Seconds of copying before other tasks get a turn."""
@@ -259,9 +259,9 @@ def _stored_by_status(metrics: Metrics) -> Iterator[_Row | None]:
     if stored is None:
         return
     counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
-    counts["unusable"] = stored.unusable
-    counts["ok"] = len(stored.problems) - stored.unusable
-    for status in changed_statuses(stored, time(), metrics.failing()):
+    counts["unusable"] = stored.unusable_count
+    counts["ok"] = len(stored.problems) - stored.unusable_count
+    for status in uncertain_statuses(stored, time(), metrics.failing()):
         counts["ok"] -= 1
         counts[status] += 1
         yield None

@@ -17,7 +17,7 @@ from weakref import ref
 
 from sidekey.observe.metrics import BOUNDS, UNKNOWN, IntegrationStats, Metrics
 from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration
-from sidekey.snapshot.status import FAILING
+from sidekey.snapshot.status import FAILING_AFTER
 from sidekey.store.usage import LATENCY, NONE, OUTCOMES, Counters
 
 _NOT_FAILED: Final = frozenset({"1xx", "2xx", "3xx"})
@@ -173,7 +173,7 @@ class FailureStreaks:
         streak = self._streaks.get(name)
         if streak is None:
             return 0, 0
-        failing = streak.length >= FAILING and self._is_unbroken(name, streak)
+        failing = streak.length >= FAILING_AFTER and self._is_unbroken(name, streak)
         return streak.since if failing else 0, streak.failed_at
 
     def _is_unbroken(self, name: str, streak: _Streak) -> bool:

@@ -18,7 +18,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.proxy.deadlines import NEVER, TICK, Deadlines
-from sidekey.snapshot.request_rules import Rules
+from sidekey.snapshot.request_rules import RequestRules
 from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ class Worker:
         self._long_signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _lower_priority)
         self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
-        self.is_divided = snapshot.several_origins
+        self.is_divided = snapshot.has_several_origins
         self.limit_in_flight(self.in_flight_limit)
         self.held_bytes = 0
         self._held_by: dict[str, int] = {}
@@ -144,13 +144,15 @@ class Worker:
         self._passthroughs: set[DrainableConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def _build_rules(self, snapshot: Snapshot) -> Rules:
+    def _build_rules(self, snapshot: Snapshot) -> RequestRules:
         via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
-        return Rules(snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store)
+        return RequestRules(
+            snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store
+        )
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare the rules of a snapshot. The returned function applies them to requests that begin after it."""
-        rules, divided = self._build_rules(snapshot), snapshot.several_origins
+        rules, divided = self._build_rules(snapshot), snapshot.has_several_origins
 
         def commit() -> None:
             self.rules = rules

@@ -33,12 +33,12 @@ def roles_with(permission: Permission) -> list[Role]:
 
 PER_MINUTE: Final = 60
 PER_DAY: Final = 1000
-"""Default send limits of one operator."""
+"""Default limits of the presets that one operator sends, per minute and per day."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class AdminToken(SecretHolder):
-    """A token of the config: the SHA-256 of its UTF-8 bytes, its role, and the grants of a sender."""
+    """A token of the config: the SHA-256 of its UTF-8 bytes, and its role. A sender may send `presets`."""
 
     digest: bytes
     role: Role
@@ -63,7 +63,7 @@ class ServerCertificate(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OidcRules(SecretHolder):
-    """Rules of the company log-in with OpenID Connect. `session` is in seconds.
+    """Rules of the company log-in with OpenID Connect.
 
     `roles` and `presets` are keyed by values of the claims `roles_claim` and `presets_claim`. `digest` covers
     everything but the client secret and the CAs. Sessions end when it changes.
@@ -80,7 +80,7 @@ class OidcRules(SecretHolder):
     roles: Mapping[str, Role]
     presets_claim: str
     presets: Mapping[str, tuple[str, ...]]
-    session: int
+    session_seconds: int
     digest: str
 
     def __repr__(self) -> str:
@@ -104,6 +104,6 @@ class AdminRules:
     has_operators: bool = False
 
     @property
-    def over_tls(self) -> bool:
+    def is_over_tls(self) -> bool:
         """Return True if browsers reach the listener over TLS."""
         return self.behind_tls or self.certificate is not None

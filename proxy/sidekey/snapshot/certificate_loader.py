@@ -37,8 +37,8 @@ class CertificateLoader(SecretHolder):
     """Keeps the `identity` that `read` returns.
 
     `unreadable` and `warnings` are those of the last load. `urls` are the places with a URL. A certificate source
-    fetches them, passes the bytes to `receive` and calls `load`, at least every `refresh_every` seconds (None: once).
-    `fetched` has the received bytes, and `fetch_errors` why the last fetch of a place failed. A change of one of
+    fetches them, passes the bytes to `add_fetched` and calls `load`, at least every `refresh_every` seconds (None:
+    once). `fetched` has these bytes, and `fetch_errors` why the last fetch of a place failed. A change of one of
     `files` requires another `load`.
     """
 
@@ -85,7 +85,7 @@ class CertificateLoader(SecretHolder):
         return any(place not in self.fetched for place, _ in self.urls)
 
     @property
-    def not_fetched(self) -> str:
+    def missing_reason(self) -> str:
         """The places that were never fetched, with the reasons, or ""."""
         missing = [place for place, _ in self.urls if place not in self.fetched]
         return str(
@@ -95,8 +95,8 @@ class CertificateLoader(SecretHolder):
         )
 
     @property
-    def refused(self) -> str:
-        """Why the certificate is not usable, if no previous one is in use, or ""."""
+    def refused_reason(self) -> str:
+        """The reason why the certificate is not usable, if no previous one is in use, or ""."""
         return str(self.unreadable) if self._refused and self.identity is None else ""
 
     @property
@@ -105,7 +105,7 @@ class CertificateLoader(SecretHolder):
         identity = self.identity
         return self._read_expires_at if identity is None else identity.not_after
 
-    def receive(self, fetched: Mapping[Keys, bytes]) -> None:
+    def add_fetched(self, fetched: Mapping[Keys, bytes]) -> None:
         """Add fetched bytes, by place."""
         # Assign once, so that a load in another thread sees all of it or nothing.
         self.fetched = {**self.fetched, **fetched}

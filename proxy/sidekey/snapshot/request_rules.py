@@ -44,13 +44,13 @@ class Limits:
     preset_body: int = 256 << 10
 
 
-class Rules:
+class RequestRules:
     """The part of a config that every request pins when Sidekey reads its first byte.
 
     `callers` are keyed by the SHA-256 digest of their token. None means that callers are not authenticated. `via` is
-    the Via field of this process after a line end, or empty; `head_end` ends a head with it. `tunnels_each` limits the
-    tunnels of one caller. `awaits_store` is True until the store was read: until then, `callers` has those of files
-    alone.
+    the Via field of this process after a line end, or empty; `head_end` ends a head with it. `tunnels_per_caller`
+    limits the open tunnels of one caller. `awaits_store` is True until the store was read: until then, `callers` has
+    those of files alone.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Rules:
         "head_end",
         "limits",
         "timeouts",
-        "tunnels_each",
+        "tunnels_per_caller",
         "via",
     )
 
@@ -79,4 +79,4 @@ class Rules:
         self.awaits_store: Final = awaits_store
         self.head_end: Final = via + b"\r\n\r\n"
         several = callers is not None and len({caller.name for caller in callers.values()}) > 1
-        self.tunnels_each: Final = max(1, limits.tunnels // 2) if several else limits.tunnels
+        self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if several else limits.tunnels

@@ -20,8 +20,8 @@ _PAUSE = fixed_pause(RETRY_SECONDS)
 class SecretLoader(SecretHolder):
     """Reads the secrets with `read` (blocks, raises SecretUnreadable) and keeps the `credential`.
 
-    It reads nothing before the first `load` or `obtain`. `unreadable` is the last failure. `supplement` is added to the
-    grants of a credential that must call first.
+    It reads nothing before the first `load` or `obtain`. `unreadable` is the last failure. `supplement` is added to
+    each grant of a credential that gets its grants by calls.
     """
 
     __slots__ = ("_read", "_refresh", "credential", "supplement", "unreadable")
@@ -61,7 +61,7 @@ class SecretLoader(SecretHolder):
             raise ProblemError(self._problem)
         return self.credential
 
-    async def obtain_reread(self) -> Credential:
+    async def obtain_again(self) -> Credential:
         """Read the secrets in a thread even if there is a credential, and return it. Otherwise as `obtain`."""
         if not self._refresh.blocked:
             await self._refresh.start_or_wait(self._load_in_thread)

@@ -40,8 +40,8 @@ class TestRequest:
 class Integration:
     """One integration, ready to serve.
 
-    `base` is the base URL to which the reverse proxy appends paths, before a grant changes it. It is None if `rebuild`
-    is set.
+    `base` is the configured base URL, to which the reverse proxy appends paths. A token response may change it. It is
+    None if `rebuild` is set.
     """
 
     id: str
@@ -78,8 +78,8 @@ class Integration:
     """
     public_headers: Pairs = field(default=(), repr=False)
     """Injected headers with public text. Only operators see them, because one may be a secret by mistake."""
-    written: object = field(default=None, repr=False, compare=False)
-    """The settings of the integration, for comparisons. Never shown, because they may contain a secret."""
+    settings: object = field(default=None, repr=False, compare=False)
+    """The settings in the document, for comparisons. Never shown, because they may contain a secret."""
     digests: tuple[tuple[Keys, bytes], ...] = field(default=(), repr=False, compare=False)
     """The location of each secret that was read, with a digest under a key that only this process has."""
     rebuild: Callable[[], Integration] | None = None
@@ -97,21 +97,21 @@ class Integration:
 
     @property
     def rules(self) -> IntegrationRules:
-        """The rules for its targets, before a grant sets another base URL."""
-        places = self.traits.injection_points
+        """The rules for its targets, before a token response sets another base URL."""
+        points = self.traits.injection_points
         return IntegrationRules.of(
             self.id,
             self.policy,
             self.base,
-            places.query + places.body,
+            points.query + points.body,
             unresolved=self.rebuild is not None,
             stored=self.stored,
             canonical=self.traits.spelling,
-            caller_fields=self.kept,
+            caller_fields=self.caller_fields,
         )
 
     @property
-    def stripped(self) -> frozenset[bytes]:
+    def removed_headers(self) -> frozenset[bytes]:
         """Normalised names of the headers that Sidekey removes from callers' requests."""
         names = frozenset(headers.normalise(name.encode("latin-1")) for name in self.traits.injection_points.headers)
         names |= headers.TARGET_FIELDS - self.pass_headers
@@ -123,8 +123,8 @@ class Integration:
         return names if signing is None else names | (signing.names - signing.kept)
 
     @property
-    def kept(self) -> frozenset[bytes]:
-        """Normalised names of headers that the signer writes only if the caller sends none."""
+    def caller_fields(self) -> frozenset[bytes]:
+        """Normalised names of the headers that the signer leaves to the caller, and writes if the caller sends none."""
         signing = self.traits.signing
         return frozenset() if signing is None else signing.kept
 
@@ -161,26 +161,26 @@ class Preset:
 
     @property
     def accepts(self) -> str:
-        """The Content-Type that callers send, or may send if the preset leaves it to them."""
+        """The Content-Type to send to the preset: JSON parameters, or else the type of the body that it forwards."""
         return JSON if self.rules.has_body or not self.content_type else self.content_type
 
 
 NO_INTEGRATION: Final = "-"
-"""Stands for no integration in metrics and logs. No ID can be equal to it."""
+"""The ID in metrics and logs for requests without an integration. No integration can have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passthrough:
     """Settings for requests that pass without a credential, because no integration covers their target.
 
-    `unresolved` are the integrations whose coverage is not known yet. `nobody` stands in for the integration of a
-    request that passes: its policy allows no target, and its grant is empty. Tunnels may pass to `ports`. While the
+    `unresolved` are the integrations whose coverage is not known yet. `integration` takes the place of one for a
+    request that passes: its policy allows no target, and it adds no credential. Tunnels may pass to `ports`. While the
     process `awaits_store`, nothing passes.
     """
 
     coverage: Coverage
     unresolved: frozenset[str]
-    nobody: Integration
+    integration: Integration
     ports: frozenset[int]
     awaits_store: bool
 
@@ -242,18 +242,18 @@ class Log:
     file: str | None = None
 
 
-def file_wins(kind: str) -> str:
-    """Build the problem of a stored object whose ID or name is also in a config file."""
+def shadowed_by_file(kind: str) -> str:
+    """Return why a stored object is not used: a config file has its ID or name."""
     return f"a config file has the same {kind}, and is used instead: remove it there to use this one"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """The store's content at one `revision`, as this process uses it.
+class StoredObjects:
+    """The objects in the store at one `revision`, as this process uses them.
 
-    `integrations` are the served ones. `problems` has, for each stored integration whose ID no file has, why it could
-    not be built, or "". `presets` are not checked against their integrations here. `trust` applies to stored
-    integrations that name no CAs. They may connect to `allow_private` besides global addresses.
+    `integrations` are the served ones. `problems` says why a stored integration could not be built, or "". It has no
+    key for integrations whose ID a file has. `presets` are not checked against their integrations here. `trust` applies
+    to stored integrations that name no CAs. They may connect to `allow_private` besides global addresses.
     """
 
     revision: int = 0
@@ -263,33 +263,33 @@ class Stored:
     presets: Mapping[str, Preset] = field(default_factory=dict)
     trust: Trust = field(default_factory=Trust)
     allow_private: NetworkOverride = field(default_factory=NetworkOverride)
-    read: bool = True
+    is_read: bool = True
     """False until the store was read. The other attributes are empty until then."""
-    unusable: int = field(init=False, compare=False)
+    unusable_count: int = field(init=False, compare=False)
     """Number of integrations with a problem."""
-    unsettled: Mapping[str, Integration] = field(init=False, compare=False)
+    volatile: Mapping[str, Integration] = field(init=False, compare=False)
     """Integrations without a problem that have a client certificate or an unreadable secret.
 
-    Their status may change at any time. That of the other ones depends on failing requests only (`snapshot.status`).
+    Their status may change at any time. The status of other integrations depends only on failing requests.
     """
 
     def __post_init__(self) -> None:
         """Compute the derived attributes here, in the loading thread."""
-        object.__setattr__(self, "unusable", sum(map(bool, self.problems.values())))
-        unsettled = {
+        object.__setattr__(self, "unusable_count", sum(map(bool, self.problems.values())))
+        volatile = {
             name: integration
             for name, integration in self.integrations.items()
             if (integration.certificate is not None or integration.secrets.credential is None)
             and self._has_no_problem(name)
         }
-        object.__setattr__(self, "unsettled", MappingProxyType(unsettled))
+        object.__setattr__(self, "volatile", MappingProxyType(volatile))
 
-    def settled(self, name: str) -> Integration | None:
-        """Return an integration without a problem that is not `unsettled`, or None."""
+    def find_stable(self, name: str) -> Integration | None:
+        """Return an integration without a problem that is not `volatile`, or None."""
         integration = self.integrations.get(name)
         return (
             integration
-            if integration is not None and name not in self.unsettled and self._has_no_problem(name)
+            if integration is not None and name not in self.volatile and self._has_no_problem(name)
             else None
         )
 
@@ -302,7 +302,7 @@ class Snapshot:
     """A whole config at run time.
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes. None means that callers are not authenticated.
-    `several_origins` is True if requests go to at least two origins, so that each gets only a share of
+    `has_several_origins` is True if requests go to at least two origins, so that each gets only a share of
     `limits.in_flight`. All targets without an integration count as one origin. `needs_mozilla` is True if Mozilla's CAs
     verify any server.
     """
@@ -321,9 +321,9 @@ class Snapshot:
     store: StoreRules | None = None
     """The store's settings, or None without a store."""
     admin: AdminRules = field(default_factory=AdminRules)
-    stored: Stored | None = None
+    stored: StoredObjects | None = None
     """The content of the store. None without a store, or before the first read."""
-    passing: Passthrough | None = None
+    passthrough: Passthrough | None = None
     """Set if `forward.unmatched` is `pass`."""
     matching: Matching | None = None
     """Set if `forward.match_by_host` is true."""
@@ -331,9 +331,9 @@ class Snapshot:
     """CAs for upstreams of integrations that name none."""
     awaits_store: bool = False
     """True until the process has read its store. Until then, requests that no file covers get a temporary error."""
-    written: object = field(default=None, repr=False, compare=False)
+    settings: object = field(default=None, repr=False, compare=False)
     """The global settings of the files, for comparisons. Never shown, because they may contain a secret."""
-    several_origins: bool = field(init=False, compare=False)
+    has_several_origins: bool = field(init=False, compare=False)
     needs_mozilla: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -343,9 +343,9 @@ class Snapshot:
             for integration in self.integrations.values()
             for origin in target_origins(integration.id, integration.policy, unresolved=integration.rebuild is not None)
         )
-        passing = () if self.passing is None else (NO_INTEGRATION,)
-        object.__setattr__(self, "several_origins", has_several(chain(origins, passing)))
-        passthrough = self.passing is not None and self.passing.nobody.trust.source == "mozilla"
+        passing = () if self.passthrough is None else (NO_INTEGRATION,)
+        object.__setattr__(self, "has_several_origins", has_several(chain(origins, passing)))
+        passthrough = self.passthrough is not None and self.passthrough.integration.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
         needed = passthrough or oidc or any(integration.needs_mozilla for integration in self.integrations.values())
         object.__setattr__(self, "needs_mozilla", needed)
@@ -360,4 +360,4 @@ class Snapshot:
         served = self.presets.get(name)
         if served is None:
             return ""
-        return served.invalid if served.stored else file_wins("preset ID")
+        return served.invalid if served.stored else shadowed_by_file("preset ID")

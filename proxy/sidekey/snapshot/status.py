@@ -9,21 +9,22 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, get_args
 
-from sidekey.snapshot.snapshot import Integration, Stored
+from sidekey.snapshot.snapshot import Integration, StoredObjects
 
 Status = Literal["ok", "expiring", "failing", "unusable"]
-"""`expiring`: the client certificate ends within `EXPIRING`. `failing`: the last `FAILING` requests have failed
-(`observe.usage` decides which failures count). `unusable`: Sidekey sends no request with its credential.
+"""`expiring`: the client certificate ends within `EXPIRING_SECONDS`. `failing`: the last `FAILING_AFTER` requests
+have failed (`observe.usage` decides which failures count). `unusable`: Sidekey sends no request with its credential.
 
 If several apply, the one that is listed last is the status.
 """
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
-EXPIRING: Final = 21 * 86_400
-"""Seconds before its end when a certificate becomes `expiring`, as in the alert SidekeyCertificateExpiresSoon."""
+EXPIRING_SECONDS: Final = 21 * 86_400
+"""Seconds before its expiry at which a certificate becomes `expiring`, as in the alert
+SidekeyCertificateExpiresSoon."""
 
-FAILING: Final = 3
+FAILING_AFTER: Final = 3
 """Number of consecutive failures that make an integration `failing`."""
 
 UNVERIFIED: Final = "something other than Sidekey changed its row: save it again, or delete it"
@@ -58,7 +59,7 @@ def status_of(
     problem: str = "",
     expires_at: float | None = None,
 ) -> IntegrationStatus:
-    """Compute the status of an integration. None is a stored one that is not served, or that was just saved.
+    """Compute the status of an integration. It is None for a stored integration that is not served, or was just saved.
 
     Times are in seconds since the epoch. `problem` is the reason why a stored integration could not be built.
     `failing_since` is set if the integration is failing. `expires_at` is for a command, which does not fetch the client
@@ -72,11 +73,11 @@ def status_of(
         # The usual case, for almost all of ten thousand integrations.
         return _OK
     end = expires_at if certificate is None else certificate.expires_at
-    status, text = _decide(integration, end, now, failing_since, problem)
+    status, text = _status_and_problem(integration, end, now, failing_since, problem)
     return IntegrationStatus(status, text, end, failing_since)
 
 
-def _decide(
+def _status_and_problem(
     integration: Integration, end: float | None, now: float, failing_since: int | None, problem: str
 ) -> tuple[Status, str]:
     certificate = integration.certificate
@@ -84,19 +85,19 @@ def _decide(
         return "unusable", problem
     if end is not None and end <= now:
         return "unusable", f"its client certificate expired on {_format_time(end)}: replace it and its key"
-    if certificate is not None and certificate.refused:
-        return "unusable", certificate.refused
+    if certificate is not None and certificate.refused_reason:
+        return "unusable", certificate.refused_reason
     if not integration.usable:
         return "unusable", _unreadable_reason(integration)
-    if certificate is not None and certificate.not_fetched:
-        return "unusable", f"its client certificate was not fetched yet: {certificate.not_fetched}"
+    if certificate is not None and certificate.missing_reason:
+        return "unusable", f"its client certificate was not fetched yet: {certificate.missing_reason}"
     if failing_since is not None:
         return (
             "failing",
-            f"at least its last {FAILING} requests have failed, the first on {_format_time(failing_since)}: "
+            f"at least its last {FAILING_AFTER} requests have failed, the first on {_format_time(failing_since)}: "
             "send its test request, or see the log",
         )
-    if end is not None and end - now < EXPIRING:
+    if end is not None and end - now < EXPIRING_SECONDS:
         return "expiring", f"its client certificate expires on {_format_time(end)}: replace it and its key"
     return "ok", ""
 
@@ -108,18 +109,18 @@ def _unreadable_reason(integration: Integration) -> str:
     return "its secrets have not been read yet" if loader.unreadable is None else str(loader.unreadable)
 
 
-def changed_statuses(stored: Stored, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
+def uncertain_statuses(stored: StoredObjects, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
     """Yield the status of each stored integration without a problem that may not be `ok`.
 
-    The metric counts all other ones without a look at them. `failing` has the first failure of each failing
-    integration, by ID.
+    The metric counts all other integrations as `ok` without a look at them. `failing` has the first failure of each
+    failing integration, by ID.
     """
-    for name, integration in stored.unsettled.items():
-        yield status_of(integration, now, failing.get(name)).status
+    for name, volatile in stored.volatile.items():
+        yield status_of(volatile, now, failing.get(name)).status
     for name, since in failing.items():
-        settled = stored.settled(name)
-        if settled is not None:
-            yield status_of(settled, now, since).status
+        integration = stored.find_stable(name)
+        if integration is not None:
+            yield status_of(integration, now, since).status
 
 
 def _format_time(seconds: float) -> str:

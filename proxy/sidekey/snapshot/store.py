@@ -10,16 +10,16 @@ from urllib.parse import urlsplit
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.policy.addresses import Network
 
-HISTORY: Final = 7 * 86_400.0
-"""Default retention of sends in seconds."""
+DEFAULT_SENDS_RETENTION: Final = 7 * 86_400.0
+"""Seconds that the results of sent presets are kept by default."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreRules(SecretHolder):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
-    `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the retention of audit entries
-    and of sends, in seconds. Stored integrations may connect to global addresses and to `allow_private`.
+    `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the seconds that audit
+    entries and the results of sent presets are kept. StoredObjects integrations may connect to global addresses and to `allow_private`.
     """
 
     path: Path | None
@@ -27,7 +27,7 @@ class StoreRules(SecretHolder):
     keys: tuple[tuple[str, bytes], ...]
     audit: float
     allow_private: tuple[Network, ...] = ()
-    history: float = HISTORY
+    history: float = DEFAULT_SENDS_RETENTION
 
     def __repr__(self) -> str:
         return f"StoreRules({self.path or 'url REDACTED'}, keys={[name for name, _ in self.keys]})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self, TypeVar
 
-from sidekey.snapshot.store import HISTORY
+from sidekey.snapshot.store import DEFAULT_SENDS_RETENTION
 from sidekey.store import audit, failures, last_used, leases, maintenance, sends, sessions, usage
 from sidekey.store.audit import MATCH_ALL, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.database import Database, Transaction
@@ -69,7 +69,9 @@ class Store:
     `retention` is the number of seconds that audit entries are kept, `history` that of sends and failures.
     """
 
-    def __init__(self, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> None:
+    def __init__(
+        self, database: Database, ring: KeyRing, *, retention: float, history: float = DEFAULT_SENDS_RETENTION
+    ) -> None:
         self._database = database
         self._retention, self._history = retention, history
         self._thread = StoreThread()
@@ -81,7 +83,13 @@ class Store:
 
     @classmethod
     async def open(
-        cls, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY, create: bool = True
+        cls,
+        database: Database,
+        ring: KeyRing,
+        *,
+        retention: float,
+        history: float = DEFAULT_SENDS_RETENTION,
+        create: bool = True,
     ) -> Self:
         """Open the store. `create` creates it if there is none. Raises StoreUnavailable, StoreRefused."""
         store = cls(database, ring, retention=retention, history=history)
@@ -92,7 +100,9 @@ class Store:
         return store
 
     @classmethod
-    async def start(cls, database: Database, ring: KeyRing, *, retention: float, history: float = HISTORY) -> Self:
+    async def start(
+        cls, database: Database, ring: KeyRing, *, retention: float, history: float = DEFAULT_SENDS_RETENTION
+    ) -> Self:
         """Open the store, or leave that to `watch` if the database cannot be reached now.
 
         Raises StoreUnusable and StoreRefused, which need an operator. If the database is slow, `watch` finds these too.

@@ -544,7 +544,7 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await (self._secrets.obtain_reread() if self._rereads_secrets else self._secrets.obtain())
+        credential = await (self._secrets.obtain_again() if self._rereads_secrets else self._secrets.obtain())
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants expire")
         return credential

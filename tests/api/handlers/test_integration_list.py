@@ -8,7 +8,7 @@ from typing import Any
 
 from sidekey.api.handlers.integrations import INTEGRATIONS, IntegrationFilter
 from sidekey.api.statuses import StatusView, integration_problem
-from sidekey.snapshot.snapshot import Snapshot, Stored
+from sidekey.snapshot.snapshot import Snapshot, StoredObjects
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State as StoreState
 from support.plane import integration
@@ -22,7 +22,7 @@ NOW = 1_800_000_000.0
 
 def statuses(problem: str = "why") -> StatusView:
     """Return the statuses of a snapshot in which the row has this problem, and which serves no integration."""
-    return StatusView(Snapshot({}, stored=Stored(1, problems={"crm": problem})), {}, NOW)
+    return StatusView(Snapshot({}, stored=StoredObjects(1, problems={"crm": problem})), {}, NOW)
 
 
 def response_of(row: IntegrationRow, now: StatusView) -> dict[str, Any]:
@@ -64,10 +64,10 @@ OF_STORE = replace(integration("crm", "https://crm.test"), stored=True)
 
 def test_row_that_the_snapshot_lacks_is_ok() -> None:
     """The row was saved a moment ago. A row that does not verify is unusable at once."""
-    for snapshot in (Snapshot({}), Snapshot({}, stored=Stored())):
+    for snapshot in (Snapshot({}), Snapshot({}, stored=StoredObjects())):
         result = StatusView(snapshot, now=NOW).of_stored(ROW)
         assert (result.status, result.problem, integration_problem(snapshot, "crm")) == ("ok", "", "")
-    known = Stored(problems={"crm": ""}, integrations={"crm": OF_STORE})
+    known = StoredObjects(problems={"crm": ""}, integrations={"crm": OF_STORE})
     snapshot = Snapshot({"crm": OF_STORE}, stored=known)
     result = StatusView(snapshot, now=NOW).of_stored(replace(ROW, verified=False))
     assert (result.status, "something other than Sidekey" in result.problem) == ("unusable", True)

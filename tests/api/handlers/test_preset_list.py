@@ -9,7 +9,7 @@ from sidekey.api.handlers.presets import PRESETS, PresetFilter
 from sidekey.api.integration_rows import is_preset_served
 from sidekey.api.statuses import StatusView
 from sidekey.config.stored.presets import build_preset
-from sidekey.snapshot.snapshot import Preset, Snapshot, Stored
+from sidekey.snapshot.snapshot import Preset, Snapshot, StoredObjects
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
 
@@ -27,7 +27,7 @@ ROW = PresetRow(
 def snapshot(row: PresetRow = ROW, of_file: Preset | None = None) -> Snapshot:
     """Build a snapshot with the preset of a row, or with a file's preset of the same ID."""
     built = build_preset(row)
-    stored = Stored(1, presets={} if of_file else {row.id: built})
+    stored = StoredObjects(1, presets={} if of_file else {row.id: built})
     return Snapshot({}, presets={row.id: of_file or built}, stored=stored)
 
 

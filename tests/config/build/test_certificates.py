@@ -154,7 +154,7 @@ def test_certificate_with_a_url_has_no_error_before_it_is_fetched(folder: Path) 
     assert (certificate.urls, certificate.refresh_every) == (((place, "https://vault.example/crt"),), 300.0)
     assert str(certificate.unreadable) == "client_certificate.certificate: has not been fetched yet"
     assert integration.usable
-    certificate.receive({place: CHAIN.pem})
+    certificate.add_fetched({place: CHAIN.pem})
     certificate.load(PRESENT)
     assert str(certificate.unreadable).startswith("client_certificate.certificate: ")
     assert "write allow_private_ca: true" in str(certificate.unreadable)
@@ -167,7 +167,7 @@ def test_valid_fetched_certificate_has_no_error(folder: Path) -> None:
     assert result.snapshot is not None
     certificate = result.snapshot.integrations["bank"].certificate
     assert certificate is not None
-    certificate.receive({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
+    certificate.add_fetched({("client_certificate", "certificate"): CHAIN.pem + issue("stranger").pem})
     certificate.load(PRESENT)
     assert certificate.unreadable is None
     text = "the certificate of CN=stranger is not part of the chain and is not sent"

@@ -39,18 +39,18 @@ integrations:
 
 @pytest.mark.parametrize("text", ["", "forward: {}\n", "forward: {unmatched: deny}\n"])
 def test_passthrough_is_off_by_default(text: str, tmp_path: Path) -> None:
-    assert snapshot(tmp_path, text + CRM, BASE="https://crm.test", KEY="k").passing is None
+    assert snapshot(tmp_path, text + CRM, BASE="https://crm.test", KEY="k").passthrough is None
 
 
 def test_coverage_has_the_hosts_of_every_integration(tmp_path: Path) -> None:
     """With referenced prefixes, and even if secrets are unreadable."""
-    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, BASE="https://crm.test").passing
+    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, BASE="https://crm.test").passthrough
     assert passing is not None
     assert (passing.coverage.hosts, passing.unresolved) == ({"crm.test", "sms.test"}, set())
 
 
 def test_integration_with_an_unreadable_prefix_is_unresolved(tmp_path: Path) -> None:
-    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, KEY="k").passing
+    passing = snapshot(tmp_path, "forward: {unmatched: pass}\n" + CRM, KEY="k").passthrough
     assert passing is not None
     assert (passing.coverage.hosts, passing.unresolved) == ({"sms.test"}, {"crm"})
 
@@ -58,9 +58,9 @@ def test_integration_with_an_unreadable_prefix_is_unresolved(tmp_path: Path) -> 
 def test_passthrough_has_no_credential_and_the_network_s_trust(ca: Authority, tmp_path: Path) -> None:
     """It allows only the network's addresses."""
     text = f"forward: {{unmatched: pass}}\nnetwork: {{trusted_ca: {{file: {ca.bundle}}}}}\n{CRM}"
-    passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passing
+    passing = snapshot(tmp_path, text, BASE="https://crm.test", KEY="k").passthrough
     assert passing is not None
-    nobody = passing.nobody
+    nobody = passing.integration
     credential = nobody.secrets.credential
     assert isinstance(credential, FixedCredential)
     assert credential.grant == Grant()

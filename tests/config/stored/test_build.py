@@ -20,7 +20,7 @@ from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.policy.addresses import NetworkOverride
-from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.snapshot.status import status_of
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.sealing import KeyRing, seal
@@ -85,7 +85,7 @@ def joined(tmp_path: Path) -> ConfigWithStore:
     return ConfigWithStore(tmp_path)
 
 
-def stored_content(snapshot: Snapshot) -> Stored:
+def stored_content(snapshot: Snapshot) -> StoredObjects:
     assert snapshot.stored is not None
     return snapshot.stored
 
@@ -411,7 +411,7 @@ def test_status_of_missing_secret_and_expired_certificate_is_computed_on_demand(
     assert "its client certificate expired on" in statuses["bank"].problem
     reason = "no secret is stored here: enter it"
     assert statuses["bare"].problem == f"auth.username: {reason}; auth.password: {reason}"
-    assert [*stored_content(snapshot).unsettled] == ["bank", "bare"]
+    assert [*stored_content(snapshot).volatile] == ["bank", "bare"]
 
 
 def test_certificate_that_is_not_valid_yet_is_unusable(joined: ConfigWithStore) -> None:
@@ -498,12 +498,12 @@ def test_stored_integration_stops_passthrough_only_at_the_operators_hosts(joined
     joined.put(stored(BASIC), stored({**BASIC, "endpoint_prefix": "https://api.other.test"}, "other"))
     joined.write("forward: {unmatched: pass}\nca: {hosts: [example.com]}\n")
     snapshot = joined.load()
-    assert snapshot.passing is not None
-    assert snapshot.passing.coverage.covers("api.example.com")
-    assert not snapshot.passing.coverage.covers("api.other.test")
+    assert snapshot.passthrough is not None
+    assert snapshot.passthrough.coverage.covers("api.example.com")
+    assert not snapshot.passthrough.coverage.covers("api.other.test")
     damaged = replace(stored(BASIC, "torn"), document="{")
     joined.put(damaged)
-    passing = joined.load().passing
+    passing = joined.load().passthrough
     assert passing is not None
     assert passing.unresolved == frozenset()
 
@@ -533,4 +533,4 @@ def test_only_files_are_served_before_the_store_was_read(tmp_path: Path) -> None
     joined = ConfigWithStore(tmp_path, f"integrations: {{own: {OWN}}}\n")
     snapshot = good(joined.loader.load(PRESENT))
     assert (list(snapshot.integrations), snapshot.callers, stored_content(snapshot).revision) == (["own"], {}, 0)
-    assert stored_content(snapshot).unusable == 0
+    assert stored_content(snapshot).unusable_count == 0

@@ -41,7 +41,7 @@ def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, tru
     """Serve these integrations from now on."""
     known = {each.id: each for each in integrations}
     passing = build_passthrough(known, trust, (443, 80)) if passes else None
-    sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passing=passing))
+    sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passthrough=passing))
 
 
 OK = (200, "")

@@ -33,7 +33,7 @@ from sidekey.credentials.fields import WRITTEN, mapping
 from sidekey.diagnostics.explain import credential_places
 from sidekey.policy.paths import under
 from sidekey.policy.targets import Policy
-from sidekey.snapshot.snapshot import Snapshot, Stored
+from sidekey.snapshot.snapshot import Snapshot, StoredObjects
 from sidekey.store.records import IntegrationRow
 
 _DRAFT: Final = "draft"
@@ -134,7 +134,7 @@ def _preview(
 def _targets(name: str, assessment: Assessment, snapshot: Snapshot, now: float) -> Targets | None:
     if assessment.settings is None:
         return None
-    built = build_unserved(name, assessment.settings, assessment.entered, snapshot.stored or Stored(), now)
+    built = build_unserved(name, assessment.settings, assessment.entered, snapshot.stored or StoredObjects(), now)
     places = credential_places(built)
     public = dict(built.public_headers)
     places["headers"] = [name for name in places["headers"] if name not in public]

@@ -23,7 +23,7 @@ from sidekey.config.stored.build import build_draft
 from sidekey.diagnostics.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
 from sidekey.diagnostics.explain import explain as explain_target
 from sidekey.diagnostics.probe import Outcome
-from sidekey.snapshot.snapshot import Integration, Snapshot, Stored
+from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.store.errors import StoreError
 
 _DRAFT: Final = "draft"
@@ -186,10 +186,10 @@ async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
 def _explain(integration: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
     """Explain without DNS: operators must not choose the names that Sidekey looks up."""
     explanation: dict[str, Any] = with_addresses(
-        explain_target(integration, url, snapshot.passing, sample), snapshot
+        explain_target(integration, url, snapshot.passthrough, sample), snapshot
     ).as_json()
-    if for_viewer and isinstance(integration.written, IntegrationSettings):
-        auth = integration.written.auth
+    if for_viewer and isinstance(integration.settings, IntegrationSettings):
+        auth = integration.settings.auth
         hidden = hidden_from_viewers(type(auth), auth.model_dump(include={"provider"}).get("provider")).paths
         explanation["profile"] = {path: text for path, text in explanation["profile"].items() if path not in hidden}
     # The response of `/integrations/{id}` has `status` instead.
@@ -212,7 +212,7 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the test request of an unsaved document, with the secrets in this request only."""
     snapshot, document = service.snapshot, strip_read_only(request.document, IntegrationMembers)
     draft = await service.run_validation(validate_draft, document, None, snapshot)
-    integration = await service.run_validation(build_draft, _DRAFT, draft, snapshot.stored or Stored(), time.time())
+    integration = await service.run_validation(build_draft, _DRAFT, draft, snapshot.stored or StoredObjects(), time.time())
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)

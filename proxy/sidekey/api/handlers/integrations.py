@@ -42,7 +42,7 @@ from sidekey.credentials.registry import KINDS
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.snapshot import Integration as ServedIntegration
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.snapshot.status import EXPIRING, FAILING, STATUSES, IntegrationStatus, Status
+from sidekey.snapshot.status import EXPIRING_SECONDS, FAILING_AFTER, STATUSES, IntegrationStatus, Status
 from sidekey.store.errors import StoreError
 from sidekey.store.records import IntegrationRow
 from sidekey.store.state import State
@@ -59,13 +59,14 @@ class IntegrationMembers(Members, Identified):
 
     status: Status = Field(
         description="The last one that applies. `expiring`: its client certificate expires within "
-        f"{EXPIRING // 86_400} days. `failing`: its last {FAILING} requests got 401, 403 or 5xx, or failed. "
+        f"{EXPIRING_SECONDS // 86_400} days. `failing`: its last {FAILING_AFTER} requests got 401, 403 or 5xx, or "
+        "failed. "
         "`unusable`: no request is sent with its credential."
     )
     expires_at: Instant | None = Field(description="When its client certificate expires; null: unknown, or none.")
     failing_since: Instant | None = Field(
         description="When the first of its last failures was, in any process; null: fewer than "
-        f"{FAILING} followed one another."
+        f"{FAILING_AFTER} followed one another."
     )
     kind: str | None
     base: str | None = Field(description="The URL to which the reverse proxy appends the path.")
@@ -331,7 +332,7 @@ def _view(name: str, row: IntegrationRow | None, snapshot: Snapshot) -> _View:
 
 def _provider(integration: ServedIntegration) -> str | None:
     """Return the provider of an integration in the snapshot."""
-    settings = integration.written
+    settings = integration.settings
     return getattr(settings.auth, "provider", None) if isinstance(settings, IntegrationSettings) else None
 
 

@@ -110,7 +110,7 @@ async def _begin_company_session(
         service.store.identity_digest(person.grant.identity),
         begun_at=now,
         auth_at=person.auth_at,
-        ends_at=now + rules.session,
+        ends_at=now + rules.session_seconds,
         grant_text=person.grant.text(rules),
     )
     operator = service.operator_of_session(session)

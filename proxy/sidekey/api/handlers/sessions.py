@@ -192,13 +192,13 @@ async def end(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 def cookie_name(rules: AdminRules, name: str = "sidekey-ui") -> str:
     """Return the name of a cookie, by default that of the session."""
-    return f"__Host-{name}" if rules.over_tls else name
+    return f"__Host-{name}" if rules.is_over_tls else name
 
 
 def set_cookie(rules: AdminRules, name: str, value: str, max_age: int | None = None) -> str:
     """Return the value of Set-Cookie. `max_age` is in seconds, or None until the browser closes."""
     age = "" if max_age is None else f"; Max-Age={max_age}"
-    secure = "; Secure" if rules.over_tls else ""
+    secure = "; Secure" if rules.is_over_tls else ""
     return f"{name}={value}; Path=/; HttpOnly; SameSite=Strict{age}{secure}"
 
 

@@ -115,7 +115,7 @@ def _read_oidc(
         roles=settings.roles.map,
         presets_claim="" if presets is None else presets.claim,
         presets={} if presets is None else {value: tuple(names) for value, names in presets.map.items()},
-        session=int(settings.session),
+        session_seconds=int(settings.session),
         digest=_settings_digest(settings),
     )
     return rules, reasons

@@ -51,7 +51,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
             unreadable = certificate.unreadable
             # An earlier certificate stays in use despite this error. The first fetch from a URL may still succeed.
             if unreadable is not None and certificate.identity is None and not certificate.pending:
-                kind: FindingKind = "refused" if certificate.refused else "unreadable"
+                kind: FindingKind = "refused" if certificate.refused_reason else "unreadable"
                 yield from _with_kind(kind, (Finding(*reason) for reason in unreadable.reasons))
 
 

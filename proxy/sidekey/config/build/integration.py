@@ -113,7 +113,7 @@ def build_integration(
         public_headers=public_headers_of(settings),
         stored=stored_networks is not None,
         row=row_id,
-        written=settings,
+        settings=settings,
         digests=_digests(settings, resolved, profile_entries),
         destinations=tuple(map(_canonical_json, accepted_destinations(settings)))
         if stored_networks is not None and traits.ends

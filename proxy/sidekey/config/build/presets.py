@@ -258,7 +258,7 @@ def pairing_errors(
     status = status_of(integration, now)
     is_expired = status.expires_at is not None and status.expires_at <= now
     certificate = integration.certificate
-    is_unfetched = certificate is not None and certificate.not_fetched and integration.usable and not is_expired
+    is_unfetched = certificate is not None and certificate.missing_reason and integration.usable and not is_expired
     if not status.usable and (require_fetched or not is_unfetched):
         errors.append((("integration",), f"integration {integration.id} cannot be used now: see its own errors"))
     return errors

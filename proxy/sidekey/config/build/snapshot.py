@@ -77,7 +77,7 @@ def build_passthrough(
         coverage=Coverage.of(integration.policy for integration in from_files if integration.rebuild is None)
         | Coverage.of(stored_policies).within(ca_hosts),
         unresolved=frozenset(integration.id for integration in from_files if integration.rebuild is not None),
-        nobody=snapshot.Integration(
+        integration=snapshot.Integration(
             snapshot.NO_INTEGRATION,
             "none",
             Policy(),
@@ -93,14 +93,14 @@ def build_passthrough(
 
 
 def build_snapshot(
-    files: FileContent, stored: snapshot.Stored | None, check_presets: PresetChecker
+    files: FileContent, stored: snapshot.StoredObjects | None, check_presets: PresetChecker
 ) -> snapshot.Snapshot:
     """Combine the content of the files and of the store."""
     settings, store = files.settings, files.store
     network, forward = settings.network, settings.forward
     integrations = {**files.integrations, **({} if stored is None else stored.integrations)}
     callers: dict[bytes, Caller] = {**({} if stored is None else stored.callers), **files.callers}
-    awaits_store = stored is not None and not stored.read
+    awaits_store = stored is not None and not stored.is_read
     passthrough = None
     if forward.unmatched == "pass":
         passthrough = build_passthrough(
@@ -126,11 +126,11 @@ def build_snapshot(
         store=store,
         admin=files.admin,
         stored=stored,
-        passing=passthrough,
+        passthrough=passthrough,
         matching=build_matching(integrations, files.ca_hosts) if forward.match_by_host else None,
         trust=files.trust,
         awaits_store=awaits_store,
-        written=settings,
+        settings=settings,
     )
 
 

@@ -29,7 +29,7 @@ from sidekey.policy.callers import Caller
 from sidekey.policy.match import HostRestriction, Overlap
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, Stored, Trust
+from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, StoredObjects, Trust
 from sidekey.snapshot.status import UNVERIFIED
 from sidekey.snapshot.store import StoreRules
 from sidekey.store.records import CallerRow, IntegrationRow
@@ -198,12 +198,12 @@ class StoredSource(StoreContent):
         """Return why the store cannot use the keys of these rules, or None."""
         return self._check(rules)
 
-    def build(self, files: FileContent, now: float) -> Stored:
+    def build(self, files: FileContent, now: float) -> StoredObjects:
         """Build the state beside the content of the files."""
         state, sealing_keys = self._state, self._sealing_keys
         allowed = NetworkOverride(() if files.store is None else files.store.allow_private)
         if state is None or sealing_keys is None:
-            return Stored(trust=files.trust, allow_private=allowed, read=False)
+            return StoredObjects(trust=files.trust, allow_private=allowed, is_read=False)
         conditions = sealing_keys.ring, files, now // _RETRY
         retry = conditions != self._conditions
         if retry:
@@ -231,7 +231,7 @@ class StoredSource(StoreContent):
             for name, preset in state.presets.items()
             if name not in files.presets
         }
-        return Stored(state.revision, served, callers, problems, self._presets, files.trust, allowed)
+        return StoredObjects(state.revision, served, callers, problems, self._presets, files.trust, allowed)
 
     def _find_shadowed(
         self, files: FileContent, served: Mapping[str, Integration], callers: Mapping[bytes, Caller]
@@ -248,7 +248,7 @@ class StoredSource(StoreContent):
         return shadowed_integrations(find_overlaps(policies, served.keys(), all_callers, files.ca_hosts), age)
 
 
-def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integration:
+def build_draft(name: str, draft: Draft, stored: StoredObjects, now: float) -> Integration:
     """Build an integration from a draft and its new secrets, for a test request and not to be served.
 
     Raises SecretUnreadable if the draft keeps a stored secret.
@@ -261,7 +261,7 @@ def build_draft(name: str, draft: Draft, stored: Stored, now: float) -> Integrat
 
 
 def build_unserved(
-    name: str, settings: IntegrationSettings, entered: Mapping[str, str], stored: Stored, now: float
+    name: str, settings: IntegrationSettings, entered: Mapping[str, str], stored: StoredObjects, now: float
 ) -> Integration:
     """Build an integration that is never served, for example to show where its credential would go."""
     reader = EnteredReader(entered)

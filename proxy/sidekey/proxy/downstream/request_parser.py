@@ -15,7 +15,7 @@ from sidekey.proxy.downstream import request_validation
 from sidekey.proxy.downstream.request_validation import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
 from sidekey.proxy.transport import append_piece
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.request_rules import Rules
+from sidekey.snapshot.request_rules import RequestRules
 
 NAMES: Final = FieldNames(REQUEST_ROLES)
 _FIRST: Final = NAMES.first
@@ -45,7 +45,7 @@ class CallerRequest:
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
 
-    def __init__(self, head: RequestHead, rules: Rules) -> None:
+    def __init__(self, head: RequestHead, rules: RequestRules) -> None:
         self.head = head
         self.rules: Final = rules
         self.complete = False

@@ -177,7 +177,7 @@ class CompiledIntegration:
         self.watched: Final = integration.traits.watched
         self.learns: Final = integration.traits.discovers_base_url
         self.redacts: Final = integration.redact_response
-        self.strip: Final = integration.stripped
+        self.strip: Final = integration.removed_headers
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
         unresolved = integration.rebuild is not None

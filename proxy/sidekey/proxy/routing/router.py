@@ -101,7 +101,7 @@ class Router:
         self._own_names = frozenset(snapshot.listen.names)
         self._ca_hosts = frozenset(snapshot.ca.hosts)
         self._passthrough: PassthroughPolicy[CompiledIntegration] | None = None
-        self._passthrough = self._build_passthrough(snapshot.passing)
+        self._passthrough = self._build_passthrough(snapshot.passthrough)
 
     # Finding the integration and destination of a request.
 
@@ -318,10 +318,10 @@ class Router:
         previous = self._passthrough
         if rules is None:
             return None
-        if previous is not None and previous.candidate.integration.trust == rules.nobody.trust:
+        if previous is not None and previous.candidate.integration.trust == rules.integration.trust:
             candidate = previous.candidate
         else:
-            candidate = self._compile(rules.nobody, self._metrics.passed)
+            candidate = self._compile(rules.integration, self._metrics.passed)
         return PassthroughPolicy(
             candidate, rules.coverage, rules.unresolved, rules.ports, awaits_store=rules.awaits_store
         )
@@ -351,7 +351,7 @@ class Router:
         An integration is compiled again unless both snapshots hold the same object. A request in flight keeps the
         compiled integration, and so the policy, credential and connections, that it began with.
         """
-        passthrough = self._build_passthrough(snapshot.passing)
+        passthrough = self._build_passthrough(snapshot.passthrough)
         own_names = frozenset(snapshot.listen.names)
         ca_hosts = frozenset(snapshot.ca.hosts)
 

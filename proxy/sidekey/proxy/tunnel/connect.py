@@ -178,7 +178,7 @@ class ConnectHandler(CallerEvents):
     def _open_with(self, admission: Admission, context: ssl.SSLContext) -> None:
         self._accept(Tunnel(self._worker, self._router, self._require_record(), admission, context))
 
-    async def _open_passthrough(self, admission: Admission, nobody: CompiledIntegration) -> None:
+    async def _open_passthrough(self, admission: Admission, integration: CompiledIntegration) -> None:
         """Connect to the target, then begin a passthrough tunnel. Raises ProblemError."""
         worker, timeouts = self._worker, self._request.rules.timeouts
         tunnel = PassthroughTunnel(worker, self._require_record(), timeouts.tunnel_idle)
@@ -189,7 +189,7 @@ class ConnectHandler(CallerEvents):
         self._dialled_at = worker.clock()
         try:
             await self._pools.connect_bare(
-                lambda: upstream_end, origin, nobody.integration, nobody.stats, timeouts.connect
+                lambda: upstream_end, origin, integration.integration, integration.stats, timeouts.connect
             )
             if upstream_end.is_lost:
                 upstream_end.transport.abort()

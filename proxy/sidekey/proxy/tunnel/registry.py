@@ -7,7 +7,7 @@ from typing import Final
 from sidekey.errors import Problem
 from sidekey.observe.log import get_logger
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.request_rules import Rules
+from sidekey.snapshot.request_rules import RequestRules
 
 RETRY_AFTER: Final = ("Retry-After", "1")
 LOG_EVERY: Final = 60.0
@@ -32,12 +32,12 @@ class Tunnels:
         self._log = get_logger()
         self._logged: dict[tuple[str, str], float] = {}
 
-    def enter(self, caller: str, rules: Rules) -> Problem | None:
+    def enter(self, caller: str, rules: RequestRules) -> Problem | None:
         """Count a tunnel in, or return the limit that it exceeds. `caller` is empty if callers are not checked."""
         own = self._by_caller.get(caller, 0)
         if self.count >= rules.limits.tunnels:
             return Problem("overloaded", "limits.tunnels is reached", headers=(RETRY_AFTER,))
-        if own >= rules.tunnels_each:
+        if own >= rules.tunnels_per_caller:
             detail = "the caller has half of limits.tunnels, which is the most that one may have"
             return Problem("overloaded", detail, headers=(RETRY_AFTER,))
         self.count += 1

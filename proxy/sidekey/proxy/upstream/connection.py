@@ -17,7 +17,7 @@ from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.events import ExchangeEvents
 from sidekey.proxy.upstream.response_parser import ResponseReader
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.request_rules import Rules
+from sidekey.snapshot.request_rules import RequestRules
 
 PAUSED_BY_CALLER: Final = 2
 """The caller does not take more of the response."""
@@ -88,7 +88,7 @@ class UpstreamConnection(ResponseReader):
 
     # For the exchange.
 
-    def carry(self, exchange: ExchangeEvents, rules: Rules, data: bytes, *, whole: bool, to_head: bool) -> None:
+    def carry(self, exchange: ExchangeEvents, rules: RequestRules, data: bytes, *, whole: bool, to_head: bool) -> None:
         """Start an exchange. `data` is its head with the first part of its body, or with all of it if `whole`.
 
         `to_head` is True for a HEAD request.

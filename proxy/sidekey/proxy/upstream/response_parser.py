@@ -12,7 +12,7 @@ from sidekey.policy.headers import RESPONSE_ROLES, FieldNames, Role, tokens
 from sidekey.policy.messages import ResponseHead
 from sidekey.proxy.connection import Connection
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.request_rules import Limits, Rules
+from sidekey.snapshot.request_rules import Limits, RequestRules
 
 NAMES: Final = FieldNames(RESPONSE_ROLES)
 _FIRST: Final = NAMES.first
@@ -80,7 +80,7 @@ class ResponseReader(Connection):
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
         self.keep_for = worker.rules.timeouts.idle
-        self._rules: Rules = worker.rules
+        self._rules: RequestRules = worker.rules
         self._to_head = False
         self._not_reusable = False
         self._body: list[bytes] = []
