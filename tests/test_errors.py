@@ -13,17 +13,17 @@ import pytest
 
 import sidekey
 from sidekey import errors
-from sidekey.errors import DENYING, KINDS, REASONS, Denial, Problem, ProblemError, Reason
+from sidekey.errors import ALWAYS_DENIED, DENIAL_REASONS, RESPONSE_KINDS, Denial, DenialReason, Problem, ProblemError
 from support.denials import denial_of
 
 SOURCES = {path: ast.parse(path.read_bytes()) for path in Path(sidekey.__file__).parent.rglob("*.py")}
 """Syntax trees of the program."""
 
 
-@pytest.mark.parametrize("code", KINDS)
+@pytest.mark.parametrize("code", RESPONSE_KINDS)
 def test_problem_defaults_to_the_first_status_and_error(code: str) -> None:
     problem = Problem(code, "because", denial=denial_of(code))
-    kind = KINDS[code]
+    kind = RESPONSE_KINDS[code]
     assert (problem.status, problem.error, problem.title, problem.sent) == (
         kind.statuses[0],
         kind.errors[0],
@@ -32,10 +32,10 @@ def test_problem_defaults_to_the_first_status_and_error(code: str) -> None:
     )
 
 
-@pytest.mark.parametrize("code", KINDS)
+@pytest.mark.parametrize("code", RESPONSE_KINDS)
 def test_every_status_is_a_standard_http_status(code: str) -> None:
     """Every status then has a reason phrase."""
-    assert all(HTTPStatus(status) >= 400 for status in KINDS[code].statuses)
+    assert all(HTTPStatus(status) >= 400 for status in RESPONSE_KINDS[code].statuses)
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (502, "http_request_denied"), (0, "made_up")])
@@ -71,26 +71,26 @@ def test_an_exception_carries_a_problem_unchanged() -> None:
 
 def test_disconnected_caller_has_no_kind_of_response() -> None:
     """It is an outcome in logs and metrics."""
-    assert errors.CALLER_GONE not in KINDS
+    assert errors.CALLER_GONE not in RESPONSE_KINDS
 
 
 def test_denials_are_a_closed_list() -> None:
     """Each has a row in the table, with codes of the table of responses and a sentence."""
-    assert tuple(REASONS) == get_args(Denial)
-    for reason in REASONS.values():
-        assert set(reason.codes) <= KINDS.keys()
+    assert tuple(DENIAL_REASONS) == get_args(Denial)
+    for reason in DENIAL_REASONS.values():
+        assert set(reason.codes) <= RESPONSE_KINDS.keys()
         assert reason.meaning.endswith(".")
 
 
-@pytest.mark.parametrize("code", sorted(DENYING))
+@pytest.mark.parametrize("code", sorted(ALWAYS_DENIED))
 def test_denied_response_without_a_denial_is_a_defect(code: str) -> None:
     """The metric could not count it."""
     with pytest.raises(ValueError, match=f"{code} must have a denial"):
         Problem(code, "because")
 
 
-@pytest.mark.parametrize("reason", REASONS.values(), ids=lambda reason: reason.denial)
-def test_denial_allows_only_its_codes(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", DENIAL_REASONS.values(), ids=lambda reason: reason.denial)
+def test_denial_allows_only_its_codes(reason: DenialReason) -> None:
     """Two problems that differ only in it are equal, as their responses are."""
     for code in reason.codes:
         assert Problem(code, "because", denial=reason.denial) == Problem(code, "because", denial=denial_of(code))
@@ -116,7 +116,7 @@ def test_every_denial_in_the_source_has_a_reason() -> None:
         code = call.args[0]
         named = {keyword.arg for keyword in call.keywords}
         if isinstance(code, ast.Constant):
-            assert (code.value in DENYING) <= ("denial" in named), location
+            assert (code.value in ALWAYS_DENIED) <= ("denial" in named), location
         else:
             assert "denial" in named or location.startswith("request_validation.py"), location
 
@@ -127,6 +127,6 @@ def test_every_denial_is_used() -> None:
         for path, tree in SOURCES.items()
         if path.name != "errors.py"
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and node.value in REASONS
+        if isinstance(node, ast.Constant) and node.value in DENIAL_REASONS
     }
-    assert words == set(REASONS)
+    assert words == set(DENIAL_REASONS)

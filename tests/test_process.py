@@ -25,10 +25,10 @@ def output(code: str) -> str:
 
 
 def limited(soft: int, hard: int, in_flight: int) -> tuple[int, int, tuple[int, ...]]:
-    """Return both limits of NOFILE after `raise_descriptors`, the descriptor budget, and the backlog."""
+    """Return both limits of NOFILE after `raise_descriptor_limit`, the descriptor budget, and the backlog."""
     out = output(
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        "process.raise_descriptors()\n"
+        "process.raise_descriptor_limit()\n"
         f"budget = process.descriptor_budget({in_flight})\n"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE), *budget, process.backlog())"
     )
@@ -71,7 +71,7 @@ def test_descriptors_limit_exchanges_in_flight(hard: int, in_flight: int, afford
 @pytest.mark.parametrize(("hard", "maximum"), [(20_000, 32), (1024, 32), (256, 16), (64, 4), (16, 2)])
 def test_few_descriptors_lower_connections_of_other_listeners(hard: int, maximum: int) -> None:
     """The data plane does not count these connections, so the reserved descriptors must suffice."""
-    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.side_connections(32))"
+    code = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({hard}, {hard}))\nprint(process.lower_connections(32))"
     assert output(code) == str(maximum)
 
 

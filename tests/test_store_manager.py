@@ -179,7 +179,7 @@ async def test_key_ring_changes_only_while_the_store_is_reachable(
         running.metrics.config_loaded = True
         (tmp_path / "store.db").rename(tmp_path / "away.db")
         running.write(both)
-        await wait_for_log(capsys, "are not changed while the store cannot be asked which are needed")
+        await wait_for_log(capsys, "cannot be checked while the store cannot be read")
         (tmp_path / "away.db").rename(tmp_path / "store.db")
         await eventually(lambda: running.metrics.config_loaded)
         assert running.managed.sealing_keys.ring.ids == ("k1", "k2")
@@ -241,9 +241,9 @@ async def test_process_without_a_store_has_no_series() -> None:
 async def test_series_have_the_last_report() -> None:
     metrics = Metrics()
     report = StoreReport(metrics)
-    report.note(Health(up=True), State(StateMark(1, 7, "7")))
+    report.update(Health(up=True), State(StateMark(1, 7, "7")))
     assert await page(metrics) == {"sidekey_store_up": 1, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 0}
-    report.note(Health(up=False, problem="x"), State(StateMark(1, 7, "7"), rolled_back=OLDER))
+    report.update(Health(up=False, problem="x"), State(StateMark(1, 7, "7"), rolled_back=OLDER))
     assert await page(metrics) == {"sidekey_store_up": 0, "sidekey_store_revision": 7, "sidekey_store_rolled_back": 1}
 
 
@@ -257,7 +257,7 @@ def test_log_has_each_change_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     for problem, read in (("", True), ("gone", True), ("", True), ("away", False)):
         for _ in range(2):
-            report.note(Health(not problem, problem), State(), read=read)
+            report.update(Health(not problem, problem), State(), is_served=read)
     assert [(line["log_level"], line["event"], line.get("reason")) for line in logged] == [
         ("warning", "the store cannot be used: what is loaded stays in use", "gone"),
         ("info", "the store is in use", None),
@@ -269,14 +269,14 @@ def test_altered_row_is_logged_once(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     caller: Name = ("caller", "b")
     for altered in ({("token", "ops"), caller}, {caller, ("token", "ops")}, set[Name](), {caller}):
-        report.note(Health(up=True), State(altered=frozenset(altered)))
+        report.update(Health(up=True), State(altered=frozenset(altered)))
     assert [(line["kind"], line["id"]) for line in logged] == [("caller", "b"), ("token", "ops"), ("caller", "b")]
 
 
 def test_older_row_is_logged_once_with_its_versions(logged: list[Mapping[str, Any]]) -> None:
     report = StoreReport(Metrics())
     for rolled_back in ({}, OLDER, OLDER, {**OLDER, ("preset", "hook"): (2, 0)}):
-        report.note(Health(up=True), State(rolled_back=rolled_back))
+        report.update(Health(up=True), State(rolled_back=rolled_back))
     assert [(line["kind"], line["id"], line["seen"], line["found"]) for line in logged] == [
         ("caller", "billing", 7, 3),
         ("preset", "hook", 2, 0),

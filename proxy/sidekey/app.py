@@ -125,15 +125,15 @@ class App:
         """The snapshot in use."""
         return self.publisher.snapshot
 
-    def follow(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
-        """Reload the config that `loader` reads when it changes; `loaded` is in use."""
+    def watch_config(self, loader: Loader, loaded: Loaded, *, strict: bool) -> None:
+        """Reload the config that `loader` reads whenever it changes. `loaded` is the one in use."""
         hooks = ReloadHooks(
             self.publisher, self._watched_files, self._reload_files, self.metrics, report_defect, self._audit
         )
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
         if self.manager is not None:
-            self.manager.follow(self._reloader, self.metrics)
+            self.manager.connect(self._reloader, self.metrics)
         if self._api_services is not None:
             self._history.start(None if self.manager is None else self.manager.store, report_defect)
 
@@ -174,7 +174,7 @@ class App:
         Raises StartError, or the exception of a part. Closes everything first.
         """
         addresses = self.snapshot.listen
-        process.raise_descriptors()
+        process.raise_descriptor_limit()
         self._fetcher.limit(process.max_calls())
         try:
             self.publisher.publish(self.snapshot)
@@ -183,7 +183,7 @@ class App:
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
-            max_connections = process.side_connections(process.ADMIN_CONNECTIONS)
+            max_connections = process.lower_connections(process.ADMIN_CONNECTIONS)
             exposition = Exposition(self.metrics)
             application = build_admin(self.health, exposition, self._build_extension(addresses.admin))
             tls = None if self._admin_tls is None else self._admin_tls.context
@@ -199,7 +199,7 @@ class App:
             )
             if addresses.metrics is not None:
                 application = build_metrics(self.health, exposition)
-                max_connections = process.side_connections(MAX_CONNECTIONS)
+                max_connections = process.lower_connections(MAX_CONNECTIONS)
                 self._servers.append(await serve(application, addresses.metrics, "listen.metrics", max_connections))
             backlog = process.backlog()
             self._listener = await listen(self.plane.connection, addresses.proxy, "listen.proxy", backlog=backlog)
@@ -307,7 +307,7 @@ class App:
             try:
                 self._writer.close(timeout=0.2)
             finally:
-                process.leave(status)
+                process.exit_now(status)
 
     async def serve(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Notify the service manager of both."""
@@ -442,10 +442,10 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
         app.install_signal_handlers()
         await app.start()
         writer.start()
-        app.follow(loader, loaded, strict=strict)
+        app.watch_config(loader, loaded, strict=strict)
         await app.serve()
 
-    process.share_interpreter()
+    process.shorten_switch_interval()
     run_logged(file_snapshot.log, main)
 
 

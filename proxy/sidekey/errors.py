@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ResponseKind:
     """A row of the response table. The first status and the first error are the defaults."""
 
     code: str
@@ -24,97 +24,103 @@ class Kind:
     title: str
 
 
-_KINDS = (
-    Kind("integration_required", (407, 403), ("http_request_denied",), "The request must name an integration"),
-    Kind("caller_denied", (401, 407, 403), ("http_request_denied",), "The caller's token is missing or wrong"),
-    Kind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
-    Kind("door_denied", (403,), ("http_request_denied",), "Requests from browsers and for foreign hosts are refused"),
-    Kind("target_denied", (403,), ("http_request_denied",), "The target is outside the integration's policy"),
-    Kind(
+_RESPONSE_KINDS = (
+    ResponseKind("integration_required", (407, 403), ("http_request_denied",), "The request must name an integration"),
+    ResponseKind("caller_denied", (401, 407, 403), ("http_request_denied",), "The caller's token is missing or wrong"),
+    ResponseKind("integration_denied", (403,), ("http_request_denied",), "This caller may not use this integration"),
+    ResponseKind(
+        "door_denied", (403,), ("http_request_denied",), "Requests from browsers and for foreign hosts are refused"
+    ),
+    ResponseKind("target_denied", (403,), ("http_request_denied",), "The target is outside the integration's policy"),
+    ResponseKind(
         "destination_denied",
         (403,),
         ("destination_ip_prohibited",),
         "Connecting to the target's address is not allowed",
     ),
-    Kind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
-    Kind(
+    ResponseKind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
+    ResponseKind(
         "not_found",
         (404,),
         ("http_request_error",),
         "No such path: use /i/{id}/... or configure Sidekey as HTTP_PROXY",
     ),
-    Kind("method_denied", (405,), ("http_request_denied",), "The method is not allowed"),
-    Kind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
-    Kind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
-    Kind(
+    ResponseKind("method_denied", (405,), ("http_request_denied",), "The method is not allowed"),
+    ResponseKind("request_timeout", (408,), ("http_request_error",), "The request came too slowly"),
+    ResponseKind("request_too_large", (413, 414, 431), ("http_request_error",), "The request is over a limit"),
+    ResponseKind(
         "body_unsupported",
         (415,),
         ("http_request_denied",),
         "The credential cannot be added to this body",
     ),
-    Kind("not_implemented", (501, 505), ("http_request_error",), "Sidekey does not support what the request needs"),
-    Kind(
+    ResponseKind(
+        "not_implemented", (501, 505), ("http_request_error",), "Sidekey does not support what the request needs"
+    ),
+    ResponseKind(
         "ca_unavailable",
         (502,),
         ("proxy_configuration_error",),
         "No valid local CA may sign for the host",
     ),
-    Kind(
+    ResponseKind(
         "misdirected",
         (421,),
         ("http_request_error",),
         "A request in a tunnel names another host than the tunnel's",
     ),
-    Kind("preset_denied", (403,), ("http_request_denied",), "This caller may not use this preset"),
-    Kind(
+    ResponseKind("preset_denied", (403,), ("http_request_denied",), "This caller may not use this preset"),
+    ResponseKind(
         "content_type_denied",
         (415,),
         ("http_request_denied",),
         "The preset does not accept this Content-Type or content coding",
     ),
-    Kind("parameters_invalid", (422,), ("http_request_error",), "The parameters are not valid for the preset"),
-    Kind("loop_detected", (502,), ("proxy_loop_detected",), "The request has already passed through Sidekey"),
-    Kind(
+    ResponseKind("parameters_invalid", (422,), ("http_request_error",), "The parameters are not valid for the preset"),
+    ResponseKind("loop_detected", (502,), ("proxy_loop_detected",), "The request has already passed through Sidekey"),
+    ResponseKind(
         "credential_unavailable",
         (502,),
         ("proxy_internal_error", "proxy_configuration_error"),
         "The integration has no valid credential now",
     ),
-    Kind(
+    ResponseKind(
         "upstream_unreachable",
         (502, 504),
         ("connection_refused", "dns_error", "dns_timeout", "destination_unavailable"),
         "The upstream cannot be reached",
     ),
-    Kind(
+    ResponseKind(
         "upstream_tls_failed",
         (502,),
         ("tls_protocol_error", "tls_certificate_error", "tls_alert_received"),
         "No trusted TLS connection to the upstream",
     ),
-    Kind(
+    ResponseKind(
         "upstream_protocol_error",
         (502,),
         ("http_protocol_error", "http_response_incomplete", "connection_terminated"),
         "The upstream's response is invalid",
     ),
-    Kind(
+    ResponseKind(
         "upstream_timeout",
         (504,),
         ("http_response_timeout", "connection_timeout"),
         "The upstream took too long",
     ),
-    Kind(
+    ResponseKind(
         "store_unavailable",
         (503,),
         ("proxy_internal_error",),
         "The store has not been read yet: retry later",
     ),
-    Kind("overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"),
-    Kind("internal_error", (500,), ("proxy_internal_error",), "A defect in Sidekey"),
+    ResponseKind(
+        "overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"
+    ),
+    ResponseKind("internal_error", (500,), ("proxy_internal_error",), "A defect in Sidekey"),
 )
 
-KINDS: Mapping[str, Kind] = MappingProxyType({kind.code: kind for kind in _KINDS})
+RESPONSE_KINDS: Mapping[str, ResponseKind] = MappingProxyType({kind.code: kind for kind in _RESPONSE_KINDS})
 
 Denial = Literal[
     "integration_missing",
@@ -158,7 +164,7 @@ Denial = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class DenialReason:
     """A row of the denial table: the response codes that a denial may have, and its meaning."""
 
     denial: Denial
@@ -166,66 +172,73 @@ class Reason:
     meaning: str
 
 
-_REASONS = (
-    Reason("integration_missing", ("integration_required",), "The request names no integration."),
-    Reason("token_missing", ("caller_denied",), "The request has no caller's token."),
-    Reason("token_unknown", ("caller_denied",), "The token belongs to no caller."),
-    Reason("integration_unknown", ("integration_denied",), "There is no integration with this ID."),
-    Reason("integration_unlisted", ("integration_denied",), "The caller's `integrations` do not list this ID."),
-    Reason("preset_unknown", ("preset_denied",), "There is no preset with this ID."),
-    Reason("preset_unlisted", ("preset_denied",), "The caller's `presets` do not list this ID."),
-    Reason("browser", ("door_denied",), "A web page sent the request (Sec-Fetch-Site, Origin)."),
-    Reason("foreign_host", ("door_denied",), "The request's `Host` is not a name of this listener."),
-    Reason("outside_prefix", ("target_denied",), "The target is not under any `endpoint_prefix`."),
-    Reason("outside_domains", ("target_denied",), "The target is not under any of `allowed_domains`."),
-    Reason("outside_path", ("target_denied",), "The target is not under the path that the base URL must have."),
-    Reason("outside_policy", ("target_denied",), "The integration allows nothing at the host and port of the CONNECT."),
-    Reason("nothing_allowed", ("target_denied",), "The integration allows no target."),
-    Reason("not_covered", ("target_denied",), "No integration of the caller covers the target."),
-    Reason("token_endpoint", ("target_denied",), "The target is a token or login endpoint of the integration."),
-    Reason("trailing_dot", ("target_denied",), "The target's host ends in a dot."),
-    Reason("pass_ports", ("target_denied",), "The port of a CONNECT is not in `forward.pass_ports`."),
-    Reason("ca_hosts", ("ca_unavailable",), "The host of a tunnel is not one for which the local CA may sign."),
-    Reason(
+_DENIAL_REASONS = (
+    DenialReason("integration_missing", ("integration_required",), "The request names no integration."),
+    DenialReason("token_missing", ("caller_denied",), "The request has no caller's token."),
+    DenialReason("token_unknown", ("caller_denied",), "The token belongs to no caller."),
+    DenialReason("integration_unknown", ("integration_denied",), "There is no integration with this ID."),
+    DenialReason("integration_unlisted", ("integration_denied",), "The caller's `integrations` do not list this ID."),
+    DenialReason("preset_unknown", ("preset_denied",), "There is no preset with this ID."),
+    DenialReason("preset_unlisted", ("preset_denied",), "The caller's `presets` do not list this ID."),
+    DenialReason("browser", ("door_denied",), "A web page sent the request (Sec-Fetch-Site, Origin)."),
+    DenialReason("foreign_host", ("door_denied",), "The request's `Host` is not a name of this listener."),
+    DenialReason("outside_prefix", ("target_denied",), "The target is not under any `endpoint_prefix`."),
+    DenialReason("outside_domains", ("target_denied",), "The target is not under any of `allowed_domains`."),
+    DenialReason("outside_path", ("target_denied",), "The target is not under the path that the base URL must have."),
+    DenialReason(
+        "outside_policy", ("target_denied",), "The integration allows nothing at the host and port of the CONNECT."
+    ),
+    DenialReason("nothing_allowed", ("target_denied",), "The integration allows no target."),
+    DenialReason("not_covered", ("target_denied",), "No integration of the caller covers the target."),
+    DenialReason("token_endpoint", ("target_denied",), "The target is a token or login endpoint of the integration."),
+    DenialReason("trailing_dot", ("target_denied",), "The target's host ends in a dot."),
+    DenialReason("pass_ports", ("target_denied",), "The port of a CONNECT is not in `forward.pass_ports`."),
+    DenialReason("ca_hosts", ("ca_unavailable",), "The host of a tunnel is not one for which the local CA may sign."),
+    DenialReason(
         "copy_source",
         ("target_denied", "request_invalid"),
         "The source of a copy is outside the policy, or Sidekey cannot check it.",
     ),
-    Reason("metadata_address", ("destination_denied",), "The host has the address of a cloud metadata service."),
-    Reason("own_listener", ("destination_denied",), "The host has the address of a listener of Sidekey."),
-    Reason(
+    DenialReason("metadata_address", ("destination_denied",), "The host has the address of a cloud metadata service."),
+    DenialReason("own_listener", ("destination_denied",), "The host has the address of a listener of Sidekey."),
+    DenialReason(
         "private_address",
         ("destination_denied",),
         "The host has no global address, and none that `allow_private` allows.",
     ),
-    Reason(
+    DenialReason(
         "method_not_allowed",
         ("method_denied", "target_denied"),
         "The method, or the one that `_method` or `_HttpMethod` in the query names, is not among the integration's "
         "`methods`.",
     ),
-    Reason("method_of_preset", ("method_denied",), "A request to a preset has another method than POST."),
-    Reason("trace", ("method_denied",), "The method is TRACE."),
-    Reason("content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."),
-    Reason("body_not_extended", ("body_unsupported",), "The credential cannot be added to this body."),
-    Reason("payload_not_signed", ("body_unsupported",), "The payload cannot be signed as the caller sends it."),
-    Reason(
+    DenialReason("method_of_preset", ("method_denied",), "A request to a preset has another method than POST."),
+    DenialReason("trace", ("method_denied",), "The method is TRACE."),
+    DenialReason(
+        "content_type", ("content_type_denied",), "The preset does not accept this Content-Type or content coding."
+    ),
+    DenialReason("body_not_extended", ("body_unsupported",), "The credential cannot be added to this body."),
+    DenialReason("payload_not_signed", ("body_unsupported",), "The payload cannot be signed as the caller sends it."),
+    DenialReason(
         "target_malformed", ("request_invalid",), "The target is not a URL, or servers may interpret it differently."
     ),
-    Reason("path_ambiguous", ("request_invalid",), "Servers may interpret the path as another one."),
-    Reason("names_differ", ("request_invalid",), "The request names two different integrations or tokens."),
-    Reason("parameter_injected", ("request_invalid",), "The caller sends a parameter that Sidekey adds itself."),
-    Reason(
+    DenialReason("path_ambiguous", ("request_invalid",), "Servers may interpret the path as another one."),
+    DenialReason("names_differ", ("request_invalid",), "The request names two different integrations or tokens."),
+    DenialReason("parameter_injected", ("request_invalid",), "The caller sends a parameter that Sidekey adds itself."),
+    DenialReason(
         "parameters_unreadable", ("request_invalid",), "The caller's and the injected parameters cannot be told apart."
     ),
-    Reason("other_host", ("misdirected",), "A request in a tunnel names another host than the tunnel's."),
-    Reason("loop", ("loop_detected",), "The request has already passed through Sidekey."),
+    DenialReason("other_host", ("misdirected",), "A request in a tunnel names another host than the tunnel's."),
+    DenialReason("loop", ("loop_detected",), "The request has already passed through Sidekey."),
 )
 
-REASONS: Mapping[str, Reason] = MappingProxyType({reason.denial: reason for reason in _REASONS})
+DENIAL_REASONS: Mapping[str, DenialReason] = MappingProxyType({reason.denial: reason for reason in _DENIAL_REASONS})
 
-DENYING: Final = frozenset(code for reason in _REASONS for code in reason.codes) - {"request_invalid", "ca_unavailable"}
-"""Codes whose responses always have a denial. `request_invalid` and `ca_unavailable` may have one."""
+ALWAYS_DENIED: Final = frozenset(code for reason in _DENIAL_REASONS for code in reason.codes) - {
+    "request_invalid",
+    "ca_unavailable",
+}
+"""Codes whose responses always have a denial. `request_invalid` and `ca_unavailable` may have one, too."""
 
 CALLER_GONE: Final = "caller_gone"
 """Outcome of an exchange whose caller disconnected: logged and counted, without a response."""
@@ -251,25 +264,25 @@ class Problem:
     denial: Denial | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        kind = KINDS[self.code]
+        kind = RESPONSE_KINDS[self.code]
         object.__setattr__(self, "status", self.status or kind.statuses[0])
         object.__setattr__(self, "error", self.error or kind.errors[0])
         if self.status not in kind.statuses or self.error not in kind.errors:
             raise ValueError(f"{self.code} must have one of the statuses {kind.statuses} and errors {kind.errors}")
         if self.denial is None:
-            if self.code in DENYING:
+            if self.code in ALWAYS_DENIED:
                 raise ValueError(f"{self.code} must have a denial")
-        elif self.code not in REASONS[self.denial].codes:
-            raise ValueError(f"{self.denial} must have one of the codes {REASONS[self.denial].codes}")
+        elif self.code not in DENIAL_REASONS[self.denial].codes:
+            raise ValueError(f"{self.denial} must have one of the codes {DENIAL_REASONS[self.denial].codes}")
 
     @property
     def title(self) -> str:
         """Title from the response table."""
-        return KINDS[self.code].title
+        return RESPONSE_KINDS[self.code].title
 
     @property
     def phrase(self) -> str:
-        """Reason phrase, which is all that many clients show of a response to CONNECT."""
+        """DenialReason phrase, which is all that many clients show of a response to CONNECT."""
         return f"{self.code}: {self.title}"
 
     def maybe_sent(self) -> Problem:

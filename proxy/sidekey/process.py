@@ -61,8 +61,8 @@ class _Collector:
 GARBAGE_COLLECTOR: Final = _Collector()
 
 
-def share_interpreter() -> None:
-    """Let the event loop interrupt busy threads early: a config load, a scrape or the API."""
+def shorten_switch_interval() -> None:
+    """Let the event loop interrupt busy threads early, such as a config load, a scrape or the API."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
 
 
@@ -82,7 +82,7 @@ def notify(*states: str) -> None:
         sender.sendto("\n".join(states).encode(), address)
 
 
-def raise_descriptors() -> None:
+def raise_descriptor_limit() -> None:
     """Raise NOFILE to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -109,7 +109,7 @@ def descriptor_budget(in_flight: int) -> DescriptorBudget:
     soft = descriptor_limit()
     if soft == resource.RLIM_INFINITY:
         return DescriptorBudget(in_flight, sys.maxsize)
-    reserved = min(_RESERVED_DESCRIPTORS + side_connections(ADMIN_CONNECTIONS), soft // 2)
+    reserved = min(_RESERVED_DESCRIPTORS + lower_connections(ADMIN_CONNECTIONS), soft // 2)
     # The event loop accepts the whole backlog before Sidekey can count a connection.
     descriptors = max(2, soft - reserved - max_calls() - 2 * backlog())
     return DescriptorBudget(min(in_flight, descriptors // 2), descriptors)
@@ -127,7 +127,7 @@ def max_calls() -> int:
     return _MAX_CALLS if soft == resource.RLIM_INFINITY else max(2, min(_MAX_CALLS, soft // 16))
 
 
-def side_connections(maximum: int) -> int:
+def lower_connections(maximum: int) -> int:
     """Lower the maximum connections of an admin or metrics listener if there are few descriptors."""
     return min(maximum, max(2, backlog()))
 
@@ -151,6 +151,6 @@ def _occupy_standard_descriptors() -> None:
     os.close(descriptor)
 
 
-def leave(status: int) -> None:
+def exit_now(status: int) -> None:
     """End the process at once, without exit handlers and without waiting for threads."""
     os._exit(status)

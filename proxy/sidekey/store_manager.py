@@ -37,11 +37,11 @@ class StoreReport:
         self._altered: frozenset[Name] = frozenset()
         self._rolled_back: Mapping[Name, tuple[int, int]] = {}
 
-    def note(self, health: Health, state: State, *, read: bool = True) -> None:
-        """Report what has changed. `read` is False until this process serves the store's content."""
+    def update(self, health: Health, state: State, *, is_served: bool = True) -> None:
+        """Report what has changed. `is_served` is False until this process serves the store's content."""
         problem = health.problem
         self._metrics.store = (not problem, state.revision, bool(state.rolled_back))
-        self._note_rows(state)
+        self._report_rows(state)
         if health.read_only and not self._read_only:
             self._log.info("the database user may not change the store: this process refuses edits")
         self._read_only = health.read_only
@@ -50,12 +50,12 @@ class StoreReport:
         self._problem = problem
         if not problem:
             self._log.info("the store is in use", revision=state.revision)
-        elif read:
+        elif is_served:
             self._log.warning("the store cannot be used: what is loaded stays in use", reason=problem)
         else:
             self._log.warning("the store cannot be used: only what is in files is served", reason=problem)
 
-    def _note_rows(self, state: State) -> None:
+    def _report_rows(self, state: State) -> None:
         for kind, name in sorted(state.altered - self._altered):
             self._log.error("a row of the store was altered and is not used", kind=kind, id=name)
         self._altered = state.altered
@@ -83,12 +83,12 @@ class StoreManager:
         self._rules = rules
         self._source = StoredSource(self._check_keys)
         self._loaded_state = State()
-        """The state that was last passed to the loader."""
+        """The state that `_source` has, for the next load."""
         self._served_state = State()
         """The state in the snapshot in use."""
         self._content_is_served = False
         """True once a snapshot with the store's content was in use."""
-        self._pass_state()
+        self._update_source()
         self._reloader: Reloader | None = None
         self._report: StoreReport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -108,7 +108,7 @@ class StoreManager:
 
     @classmethod
     async def start(cls, rules: StoreRules, loader: Loader) -> StoreManager:
-        """Open the store of these rules, or leave that to `follow` if the database cannot be reached now.
+        """Open the store of these rules, or leave that to `connect` if the database cannot be reached now.
 
         Raises StartError, with what to do, if another attempt would not help.
         """
@@ -125,12 +125,12 @@ class StoreManager:
             return ""
         return f"the store has not been read yet: {self.store.health.public or 'its content is being loaded'}"
 
-    def follow(self, reloader: Reloader, metrics: Metrics) -> None:
-        """Serve the changes of other processes from now on, and report the state of the store."""
+    def connect(self, reloader: Reloader, metrics: Metrics) -> None:
+        """Watch the store from now on: serve the changes of other processes, and report its state."""
         self._reloader = reloader
         self._report = StoreReport(metrics)
-        self.store.watch(self._follow_state, report_defect)
-        self._follow_state()
+        self.store.watch(self._handle_state, report_defect)
+        self._handle_state()
 
     @property
     def sealing_keys(self) -> SealingKeys:
@@ -140,7 +140,7 @@ class StoreManager:
     async def commit(self, changes: Sequence[Change], entry: AuditEntry) -> State:
         """Commit all changes, or none, with their audit entry. Return the new state, which this process serves already.
 
-        Raises as `Store.commit`, StoreUnavailable before `follow`, and ReloadError if the changes are committed, but a
+        Raises as `Store.commit`, StoreUnavailable before `connect`, and ReloadError if the changes are committed, but a
         defect keeps this process from serving them.
         """
         if self._reloader is None:
@@ -158,7 +158,9 @@ class StoreManager:
         try:
             self.store.check_keys(KeyRing(dict(rules.keys)))
         except StoreUnavailable as error:
-            return KeysError(f"are not changed while the store cannot be asked which are needed: {error}", True)
+            return KeysError(
+                f"cannot be checked while the store cannot be read, so the previous keys stay in use: {error}", True
+            )
         except StoreRefused as error:
             return KeysError(str(error), False)
         return None
@@ -182,14 +184,14 @@ class StoreManager:
         await self.ledger.close()
         await self.store.close()
 
-    def _follow_state(self) -> None:
+    def _handle_state(self) -> None:
         """Report the store's state, and serve it if it is new."""
         if self.store.created and not self._creation_logged:
             self._creation_logged = True
             # If the operator expected a store, it is elsewhere: on an unmounted volume, or in another database.
             self._log.info("no store was found: an empty one was created", store=self.store.id)
         if self._report is not None:
-            self._report.note(self.store.health, self.store.state, read=self._content_is_served)
+            self._report.update(self.store.health, self.store.state, is_served=self._content_is_served)
         # `commit` itself serves the changes that this process commits.
         if _was_read(self.store.state) and self.store.state is not self._served_state:
             self._spawn(self._reload())
@@ -197,10 +199,11 @@ class StoreManager:
     async def _reload(self, by: str = "") -> None:
         """Publish the present state of the store, and return when it is in use."""
         if self._reloader is not None:
-            # `_pass_state` reads state and keys when the load starts, so that one load covers several changes.
-            await self._reloader.publish_store(self._pass_state, by)
+            # `_update_source` reads state and keys when the load starts, so that one load covers several changes.
+            await self._reloader.publish_store(self._update_source, by)
 
-    def _pass_state(self) -> None:
+    def _update_source(self) -> None:
+        """Let the next load build from the present state of the store."""
         state = self.store.state
         if _was_read(state):
             self._loaded_state = state
@@ -223,7 +226,7 @@ class StoreManager:
 
     def _retry_reload(self) -> None:
         self._retry = None
-        self._follow_state()
+        self._handle_state()
 
 
 def _was_read(state: State) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from sidekey.credentials.base import Outcome
-from sidekey.errors import KINDS, REASONS
+from sidekey.errors import DENIAL_REASONS, RESPONSE_KINDS
 from sidekey.observe.metrics import SEPARATE_STATUSES
 from sidekey.snapshot.status import STATUSES
 from support import libyaml
@@ -97,14 +97,14 @@ def test_every_metric_of_the_rules_exists() -> None:
 
 
 def test_every_outcome_of_the_rules_exists() -> None:
-    known = {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), *KINDS, *get_args(Outcome)}
+    known = {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), *RESPONSE_KINDS, *get_args(Outcome)}
     assert {value for rule in RULES for value in values_of(rule["expr"], "outcome")} - known == set()
 
 
 def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard)]
-    assert {value for text in expressions for value in values_of(text, "reason")} - {*REASONS, ".*"} == set()
+    assert {value for text in expressions for value in values_of(text, "reason")} - {*DENIAL_REASONS, ".*"} == set()
 
 
 def test_states_of_stored_integrations_exist() -> None:
@@ -134,5 +134,5 @@ def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:
     checked = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
-    assert {code for code in KINDS if code.endswith("_denied") or code.startswith("upstream_")} - checked == set()
+    assert {code for code in RESPONSE_KINDS if code.endswith("_denied") or code.startswith("upstream_")} - checked == set()
     assert set(get_args(Outcome)) - checked == set()

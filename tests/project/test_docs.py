@@ -20,7 +20,7 @@ from sidekey.cli import COMMANDS, main
 from sidekey.config.load import load
 from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
 from sidekey.diagnostics.explain import explain
-from sidekey.errors import KINDS
+from sidekey.errors import RESPONSE_KINDS
 from sidekey.snapshot.snapshot import Snapshot
 from tools.docs import pages
 
@@ -243,7 +243,9 @@ def test_every_config_key_in_the_documents_exists(document: Path) -> None:
 def test_every_status_and_code_in_the_documents_fit(document: Path) -> None:
     """An example is 501 `not_implemented`."""
     named = re.findall(r"\b([45]\d\d)\s+`([a-z_]+)`", document.read_text("utf-8"))
-    assert [code for status, code in named if code not in KINDS or int(status) not in KINDS[code].statuses] == []
+    assert [
+        code for status, code in named if code not in RESPONSE_KINDS or int(status) not in RESPONSE_KINDS[code].statuses
+    ] == []
 
 
 @pytest.mark.parametrize("section", PROMISED)

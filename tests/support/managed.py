@@ -81,7 +81,7 @@ async def process(folder: Path) -> AsyncIterator[Process]:
     hooks = ReloadHooks(publisher, set, rotate, metrics, running.report, AuditLog(NOWHERE, "off"))
     reloader = Reloader(loader, loaded, hooks, strict=False)
     reloader.start()
-    managed.follow(reloader, metrics)
+    managed.connect(reloader, metrics)
     try:
         yield running
     finally:

@@ -135,7 +135,7 @@ async def serving(
     try:
         await app.start()
         writer.start()
-        app.follow(loader, loaded, strict=False)
+        app.watch_config(loader, loaded, strict=False)
         yield Serving(app, log)
     finally:
         await app.stop()

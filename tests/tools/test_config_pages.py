@@ -23,7 +23,7 @@ from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS as AUTH_KINDS
 from sidekey.credentials.responsys import ResponsysSettings
-from sidekey.errors import KINDS
+from sidekey.errors import RESPONSE_KINDS
 from tools import config_pages
 
 ROOT = Path(__file__).parents[2]
@@ -38,11 +38,11 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
     assert row.split("|")[4].strip()
 
 
-@pytest.mark.parametrize("code", KINDS)
+@pytest.mark.parametrize("code", RESPONSE_KINDS)
 def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
     (row,) = [line for line in errors_page().splitlines() if line.startswith(f"| `{code}` |")]
-    assert all(str(status) in row for status in KINDS[code].statuses)
-    assert all(error in row for error in KINDS[code].errors)
+    assert all(str(status) in row for status in RESPONSE_KINDS[code].statuses)
+    assert all(error in row for error in RESPONSE_KINDS[code].errors)
 
 
 @pytest.mark.parametrize("name", profiles.provider_names())

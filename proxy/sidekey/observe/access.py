@@ -58,7 +58,7 @@ class AccessLog:
     """Writes a line for each request that `log.access` (off, errors, all) selects. `log.level` does not matter.
 
     The caller of `write` checks `logs_all` and `logs_errors` first. An error is a request with a status of 400 or more,
-    or with a code of Sidekey (`errors.KINDS`, `CALLER_GONE`).
+    or with a code of Sidekey (`errors.RESPONSE_KINDS`, `CALLER_GONE`).
     """
 
     __slots__ = ("_clock", "_parts", "_path", "_put", "logs_all", "logs_errors")

@@ -43,10 +43,10 @@ class IntegrationStats:
     """Counters of one integration's requests.
 
     `outcomes` counts requests by outcome. For an upstream's response this is `2xx` to `5xx` or one of
-    `SEPARATE_STATUSES`, otherwise a code of Sidekey (`errors.KINDS`, `errors.CALLER_GONE`). `buckets` are not
+    `SEPARATE_STATUSES`, otherwise a code of Sidekey (`errors.RESPONSE_KINDS`, `errors.CALLER_GONE`). `buckets` are not
     cumulative and correspond to `BOUNDS`. `seconds` is the sum of durations. `connects` counts connection attempts for
     its requests: `ok`, or a Proxy-Status error type (RFC 9209 2.3). `denials` counts denied requests by reason
-    (`errors.REASONS`).
+    (`errors.DENIAL_REASONS`).
     """
 
     __slots__ = ("buckets", "connects", "denials", "integration", "outcomes", "seconds")

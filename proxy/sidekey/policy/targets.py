@@ -134,7 +134,7 @@ class Policy:
 class Verdict:
     """The verdict of a policy on a target, with its reason. `rule` names the rule that allows the target.
 
-    A denial has the `code` of Sidekey's response, and in `denial` one of `errors.REASONS`.
+    A denial has the `code` of Sidekey's response, and in `denial` one of `errors.DENIAL_REASONS`.
     """
 
     allowed: bool

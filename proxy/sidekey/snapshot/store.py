@@ -18,8 +18,9 @@ DEFAULT_SENDS_RETENTION: Final = 7 * 86_400.0
 class StoreRules(SecretHolder):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
-    `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the seconds that audit
-    entries and the results of sent presets are kept. StoredObjects integrations may connect to global addresses and to `allow_private`.
+    `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the seconds that audit entries
+    and the results of sent presets are kept. StoredObjects integrations may connect to global addresses and to
+    `allow_private`.
     """
 
     path: Path | None

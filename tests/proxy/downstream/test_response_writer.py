@@ -8,7 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
-from sidekey.errors import KINDS, Problem
+from sidekey.errors import RESPONSE_KINDS, Problem
 from sidekey.proxy.downstream import response_writer
 from support import wire
 from support.denials import denial_of
@@ -22,7 +22,7 @@ PROBLEMS = [
         Problem(kind.code, "why", status=status, error=error, denial=denial_of(kind.code)),
         id=f"{kind.code} {status} {error}",
     )
-    for kind in KINDS.values()
+    for kind in RESPONSE_KINDS.values()
     for status in kind.statuses
     for error in kind.errors
 ]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from sidekey.errors import KINDS
+from sidekey.errors import RESPONSE_KINDS
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.request_rules import Timeouts
 from sidekey.snapshot.snapshot import Integration
@@ -233,7 +233,7 @@ async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> No
 
 def test_every_code_has_a_phrase_of_its_own() -> None:
     """Fixed text: visible ASCII and spaces, as RFC 9112 4 has it."""
-    for kind in KINDS.values():
+    for kind in RESPONSE_KINDS.values():
         assert f"{kind.code}: {kind.title}".isascii()
         assert f"{kind.code}: {kind.title}".isprintable()
 
