@@ -114,5 +114,5 @@ def test_collector_is_off_until_the_last_block_ends() -> None:
 
 def test_leave_ends_the_process_immediately() -> None:
     """Without exit handlers and without waiting for threads."""
-    result = run("import atexit\natexit.register(print, 'too late')\nprocess.leave(143)")
+    result = run("import atexit\natexit.register(print, 'too late')\nprocess.exit_now(143)")
     assert (result.returncode, result.stdout) == (143, "")

@@ -6,7 +6,7 @@ import pytest
 
 from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.diagnostics.preview import preview
-from sidekey.presets.preset import OVERSIZED
+from sidekey.presets.preset import PARAMETERS_TOO_LARGE
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Preset, Snapshot
 from support.plane import base_url, integration
@@ -32,7 +32,7 @@ def test_oversized_parameters_are_not_parsed() -> None:
     draft = preset(parameters={"a": {"type": "text"}}, body={"json": "{{a}}"})
     small = snapshot(draft, limits=Limits(preset_parameters=16))
     assert preview(small, draft, b'{"a": "0123456"}').problem is None
-    assert preview(small, draft, b'{"a": "01234567"}').problem == OVERSIZED
+    assert preview(small, draft, b'{"a": "01234567"}').problem == PARAMETERS_TOO_LARGE
 
 
 @pytest.mark.parametrize(("sent", "code"), [("", None), ("text/x; a=b", None), ("text/y", "content_type_denied")])

@@ -14,24 +14,24 @@ from sidekey.policy.decision import Denied
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy
 from sidekey.presets.decide import PresetAdmitted, decide_preset
-from sidekey.presets.preset import Parameter, Preset
+from sidekey.presets.preset import Parameter, PresetRules
 from sidekey.presets.template import UrlTemplate, text_template
 from support.decisions import BASE, H, Integrations, Known, basic, head, known, outcome, rules
 
 INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
-HOOK = Preset("hook", "h", "PUT", UrlTemplate.read("https://a.test/api/hook", ()), "text/plain")
+HOOK = PresetRules("hook", "h", "PUT", UrlTemplate.parse("https://a.test/api/hook", ()), "text/plain")
 
 
 def by_preset(*integrations: Known) -> Integrations:
     """Build routes with presets of `h`, an invalid one, one without its integration, and one outside the policy."""
     routes = known(*integrations)
-    outside = UrlTemplate.read("https://a.test/other", ())
-    gone = UrlTemplate.read("https://a.test/api/hook", ())
+    outside = UrlTemplate.parse("https://a.test/other", ())
+    gone = UrlTemplate.parse("https://a.test/api/hook", ())
     routes.presets = {
         b"hook": HOOK,
         b"broken": INVALID,
-        b"gone": Preset("gone", "x", "POST", gone, "text/plain"),
-        b"outside": Preset("outside", "h", "POST", outside, "text/plain"),
+        b"gone": PresetRules("gone", "x", "POST", gone, "text/plain"),
+        b"outside": PresetRules("outside", "h", "POST", outside, "text/plain"),
     }
     return routes
 
@@ -107,8 +107,8 @@ def test_target_with_placeholders_is_checked_after_they_are_filled() -> None:
     """Until then the request is admitted without a target."""
     parameters = {"a": Parameter("text")}
     template = text_template("text/plain", "{{a}}", parameters)
-    url = UrlTemplate.read("https://a.test/api/{{a}}", parameters)
-    preset = Preset("each", "h", "POST", url, "text/plain", (), parameters, template)
+    url = UrlTemplate.parse("https://a.test/api/{{a}}", parameters)
+    preset = PresetRules("each", "h", "POST", url, "text/plain", (), parameters, template)
     routes = by_preset(H)
     routes.presets[b"each"] = preset
     result = decide_preset(posted("/p/each", kind="application/json"), None, routes)

@@ -10,7 +10,7 @@ import pytest
 from sidekey.errors import Problem
 from sidekey.policy.headers import Role, normalise
 from sidekey.policy.messages import RequestHead
-from sidekey.presets.preset import FilledRequest, Parameter, Preset, read_parameters
+from sidekey.presets.preset import FilledRequest, Parameter, PresetRules, read_parameters
 from support.presets import preset
 
 PLAIN = preset(headers={"X-Source": "sidekey", "Accept": "text/x"}).rules
@@ -42,27 +42,27 @@ def head(*lines: str, control_headers: dict[Role, bytes] | None = None, connecti
     )
 
 
-def received(rules: Preset, *lines: str, **more: object) -> RequestHead:
-    result = rules.receive(head(*lines, **more))  # type: ignore[arg-type]
+def received(rules: PresetRules, *lines: str, **more: object) -> RequestHead:
+    result = rules.build_head(head(*lines, **more))  # type: ignore[arg-type]
     assert isinstance(result, RequestHead)
     return result
 
 
 def fill(
-    payload: bytes, rules: Preset = FILLED, *, max_body: int = 1000, max_target: int = 1000
+    payload: bytes, rules: PresetRules = FILLED, *, max_body: int = 1000, max_target: int = 1000
 ) -> FilledRequest | Problem:
     return rules.fill(
         received(rules, "Content-Type: application/json"), payload, max_body=max_body, max_target=max_target
     )
 
 
-def filled(payload: bytes, rules: Preset = FILLED) -> FilledRequest:
+def filled(payload: bytes, rules: PresetRules = FILLED) -> FilledRequest:
     result = fill(payload, rules)
     assert isinstance(result, FilledRequest)
     return result
 
 
-def errors(payload: bytes, rules: Preset = FILLED, **limits: int) -> tuple[tuple[str, str], ...]:
+def errors(payload: bytes, rules: PresetRules = FILLED, **limits: int) -> tuple[tuple[str, str], ...]:
     result = fill(payload, rules, **limits)
     assert isinstance(result, Problem)
     assert result.code == "parameters_invalid"
@@ -150,7 +150,7 @@ def test_payload_has_the_content_type_of_the_preset(
     content_type: str | None, lines: tuple[str, ...], accepted: bool
 ) -> None:
     """The caller may add parameters. A preset without a type accepts any valid one."""
-    result = preset(content_type=content_type).rules.receive(head(*lines))
+    result = preset(content_type=content_type).rules.build_head(head(*lines))
     if accepted:
         assert isinstance(result, RequestHead)
     else:
@@ -160,7 +160,7 @@ def test_payload_has_the_content_type_of_the_preset(
 
 def test_content_type_in_connection_does_not_count() -> None:
     """The upstream would not get it."""
-    result = PLAIN.receive(head("Content-Type: application/json", connection=b"Content-Type"))
+    result = PLAIN.build_head(head("Content-Type: application/json", connection=b"Content-Type"))
     assert isinstance(result, Problem)
 
 
@@ -181,7 +181,7 @@ def test_content_type_in_connection_does_not_count() -> None:
 )
 def test_parameters_are_json_without_a_coding(lines: tuple[str, ...], connection: bytes | None, accepted: bool) -> None:
     """The type of the preset's own body does not matter."""
-    result = FILLED.receive(head(*lines, connection=connection))
+    result = FILLED.build_head(head(*lines, connection=connection))
     if accepted:
         assert isinstance(result, RequestHead)
         assert not {b"content-type", b"content-encoding"} & set(result.names)
@@ -260,12 +260,12 @@ def test_caller_fields_are_forwarded_unless_the_preset_sets_them() -> None:
     """For example the caller's message ID, unless Connection names it."""
     caller_fields = frozenset({b"webhook-id", b"x-source"})
     lines = ("Content-Type: application/json", "Webhook_Id: m1", "X-Source: forged", "X-Other: 1")
-    result = PLAIN.receive(head(*lines), caller_fields)
+    result = PLAIN.build_head(head(*lines), caller_fields)
     assert isinstance(result, RequestHead)
     assert result.names == [b"content-type", b"webhook-id", b"x-source", b"accept"]
     assert b"\r\nX-Source: sidekey" in result.fields
     assert b"webhook-id" not in received(PLAIN, *lines).names
-    rest = PLAIN.receive(head(*lines, connection=b"webhook-id"), caller_fields)
+    rest = PLAIN.build_head(head(*lines, connection=b"webhook-id"), caller_fields)
     assert isinstance(rest, RequestHead)
     assert b"webhook-id" not in rest.names
 
@@ -342,7 +342,7 @@ def test_an_error_names_the_parameter_and_never_the_value(name: str, value: str,
 
 def test_many_choices_are_not_listed() -> None:
     parameter = Parameter("text", enum=[f"choice-{number}" for number in range(50)])
-    assert parameter.error("other") == "must be one of the values that the preset allows"
+    assert parameter.find_error("other") == "must be one of the values that the preset allows"
 
 
 @pytest.mark.parametrize("number", ["0", "0.0", "-0", "1.50", "1e1", str(2**80)])

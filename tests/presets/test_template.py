@@ -18,9 +18,9 @@ from sidekey.presets.template import (
     UrlTemplate,
     Value,
     as_header,
+    content_type_parameters,
     form_template,
     json_template,
-    parameters_of,
     parse,
     stays_in_segment,
     text_template,
@@ -246,7 +246,7 @@ def test_header_value_has_no_controls() -> None:
 
 def url(text: str, **values: Value) -> str | Errors:
     errors: Errors = {}
-    filled = UrlTemplate.read(text, NAMES).fill({**VALUES, **values}, errors, 1 << 20)
+    filled = UrlTemplate.parse(text, NAMES).fill({**VALUES, **values}, errors, 1 << 20)
     return errors or filled
 
 
@@ -255,10 +255,10 @@ def test_url_contains_values_in_segments_and_query() -> None:
     assert url(text, a="a b|é%") == (
         "https://h.example/v1/u-a%20b%7C%C3%A9%25.1.50/x?q=y%22%3C%26%3E%27%5C%0A&r=1true2&s"
     )
-    template = UrlTemplate.read(text, NAMES)
+    template = UrlTemplate.parse(text, NAMES)
     assert template.literal is None
-    assert template.sample() == "https://h.example/v1/u-x.x/x?q=x&r=1x2&s"
-    assert UrlTemplate.read("https://h.example/a?b={{{{", NAMES).literal == "https://h.example/a?b={{"
+    assert template.fill_sample() == "https://h.example/v1/u-x.x/x?q=x&r=1x2&s"
+    assert UrlTemplate.parse("https://h.example/a?b={{{{", NAMES).literal == "https://h.example/a?b={{"
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,8 @@ def test_any_other_value_stays_in_its_segment(value: str) -> None:
 
 def test_content_type_parameters_are_compared_without_quotes() -> None:
     """Names and the charset are compared without case."""
-    assert parameters_of('a/b; Boundary="xAx" ;CHARSET="UTF-8"') == {"boundary=xAx", "charset=utf-8"}
-    assert parameters_of("a/b") == frozenset()
+    assert content_type_parameters('a/b; Boundary="xAx" ;CHARSET="UTF-8"') == {"boundary=xAx", "charset=utf-8"}
+    assert content_type_parameters("a/b") == frozenset()
 
 
 def test_segment_is_checked_with_all_its_values() -> None:
@@ -345,17 +345,17 @@ def test_a_segment_is_one_segment_in_each_reading() -> None:
 def test_segment_with_a_missing_value_is_not_checked() -> None:
     """Its parameter has an error already."""
     errors: Errors = {}
-    UrlTemplate.read("https://h.example/{{a}}/{{b}}", NAMES).fill({"b": ".."}, errors, 1000)
+    UrlTemplate.parse("https://h.example/{{a}}/{{b}}", NAMES).fill({"b": ".."}, errors, 1000)
     assert errors.keys() == {"b"}
 
 
 def test_url_is_limited_before_it_is_complete() -> None:
     """A value may be repeated thousands of times, which would be gigabytes."""
-    template = UrlTemplate.read(f"https://x.test/{'a' * 50}{{{{a}}}}", NAMES)
+    template = UrlTemplate.parse(f"https://x.test/{'a' * 50}{{{{a}}}}", NAMES)
     assert len(template.fill({"a": "b"}, {}, 66)) == 66
     with pytest.raises(TooLarge):
         template.fill({"a": "b"}, {}, 65)
     for where in ("{{a}}" * 20_000, "/{{a}}" * 20_000):
-        template = UrlTemplate.read(f"https://x.test/{where}", NAMES)
+        template = UrlTemplate.parse(f"https://x.test/{where}", NAMES)
         with pytest.raises(TooLarge):
             template.fill({"a": "x" * 1_000_000}, {}, 8192)

@@ -201,7 +201,7 @@ ODD = st.lists(st.sampled_from(ODD_PIECES) | TEXTS, max_size=5).map("".join)
 @example("%u", "002f")
 def test_filled_url_keeps_its_segments_in_any_decoding(first: str, second: str) -> None:
     """It stays inside the policy, with the same query and its value."""
-    template = UrlTemplate.read("https://h.test/api/{{a}}.{{b}}/{{b}}/mails?to={{a}}&x=1", ("a", "b"))
+    template = UrlTemplate.parse("https://h.test/api/{{a}}.{{b}}/{{b}}/mails?to={{a}}&x=1", ("a", "b"))
     errors: Errors = {}
     url = template.fill({"a": first, "b": second}, errors, 1 << 20)
     event("refused" if errors else "filled")

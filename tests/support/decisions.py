@@ -19,7 +19,7 @@ from sidekey.policy.messages import RequestHead
 from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.targets import Policy, parse_prefix
 from sidekey.policy.urls import Target
-from sidekey.presets.preset import Preset
+from sidekey.presets.preset import PresetRules
 
 BASE = parse_prefix("https://a.test/api")
 POLICY = Policy(prefixes=(BASE,))
@@ -50,9 +50,9 @@ class Integrations:
     asked: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
     ca_hosts: frozenset[str] = frozenset()
-    presets: dict[bytes, Preset | Problem] = field(default_factory=dict)
+    presets: dict[bytes, PresetRules | Problem] = field(default_factory=dict)
 
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
+    def find_preset(self, name: bytes) -> PresetRules | Problem | None:
         return self.presets.get(name)
 
     def find(self, name: bytes) -> Known | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sidekey.diagnostics.explain import explain
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
-from sidekey.presets.preset import OVERSIZED, FilledRequest
+from sidekey.presets.preset import PARAMETERS_TOO_LARGE, FilledRequest
 from sidekey.snapshot.snapshot import Preset, Snapshot
 
 CREDENTIAL: Final = "[credential]"
@@ -76,11 +76,11 @@ def fill_preset(snapshot: Snapshot, preset: Preset, data: bytes, content_type: s
     rules, limits = preset.rules, snapshot.limits
     line = f"\r\nContent-Type: {content_type or preset.accepts}".encode()
     head = RequestHead(b"POST", b"", b"localhost", [line], [b"content-type"], length=len(data), has_content_length=True)
-    received = rules.receive(head)
+    received = rules.build_head(head)
     if isinstance(received, Problem):
         return received
     if not rules.has_body:
         return FilledRequest(received, data)
     if len(data) > limits.preset_parameters:
-        return OVERSIZED
+        return PARAMETERS_TOO_LARGE
     return rules.fill(received, data, max_body=limits.preset_body, max_target=limits.target)

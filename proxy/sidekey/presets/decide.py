@@ -21,7 +21,7 @@ from sidekey.policy.listener import check_browser, check_loop
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.routes import Routes
 from sidekey.policy.urls import Target
-from sidekey.presets.preset import METHOD, Preset
+from sidekey.presets.preset import METHOD, PresetRules
 
 C = TypeVar("C", bound=Candidate)
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)
@@ -37,7 +37,7 @@ _POST_ONLY: Final = Problem(
 class PresetRoutes(Routes[C_co], Protocol[C_co]):
     """The integrations and presets of this process."""
 
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
+    def find_preset(self, name: bytes) -> PresetRules | Problem | None:
         """Return the preset of this ID, or a Problem if it cannot be used now."""
         ...
 
@@ -45,13 +45,13 @@ class PresetRoutes(Routes[C_co], Protocol[C_co]):
 class PresetAdmitted(Admitted[C_co]):
     """An admitted request to a preset. `head` is the head to send.
 
-    `target` is also None if the preset's URL has placeholders, until they are filled.
+    `target` is also None if the preset's URL has placeholders. Then Sidekey decides again once it has filled them.
     """
 
     __slots__ = ("head", "preset")
 
     def __init__(  # noqa: PLR0917 - built once per request on the hot path, where keywords cost
-        self, candidate: C_co, target: Target | None, rule: str, caller: str, preset: Preset, head: RequestHead
+        self, candidate: C_co, target: Target | None, rule: str, caller: str, preset: PresetRules, head: RequestHead
     ) -> None:
         super().__init__(candidate, target, rule, caller)
         self.preset: Final = preset
@@ -100,7 +100,7 @@ def _decide(
 
 
 def apply_preset(
-    preset: Preset, head: RequestHead, routes: PresetRoutes[C], caller: str = ""
+    preset: PresetRules, head: RequestHead, routes: PresetRoutes[C], caller: str = ""
 ) -> PresetAdmitted[C] | Denied[C]:
     """Apply a preset to the request of a permitted caller, and decide on the resulting request."""
     candidate = routes.find(preset.integration.encode())
@@ -108,10 +108,10 @@ def apply_preset(
         return Denied(_UNKNOWN_PRESET, caller=caller)
     if (problem := check_loop(head, routes)) is not None:
         return Denied(problem, candidate, preset=preset.id, caller=caller)
-    outgoing = preset.receive(head, candidate.rules.caller_fields)
+    outgoing = preset.build_head(head, candidate.rules.caller_fields)
     if isinstance(outgoing, Problem):
         return Denied(outgoing, candidate, preset=preset.id, caller=caller)
-    if preset.url is None:
+    if preset.fixed_url is None:
         return PresetAdmitted(candidate, None, "", caller, preset, outgoing)
     decision = apply_rules(outgoing, candidate)
     if isinstance(decision, Denied):

@@ -17,12 +17,21 @@ from sidekey.errors import Problem
 from sidekey.policy.headers import Role, is_plain, line_values, nominated, normalise
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.parameters import JSON, UnsupportedBody, media_type
-from sidekey.presets.template import NAME, Errors, Template, TooLarge, UrlTemplate, Value, essence_of, parameters_of
+from sidekey.presets.template import (
+    NAME,
+    Errors,
+    Template,
+    TooLarge,
+    UrlTemplate,
+    Value,
+    content_type_parameters,
+    essence_of,
+)
 
 METHOD: Final = b"POST"
 """The method of every request to a preset."""
 
-OVERSIZED: Final = Problem("request_too_large", "the parameters are over limits.preset_parameters")
+PARAMETERS_TOO_LARGE: Final = Problem("request_too_large", "the parameters are over limits.preset_parameters")
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 CONTENT_TYPE: Final = re.compile(rf'{_WORD}/{_WORD}(?: *; *{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*')
@@ -63,7 +72,7 @@ _DECODER: Final = json.JSONDecoder(
 )
 
 
-def _join(choices: Sequence[Value]) -> str:
+def _format_choices(choices: Sequence[Value]) -> str:
     text = ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in choices)
     return text if len(text) <= _MAX_CHOICES_LENGTH else "the values that the preset allows"
 
@@ -77,7 +86,7 @@ class Parameter:
     max_length: int = 0
     enum: Sequence[Value] = ()
 
-    def error(self, value: object) -> str | None:
+    def find_error(self, value: object) -> str | None:
         """Return why a value is invalid, or None if it is valid."""
         kind, text = _TYPES[self.type]
         if not isinstance(value, kind) or (isinstance(value, Decimal) and not value.is_finite()):
@@ -88,7 +97,7 @@ class Parameter:
             if not value.isascii() and _SURROGATE.search(value):
                 return "must not contain lone surrogates, which have no UTF-8"
         if self.enum and value not in self.enum:
-            return f"must be one of {_join(self.enum)}"
+            return f"must be one of {_format_choices(self.enum)}"
         return None
 
 
@@ -113,7 +122,7 @@ def read_parameters(
         if name not in sent and value is None:
             errors.append((f"/{name}", "is required"))
             continue
-        reason = parameter.error(value)
+        reason = parameter.find_error(value)
         if reason is not None:
             errors.append((f"/{name}", reason))
         elif isinstance(value, str | bool | Decimal):
@@ -139,8 +148,8 @@ class FilledRequest(NamedTuple):
     body: bytes
 
 
-class Preset:
-    """Builds requests from those of callers. `url` is None if it has placeholders.
+class PresetRules:
+    """Builds requests from those of callers. `fixed_url` is None if the URL has placeholders.
 
     A preset without a body and with an empty `content_type` accepts a payload of any media type.
     """
@@ -148,8 +157,8 @@ class Preset:
     __slots__ = (
         "_body",
         "_content_line",
-        "_content_parameters",
         "_content_type",
+        "_content_type_parameters",
         "_fixed_lines",
         "_fixed_names",
         "_forwarded",
@@ -157,13 +166,13 @@ class Preset:
         "_parameters",
         "_preset_headers",
         "_url",
+        "fixed_url",
         "has_body",
         "header_names",
         "id",
         "integration",
         "method",
-        "sample",
-        "url",
+        "sample_url",
     )
 
     def __init__(  # noqa: PLR0917 - the parts of a request, in the config's order
@@ -180,8 +189,8 @@ class Preset:
         self.id: Final = id
         self.integration: Final = integration
         self.method: Final = method.encode()
-        self.url: Final = None if url.literal is None else url.literal.encode()
-        self.sample: Final = url.sample()
+        self.fixed_url: Final = None if url.literal is None else url.literal.encode()
+        self.sample_url: Final = url.fill_sample()
         """The URL with a plain value for each placeholder, to check it against a policy."""
         self.header_names: Final = [header.name for header in headers]
         self.has_body: Final = body is not None
@@ -189,7 +198,7 @@ class Preset:
         self._parameters: Final = parameters or {}
         self._body: Final = body
         self._content_type: Final = essence_of(content_type)
-        self._content_parameters: Final = parameters_of(content_type)
+        self._content_type_parameters: Final = content_type_parameters(content_type)
         self._content_line: Final = _CONTENT_TYPE_START + content_type.encode()
         self._preset_headers: Final = frozenset([_normal_name(header) for header in headers])
         self._forwarded: Final = (
@@ -200,7 +209,7 @@ class Preset:
         self._fixed_lines: Final = [_line(header.name, header.value.literal or "") for header in fixed]
         self._header_templates: Final = [header for header in headers if header.value.literal is None]
 
-    def receive(self, head: RequestHead, caller_fields: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
+    def build_head(self, head: RequestHead, caller_fields: frozenset[bytes] = frozenset()) -> RequestHead | Problem:
         """Build the head to send before the body is known, or return why the request is refused.
 
         The caller's headers in `caller_fields` (normalized names) are forwarded too, unless the preset sets them.
@@ -236,7 +245,7 @@ class Preset:
         expected = None if head.control_headers is None else head.control_header(Role.EXPECT)
         return RequestHead(
             self.method,
-            self.url or head.target,
+            self.fixed_url or head.target,
             head.host,
             fields,
             names,
@@ -253,7 +262,9 @@ class Preset:
         value = line.partition(b":")[2].strip(b" \t").decode("latin-1")
         if not self._content_type:
             return CONTENT_TYPE.fullmatch(value) is not None
-        return essence_of(value) == self._content_type and self._content_parameters <= parameters_of(value)
+        return essence_of(value) == self._content_type and self._content_type_parameters <= content_type_parameters(
+            value
+        )
 
     def _type_denied(self) -> Problem:
         expected = (
@@ -274,7 +285,7 @@ class Preset:
         body = target = b""
         is_long = is_large = False
         try:
-            target = self.url or self._url.fill(values, errors, max_target).encode()
+            target = self.fixed_url or self._url.fill(values, errors, max_target).encode()
         except TooLarge:
             is_long = True
         if is_long or len(target) > max_target:

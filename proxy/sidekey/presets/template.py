@@ -28,31 +28,32 @@ Place = tuple[str | int, ...]
 Findings = list[tuple[Place, str]]
 Errors = dict[str, str]
 """Why a parameter's value cannot be written, by the parameter's name."""
-Write = Callable[[Value], str]
+Escape = Callable[[Value], str]
+"""Returns the text of a value, escaped for its context. Raises InvalidValue."""
 
 NAME: Final = r"[A-Za-z_][A-Za-z0-9_-]{0,62}"
 _OPENING: Final = re.compile(rf"\{{\{{(?:(\{{\{{)|({NAME})\}}\}})?")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9_~!$&'()*+,=:@.-]*")
 """Text that may surround a placeholder in a path segment: every server reads these characters the same way."""
-_LEAVES_SEGMENT: Final = re.compile("[/;?#]")
+_SEGMENT_ENDS: Final = re.compile("[/;?#]")
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML does not allow, not even as references (XML 1.0, 2.2)."""
 _OTHER_ENCODING: Final = re.compile(r"""<\?xml\s[^>]*encoding\s*=\s*["'](?!utf-8["'])""", re.IGNORECASE)
 _XML_ESCAPES: Final = {ord(character): f"&#{ord(character)};" for character in "&<>]\"'\t\n\r"}
 """References for markup, and for white space that a parser would normalize (XML 1.0, 2.11 and 3.3.3)."""
-_LEAVES: Final = (
+_LEAVES_SEGMENT: Final = (
     "must not leave its segment of the path: / \\ ; ? # and controls are not allowed there, encoded or not, and the "
     "segment must not be empty, . or .."
 )
 
 
 class InvalidTemplate(ValueError):
-    """Invalid template. The message says how to fix it."""
+    """An invalid template. The message says how to fix it."""
 
 
 class InvalidValue(ValueError):
-    """A value is not allowed at its placeholder. The message says what must be true and never repeats the value."""
+    """A value that its placeholder does not allow. The message says what is allowed and never repeats the value."""
 
 
 class TooLarge(Exception):
@@ -126,19 +127,19 @@ def as_header(value: Value) -> str:
 class Template:
     """A parsed text, with the function that escapes the value of each placeholder."""
 
-    __slots__ = ("_literals", "_writers", "literal", "names")
+    __slots__ = ("_escapes", "_literals", "literal", "names")
 
-    def __init__(self, text: ParsedText, writers: Sequence[Write]) -> None:
+    def __init__(self, text: ParsedText, escapes: Sequence[Escape]) -> None:
         self._literals: Final = text.literals
-        self._writers: Final = writers
+        self._escapes: Final = escapes
         self.names: Final = text.names
         self.literal: Final = None if text.names else text.literals[0]
         """The text if it has no placeholders."""
 
     @classmethod
-    def of(cls, text: ParsedText, write: Write) -> Template:
+    def of(cls, text: ParsedText, escape: Escape) -> Template:
         """Build a template that escapes all values the same way."""
-        return cls(text, [write] * len(text.names))
+        return cls(text, [escape] * len(text.names))
 
     def fill(self, values: Values, errors: Errors, max_length: int) -> str:
         """Fill in the values. Skip missing ones, and add invalid ones to `errors`.
@@ -153,7 +154,7 @@ class Template:
             if value is None:
                 continue
             try:
-                piece = self._writers[at](value)
+                piece = self._escapes[at](value)
             except InvalidValue as reason:
                 errors.setdefault(name, str(reason))
                 continue
@@ -171,7 +172,7 @@ def essence_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip(" \t").lower()
 
 
-def parameters_of(content_type: str) -> frozenset[str]:
+def content_type_parameters(content_type: str) -> frozenset[str]:
     """Return the parameters of a Content-Type, with names and the `charset` in lower case (RFC 9110 8.3.1)."""
     parameters = set()
     for part in content_type.split(";")[1:]:
@@ -189,15 +190,15 @@ def json_template(document: object, parameters: Collection[str], findings: Findi
     # In JSON, {{ occurs only inside strings, which do not escape it, so the serialized document is the template.
     text = parse(json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False), parameters)
     literals = text.literals
-    writers: list[Write] = []
+    escapes: list[Escape] = []
     for at in range(len(text.names)):
         before, after = literals[at], literals[at + 1]
         if before.endswith('"') and not before.endswith('\\"') and after.startswith('"'):
             literals[at], literals[at + 1] = before[:-1], after[1:]
-            writers.append(_as_json)
+            escapes.append(_as_json)
         else:
-            writers.append(_within_json_string)
-    return Template(text, writers)
+            escapes.append(_within_json_string)
+    return Template(text, escapes)
 
 
 def form_template(body: object, parameters: Collection[str], findings: Findings) -> Template | None:
@@ -275,7 +276,7 @@ def stays_in_segment(segment: str) -> bool:
         final = final_form(path)
     except UnreadablePath:
         return False
-    return len(final) > 1 and _LEAVES_SEGMENT.search(final, 1) is None
+    return len(final) > 1 and _SEGMENT_ENDS.search(final, 1) is None
 
 
 class UrlTemplate:
@@ -290,7 +291,7 @@ class UrlTemplate:
         """The URL if it has no placeholders."""
 
     @classmethod
-    def read(cls, url: str, parameters: Collection[str]) -> UrlTemplate:
+    def parse(cls, url: str, parameters: Collection[str]) -> UrlTemplate:
         """Parse a URL. Raises InvalidTemplate."""
         text = parse(url, parameters)
         try:
@@ -317,7 +318,7 @@ class UrlTemplate:
         pieces.append((Template.of(parse(mark + query, parameters), _percent_encoded), False))
         return cls(pieces, None if text.names else text.literals[0])
 
-    def sample(self) -> str:
+    def fill_sample(self) -> str:
         """Return the URL with a plain value for each placeholder."""
         values = {name: "x" for template, _ in self._pieces for name in template.names}
         return self.fill(values, {}, 1 << 30)
@@ -337,7 +338,7 @@ class UrlTemplate:
                 raise TooLarge
             if is_segment and all(name in values for name in template.names) and not stays_in_segment(piece):
                 for name in template.names:
-                    errors.setdefault(name, _LEAVES)
+                    errors.setdefault(name, _LEAVES_SEGMENT)
             pieces.append(piece)
         return "".join(pieces)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidekey.presets.preset import Preset
+from sidekey.presets.preset import PresetRules
 
 
 class Operator:
@@ -16,6 +16,6 @@ class Operator:
 
     __slots__ = ("draft", "name")
 
-    def __init__(self, name: str = "", draft: Preset | None = None) -> None:
+    def __init__(self, name: str = "", draft: PresetRules | None = None) -> None:
         self.name: Final = name
         self.draft: Final = draft

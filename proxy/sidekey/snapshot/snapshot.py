@@ -19,7 +19,7 @@ from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.match import Coverage, Matching, has_several, target_origins
 from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
-from sidekey.presets.preset import Preset as PresetRules
+from sidekey.presets.preset import PresetRules
 from sidekey.snapshot.admin import AdminRules
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.request_rules import Limits, Timeouts

@@ -47,7 +47,7 @@ def test_preset_has_the_values_of_its_mapping(tmp_path: Path) -> None:
     assert (preset.id, preset.url, preset.content_type) == ("hook", "https://crm.example.com/v1/hook", "text/plain")
     assert (preset.description, preset.tags, preset.invalid) == ("A hook", ("a",), "")
     assert (preset.rules.id, preset.rules.integration, preset.rules.method) == ("hook", "crm", b"PUT")
-    assert preset.rules.url == b"https://crm.example.com/v1/hook"
+    assert preset.rules.fixed_url == b"https://crm.example.com/v1/hook"
 
 
 def test_preset_may_be_in_any_file_but_an_id_only_in_one(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_unchanged_preset_is_the_same_object(tmp_path: Path) -> None:
     second = good(loading.load())
     assert second.presets["hook"] is first.presets["hook"]
     assert second.presets["other"] is not first.presets["other"]
-    assert second.presets["other"].rules.url == b"https://crm.example.com/v1/new"
+    assert second.presets["other"].rules.fixed_url == b"https://crm.example.com/v1/new"
 
 
 def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sidekey.credentials.fields import check_header_value, normal_name, wire
 from sidekey.policy.headers import METHOD_OVERRIDES, REQUEST_ROLES, TARGET_FIELDS, Role
 from sidekey.policy.parameters import FORM, JSON
 from sidekey.policy.targets import judge_url
-from sidekey.presets.preset import HeaderTemplate, Parameter, Preset
+from sidekey.presets.preset import HeaderTemplate, Parameter, PresetRules
 from sidekey.presets.template import (
     Findings,
     InvalidTemplate,
@@ -26,9 +26,9 @@ from sidekey.presets.template import (
     Template,
     UrlTemplate,
     as_header,
+    content_type_parameters,
     form_template,
     json_template,
-    parameters_of,
     parse,
     text_template,
 )
@@ -81,7 +81,7 @@ def _build(name: str, settings: PresetSettings) -> ParsedPreset:
     parameters = _build_parameters(settings, errors)
     url: UrlTemplate | None = None
     try:
-        url = UrlTemplate.read(settings.url, settings.parameters)
+        url = UrlTemplate.parse(settings.url, settings.parameters)
     except InvalidTemplate as error:
         errors.append(Finding(("url",), str(error)))
     headers = _build_headers(settings, errors)
@@ -96,7 +96,7 @@ def _build(name: str, settings: PresetSettings) -> ParsedPreset:
         errors.append(Finding(("parameters",), text, at_key=True))
     if errors or url is None:
         return ParsedPreset(None, tuple(errors))
-    rules = Preset(name, settings.integration, settings.method, url, content_type, headers, parameters, body)
+    rules = PresetRules(name, settings.integration, settings.method, url, content_type, headers, parameters, body)
     preset = snapshot.Preset(
         id=name,
         rules=rules,
@@ -139,7 +139,8 @@ def _build_text_body(
         errors.append(Finding(("body", "text"), "needs content_type beside it, such as text/plain", at_key=True))
         return None, ""
     if any(
-        parameter.startswith("charset=") and parameter != "charset=utf-8" for parameter in parameters_of(content_type)
+        parameter.startswith("charset=") and parameter != "charset=utf-8"
+        for parameter in content_type_parameters(content_type)
     ):
         errors.append(Finding(("body", "content_type"), "the charset must be utf-8, in which a body is written"))
     try:
@@ -157,14 +158,14 @@ def _build_parameters(preset: PresetSettings, errors: list[Finding]) -> dict[str
         without_enum = Parameter(settings.type, max_length=settings.max_length or 0)
         enum = [_to_decimal(value) for value in settings.enum or ()]
         for index, value in enumerate(enum):
-            reason = without_enum.error(value)
+            reason = without_enum.find_error(value)
             if reason is not None:
                 errors.append(Finding((*loc, "enum", index), reason))
         default = None if settings.default is None else _to_decimal(settings.default)
         parameter = Parameter(settings.type, default, settings.max_length or 0, enum)
         for key in ("default", "example"):
             value = getattr(settings, key)
-            reason = None if value is None else parameter.error(_to_decimal(value))
+            reason = None if value is None else parameter.find_error(_to_decimal(value))
             if reason is not None:
                 errors.append(Finding((*loc, key), reason))
         parameters[name] = parameter
@@ -226,7 +227,7 @@ def mismatch_errors(preset: snapshot.Preset, integration: snapshot.Integration |
     if integration.rebuild is None:
         canonical = integration.traits.spelling
         canonicalize = None if canonical is None else canonical.canonicalize
-        verdict = judge_url(integration.policy, preset.rules.method.decode(), preset.rules.sample, canonicalize)
+        verdict = judge_url(integration.policy, preset.rules.method.decode(), preset.rules.sample_url, canonicalize)
         if not verdict.allowed:
             key = "method" if verdict.code == "method_denied" else "url"
             errors.append(((key,), f"must be allowed by integration {integration.id}: {verdict.reason}"))

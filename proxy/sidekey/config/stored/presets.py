@@ -12,7 +12,7 @@ from sidekey.config.errors import Finding, format_loc
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
 from sidekey.config.stored.validate import DocumentError, InvalidPreset, refuse_preset, text_errors
 from sidekey.policy.identifiers import valid_id
-from sidekey.presets.preset import Preset as PresetRules
+from sidekey.presets.preset import PresetRules
 from sidekey.presets.template import UrlTemplate
 from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Preset
 from sidekey.snapshot.status import UNVERIFIED
@@ -59,7 +59,7 @@ def integration_id(document: Mapping[str, Any]) -> str:
 
 def _unusable(row: PresetRow, document: Mapping[str, Any], problem: str) -> Preset:
     """Build a preset that refuses its requests. Without it, callers would get "no such preset"."""
-    rules = PresetRules(row.id, integration_id(document), "POST", UrlTemplate.read("https://host.invalid", ()), "")
+    rules = PresetRules(row.id, integration_id(document), "POST", UrlTemplate.parse("https://host.invalid", ()), "")
     return Preset(row.id, rules, "", "", invalid=problem, stored=True, row=row.row_id)
 
 

@@ -23,7 +23,7 @@ from sidekey.policy.messages import RequestHead, ResponseHead
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
-from sidekey.presets.preset import OVERSIZED, Preset
+from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
 from sidekey.proxy.content_coding import UnreadableCoding, acceptable
 from sidekey.proxy.deadlines import NEVER
@@ -127,7 +127,7 @@ class Exchange(ExchangeBase):
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signed_request: SignedRequest | None = None
-        self._unfilled_preset: Preset | None = None
+        self._unfilled_preset: PresetRules | None = None
         self._body: list[bytes] | None = None
         self._replay_body: list[bytes] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -215,7 +215,7 @@ class Exchange(ExchangeBase):
             return self._admit_in_full()
         preset = destination.preset
         if preset is not None:
-            received = preset.receive(self._request.head, destination.integration.rules.caller_fields)
+            received = preset.build_head(self._request.head, destination.integration.rules.caller_fields)
             if isinstance(received, Problem):
                 return self._admit_in_full()
             self._use_preset(preset, received)
@@ -275,7 +275,7 @@ class Exchange(ExchangeBase):
             self._use_preset(decision.preset, decision.head)
         return None
 
-    def _use_preset(self, preset: Preset, received: RequestHead) -> None:
+    def _use_preset(self, preset: PresetRules, received: RequestHead) -> None:
         """Use the head that the preset built from the caller's, and remember a preset that needs the body."""
         self._preset = preset.id
         self._request.replace_head(received)
@@ -418,7 +418,7 @@ class Exchange(ExchangeBase):
         head, limits = request.head, request.rules.limits
         size = max(head.length, request.received)
         if self._unfilled_preset is not None:
-            return OVERSIZED if size > limits.preset_parameters else None
+            return PARAMETERS_TOO_LARGE if size > limits.preset_parameters else None
         if signed is None or not signed.holds_body:
             return bodies.refusal(head, size, limits.replay_body)
         if size > limits.signed_body:
@@ -437,7 +437,7 @@ class Exchange(ExchangeBase):
             return TOO_SLOW if is_too_slow else None
         return problem
 
-    def _fill(self, preset: Preset) -> None:
+    def _fill(self, preset: PresetRules) -> None:
         """Replace the request by the preset, filled with the parameters in the body. Raises ProblemError."""
         request = self._request
         limits = request.rules.limits

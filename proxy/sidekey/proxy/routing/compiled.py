@@ -18,7 +18,7 @@ from sidekey.policy.paths import under
 from sidekey.policy.redaction import Redactor, searchable
 from sidekey.policy.targets import Policy, Prefix, parse_discovered_base, upgrade
 from sidekey.policy.urls import Origin, Target
-from sidekey.presets.preset import METHOD, Preset
+from sidekey.presets.preset import METHOD, PresetRules
 from sidekey.proxy.limits import InFlightCounter, InFlightCounters
 from sidekey.proxy.upstream.pool import Pool
 from sidekey.proxy.upstream.pools import Pools
@@ -91,7 +91,7 @@ class Destination:
     __slots__ = ("integration", "line", "methods", "path", "preset", "route", "rules")
 
     def __init__(
-        self, integration: CompiledIntegration, route: Route, path: bytes, preset: Preset | None = None
+        self, integration: CompiledIntegration, route: Route, path: bytes, preset: PresetRules | None = None
     ) -> None:
         self.integration: Final = integration
         self.route: Final = route
@@ -256,7 +256,7 @@ class CompiledIntegration:
             return None
         return Destination(self, route, self._base_path + rest)
 
-    def destination(self, target: Target, preset: Preset | None = None) -> Destination:
+    def destination(self, target: Target, preset: PresetRules | None = None) -> Destination:
         """Return the destination of a target that the policy allows."""
         return Destination(self, self.route(target.origin), target.request_target.encode("latin-1"), preset)
 

@@ -21,7 +21,7 @@ from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.routes import check_tunnel_host
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import InvalidTarget, parse_target
-from sidekey.presets.preset import Preset
+from sidekey.presets.preset import PresetRules
 from sidekey.proxy.limits import InFlightCounters
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.upstream.pool import may_use
@@ -209,12 +209,12 @@ class Router:
     def _find_by_preset(self, target: bytes) -> Destination | None:
         """Return the destination of a preset whose URL has no placeholder."""
         preset = self.find_preset(preset_id(target))
-        if not isinstance(preset, Preset) or preset.url is None:
+        if not isinstance(preset, PresetRules) or preset.fixed_url is None:
             return None
         integration = self._compiled.get(preset.integration.encode())
         if integration is None or integration.rules.unresolved or preset.method not in integration.rules.methods:
             return None
-        preset_target = integration.match_fast(preset.url, forward=True)
+        preset_target = integration.match_fast(preset.fixed_url, forward=True)
         return None if preset_target is None else integration.destination(preset_target, preset)
 
     def find(self, name: bytes) -> CompiledIntegration | None:
@@ -231,7 +231,7 @@ class Router:
         """Return the configured integration with this ID, for logs. It is not compiled."""
         return self._snapshot.integrations.get(name)
 
-    def find_preset(self, name: bytes) -> Preset | Problem | None:
+    def find_preset(self, name: bytes) -> PresetRules | Problem | None:
         """Return the preset with this ID, the problem if it cannot be used now, or None."""
         preset = self._snapshot.presets.get(name.decode("latin-1"))
         if preset is None:
@@ -389,7 +389,7 @@ class Router:
             self._drop_unused(replaced)
         _release_gradually([*replaced])
 
-    def _is_current(self, target: bytes, preset: Preset | None) -> bool:
+    def _is_current(self, target: bytes, preset: PresetRules | None) -> bool:
         """Return True if a cached target leads to the same integration or preset as before.
 
         The target of a request that names no integration begins with a space: its host may match another one now.
