@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.policy.addresses import METADATA, literal, refusal, unwrap
+from sidekey.policy.addresses import METADATA, parse_address, refusal_reason, unwrap
 from support import cases
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -20,7 +20,7 @@ MAPPED = int(IPv6Address("::ffff:0:0"))
 
 @pytest.mark.parametrize("row", cases.rows("ip_classes"), ids=lambda row: f"{row['ip']} {row['why']}")
 def test_address_is_allowed_as_in_the_table(row: dict[str, Any]) -> None:
-    assert (refusal(ip_address(row["ip"])) is None) is row["allowed"]
+    assert (refusal_reason(ip_address(row["ip"])) is None) is row["allowed"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_address_is_allowed_as_in_the_table(row: dict[str, Any]) -> None:
     ],
 )
 def test_refusal_names_the_iana_class(text: str, reason: str) -> None:
-    assert refusal(ip_address(text)) == reason
+    assert refusal_reason(ip_address(text)) == reason
 
 
 @given(st.ip_addresses(v=4), st.lists(st.sampled_from(["127.0.0.0/8", "10.0.0.0/8", "0.0.0.0/0"])))
@@ -69,7 +69,7 @@ def test_embedded_ipv4_address_is_checked_as_ipv4(address: IPv4Address, allowed:
     for base in (MAPPED, NAT64):
         embedded = IPv6Address(base + int(address))
         assert unwrap(embedded) == address
-        assert refusal(embedded, networks) == refusal(address, networks)
+        assert refusal_reason(embedded, networks) == refusal_reason(address, networks)
 
 
 @given(st.ip_addresses(v=4))
@@ -85,18 +85,18 @@ def test_tunnel_address_is_never_allowed(address: IPv4Address) -> None:
     if number > 1:
         forms.append(number)
     for form in forms:
-        assert refusal(IPv6Address(form), EVERYTHING) is not None
+        assert refusal_reason(IPv6Address(form), EVERYTHING) is not None
 
 
 @pytest.mark.parametrize("address", sorted(METADATA, key=str), ids=str)
 def test_metadata_address_is_never_allowed(address: IPv4Address | IPv6Address) -> None:
-    assert refusal(address, EVERYTHING) == "cloud metadata"
+    assert refusal_reason(address, EVERYTHING) == "cloud metadata"
 
 
 @pytest.mark.parametrize("text", ["fe80::1%lo", "2606:4700::1111%eth0", "fd00:ec2::254%eth0"])
 def test_scoped_address_is_never_allowed(text: str) -> None:
     """A scope selects a network interface."""
-    assert refusal(ip_address(text), EVERYTHING) == "scoped address"
+    assert refusal_reason(ip_address(text), EVERYTHING) == "scoped address"
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_scoped_address_is_never_allowed(text: str) -> None:
     ],
 )
 def test_allowed_network_opens_no_other_address(text: str, network: str) -> None:
-    assert refusal(ip_address(text), [ip_network(network)]) is None
-    assert refusal(ip_address("192.168.7.7"), [ip_network(network)]) is not None
+    assert refusal_reason(ip_address(text), [ip_network(network)]) is None
+    assert refusal_reason(ip_address("192.168.7.7"), [ip_network(network)]) is not None
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_allowed_network_opens_no_other_address(text: str, network: str) -> None
 )
 def test_every_spelling_of_an_address_is_parsed(text: str, address: str) -> None:
     """The C library would dial these without DNS."""
-    assert literal(text) == ip_address(address)
+    assert parse_address(text) == ip_address(address)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_every_spelling_of_an_address_is_parsed(text: str, address: str) -> None
     ],
 )
 def test_host_that_the_c_library_resolves_is_not_a_literal(text: str) -> None:
-    assert literal(text) is None
+    assert parse_address(text) is None
 
 
 PARTS = st.builds(str.__add__, st.sampled_from(["", "0", "0x", "0X"]), st.text("01789afo", max_size=10))
@@ -189,4 +189,4 @@ def test_ipv4_literals_are_those_of_inet_aton(text: str) -> None:
         expected: IPv4Address | None = IPv4Address(socket.inet_aton(text))
     except OSError:
         expected = None
-    assert literal(text) == expected
+    assert parse_address(text) == expected

@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.policy.match import (
-    Coverage,
-    HostRestriction,
-    Matching,
-    Overlap,
-    has_several,
-    is_under,
-    overlaps,
-    target_origins,
-)
+from sidekey.policy.coverage import Coverage
+from sidekey.policy.match import HostRestriction, Matching, Overlap, find_overlaps, is_under
+from sidekey.policy.origins import has_several, target_origins
 from sidekey.policy.targets import Domain, Forbidden, Policy, Prefix, parse_discovered_base, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin, parse_target
 
@@ -199,10 +192,10 @@ def test_policies_that_cover_the_same_target_overlap(first: Policy, second: Poli
     """In either order. An http target that is upgraded overlaps, too."""
     expected = [] if where is None else [Overlap("a", "b", where)]
     for policies in ({"a": first, "b": second}, {"b": second, "a": first}):
-        result = list(overlaps(policies, lambda *_: True))
+        result = list(find_overlaps(policies, lambda *_: True))
         assert [overlap[:2] for overlap in result] == [overlap[:2] for overlap in expected]
-        assert all(overlap.where.split("://")[1] == str(where).split("://")[1] for overlap in result)
-        assert list(overlaps(policies, lambda *_: False)) == []
+        assert all(overlap.url.split("://")[1] == str(where).split("://")[1] for overlap in result)
+        assert list(find_overlaps(policies, lambda *_: False)) == []
 
 
 def test_many_integrations_at_one_host_are_compared_fast() -> None:
@@ -215,7 +208,7 @@ def test_many_integrations_at_one_host_are_compared_fast() -> None:
         return True
 
     policies = {f"i{number}": policy(f"https://x.test/{number}/v1") for number in range(2000)}
-    assert list(overlaps(policies, together)) == []
+    assert list(find_overlaps(policies, together)) == []
     assert comparisons == 0
 
 
@@ -247,7 +240,7 @@ def test_restricted_integration_is_matched_only_at_allowed_hosts() -> None:
     assert matching.at("y.in.test") == ["exact", "wide"]
     assert matching.at("a.out.test") == matching.at("other.co.test") == []
     assert matching.at("deep.co.test") == matching.at("z.deep.co.test") == ["wider"]
-    result = overlaps(policies, lambda *_: True, narrowed)
+    result = find_overlaps(policies, lambda *_: True, narrowed)
     assert list(result) == [Overlap("exact", "wide", "https://y.in.test/b")]
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.policy import parameters
-from sidekey.policy.parameters import FORM, JSON, DuplicateParameter, Scrubber, UnsupportedBody
+from sidekey.policy.parameters import FORM, JSON, DuplicateParameter, UnsupportedBody
+from sidekey.policy.scrubber import Scrubber
 from support.unicode_texts import ORDINARY
 
 TOKEN = "eyJ.a+b/c=="
@@ -25,12 +26,12 @@ PAIRS = (("access_token", TOKEN),)
 )
 def test_parameter_is_appended(encoded: str, added: str) -> None:
     """The existing bytes do not change."""
-    assert parameters.append(encoded, "p=1") == added
+    assert parameters.append_pairs(encoded, "p=1") == added
 
 
 @given(st.text(max_size=40))
 def test_encoded_pair_reads_back_as_itself(value: str) -> None:
-    encoded = parameters.encode((("access_token", value),))
+    encoded = parameters.encode_pairs((("access_token", value),))
     assert parse_qsl(encoded, keep_blank_values=True, separator="&") == [("access_token", value)]
     name, _, written = encoded.partition("=")
     assert name == "access_token"
@@ -38,12 +39,12 @@ def test_encoded_pair_reads_back_as_itself(value: str) -> None:
 
 
 def test_pairs_are_percent_encoded() -> None:
-    assert parameters.encode((("a/b&", "c/d"), ("e", "f=~"))) == "a%2Fb%26=c%2Fd&e=f%3D~"
+    assert parameters.encode_pairs((("a/b&", "c/d"), ("e", "f=~"))) == "a%2Fb%26=c%2Fd&e=f%3D~"
 
 
 def test_numbers_and_booleans_are_written_as_in_json() -> None:
     pairs = (("a", True), ("b", 5), ("c", -1.5), ("d", "M\u00fcller"))
-    assert parameters.encode(pairs) == "a=true&b=5&c=-1.5&d=M%C3%BCller"
+    assert parameters.encode_pairs(pairs) == "a=true&b=5&c=-1.5&d=M%C3%BCller"
     written = json.loads(parameters.add_parameters(b"{}", JSON, pairs))
     assert list(written.items()) == [*pairs]
     assert written["a"] is True
@@ -385,7 +386,7 @@ def test_names_are_folded_in_queries_forms_and_objects(name: str) -> None:
 )
 def test_turkish_letters_i_match_an_i(name: str) -> None:
     """Some servers compare in upper case, or by the rules of that language."""
-    assert parameters.fold(name) == "client_id"
+    assert parameters.fold_name(name) == "client_id"
     assert parameters.contains_parameter(f"{quote(name)}=x", ["client_id"])
     with pytest.raises(DuplicateParameter):
         parameters.check_body(json.dumps({name: "x"}, ensure_ascii=False).encode(), JSON, ["client_id"])
@@ -460,5 +461,5 @@ def test_ordinary_queries_are_accepted(text: str) -> None:
 )
 def test_names_that_a_lenient_server_confuses(name: str, other: str, result: bool) -> None:
     """In either order, with other names between them."""
-    assert parameters.Names(["a", name, "b"]).find(other) == (name if result else None)
-    assert parameters.Names(["a", other, "b"]).find(name) == (other if result else None)
+    assert parameters.ParameterNames(["a", name, "b"]).find(other) == (name if result else None)
+    assert parameters.ParameterNames(["a", other, "b"]).find(name) == (other if result else None)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from sidekey.errors import Problem
 from sidekey.policy.callers import Caller
 from sidekey.policy.canonical import CanonicalForm
+from sidekey.policy.coverage import Coverage
 from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.headers import Role
 from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.listener import is_listener_host
-from sidekey.policy.match import Coverage, Matching
+from sidekey.policy.match import Matching
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.targets import Policy, parse_prefix

@@ -23,7 +23,7 @@ from sidekey.api.route import CONSOLE, IDEMPOTENCY_KEY, PREFIX, PathTable, Route
 from sidekey.api.service import ApiServices, problem_of
 from sidekey.api.yaml_bodies import read_yaml, with_lines
 from sidekey.config.stored.document import MAX_SIZE, MalformedError, parse
-from sidekey.policy.addresses import literal
+from sidekey.policy.addresses import parse_address
 from sidekey.snapshot.admin import Permission, roles_with
 from sidekey.store.errors import StoreError
 
@@ -236,7 +236,7 @@ def source_of(service: ApiServices, request: web.Request) -> str:
     if not service.snapshot.admin.behind_tls:
         return peer
     last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip(" \t")
-    address = literal(last.partition("%")[0])
+    address = parse_address(last.partition("%")[0])
     return peer if address is None else f"{address} by {peer}"
 
 

@@ -87,7 +87,7 @@ def describe_overlap(snapshot: Snapshot, name: str, draft: Draft) -> str | None:
     if overlap is None:
         return None
     other = overlap.second if overlap.first == name else overlap.first
-    return f"integration {other} covers {overlap.where} as well, and one caller lists both: narrow one of them"
+    return f"integration {other} covers {overlap.url} as well, and one caller lists both: narrow one of them"
 
 
 def refuse_edit(integration: Integration, snapshot: Snapshot) -> None:

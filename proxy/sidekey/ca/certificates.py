@@ -19,7 +19,7 @@ from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.certificates.encoding import blocks
 from sidekey.credentials.certificates.keys import PrivateKey, open_key, to_pem
-from sidekey.policy.addresses import Network, literal
+from sidekey.policy.addresses import Network, parse_address
 
 BACKDATED = timedelta(days=1)
 """How far validity begins in the past, for callers whose clock is behind."""
@@ -115,7 +115,7 @@ class Signer:
         A leaf does not outlive its CA.
         """
         moment = _moment(now)
-        address = literal(host)
+        address = parse_address(host)
         name = x509.DNSName(host) if address is None else x509.IPAddress(ip_address(str(address)))
         issuer = self._certificate
         end = min(moment + LEAF_LIFE, issuer.not_valid_after_utc)

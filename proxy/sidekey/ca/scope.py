@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from sidekey.policy.addresses import Network, literal
+from sidekey.policy.addresses import Network, parse_address
 from sidekey.policy.targets import Policy
 
 NO_NAME = "invalid"
@@ -31,7 +31,7 @@ class Scope:
     def of(cls, policies: Iterable[Policy], suffixes: Iterable[str] = ()) -> Scope:
         """Return the hosts that callers can reach under these policies, and `suffixes`."""
         hosts = {host for policy in policies for host in _reachable(policy)}
-        literals = {host: literal(host) for host in hosts}
+        literals = {host: parse_address(host) for host in hosts}
         addresses = frozenset(address for address in literals.values() if address is not None)
         # A frozenset, because `is_under` would copy any other set for each name.
         names = frozenset(host for host, address in literals.items() if address is None).union(suffixes)
@@ -99,7 +99,7 @@ class Bounds:
 
     def permits(self, host: str) -> bool:
         """Return True if they permit a certificate for this host."""
-        address = literal(host)
+        address = parse_address(host)
         if address is None:
             return (self.names is None or is_under(host, self.names)) and not is_under(host, self.excluded_names)
         permitted = self.networks is None or any(address in network for network in self.networks)

@@ -513,7 +513,7 @@ class _Plan:
         }
         for overlap in find_new_overlaps(snapshot, saved, callers):
             pair = f"integrations {overlap.first} and {overlap.second}"
-            text = f"{pair} would both cover {overlap.where}, and one caller lists both: narrow one"
+            text = f"{pair} would both cover {overlap.url}, and one caller lists both: narrow one"
             imported = [name for name in (overlap.second, overlap.first) if name in saved]
             listing = [
                 name for name, caller in callers.items() if all(map(caller.lists, (overlap.first, overlap.second)))

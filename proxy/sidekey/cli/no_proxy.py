@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 from typing import Final, NamedTuple
 
-from sidekey.policy.addresses import literal
+from sidekey.policy.addresses import parse_address
 from sidekey.policy.targets import Domain, Policy
 
 LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -71,19 +71,19 @@ def _rules(policy: Policy) -> Iterator[Domain]:
 
 def _excludes(entry: str, rule: Domain) -> bool:
     """Return True if an entry excludes the host of a rule, or with a wildcard some host below it."""
-    address = literal(rule.origin.host)
+    address = parse_address(rule.origin.host)
     if "/" in entry:
         try:
             return address is not None and address in ip_network(entry, strict=False)
         except ValueError:
             return False
     # An IPv6 address without brackets has colons, and no port.
-    match = None if literal(entry) is not None else _ENTRY.fullmatch(entry)
+    match = None if parse_address(entry) is not None else _ENTRY.fullmatch(entry)
     name, port = (entry, None) if match is None else (match["bracketed"] or match["name"] or "", match["port"])
     if port is not None and int(port) != rule.origin.port:
         return False
     if address is not None:
-        return literal(name) == address
+        return parse_address(name) == address
     name = name.lower().removeprefix("*").removeprefix(".").removesuffix(".")
     host = rule.origin.host
     if not name:

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 
 from sidekey.config.errors import Loc
-from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, literal, refusal, unwrap
+from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, parse_address, refusal_reason, unwrap
 from sidekey.snapshot.snapshot import Integration, NetworkRules
 
 ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
@@ -35,7 +35,7 @@ def address_refusal(
 
     `allow_private` belongs to the integration. `dns_addresses` are used if the config has no address for the host.
     """
-    host_address = literal(host)
+    host_address = parse_address(host)
     static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
     addresses = [*map(ip_address, static)] or dns_addresses if host_address is None else [host_address]
     stored = isinstance(allow_private, NetworkOverride)
@@ -44,12 +44,12 @@ def address_refusal(
         if isinstance(allow_private, NetworkOverride)
         else (*network.allow_private, *allow_private)
     )
-    if not addresses or any(refusal(address, allowed) is None for address in addresses):
+    if not addresses or any(refusal_reason(address, allowed) is None for address in addresses):
         return None
-    address = next((item for item in addresses if refusal(item, _ALL_NETWORKS) is None), addresses[0])
+    address = next((item for item in addresses if refusal_reason(item, _ALL_NETWORKS) is None), addresses[0])
     subject = host if host_address is not None else f"{host} is {address}, which"
-    reason = refusal(address, allowed)
-    if refusal(address, _ALL_NETWORKS) is not None:
+    reason = refusal_reason(address, allowed)
+    if refusal_reason(address, _ALL_NETWORKS) is not None:
         return f"{subject} is never dialled ({reason}), even with allow_private: use another address"
     # Networks are compared with the IPv4 address inside an IPv6 one.
     network_to_allow = ip_network(unwrap(address))

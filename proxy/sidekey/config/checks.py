@@ -26,8 +26,8 @@ from sidekey.credentials.units import parse_size
 from sidekey.policy.callers import Caller
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import normalise
-from sidekey.policy.match import overlaps
-from sidekey.policy.parameters import Names
+from sidekey.policy.match import find_overlaps
+from sidekey.policy.parameters import ParameterNames
 from sidekey.policy.redaction import MIN_LENGTH, searchable
 from sidekey.policy.targets import Policy, judge_url, parse_prefix
 from sidekey.snapshot.request_rules import Limits
@@ -140,7 +140,7 @@ def _conflicts(first: _Writes, second: _Writes) -> Messages:
             yield loc, f"this signature writes {name}, which belongs to the signature that {first.key} makes"
     if first.canonical_form is not None:
         yield from _reserved_errors(first.canonical_form, second)
-    parameters = Names(first.injected.query + first.injected.body)
+    parameters = ParameterNames(first.injected.query + first.injected.body)
     for key, second_names in (("query", second.injected.query), ("body", second.injected.body)):
         for name in second_names:
             other = parameters.find(name)
@@ -335,10 +335,10 @@ def matching_errors(integrations: Mapping[str, Integration], callers: Iterable[C
     policies = {
         integration.id: integration.policy for integration in integrations.values() if integration.rebuild is None
     }
-    for overlap in overlaps(policies, share_caller):
+    for overlap in find_overlaps(policies, share_caller):
         yield (
             ("integrations", overlap.second),
-            f"covers {overlap.where} as integration {overlap.first} does, and one caller may use both: with "
+            f"covers {overlap.url} as integration {overlap.first} does, and one caller may use both: with "
             "forward.match_by_host no target may be in two policies; narrow one, or set it to false",
         )
 

@@ -49,7 +49,7 @@ def check_host_name(text: str) -> str:
         host = parse_origin("https", text).host
     except ValueError:
         host = ""
-    if not host or ":" in text or host.endswith(".") or addresses.literal(host) is not None:
+    if not host or ":" in text or host.endswith(".") or addresses.parse_address(host) is not None:
         raise ValueError("must be a host name without port and final dot: write an international one in punycode")
     return host
 

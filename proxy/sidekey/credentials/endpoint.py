@@ -7,7 +7,7 @@ from typing import Final
 
 from sidekey.credentials.fields import Reference
 from sidekey.policy import paths
-from sidekey.policy.addresses import is_loopback_host, literal
+from sidekey.policy.addresses import is_loopback_host, parse_address
 from sidekey.policy.urls import InvalidTarget, Target, parse_target
 
 MAX_URL_LENGTH: Final = 8_000
@@ -42,7 +42,7 @@ def _parse(text: str, allow_loopback_http: bool) -> Target:
         raise ValueError("must be an https URL: the secret would travel in the clear (RFC 6749 3.2)")
     if host.endswith("."):
         raise ValueError("the host must not end in a dot")
-    address = literal(host)
+    address = parse_address(host)
     if address is not None and str(address) != host:
         raise ValueError(f"the address must be written as {address}")
     return target

@@ -28,7 +28,7 @@ from sidekey.credentials.header_values import (
     normalize_value,
     written_schema,
 )
-from sidekey.policy.parameters import Names
+from sidekey.policy.parameters import ParameterNames
 
 MAPS: Final = ("headers", "query", "body")
 """The keys of the maps: the places of the values."""
@@ -61,7 +61,7 @@ SAME_PARAMETER: Final = "{} and {} are the same parameter to some servers (case 
 
 
 def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    names = Names()
+    names = ParameterNames()
     for name in parameters:
         other = names.find(name)
         if other is not None:
@@ -119,7 +119,7 @@ class InjectedSettings(PartSettings):
             [name for name in mapping(raw.get(key)) if is_parameter_name(name)] if NAMES.admits(raw.get(key)) else []
             for key in ("query", "body")
         )
-        names = Names(query)
+        names = ParameterNames(query)
         for name in body:
             other = names.find(name)
             if other is not None:

@@ -22,7 +22,7 @@ from sidekey.network.source_address import local_error, of_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, is_loopback, literal
+from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, is_loopback, parse_address
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 
@@ -216,5 +216,5 @@ async def _connect_tls(
 @lru_cache(maxsize=1024)
 def _server_name(host: str) -> str:
     """Return the name to verify in the certificate: the host name, or the address in canonical form."""
-    address = literal(host)
+    address = parse_address(host)
     return host if address is None else str(address)

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from sidekey.errors import Denial, Problem, ProblemError
-from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal, unwrap
+from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal_reason, unwrap
 
 _OWN_LISTENER: Final = "a listener of Sidekey itself"
 
@@ -36,7 +36,7 @@ def permitted(
     reasons = []
     dialable = []
     for address in addresses:
-        reason = refusal(address, allowed)
+        reason = refusal_reason(address, allowed)
         if reason is None and _is_own(address, port, own_listeners):
             reason = _OWN_LISTENER
         if reason is None:

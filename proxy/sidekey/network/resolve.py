@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from sidekey.errors import Problem, ProblemError
-from sidekey.policy.addresses import Address, literal
+from sidekey.policy.addresses import Address, parse_address
 from sidekey.refresh import Failed, SingleFlight
 from sidekey.snapshot.snapshot import NetworkRules
 
@@ -111,7 +111,7 @@ class Resolver:
 
         `deadline` is on the running loop's clock. Raises ProblemError upstream_unreachable (dns_error or dns_timeout).
         """
-        address = literal(host)
+        address = parse_address(host)
         if address is not None:
             return (address,)
         addresses = self._static.get(host) or self._hosts_file.addresses(host)

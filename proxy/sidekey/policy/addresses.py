@@ -110,7 +110,7 @@ def unwrap(address: Address) -> Address:
     return address
 
 
-def refusal(address: Address, allowed: Sequence[Network] = ()) -> str | None:
+def refusal_reason(address: Address, allowed: Sequence[Network] = ()) -> str | None:
     """Return why Sidekey may not dial an address, or None if it may. `allowed` lists non-global networks."""
     address = unwrap(address)
     if address in METADATA:
@@ -139,11 +139,11 @@ def is_loopback(address: Address) -> bool:
 
 def is_loopback_host(host: str) -> bool:
     """Return True if a host of a URL is a loopback address or `localhost` (RFC 6761 6.3)."""
-    address = literal(host)
+    address = parse_address(host)
     return host == "localhost" if address is None else is_loopback(address)
 
 
-def literal(host: str) -> Address | None:
+def parse_address(host: str) -> Address | None:
     """Parse an address, or return None if `host` is a name.
 
     Accepts the forms of the C library (inet_aton): one to four parts, each decimal, octal or hexadecimal, of which the

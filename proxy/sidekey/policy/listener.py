@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from sidekey.errors import Problem
-from sidekey.policy.addresses import literal
+from sidekey.policy.addresses import parse_address
 from sidekey.policy.callers import Caller
 from sidekey.policy.headers import Role
 from sidekey.policy.integration_rules import Candidate
@@ -41,7 +41,7 @@ def is_listener_host(host: bytes, names: frozenset[str]) -> bool:
     name, port = _split_host(host.decode("latin-1").lower())
     if port and not (port.isascii() and port.isdigit()):
         return False
-    return name == "localhost" or name in names or literal(name) is not None
+    return name == "localhost" or name in names or parse_address(name) is not None
 
 
 def _split_host(host: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Hosts that integrations cover: find integrations by host, find overlaps, and compare origins.
+"""Find integrations by the host of a request, and find integrations that cover the same target.
 
 `forward.match_by_host` lets a request name no integration. This requires that no two integrations of one caller cover
 the same target.
@@ -10,9 +10,8 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sidekey.policy.addresses import literal, unwrap
 from sidekey.policy.paths import under
-from sidekey.policy.targets import Domain, Policy, upgrade
+from sidekey.policy.targets import Policy, upgrade
 from sidekey.policy.urls import Origin, Target
 
 
@@ -39,7 +38,7 @@ class Matching:
     def at(self, host: str) -> list[str]:
         """Return the IDs of integrations that may cover a target at this host."""
         ids = list(self.hosts.get(host, ()))
-        for suffix in above(host):
+        for suffix in parent_domains(host):
             ids += (name for name in self.suffixes.get(suffix, ()) if name not in ids)
         return ids
 
@@ -48,7 +47,7 @@ def _frozen(names: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
     return {host: tuple(ids) for host, ids in names.items()}
 
 
-def above(host: str) -> Iterator[str]:
+def parent_domains(host: str) -> Iterator[str]:
     """Yield the parent domains of a host."""
     _, _, rest = host.partition(".")
     while rest:
@@ -58,7 +57,7 @@ def above(host: str) -> Iterator[str]:
 
 def is_under(host: str, suffixes: Container[str]) -> bool:
     """Return True if a host equals one of these names or is under it."""
-    return host in suffixes or any(name in suffixes for name in above(host))
+    return host in suffixes or any(name in suffixes for name in parent_domains(host))
 
 
 class Claim(NamedTuple):
@@ -84,10 +83,10 @@ class Overlap(NamedTuple):
 
     first: str
     second: str
-    where: str
+    url: str
 
 
-def overlaps(
+def find_overlaps(
     policies: Mapping[str, Policy], share_caller: Callable[[str, str], bool], restriction: HostRestriction | None = None
 ) -> Iterator[Overlap]:
     """Yield each pair of integrations that cover the same target, if they `share_caller`."""
@@ -100,7 +99,7 @@ def overlaps(
     seen: set[tuple[str, str]] = set()
     for claims in (*by_host.values(), *by_suffix.values()):
         scheme, host, port = claims[0].scheme, claims[0].host, claims[0].port
-        wider = [claim for suffix in above(host) for claim in by_suffix.get((scheme, suffix, port), ())]
+        wider = [claim for suffix in parent_domains(host) for claim in by_suffix.get((scheme, suffix, port), ())]
         for first, second in _pairs(claims, wider):
             pair = min(first.integration, second.integration), max(first.integration, second.integration)
             if pair[0] != pair[1] and pair not in seen and share_caller(*pair):
@@ -117,15 +116,15 @@ def _pairs(claims: list[Claim], wider: Iterable[Claim]) -> Iterator[tuple[Claim,
     by_path: dict[str, list[Claim]] = {}
     for claim in claims:
         by_path.setdefault(claim.path, []).append(claim)
-    for path, same in by_path.items():
-        for index, claim in enumerate(same):
-            for other in same[index + 1 :]:
+    for path, claims_at_path in by_path.items():
+        for index, claim in enumerate(claims_at_path):
+            for other in claims_at_path[index + 1 :]:
                 yield claim, other
         parent = path
         while parent:
             parent = parent.rpartition("/")[0]
             for other in by_path.get(parent, ()):
-                for claim in same:
+                for claim in claims_at_path:
                     yield claim, other
     for other in wider:
         for claim in claims:
@@ -176,91 +175,3 @@ def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
         for origin in dict.fromkeys((prefix.origin, policy.placeholder_origin or prefix.origin)):
             if not policy.domains or any(domain.covers(origin) for domain in policy.domains):
                 yield origin, path, False
-
-
-OriginKey = Origin | Domain | str
-"""Key of one destination: an origin, a wildcard domain, or the ID of an integration whose origin is not known yet."""
-
-
-def target_origins(integration: str, policy: Policy, *, unresolved: bool) -> Iterator[OriginKey]:
-    """Yield the origins of an integration's requests: those of its prefixes if it has any, else of its domains.
-
-    An `unresolved` or discovered base URL counts as an origin that differs from all others.
-    """
-    if unresolved or policy.placeholder_origin is not None:
-        yield integration
-    elif policy.prefixes:
-        for prefix in policy.prefixes:
-            yield prefix.origin
-    else:
-        for domain in policy.domains:
-            yield domain if domain.wildcard else domain.origin
-
-
-def has_several(origins: Iterable[OriginKey]) -> bool:
-    """Return True if at least two of the origins differ. A worker then limits each one's requests in flight."""
-    remaining = iter(origins)
-    first = next(remaining, None)
-    return any(origin != first for origin in remaining)
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Normalized hosts, and suffixes of wildcards. Unlike in `Matching`, a suffix also covers itself."""
-
-    hosts: frozenset[str] = frozenset()
-    suffixes: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, policies: Iterable[Policy]) -> Coverage:
-        """Collect the hosts of prefixes, domains, forbidden targets and placeholders.
-
-        They include every base URL that a grant may discover, since `Policy.with_base` refuses any other.
-        """
-        hosts: set[str] = set()
-        suffixes: set[str] = set()
-        for policy in policies:
-            hosts.update(map(_normalize, _hosts(policy)))
-            suffixes.update(domain.origin.host for domain in policy.domains if domain.wildcard)
-        return cls(frozenset(hosts), frozenset(suffixes))
-
-    def within(self, hosts: frozenset[str]) -> Coverage:
-        """Return the part at or under these host names."""
-        narrower = frozenset(suffix for suffix in self.suffixes if is_under(suffix, hosts))
-        wider = frozenset(host for host in hosts if any(suffix in self.suffixes for suffix in _suffixes(host)))
-        return Coverage(frozenset(host for host in self.hosts if is_under(host, hosts)), narrower | wider)
-
-    def __or__(self, other: Coverage) -> Coverage:
-        return Coverage(self.hosts | other.hosts, self.suffixes | other.suffixes)
-
-    def covers(self, host: str) -> bool:
-        """Return True if a host is covered, also with a trailing dot or in another spelling of an IP address."""
-        name = _normalize(host)
-        return name in self.hosts or any(suffix in self.suffixes for suffix in _suffixes(name))
-
-
-def _hosts(policy: Policy) -> Iterator[str]:
-    for prefix in policy.prefixes:
-        yield prefix.origin.host
-    for domain in policy.domains:
-        if not domain.wildcard:
-            yield domain.origin.host
-    for forbidden in policy.forbidden:
-        if forbidden.origin is not None:
-            yield forbidden.origin.host
-    if policy.placeholder_origin is not None:
-        yield policy.placeholder_origin.host
-
-
-def _normalize(host: str) -> str:
-    """Remove a trailing dot, parse addresses as the C library does, and unwrap IPv4 from IPv6."""
-    name = host.removesuffix(".")
-    address = literal(name)
-    return name if address is None else str(unwrap(address))
-
-
-def _suffixes(name: str) -> Iterator[str]:
-    """Yield the name and its parent domains."""
-    while name:
-        yield name
-        _, _, name = name.partition(".")

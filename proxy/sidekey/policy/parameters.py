@@ -1,4 +1,4 @@
-"""Add parameters to a query or body, find them in what callers send, and remove them from responses.
+"""Add parameters to a query or body, and find them in what callers send.
 
 A credential may go into the query or the body of a request (RFC 6750 2.2, 2.3). Parameters are appended: the bytes that
 the policy has checked do not change.
@@ -14,8 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
-from sidekey.policy.decoding import ROUNDS, decode_all, fold_case, to_characters, to_octets
-from sidekey.policy.decoding import fold as fold_compatible
+from sidekey.policy.decoding import ROUNDS, decode_all, fold, fold_case, to_characters, to_octets
 
 Scalar = str | int | float | bool
 """The value of a parameter before it is encoded."""
@@ -39,8 +38,6 @@ _METHOD_OVERRIDES: Final = ("_method", "_HttpMethod")
 _ASCII_ALIKE: Final = frozenset({"", "utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 """Charsets that agree with ASCII on the characters of a form."""
 
-_HEX: Final = re.compile("%..")
-
 _UTF_8: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 _JSON_SPACE: Final = " \t\r\n"
 
@@ -57,7 +54,7 @@ class UnsupportedBody(ValueError):
     """Sidekey cannot add a parameter to this body. The message says why."""
 
 
-def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
+def encode_pairs(pairs: Iterable[tuple[str, Scalar]]) -> str:
     """Encode pairs as a query or form. Numbers and booleans are written as in JSON."""
     texts = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in pairs)
     return "&".join(f"{quote(name, safe='')}={quote(text, safe='')}" for name, text in texts)
@@ -66,8 +63,8 @@ def encode(pairs: Iterable[tuple[str, Scalar]]) -> str:
 def contains_parameter(encoded: str, names: Iterable[str]) -> bool:
     """Return True if a query or form (one character per byte) has one of the parameters, in any decoding.
 
-    Names are compared as the laxest servers do: they fold text (`fold`), ignore brackets, read dots and blanks as `_`,
-    and end a name at a NUL. Raises UnreadableNames.
+    Names are compared as the laxest servers do: they fold text (`fold_name`), ignore brackets, read dots and blanks as
+    `_`, and end a name at a NUL. Raises UnreadableNames.
     """
     parameters = tuple(names)
     return bool(parameters) and _has_field(encoded, _field_shape(parameters, _TRAILING))
@@ -78,7 +75,7 @@ def overrides_method(query: str, allowed: frozenset[bytes]) -> bool:
 
     Raises UnreadableNames.
     """
-    names = {fold(name) for name in _METHOD_OVERRIDES}
+    names = {fold_name(name) for name in _METHOD_OVERRIDES}
     # Skip fields that every server reads as an allowed method.
     rest = [field for field in _SEPARATOR.split(query) if not _is_allowed_override(field, names, allowed)]
     return contains_parameter("&".join(rest), _METHOD_OVERRIDES)
@@ -92,7 +89,7 @@ def may_override_method(query: bytes) -> bool:
 def _is_allowed_override(field: str, names: set[str], allowed: frozenset[bytes]) -> bool:
     name, _, value = field.partition("=")
     method = unquote(value).upper()
-    return field.isascii() and method.isascii() and method.encode() in allowed and fold(unquote(name)) in names
+    return field.isascii() and method.isascii() and method.encode() in allowed and fold_name(unquote(name)) in names
 
 
 def contains_prefix(encoded: str, prefix: str) -> bool:
@@ -100,7 +97,7 @@ def contains_prefix(encoded: str, prefix: str) -> bool:
     return _has_field(encoded, _field_shape((prefix,), ""))
 
 
-def fold(name: str) -> str:
+def fold_name(name: str) -> str:
     """Fold a name for comparison: replace compatibility characters (NFKC) and ignore case.
 
     `accessToken` differs from `access_token`, although protobuf's JSON mapping reads both as one field. Given both,
@@ -117,7 +114,7 @@ def _rounds(text: str) -> Iterator[str]:
     characters = to_characters(text)
     for _ in range(ROUNDS):
         yield characters
-        folded = fold_compatible(to_characters(decode_all(to_octets(characters))))
+        folded = fold(to_characters(decode_all(to_octets(characters))))
         if folded == characters:
             return
         characters = folded
@@ -132,13 +129,13 @@ def _has_field(encoded: str, shape: re.Pattern[str]) -> bool:
 def _field_shape(names: tuple[str, ...], end: str) -> re.Pattern[str]:
     """Compile a pattern for a field with one of these names. No caller can fill the cache."""
     spelled = [
-        "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold(name))
+        "".join("[_. +\\[]" if character in _UNDERSCORES else re.escape(character) for character in fold_name(name))
         for name in names
     ]
     return re.compile(rf"[&;]{_LEADING}(?:{'|'.join(spelled)}){end}")
 
 
-class Names:
+class ParameterNames:
     """Parameter names in a config, to find duplicates: a lenient server reads `client_id[]` as `client_id`."""
 
     __slots__ = ("_names", "_parts")
@@ -178,7 +175,7 @@ def _canonical(name: str) -> tuple[str, list[str]]:
     return _LEADING_CHARACTERS.sub("", folded).rstrip(" +").translate(_TO_UNDERSCORE), parts
 
 
-def append(encoded: str, addition: str) -> str:
+def append_pairs(encoded: str, addition: str) -> str:
     """Append encoded pairs to a query or form."""
     joint = "&" if encoded and not encoded.endswith("&") else ""
     return f"{encoded}{joint}{addition}"
@@ -203,12 +200,12 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
         if contains_parameter(body.decode("latin-1"), names):
             raise DuplicateParameter
         return
-    added = set(map(fold, names))
+    added = set(map(fold_name, names))
     # Folding shortens a text at most fourfold, so a longer name cannot match.
     max_length = 4 * max(map(len, added), default=0)
     # Servers written in C end a member's name at a NUL.
     members = {name for member in _object_names(body) if len(name := member.partition("\0")[0]) <= max_length}
-    if not added.isdisjoint(map(fold, members)):
+    if not added.isdisjoint(map(fold_name, members)):
         raise DuplicateParameter
 
 
@@ -233,75 +230,8 @@ def _no_constant(_: str) -> Any:
 def add_parameters(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:
     """Append parameters to a body that has passed `check_body`."""
     if kind == FORM:
-        return append(body.decode("latin-1"), encode(pairs)).encode("latin-1")
+        return append_pairs(body.decode("latin-1"), encode_pairs(pairs)).encode("latin-1")
     head, _, tail = body.rpartition(b"}")
     fields = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in pairs)
     joint = b"" if head.rstrip(_JSON_SPACE.encode()).endswith(b"{") else b","
     return head + joint + fields.encode() + b"}" + tail
-
-
-_DEPTH: Final = 3
-"""`Scrubber` finds parameters in URLs that were percent-encoded up to so many times."""
-
-
-UNENCODED: Final = ("", "/", "*", "!'()*", "!$&'()*+,;=:@", "!$&'()*+,;=:@/?")
-"""Characters, besides the unreserved ones, that encoders leave unencoded: Sidekey, Python's `quote`, forms,
-`encodeURIComponent`, and encoders of path segments and of queries (RFC 3986 3.3 and 3.4)."""
-
-
-def _encodings(text: str, *, lower: bool, unencoded: str = "") -> tuple[bytes, ...]:
-    """Percent-encode a text 0 to `_DEPTH` + 1 times, with hexadecimal digits in upper or lower case.
-
-    Only the first time, the characters `unencoded` stay as they are.
-    """
-    encodings = [text.encode()]
-    for depth in range(_DEPTH + 1):
-        encoded = quote(encodings[-1], safe="" if depth else unencoded)
-        encodings.append((_HEX.sub(lambda escape: escape[0].lower(), encoded) if lower else encoded).encode())
-    return tuple(encodings)
-
-
-_DELIMITERS: Final = {lower: [_encodings(mark, lower=lower) for mark in "?#&;="] for lower in (False, True)}
-
-
-class Scrubber:
-    """Removes injected parameters from a response header that may repeat the URL of the request.
-
-    It removes a pair `name=value` with its separator, so that a client can still follow the URL. Elsewhere it removes
-    the value alone. It finds both in a URL that was percent-encoded up to `_DEPTH` times.
-    """
-
-    __slots__ = ("_pairs", "_values")
-
-    def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        self._pairs: Final = [
-            (_encodings(name, lower=lower), encodings, delimiters)
-            for name, value in pairs
-            for lower, delimiters in _DELIMITERS.items()
-            for encodings in {_encodings(value, lower=lower, unencoded=unencoded) for unencoded in UNENCODED}
-        ]
-        # Longest first, since an encoding may begin with a shorter one.
-        self._values: Final = sorted({value for _, values, _ in self._pairs for value in values}, key=len, reverse=True)
-
-    def __call__(self, line: bytes) -> bytes | None:
-        """Return the line without the injected values, or None if one remains: drop such a header."""
-        if not self.finds_value(line):
-            return line
-        for names, values, delimiters in self._pairs:
-            for depth in range(_DEPTH, -1, -1):
-                question, fragment, ampersand, semicolon, equals = (encodings[depth] for encodings in delimiters)
-                # The value was encoded once more than the URL, unless the upstream has decoded it.
-                for value in (values[depth + 1], values[depth]):
-                    pair = names[depth] + equals + value
-                    line = line.replace(ampersand + pair, b"").replace(semicolon + pair, b"")
-                    for start in (question, fragment):
-                        line = line.replace(start + pair + ampersand, start).replace(start + pair + semicolon, start)
-                        line = line.replace(start + pair, b"")
-                    line = line.replace(pair, b"")
-        for value in self._values:
-            line = line.replace(value, b"")
-        return None if self.finds_value(line) else line
-
-    def finds_value(self, text: bytes) -> bool:
-        """Return True if an injected value is in the text."""
-        return any(text.find(value) >= 0 for value in self._values)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 from sidekey.errors import Problem
+from sidekey.policy.coverage import Coverage
 from sidekey.policy.decision import STORE_UNREAD, malformed_target
 from sidekey.policy.integration_rules import Candidate, IntegrationRules
-from sidekey.policy.match import Coverage
 from sidekey.policy.urls import InvalidTarget, Target, parse_target
 
 C_co = TypeVar("C_co", bound=Candidate, covariant=True)

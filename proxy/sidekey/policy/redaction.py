@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import quote
 
 from sidekey.policy.headers import URL_FIELDS, line_name
-from sidekey.policy.parameters import UNENCODED, Scrubber
+from sidekey.policy.scrubber import UNENCODED, Scrubber
 
 MARK: Final = b"[redacted]"
 
@@ -96,7 +96,7 @@ class Redactor:
     """Removes the secrets of one grant from the responses to its requests.
 
     `pairs` are the parameters that the grant adds to the query or the body. They are removed, with their names, from
-    the response headers that repeat URLs, so that a client can still follow such a URL (`parameters.Scrubber`).
+    the response headers that repeat URLs, so that a client can still follow such a URL (`policy.scrubber`).
     """
 
     __slots__ = ("_beginnings", "_initials", "_scrubber", "_spellings")

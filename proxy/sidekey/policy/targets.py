@@ -12,7 +12,7 @@ from typing import Final
 
 from sidekey.errors import Denial
 from sidekey.policy import paths
-from sidekey.policy.addresses import literal
+from sidekey.policy.addresses import parse_address
 from sidekey.policy.urls import InvalidTarget, Origin, Target, check_characters, parse_origin, parse_target
 
 NEVER_FORWARDED: Final = frozenset({"TRACE", "CONNECT"})
@@ -256,7 +256,7 @@ def parse_domain(text: str) -> Domain:
     origin, path = _base(f"{scheme}://{rest[2:]}" if wildcard else text)
     if path not in ("", "/"):
         raise ValueError("must not contain a path: narrow it with endpoint_prefix")
-    if wildcard and (origin.scheme != "https" or "." not in origin.host or literal(origin.host) is not None):
+    if wildcard and (origin.scheme != "https" or "." not in origin.host or parse_address(origin.host) is not None):
         raise ValueError("a wildcard must be https://*.suffix with a suffix of at least two labels")
     return Domain(origin, wildcard)
 
@@ -287,7 +287,7 @@ def _base(text: str) -> tuple[Origin, str]:
         raise ValueError(str(error).replace("the target", "the URL")) from None
     if origin.host.endswith("."):
         raise ValueError("the host must not end in a dot")
-    address = literal(origin.host)
+    address = parse_address(origin.host)
     if address is not None and str(address) != origin.host:
         raise ValueError(f"the address must be written as {address}")
     return origin, path

@@ -126,7 +126,9 @@ def _host(host: str) -> str:
     if len(host) > _MAX_NAME_LENGTH:
         raise InvalidTarget(_NO_HOST)
     if host.startswith("["):
-        address = addresses.literal(host[1:-1]) if ":" in host and "%" not in host and host.endswith("]") else None
+        address = (
+            addresses.parse_address(host[1:-1]) if ":" in host and "%" not in host and host.endswith("]") else None
+        )
         if address is None:
             raise InvalidTarget("the target's host in brackets must be an IPv6 address without a zone")
         return address.compressed

@@ -15,8 +15,10 @@ from sidekey.credentials.fields import Keys
 from sidekey.policy import addresses, headers
 from sidekey.policy.addresses import AllowPrivate, Network, NetworkOverride
 from sidekey.policy.callers import Caller
+from sidekey.policy.coverage import Coverage
 from sidekey.policy.integration_rules import IntegrationRules
-from sidekey.policy.match import Coverage, Matching, has_several, target_origins
+from sidekey.policy.match import Matching
+from sidekey.policy.origins import has_several, target_origins
 from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
 from sidekey.presets.preset import PresetRules

@@ -8,7 +8,7 @@ import pytest
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Reference
 from sidekey.credentials.oauth2 import parameters
-from sidekey.policy.parameters import Names
+from sidekey.policy.parameters import ParameterNames
 
 OWN = [
     "grant_type",
@@ -76,7 +76,7 @@ def test_reserved_parameter_cannot_be_overridden(spelling: str) -> None:
 )
 def test_names_that_a_server_may_confuse_are_equal(first: str, second: str, expected: bool) -> None:
     """In either order, also in the query of a URL."""
-    assert (Names([second]).find(first) == second) is (Names(["x", first]).find(second) == first) is expected
+    assert (ParameterNames([second]).find(first) == second) is (ParameterNames(["x", first]).find(second) == first) is expected
     assert (parameters.names_in(f"x&{quote(first)}=y").find(second) is not None) is expected
 
 

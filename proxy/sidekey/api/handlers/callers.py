@@ -170,7 +170,7 @@ class CallerCollection(Collection[CallerRow]):
         )
         if overlap is not None:
             pair = f"{overlap.first} and {overlap.second}"
-            text = f"integrations {pair} both cover {overlap.where}: list one of them, or narrow one"
+            text = f"integrations {pair} both cover {overlap.url}: list one of them, or narrow one"
             raise ApiProblem("overlaps", text)
         return NewRow(new, caller_fields(new, row), token)
 

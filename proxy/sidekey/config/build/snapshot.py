@@ -13,8 +13,9 @@ from sidekey.config.errors import LocatedMapping
 from sidekey.config.models import GlobalSettings
 from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.policy.callers import Caller
+from sidekey.policy.coverage import Coverage
 from sidekey.policy.headers import TARGET_FIELDS
-from sidekey.policy.match import Coverage, HostRestriction, Matching
+from sidekey.policy.match import HostRestriction, Matching
 from sidekey.policy.targets import Policy
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules

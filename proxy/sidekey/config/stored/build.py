@@ -54,7 +54,7 @@ def find_overlaps(
             return False
         return any(reaches(caller, first) and reaches(caller, second) for caller in callers)
 
-    yield from match.overlaps(policies, share_caller, HostRestriction(stored, ca_hosts))
+    yield from match.find_overlaps(policies, share_caller, HostRestriction(stored, ca_hosts))
 
 
 def shadowed_integrations(all_overlaps: Iterator[Overlap], age: Mapping[str, tuple[int, str]]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def shadowed_integrations(all_overlaps: Iterator[Overlap], age: Mapping[str, tup
             younger = max(pair, key=lambda name: age[name])
             other = overlap.second if younger == overlap.first else overlap.first
             shadowed[younger] = (
-                f"covers {overlap.where} as integration {other} does, and one caller lists both: narrow one"
+                f"covers {overlap.url} as integration {other} does, and one caller lists both: narrow one"
             )
     return shadowed
 

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from sidekey.errors import Problem
-from sidekey.policy.addresses import literal
+from sidekey.policy.addresses import parse_address
 from sidekey.policy.canonical import encode_path
 from sidekey.policy.decoding import decode
 from sidekey.policy.headers import line_values
@@ -94,7 +94,7 @@ def _source_targets(bucket: str, key: str, origin: Origin, policy: Policy) -> li
     """Return the targets of an object at the server of this origin, or none if they are unknown; `key` is encoded."""
     in_path = Target(origin, f"/{encode_path(bucket)}/{key}", None)
     host = origin.host
-    if _ENDPOINT.fullmatch(host) or "." not in host or literal(host) is not None:
+    if _ENDPOINT.fullmatch(host) or "." not in host or parse_address(host) is not None:
         return [in_path]
     may_be_label = _BUCKET.fullmatch(bucket) is not None
     if _AWS.fullmatch(host):

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, WithJsonSchema
 
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.fields import NAMES, REDACT, Keys, Reference, check_field_name, marker, parse_scalar
-from sidekey.policy.parameters import Names, Scalar, contains_parameter
+from sidekey.policy.parameters import ParameterNames, Scalar, contains_parameter
 
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""
@@ -32,8 +32,8 @@ RESERVED = frozenset(
 )
 """Parameters that Sidekey sends itself, in lower case. The config must not override them."""
 
-_RESERVED_NAMES = Names(RESERVED)
-_SCOPE = Names(("scope",))
+_RESERVED_NAMES = ParameterNames(RESERVED)
+_SCOPE = ParameterNames(("scope",))
 
 _RESERVED_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
@@ -51,9 +51,9 @@ def check_parameter_name(name: str) -> str:
     return name
 
 
-def names_in(query: str) -> Names:
+def names_in(query: str) -> ParameterNames:
     """Return the names of the parameters in the query of a URL."""
-    return Names(dict.fromkeys(name for name, _ in _pairs(query)))
+    return ParameterNames(dict.fromkeys(name for name, _ in _pairs(query)))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:

@@ -61,13 +61,13 @@ from sidekey.credentials.oauth2.token_response import ResponseShape, TokenRespon
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.units import Duration
-from sidekey.policy.parameters import Names
+from sidekey.policy.parameters import ParameterNames
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 
 _OWNER_PARAMETERS = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""
 
-_OWNER_NAMES = Names(_OWNER_PARAMETERS)
+_OWNER_NAMES = ParameterNames(_OWNER_PARAMETERS)
 
 _REQUEST_PARAMETERS = frozenset({"audience", "resource", "scope"})
 """Parameters (RFC 6749 4.4.2, RFC 8693 2.1, RFC 8707 2) that many clients configure next to the client's ID."""

@@ -26,7 +26,7 @@ from sidekey.credentials.oauth2.token_response import (
 )
 from sidekey.credentials.placement import Placement
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.policy.parameters import Names
+from sidekey.policy.parameters import ParameterNames
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -83,7 +83,7 @@ class TokenRequestSettings(Section):
     @field_validator("query")
     @classmethod
     def _refuse_duplicates(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
-        body = Names(info.data.get("body", ()))
+        body = ParameterNames(info.data.get("body", ()))
         duplicates = ((name,) for name in query if body.find(name) is not None)
         refuse_places(duplicates, "this parameter is also in the body: remove one")
         return query

@@ -70,7 +70,7 @@ class Route:
     def compile(self, grant: Grant, redactor: Redactor | None) -> None:
         """Encode Host, and the headers and query parameters of the grant."""
         lines = (self._host, *(f"\r\n{name}: {value}".encode("latin-1") for name, value in grant.headers))
-        injected, query = b"".join(lines), parameters.encode(grant.query).encode()
+        injected, query = b"".join(lines), parameters.encode_pairs(grant.query).encode()
         # After the encoding, which may fail: `grant` must not be set with the lines of another grant.
         self.grant, self.injected, self.query, self.redactor = grant, injected, query, redactor
         self.lines = lines

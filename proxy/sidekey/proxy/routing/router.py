@@ -12,10 +12,11 @@ from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.policy.callers import Caller
+from sidekey.policy.coverage import Coverage
 from sidekey.policy.decision import STORE_UNREAD
 from sidekey.policy.identifiers import PRESET, REVERSE, preset_id
 from sidekey.policy.listener import MAX_HOST_LENGTH, is_listener_host
-from sidekey.policy.match import Coverage, Matching
+from sidekey.policy.match import Matching
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.routes import check_tunnel_host

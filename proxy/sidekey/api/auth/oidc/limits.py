@@ -12,7 +12,7 @@ from math import ceil
 from typing import Final
 
 from sidekey.api.auth.oidc.errors import TooManyLogins
-from sidekey.policy.addresses import literal, unwrap
+from sidekey.policy.addresses import parse_address, unwrap
 
 _MAX_PARALLEL: Final = 4
 _MAX_PER_MINUTE: Final = 10
@@ -63,5 +63,5 @@ class LoginLimits:
 
 def _network(source: str) -> str | bytes:
     """Return the IPv4 address of a source, or its IPv6 /64: hosts choose the other half at will."""
-    address = literal(source.partition(" ")[0].partition("%")[0])
+    address = parse_address(source.partition(" ")[0].partition("%")[0])
     return source if address is None else unwrap(address).packed[:8]
