@@ -139,11 +139,11 @@ class App:
 
     def _watched_files(self) -> set[Path]:
         """Return the files that parts reload without a new snapshot."""
-        return self._certificates.files() | self.leaves.files()
+        return self._certificates.watched_files() | self.leaves.watched_files()
 
     async def _reload_files(self, changed: set[Path]) -> None:
-        await self._certificates.changed(changed)
-        await self.leaves.changed(changed)
+        await self._certificates.reload_changed(changed)
+        await self.leaves.reload_changed(changed)
 
     def _source(self, integration: Integration) -> GrantSource:
         """Return the grant source of an integration: a token source if its grants expire, else a static source.
@@ -179,7 +179,7 @@ class App:
         try:
             self.publisher.publish(self.snapshot)
             # Callers that start when Sidekey is ready read the trust folder.
-            await self.leaves.ready()
+            await self.leaves.wait_until_ready()
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())

@@ -50,7 +50,7 @@ class LeafIssuer:
     async def use(self, rules: CaRules) -> None:
         """Publish rules, and wait until the leaves use them."""
         self.leaves.prepare(Snapshot({}, ca=rules))()
-        await self.leaves.ready()
+        await self.leaves.wait_until_ready()
 
     async def use_urls(self, *urls: str, **others: Any) -> None:
         await self.use(rules_in(self.folder, *urls, **others))
@@ -264,16 +264,16 @@ async def test_rotation_by_another_process_takes_effect(issuer: LeafIssuer) -> N
     """Existing connections keep their leaf, and new ones get a leaf of the new CA."""
     rules = rules_in(issuer.folder, A)
     await issuer.use(rules)
-    assert issuer.leaves.files() == {state_file(issuer.folder)}
+    assert issuer.leaves.watched_files() == {state_file(issuer.folder)}
     first = await issuer.leaves.obtain("a.test")
     maintain.rotate(rules, NOW, "next")
-    await issuer.leaves.changed(issuer.leaves.files())
+    await issuer.leaves.reload_changed(issuer.leaves.watched_files())
     assert issuer.leaves.context_for("a.test") is first
     maintain.rotate(rules, NOW, "activate")
-    await issuer.leaves.changed({Path("another")})
+    await issuer.leaves.reload_changed({Path("another")})
     assert issuer.leaves.context_for("a.test") is first
     with structlog.testing.capture_logs() as logs:
-        await issuer.leaves.changed(issuer.leaves.files())
+        await issuer.leaves.reload_changed(issuer.leaves.watched_files())
     assert [line["event"] for line in logs] == ["the local CA that signs certificates has changed"]
     assert issuer.leaves.context_for("a.test") is None
     second = await issuer.leaves.obtain("a.test")
@@ -300,7 +300,7 @@ async def test_leaf_issued_during_a_rotation_is_not_cached(issuer: LeafIssuer, m
 async def test_operator_ca_takes_effect_with_a_reload(issuer: LeafIssuer) -> None:
     operator_cas = [authority_of(A, generation=0, now=NOW + number) for number in range(2)]
     await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_cas[0])
-    assert issuer.leaves.files() == set()
+    assert issuer.leaves.watched_files() == set()
     first = await issuer.leaves.obtain("a.test")
     assert issuer.ca_of(first, "a.test") == operator_cas[0].trusted
     await issuer.use_urls(A, uses_operator_ca=True, operator_ca=operator_cas[1])
@@ -366,7 +366,7 @@ async def test_expired_ca_is_replaced(issuer: LeafIssuer) -> None:
     issuer.now = NOW + 731 * DAY
     with structlog.testing.capture_logs() as logs:
         await advance(60)
-        await issuer.leaves.ready()
+        await issuer.leaves.wait_until_ready()
     assert [line["log_level"] for line in logs] == ["error", "warning"]
     assert "callers must restart" in logs[1]["event"]
     assert await issuer.leaves.obtain("a.test")
@@ -381,7 +381,7 @@ async def test_expired_operator_ca_signs_nothing_and_is_logged_once(issuer: Leaf
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             await advance(60)
-            await issuer.leaves.ready()
+            await issuer.leaves.wait_until_ready()
     assert [line["log_level"] for line in logs] == ["error"]
     with pytest.raises(ProblemError, match="the local CA for this host has expired"):
         await issuer.leaves.obtain("a.test")

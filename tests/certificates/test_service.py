@@ -121,7 +121,7 @@ async def test_expiry_metric_exists_from_the_start(
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration, replace(integration, id="none", certificate=None))
     assert set(metrics.expiries) == set(metrics.reload_failures) == {SERIES}
-    assert certificates.files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
+    assert certificates.watched_files() == {tmp_path / "tls.crt", tmp_path / "tls.key"}
 
 
 class BrokenLoader(CertificateLoader):
@@ -144,7 +144,7 @@ async def test_error_in_prepare_changes_nothing(
     previous, following = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
     adopt(certificates, previous)
     source = source_of(certificates, previous)
-    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.watched_files(), asyncio.all_tasks()
     more = replace(by_url(tmp_path, ca, certificate_server[1]), id="url")
     broken = replace(following, id="broken", certificate=BrokenLoader(lambda fetched, now: CertificateResult(None)))
     with structlog.testing.capture_logs() as lines, pytest.raises(ZeroDivisionError):
@@ -155,7 +155,7 @@ async def test_error_in_prepare_changes_nothing(
     assert lines == []
     assert source_of(certificates, previous) is source
     assert source.identity is not None
-    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.watched_files(), asyncio.all_tasks())
     assert certificate_server[0].statuses == []
 
 
@@ -171,14 +171,14 @@ async def test_commit_switches_all_sources_at_once(
     previous = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, previous)
     source = source_of(certificates, previous)
-    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.files(), asyncio.all_tasks()
+    before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.watched_files(), asyncio.all_tasks()
     longer = mount(tmp_path, current("longer"))
     following = bank(configured(tmp_path, now=time.time()))
     more = replace(by_url(tmp_path, ca, certificate_server[1]), id="url")
     commit = certificates.prepare(Snapshot(integrations={"bank": following, "url": more}))
     await advance(1, step=1)
     assert source_of(certificates, previous) is source
-    assert before == (metrics.expiries, metrics.reload_failures, certificates.files(), asyncio.all_tasks())
+    assert before == (metrics.expiries, metrics.reload_failures, certificates.watched_files(), asyncio.all_tasks())
     commit()
     assert is_of(source_of(certificates, following).identity, longer)
     assert metrics.expiries == {SERIES: longer.certificate.not_valid_after_utc.timestamp()}
@@ -206,7 +206,7 @@ async def test_defect_in_one_source_does_not_stop_the_others(metrics: Metrics, t
     loader = CertificateLoader(broken, files=(tmp_path / "tls.crt",))
     adopt(certificates, replace(integration, id="broken", certificate=loader), integration)
     rotated = mount(tmp_path, current("rotated"))
-    await certificates.changed({tmp_path / "tls.crt"})
+    await certificates.reload_changed({tmp_path / "tls.crt"})
     assert is_of(source_of(certificates, integration).identity, rotated)
     assert [type(defect) for defect in defects] == [ZeroDivisionError]
     await certificates.close()
@@ -252,7 +252,7 @@ async def test_removed_certificate_has_no_metrics(
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
     adopt(certificates, *[replace(integration, certificate=None)][: int(stays)])
-    assert (metrics.expiries, metrics.reload_failures, certificates.files()) == ({}, {}, set())
+    assert (metrics.expiries, metrics.reload_failures, certificates.watched_files()) == ({}, {}, set())
 
 
 async def test_retired_source_serves_requests_in_flight_without_warnings(
@@ -265,7 +265,7 @@ async def test_retired_source_serves_requests_in_flight_without_warnings(
     source = source_of(certificates, integration)
     with structlog.testing.capture_logs() as lines:
         adopt(certificates)
-        source._wall = lambda: time.time() + 365 * 86_400.0
+        source._wall_clock = lambda: time.time() + 365 * 86_400.0
         await advance(60, step=60)
     assert source.identity is None
     assert lines == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from sidekey.certificates.source import DAY, CertificateSource, moment
+from sidekey.certificates.source import DAY, CertificateSource, format_time
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
 from support.certificate_files import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
@@ -31,7 +31,7 @@ async def make(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Make]:
     sources: list[CertificateSource] = []
 
     def source() -> CertificateSource:
-        created = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall=wall)
+        created = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, jitter=float, wall_clock=wall)
         sources.append(created)
         created.activate()
         return created
@@ -157,7 +157,7 @@ async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, 
     """The clock may move in both directions."""
     mount(tmp_path, lasting(60))
     shift = 0.0
-    source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall=lambda: wall() + shift)
+    source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall_clock=lambda: wall() + shift)
     source.activate()
     for shift, usable in ((-2 * DAY, False), (0.0, True), (61 * DAY, False)):
         await advance(60)
@@ -211,7 +211,7 @@ async def test_new_certificate_replaces_the_old_and_has_its_own_warnings(
         "the client certificate expires soon",
         "a client certificate was loaded",
     ]
-    assert lines[1]["not_after"] == moment(metrics.expiries["bank", "certificate"]) == "2026-06-11T00:00:00Z"
+    assert lines[1]["not_after"] == format_time(metrics.expiries["bank", "certificate"]) == "2026-06-11T00:00:00Z"
     assert metrics.reload_failures["bank", "certificate"] == 0
 
 

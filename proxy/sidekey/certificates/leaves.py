@@ -22,7 +22,7 @@ from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.certificates import Signer, make_key
 from sidekey.ca.maintain import MaintenanceResult, ensure_authorities
 from sidekey.ca.storage import state_file
-from sidekey.certificates.source import CHECK_EVERY, DAY, WARN_DAYS, moment
+from sidekey.certificates.source import CHECK_SECONDS, DAY, WARN_DAYS, format_time
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls_server import server_context
@@ -78,20 +78,21 @@ class Leaf(NamedTuple):
 class Leaves:
     """A `LeafSource` that uses the local CA of the current snapshot.
 
-    `report` logs a defect, returns the ID of its log line and must not raise. `wall` is the wall clock.
+    `report` logs a defect, returns the ID of its log line and must not raise. `wall_clock` returns seconds since the
+    epoch.
     """
 
     def __init__(
-        self, metrics: Metrics, report: Callable[[BaseException], str], wall: Callable[[], float] = time.time
+        self, metrics: Metrics, report: Callable[[BaseException], str], wall_clock: Callable[[], float] = time.time
     ) -> None:
         self._metrics = metrics
         self._report = report
-        self._wall = wall
+        self._wall_clock = wall_clock
         self._log = get_logger()
         self._rules: CaRules | None = None
         self._current = MaintenanceResult()
         self._logged: tuple[str, str] = "", ""
-        self._due = False
+        self._is_due = False
         self._maintenance: asyncio.Task[None] | None = None
         self._leaves: dict[str, Leaf] = {}
         self._pending: dict[str, SingleFlight[ssl.SSLContext, Problem]] = {}
@@ -112,33 +113,33 @@ class Leaves:
             self._rules = rules
             self._start_maintenance()
 
-    async def ready(self) -> None:
+    async def wait_until_ready(self) -> None:
         """Wait until the CA and the trust folder match the current snapshot, or maintenance has failed."""
         if self._maintenance is not None:
             await asyncio.shield(self._maintenance)
 
-    def files(self) -> set[Path]:
+    def watched_files(self) -> set[Path]:
         """Files to watch, because another process may rotate the CA."""
         rules = self._rules
         return set() if rules is None or rules.uses_operator_ca or rules.folder is None else {state_file(rules.folder)}
 
-    async def changed(self, paths: set[Path]) -> None:
+    async def reload_changed(self, paths: set[Path]) -> None:
         """Maintain the CA again if its file is among the changed ones."""
-        if paths & self.files():
+        if paths & self.watched_files():
             self._start_maintenance()
-            await self.ready()
+            await self.wait_until_ready()
 
     def _start_maintenance(self) -> None:
-        self._due = True
+        self._is_due = True
         if self._maintenance is None:
             self._maintenance = asyncio.get_running_loop().create_task(self._maintain())
 
     async def _maintain(self) -> None:
         try:
-            while self._due and self._rules is not None:
-                self._due = False
+            while self._is_due and self._rules is not None:
+                self._is_due = False
                 rules = self._rules
-                self._adopt(rules, await self._in_thread(ensure_authorities, rules, self._wall()))
+                self._adopt(rules, await self._in_thread(ensure_authorities, rules, self._wall_clock()))
         except Exception as defect:  # noqa: BLE001  the edge of a task: waiters get ca_unavailable
             self._report(defect)
         finally:
@@ -147,7 +148,7 @@ class Leaves:
     def _adopt(self, rules: CaRules, result: MaintenanceResult) -> None:
         previous, self._current = self._current, result
         signing, signed = result.authorities.signers, previous.authorities.signers
-        now = self._wall()
+        now = self._wall_clock()
         for host, leaf in list(self._leaves.items()):
             signer = result.authorities.signer(host, now)
             if signer is None or signer.fingerprint != leaf.authority:
@@ -187,18 +188,20 @@ class Leaves:
             self._timer.cancel()
         if expires is None:
             return
-        remaining = expires - self._wall()
+        remaining = expires - self._wall_clock()
         due = min((days for days in WARN_DAYS if remaining <= days * DAY), default=math.inf)
         if remaining <= 0:
             if self._warned_days > 0:
                 self._warned_days = 0
-                self._log.error("a local CA has expired", not_after=moment(expires))
+                self._log.error("a local CA has expired", not_after=format_time(expires))
                 self._start_maintenance()
         elif due < self._warned_days:
             self._warned_days = due
             uses_operator_ca = self._rules is not None and self._rules.uses_operator_ca
-            self._log.warning(_RENEW if uses_operator_ca else _ROTATE, not_after=moment(expires), days=remaining // DAY)
-        pause = CHECK_EVERY if remaining <= 0 else min(remaining, CHECK_EVERY)
+            self._log.warning(
+                _RENEW if uses_operator_ca else _ROTATE, not_after=format_time(expires), days=remaining // DAY
+            )
+        pause = CHECK_SECONDS if remaining <= 0 else min(remaining, CHECK_SECONDS)
         self._timer = loop.call_later(pause, self._check_expiry)
 
     # Leaves: issue and cache them.
@@ -206,7 +209,7 @@ class Leaves:
     def context_for(self, host: str) -> ssl.SSLContext | None:
         """Return the cached context if its leaf is fresh, or None: then call `obtain`."""
         leaf = self._leaves.get(host)
-        if leaf is None or not leaf.is_fresh(self._wall()):
+        if leaf is None or not leaf.is_fresh(self._wall_clock()):
             return None
         # Move it to the end: the mapping is ordered by last use.
         del self._leaves[host]
@@ -215,13 +218,13 @@ class Leaves:
 
     async def obtain(self, host: str) -> ssl.SSLContext:
         """Return the context, and issue its leaf if necessary. Raises ProblemError ca_unavailable or overloaded."""
-        await self.ready()
+        await self.wait_until_ready()
         context = self.context_for(host)
         if context is not None:
             return context
         pending = self._pending.get(host)
         if pending is None:
-            authority = self._current.authorities.signer(host, self._wall())
+            authority = self._current.authorities.signer(host, self._wall_clock())
             if authority is None:
                 raise ProblemError(self._unavailable())
             if len(self._pending) > MAX_PENDING:
@@ -235,14 +238,14 @@ class Leaves:
 
     async def _issue(self, host: str, authority: LocalAuthority) -> ssl.SSLContext | Failed[Problem]:
         try:
-            leaf = await self._in_thread(self._issuer.leaf, host, authority, self._wall())
+            leaf = await self._in_thread(self._issuer.issue, host, authority, self._wall_clock())
         except (OSError, ValueError):
             return Failed(Problem("ca_unavailable", "the certificate of the local CA cannot be used for TLS"))
         finally:
             del self._pending[host]
         self._metrics.leaves_issued += 1
         # After a rotation meanwhile, the current waiters get this leaf, but it is not cached.
-        current = self._current.authorities.signer(host, self._wall())
+        current = self._current.authorities.signer(host, self._wall_clock())
         if current is not None and current.fingerprint == leaf.authority:
             self._leaves.pop(host, None)
             self._leaves[host] = leaf
@@ -252,7 +255,7 @@ class Leaves:
 
     def _unavailable(self) -> Problem:
         authorities = self._current.authorities
-        if authorities.expires is not None and authorities.expires <= self._wall():
+        if authorities.expires is not None and authorities.expires <= self._wall_clock():
             return Problem("ca_unavailable", "the local CA for this host has expired")
         if authorities.members:
             return Problem("ca_unavailable", "no local CA may sign for this host", denial="ca_hosts")
@@ -283,7 +286,7 @@ _OVERLOADED: Final = Problem(
 def _ca_fields(authority: LocalAuthority, rules: CaRules) -> dict[str, str]:
     return {
         "fingerprint": authority.fingerprint,
-        "not_after": moment(authority.not_after),
+        "not_after": format_time(authority.not_after),
         "trust_folder": str(rules.trust_folder),
     }
 
@@ -298,7 +301,7 @@ class _Issuer(SecretHolder):
     def __repr__(self) -> str:
         return "_Issuer(REDACTED)"
 
-    def leaf(self, host: str, authority: LocalAuthority, now: float) -> Leaf:
+    def issue(self, host: str, authority: LocalAuthority, now: float) -> Leaf:
         signer = self._signers.get(authority.fingerprint)
         if signer is None:
             self._key = self._key or make_key()

@@ -90,11 +90,11 @@ class Certificates:
             # A running call continues for its other waiters: cancelling ends only this task's wait.
             renewal.cancel()
 
-    def files(self) -> set[Path]:
-        """Files to watch."""
+    def watched_files(self) -> set[Path]:
+        """Files that certificates are read from."""
         return {path for source in self._sources.values() for path in source.loader.files}
 
-    async def changed(self, paths: Collection[Path]) -> None:
+    async def reload_changed(self, paths: Collection[Path]) -> None:
         """Reload the certificates that use these files, one after the other."""
         changed_paths = set(paths)
         for source in list(self._sources.values()):

@@ -1,7 +1,7 @@
 """Client certificate of one integration: current identity, expiry, and last error.
 
 A reloaded certificate replaces the current one on the event loop, and new connections use it. Validity follows the wall
-clock, which may be set: the source checks it at least every `CHECK_EVERY` seconds.
+clock, which may be set: the source checks it at least every `CHECK_SECONDS` seconds.
 
 A source whose integration was changed or removed is retired: it serves the requests in flight that use it, and is
 freed with the last one.
@@ -32,7 +32,9 @@ WARN_DAYS = (21, 7, 1)
 cert-manager renews a certificate of 90 days when 30 remain, so a renewal on time causes no warning.
 """
 
-CHECK_EVERY = 60.0
+CHECK_SECONDS = 60.0
+"""Maximum seconds between two checks of the validity."""
+
 RETRY_SECONDS = 1.0
 """Seconds between two attempts to read a missing certificate, because requests come faster than a file is mounted."""
 
@@ -54,14 +56,14 @@ class CertificateSource:
         urls: UrlFetch | None = None,
         *,
         jitter: Callable[[], float] = _RANDOM.random,
-        wall: Callable[[], float] = time.time,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.identity: ClientIdentity | None = None
         self.loader = loader
         self._id = integration
         self._series = CredentialSeries(metrics, integration, "certificate")
         self._urls = urls
-        self._wall = wall
+        self._wall_clock = wall_clock
         self._loop = asyncio.get_running_loop()
         self._log = get_logger(integration=integration)
         self._current: ClientIdentity | None = None
@@ -89,7 +91,7 @@ class CertificateSource:
         self._set_current(self.loader.identity)
 
     async def obtain(self) -> ClientIdentity:
-        """Return the certificate; if there is none, read or fetch it again, once for all callers.
+        """Return the certificate. If there is none, read or fetch it again, once for all callers.
 
         Raises ProblemError (credential_unavailable) with the reason, and with Retry-After if fetches are paused.
         """
@@ -107,16 +109,16 @@ class CertificateSource:
         """Return True if the certificate is valid. Count a failure if files `changed` or new content was fetched."""
         async with self._reading:
             fetched = self.loader.fetched
-            await asyncio.to_thread(self.loader.load, self._wall())
+            await asyncio.to_thread(self.loader.load, self._wall_clock())
             error = self.loader.unreadable
             changed |= fetched is not self._last_read_content
             self._last_read_content = fetched
             if error is not None:
-                self._failed(error, counts=changed)
+                self._report_failure(error, counts=changed)
                 return False
             self._recovered()
             if self._set_current(self.loader.identity) and self._current is not None:
-                self._log.info("a client certificate was loaded", not_after=moment(self._current.not_after))
+                self._log.info("a client certificate was loaded", not_after=format_time(self._current.not_after))
             for place, text in self.loader.warnings:
                 if (place, text) not in self._logged_warnings:
                     self._log.warning("the client certificate has a warning", place=".".join(place), warning=text)
@@ -124,7 +126,7 @@ class CertificateSource:
             return True
 
     async def renew(self) -> float:
-        """Read or fetch the certificate now, or join the running attempt. Return the seconds until it is due again."""
+        """Read or fetch the certificate, or wait for the running attempt. Return the seconds until it is due again."""
         outcome = await self._refresh.start_or_wait(self._attempt)
         if isinstance(outcome, Failed):
             return max(0.0, self._refresh.not_before - self._loop.time())
@@ -146,7 +148,7 @@ class CertificateSource:
             try:
                 changed = await self._urls.fetch()
             except SecretUnreadable as error:
-                self._failed(error, counts=not self._fetch_failed)
+                self._report_failure(error, counts=not self._fetch_failed)
                 self._fetch_failed = True
                 return Failed(self._error)
             self._fetch_failed = False
@@ -154,7 +156,7 @@ class CertificateSource:
                 return None
         return None if await self._read(changed=False) and self.identity is not None else Failed(self._error)
 
-    def _failed(self, error: SecretUnreadable, *, counts: bool) -> None:
+    def _report_failure(self, error: SecretUnreadable, *, counts: bool) -> None:
         """Log a failure unless it repeats the last one. A retry without a change does not count in the metric."""
         self._error = str(error)
         if counts:
@@ -184,7 +186,7 @@ class CertificateSource:
 
     def _apply_validity(self) -> None:
         """Enable or disable the certificate by its validity, and warn before it expires."""
-        current, now = self._current, self._wall()
+        current, now = self._current, self._wall_clock()
         if self._timer is not None:
             self._timer.cancel()
         if current is None:
@@ -199,21 +201,21 @@ class CertificateSource:
                 # Let the next request fetch a new one at once, despite the pause after a failure.
                 self._refresh.unblock()
                 if not self._series.retired:
-                    end = moment(current.not_after)
+                    end = format_time(current.not_after)
                     self._log.error("the client certificate has expired and is not used", not_after=end)
-        due = min((end - now for end in (current.not_before, current.not_after) if end > now), default=CHECK_EVERY)
-        self._timer = call_weakly_at(self._loop, self._loop.time() + min(due, CHECK_EVERY), self._apply_validity)
+        due = min((end - now for end in (current.not_before, current.not_after) if end > now), default=CHECK_SECONDS)
+        self._timer = call_weakly_at(self._loop, self._loop.time() + min(due, CHECK_SECONDS), self._apply_validity)
 
     def _warn(self, current: ClientIdentity, remaining: float) -> None:
         due = min((days for days in WARN_DAYS if remaining <= days * DAY), default=math.inf)
         if due < self._warned_days and not self._series.retired:
             self._warned_days = due
-            end = moment(current.not_after)
+            end = format_time(current.not_after)
             self._log.warning("the client certificate expires soon", not_after=end, days=remaining // DAY)
 
     def _problem(self) -> Problem:
         """Build the problem for a missing certificate, with Retry-After if fetches are paused."""
-        current, now = self._current, self._wall()
+        current, now = self._current, self._wall_clock()
         wait = self._refresh.not_before - self._loop.time() if self._urls is not None else 0.0
         headers = (("Retry-After", str(math.ceil(wait))),) if wait > 0 else ()
         detail = self._error or "the client certificate has not been read yet"
@@ -222,10 +224,10 @@ class CertificateSource:
             addition = "" if not self._error or " expired on " in self._error else f"; {self._error}"
             detail = f"{expired(current).detail}{addition}"
         elif current is not None and now < current.not_before:
-            detail = f"the client certificate is not valid before {moment(current.not_before)}"
+            detail = f"the client certificate is not valid before {format_time(current.not_before)}"
         return Problem("credential_unavailable", detail, error="proxy_configuration_error", headers=headers)
 
 
-def moment(seconds: float) -> str:
+def format_time(seconds: float) -> str:
     """Format seconds since the epoch as UTC (RFC 3339)."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
