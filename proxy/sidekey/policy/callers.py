@@ -23,7 +23,7 @@ class Caller:
         return self.integrations is None or integration in self.integrations
 
     def lists(self, integration: str) -> bool:
-        """Return True if the caller's permissions name this integration."""
+        """Return True if the caller's permissions name this integration. Unlike `may_use`, False for "all of them"."""
         return self.integrations is not None and integration in self.integrations
 
     def may_send(self, preset: str) -> bool:

@@ -21,7 +21,7 @@ class Coverage:
     def of(cls, policies: Iterable[Policy]) -> Coverage:
         """Collect the hosts of prefixes, domains, forbidden targets and placeholders.
 
-        They include every base URL that a grant may discover, since `Policy.with_base` refuses any other.
+        They include every base URL that a token response may set, since `Policy.with_base` refuses any other.
         """
         hosts: set[str] = set()
         suffixes: set[str] = set()

@@ -10,8 +10,8 @@ CHUNKED: Final = -1
 BODYLESS: Final = frozenset({204, 304})
 """Final statuses without a body (RFC 9110 15.3.5, 15.4.5)."""
 
-DIGITS: Final = 19
-"""A Content-Length of this many digits or more is refused: it may not fit into 64 bits."""
+MAX_DIGITS: Final = 18
+"""Maximum digits of a Content-Length. With more it may not fit into 64 bits."""
 
 UNTIL_CLOSE: Final = -2
 """Length of a response body that ends with the connection."""
@@ -40,7 +40,7 @@ def content_length(value: bytes) -> int:
     """Parse Content-Length (1*DIGIT, RFC 9110 8.6). Raises BadFraming."""
     if not value.isdigit():
         value = value.strip(b" \t")
-    if not value.isdigit() or len(value) >= DIGITS:
+    if not value.isdigit() or len(value) > MAX_DIGITS:
         raise BadFraming("Content-Length must be a number of bytes")
     length = int(value)
     if len(KNOWN_LENGTHS) < _KNOWN_LIMIT:

@@ -120,7 +120,7 @@ class FieldName:
         self.start: Final = b"\r\n" + raw + b": "
         self.follower: FieldName | None = None
 
-    def expect(self, follower: FieldName | None) -> None:
+    def set_follower(self, follower: FieldName | None) -> None:
         """Set the header that probably comes next."""
         self.follower = follower
 
@@ -161,14 +161,14 @@ class FieldNames:
             if len(self.known) >= self.LIMIT:
                 self._clear()
             self.known[name] = field_name
-        previous.expect(field_name)
+        previous.set_follower(field_name)
         return field_name
 
     def _clear(self) -> None:
         """Clear the cache. Break the follower links too, because a connection may still hold one name."""
         for field_name in self.known.values():
-            field_name.expect(None)
-        self.first.expect(None)
+            field_name.set_follower(None)
+        self.first.set_follower(None)
         self.known.clear()
 
 

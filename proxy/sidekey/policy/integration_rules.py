@@ -24,8 +24,8 @@ DEFAULT_METHODS: Final = frozenset(
 class IntegrationRules:
     """Rules that admit or deny the targets of one integration.
 
-    `configured` is the policy of the config. `policy` and `base` are in force: they differ from the config once a grant
-    has discovered its base URL. Sidekey adds the `parameters` itself, so the caller may not send them. `unresolved`
+    `configured` is the policy of the config. `policy` and `base` are in force: they differ from the config once a token
+    response has set the base URL. Sidekey adds the `parameters` itself, so the caller may not send them. `unresolved`
     means that a value that decides where the credential may go cannot be read yet. A `stored` integration serves
     tunnels, and requests that name no integration, only at hosts under `ca.hosts`. Presets forward the caller's headers
     in `caller_fields`. Sidekey brings targets into `canonical` form, if there is one, before it checks them.
@@ -55,7 +55,7 @@ class IntegrationRules:
         caller_fields: frozenset[bytes] = frozenset(),
         canonical: CanonicalForm | None = None,
     ) -> IntegrationRules:
-        """Build the rules of an integration before a grant discovers its base URL."""
+        """Build the rules of an integration as configured, before a token response sets another base URL."""
         methods = DEFAULT_METHODS
         if configured.methods is not None:
             methods = frozenset(method.encode() for method in configured.methods) & DEFAULT_METHODS
@@ -64,7 +64,7 @@ class IntegrationRules:
         )
 
     def with_base(self, base: Prefix) -> IntegrationRules:
-        """Return the rules after a grant discovered its base URL. Raises ValueError if the policy denies that URL."""
+        """Return the rules for the base URL in a token response. Raises ValueError if the policy denies that URL."""
         return replace(self, policy=self.configured.with_base(base), base=base)
 
     def resolve_target(self, target: Target) -> Target:
@@ -89,7 +89,7 @@ class IntegrationRules:
 
 
 class Candidate(Protocol):
-    """An integration that can serve a request, or its substitute in a `PassthroughPolicy`."""
+    """An integration that may serve a request, or `PassthroughPolicy.candidate`, which takes its place."""
 
     @property
     def rules(self) -> IntegrationRules:

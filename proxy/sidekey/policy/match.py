@@ -24,7 +24,7 @@ class Matching:
 
     @classmethod
     def of(cls, policies: Mapping[str, Policy], restriction: HostRestriction | None = None) -> Matching:
-        """Index the policies of the config. Base URLs that grants discover do not count."""
+        """Index the policies of the config. Base URLs in token responses do not count."""
         hosts: dict[str, list[str]] = {}
         suffixes: dict[str, list[str]] = {}
         for name, policy in policies.items():
@@ -160,7 +160,7 @@ def _claims(name: str, policy: Policy) -> Iterator[Claim]:
 def _bases(policy: Policy) -> Iterator[tuple[Origin, str, bool]]:
     """Yield origin, path and wildcard of the targets that both prefixes and domains allow (see `judge_target`)."""
     if policy.placeholder_origin is not None and not policy.prefixes:
-        # The domains only bound the base URL that a grant may discover.
+        # The domains only bound the base URL that a token response may set.
         yield policy.placeholder_origin, policy.path, False
         return
     if not policy.prefixes:

@@ -75,7 +75,7 @@ class Forbidden:
 class Policy:
     """The targets of an integration. If it has both prefixes and domains, both must allow a target.
 
-    Every target must be under `path`. Targets at `placeholder_origin` move to the origin that a grant discovers
+    Every target must be under `path`. Targets at `placeholder_origin` move to the origin in the token response
     (`with_base`, `move`). Before that, `domains` bounds this origin. Afterwards, it is the only domain.
     """
 
@@ -87,7 +87,7 @@ class Policy:
     placeholder_origin: Origin | None = None
 
     def with_base(self, base: Prefix) -> Policy:
-        """Return the policy after a grant discovered its base URL. Raises ValueError if the policy denies that URL."""
+        """Return the policy for the base URL in a token response. Raises ValueError if the policy denies that URL."""
         is_bounded = self.domains or self.placeholder_origin is not None
         if is_bounded and not any(domain.covers(base.origin) for domain in self.domains):
             raise ValueError("it is not under any allowed domain")

@@ -21,7 +21,7 @@ class SecretLoader(SecretHolder):
     """Reads the secrets with `read` (blocks, raises SecretUnreadable) and keeps the `credential`.
 
     It reads nothing before the first `load` or `obtain`. `unreadable` is the last failure. `supplement` is added to
-    each grant of a credential that gets its grants by calls.
+    each grant that a `CallingCredential` obtains.
     """
 
     __slots__ = ("_read", "_refresh", "credential", "supplement", "unreadable")
