@@ -320,8 +320,8 @@ def test_target_of_a_removed_integration_does_not_pass() -> None:
     """The request names an integration that a reload removed, and expects a credential."""
     passthrough = known(passing=True).passthrough
     assert passthrough is not None
-    assert passthrough.target(b"https://a.test:8443/x", H.rules) is None
-    assert isinstance(passthrough.target(b"https://a.test:8443/x", None), Target)
+    assert passthrough.find_target(b"https://a.test:8443/x", H.rules) is None
+    assert isinstance(passthrough.find_target(b"https://a.test:8443/x", None), Target)
 
 
 # Tunnels.
@@ -681,7 +681,7 @@ def test_stored_integration_serves_tunnels_only_at_allowed_hosts() -> None:
             assert (decision.problem.status, decision.problem.error) == (502, "proxy_configuration_error")
     # One that is opened before the integration became a stored one is judged by the snapshot of each request.
     entry = TunnelContext(Origin("https", "s.test", 443), b"s", b"t")
-    inside = entry.absolute(head("/api/a", host=b"s.test"))
+    inside = entry.make_absolute(head("/api/a", host=b"s.test"))
     assert outcome(decide(inside, callers, ca_hosts(), entry)) == "ca_unavailable"
     assert outcome(decide(inside, callers, ca_hosts("s.test"), entry)) == "https://s.test/api/a"
     for target in ("/i/s/a", "https://s.test/api/a"):

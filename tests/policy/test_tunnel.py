@@ -44,7 +44,7 @@ def head(target: str, host: bytes | None = b"a.test") -> RequestHead:
 )
 def test_origin_form_becomes_absolute(origin: Origin, target: str, absolute: bytes) -> None:
     original = head(target)
-    result = TunnelContext(origin, None, None).absolute(original)
+    result = TunnelContext(origin, None, None).make_absolute(original)
     assert result.target == absolute
     for name in PARTS:
         assert getattr(result, name) == getattr(original, name)
@@ -81,4 +81,4 @@ def test_origin_form_becomes_absolute(origin: Origin, target: str, absolute: byt
 def test_another_authority_is_misdirected(origin: Origin, host: bytes | None, target: str, misdirected: bool) -> None:
     """Case and the default port are ignored. The policy refuses malformed targets."""
     tunnel = TunnelContext(origin, None, None)
-    assert tunnel.is_misdirected(tunnel.absolute(head(target, host))) is misdirected
+    assert tunnel.is_misdirected(tunnel.make_absolute(head(target, host))) is misdirected

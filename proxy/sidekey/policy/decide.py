@@ -111,7 +111,7 @@ def _pass_through(
     # An integration covers every target that its fast parser allows, so such a target cannot pass.
     if named is not None and named.match_fast(head.target, forward=True) is not None:
         return None
-    target = passthrough.target(head.target, None if named is None else named.rules)
+    target = passthrough.find_target(head.target, None if named is None else named.rules)
     if isinstance(target, Problem):
         return Denied(target, named)
     return None if target is None else Admitted(passthrough.candidate, target)

@@ -16,7 +16,7 @@ from sidekey.policy.routes import Routes
 C = TypeVar("C", bound=Candidate)
 
 MAX_HOST_LENGTH: Final = 260
-"""Bytes of a Host field: a name of 253 and a port."""
+"""Maximum bytes of Host: a name of 253, and a port."""
 
 _LOOP: Final = Problem("loop_detected", "Via shows that the request has already passed through Sidekey", denial="loop")
 

@@ -38,8 +38,8 @@ class PassthroughPolicy(Generic[C_co]):
         self.ports: Final = ports
         self.awaits_store: Final = awaits_store
 
-    def target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
-        """Return the target if it passes, None if the named integration must check it, or a Problem."""
+    def find_target(self, url: bytes, named: IntegrationRules | None) -> Target | Problem | None:
+        """Return the target if it passes, None if an integration must decide on it, or a Problem."""
         try:
             target = parse_target(url.decode("latin-1"))
         except InvalidTarget as error:

@@ -13,9 +13,10 @@ from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, parse_orig
 
 
 class TunnelContext:
-    """A tunnel's origin, and the integration ID and token of its CONNECT, each None if missing.
+    """The origin, integration ID (`name`) and token that requests in a tunnel inherit from the CONNECT.
 
-    `base` is the beginning of absolute URLs at the origin. `hosts` are the usual values of Host for it.
+    ID and token are None if the CONNECT has none. `base` is the beginning of absolute URLs at the origin. `hosts` are
+    the usual values of Host for it.
     """
 
     __slots__ = ("base", "hosts", "name", "origin", "token")
@@ -29,7 +30,7 @@ class TunnelContext:
         default = b"%b:%d" % (authority, origin.port) if origin.port == DEFAULT_PORTS[origin.scheme] else authority
         self.hosts: Final = (authority, default)
 
-    def absolute(self, head: RequestHead) -> RequestHead:
+    def make_absolute(self, head: RequestHead) -> RequestHead:
         """Return the head with an absolute target instead of an origin-form (RFC 9112 3.3)."""
         target = head.target
         return head.with_target(self.base + target) if target.startswith(b"/") else head

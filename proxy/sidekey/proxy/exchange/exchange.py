@@ -243,7 +243,7 @@ class Exchange(ExchangeBase):
         """Admit or deny the request with `policy.decide`. Only this path denies."""
         request, tunnel = self._request, self._tunnel
         if tunnel is not None:
-            request.replace_head(tunnel.absolute(request.head))
+            request.replace_head(tunnel.make_absolute(request.head))
         rules = request.rules
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
@@ -467,7 +467,7 @@ class Exchange(ExchangeBase):
         """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
         head, tunnel = self._request.head, self._tunnel
         # `_find_fast` does not make the target of a request in a tunnel absolute.
-        self._apply_new_decision(apply_rules(head if tunnel is None else tunnel.absolute(head), integration))
+        self._apply_new_decision(apply_rules(head if tunnel is None else tunnel.make_absolute(head), integration))
 
     def _apply_new_decision(self, decision: Admitted[CompiledIntegration] | Denied[CompiledIntegration]) -> None:
         """Apply a later decision, and count the request at its destination. Raises ProblemError."""

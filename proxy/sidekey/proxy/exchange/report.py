@@ -165,7 +165,7 @@ class ExchangeBase(ExchangeEvents):
         request, integration, destination = self._request, self._integration, self._destination
         tunnel, head = self._tunnel, request.head
         if tunnel is not None:
-            head = tunnel.absolute(head)
+            head = tunnel.make_absolute(head)
         named, base = "", None
         if integration is not None:
             named, base = integration.name, integration.rules.base
