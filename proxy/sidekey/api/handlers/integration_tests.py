@@ -212,7 +212,9 @@ async def test_draft(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Send the test request of an unsaved document, with the secrets in this request only."""
     snapshot, document = service.snapshot, strip_read_only(request.document, IntegrationMembers)
     draft = await service.run_validation(validate_draft, document, None, snapshot)
-    integration = await service.run_validation(build_draft, _DRAFT, draft, snapshot.stored or StoredObjects(), time.time())
+    integration = await service.run_validation(
+        build_draft, _DRAFT, draft, snapshot.stored or StoredObjects(), time.time()
+    )
     if integration.test is None:
         raise invalid([ItemError("/test", 'is missing: add {"method": "GET", "path": "/..."}')])
     service.admit_test(request.operator)
