@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sidekey.tokens.shared import LINGER as LINGER_OF_TURNS
-from sidekey.tokens.store_ledger import LINGER as LINGER_OF_LEDGER
+from sidekey.tokens.shared import SHUTDOWN_SECONDS as SHUTDOWN_OF_LEASES
+from sidekey.tokens.store_ledger import SHUTDOWN_SECONDS as SHUTDOWN_OF_LEDGER
 from support import helm
 from tools import charts
 
@@ -146,7 +146,7 @@ def test_gateway_has_time_to_drain(case: str, rendered: Rendered) -> None:
     """The grace period is drain_delay and drain in whole seconds, and 5 s, and 20 s more with a store."""
     seconds = {"5s": 5.0, "25s": 25.0, "1500ms": 1.5, "2m": 120.0}
     config = yaml.safe_load(helm.config_of(rendered[case]))
-    margin = 5 if config.get("store") is None else 5 + LINGER_OF_TURNS + LINGER_OF_LEDGER
+    margin = 5 if config.get("store") is None else 5 + SHUTDOWN_OF_LEASES + SHUTDOWN_OF_LEDGER
     expected = sum(-(-seconds[config["timeouts"][name]] // 1) for name in ("drain_delay", "drain")) + margin
     assert deployment(rendered[case])["spec"]["terminationGracePeriodSeconds"] == expected
 
