@@ -134,5 +134,7 @@ def test_expressions_for_upstream_responses_include_every_outcome_of_an_upstream
 
 def test_every_denial_and_every_failure_of_an_upstream_is_in_an_alert() -> None:
     checked = {value for rule in RULES for value in values_of(rule["expr"], "outcome")}
-    assert {code for code in RESPONSE_KINDS if code.endswith("_denied") or code.startswith("upstream_")} - checked == set()
+    assert {
+        code for code in RESPONSE_KINDS if code.endswith("_denied") or code.startswith("upstream_")
+    } - checked == set()
     assert set(get_args(Outcome)) - checked == set()

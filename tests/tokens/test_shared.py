@@ -16,7 +16,14 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import NoLedger, TokenLeaseLost, TokenOrigin, Unavailable
-from sidekey.tokens.shared import SHUTDOWN_SECONDS, MIN_POLL_INTERVAL, SPENT_REASON, LEASE_WAIT_SECONDS, TokenLeases, build_chain
+from sidekey.tokens.shared import (
+    LEASE_WAIT_SECONDS,
+    MIN_POLL_INTERVAL,
+    SHUTDOWN_SECONDS,
+    SPENT_REASON,
+    TokenLeases,
+    build_chain,
+)
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
 from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared

@@ -76,7 +76,11 @@ def test_reserved_parameter_cannot_be_overridden(spelling: str) -> None:
 )
 def test_names_that_a_server_may_confuse_are_equal(first: str, second: str, expected: bool) -> None:
     """In either order, also in the query of a URL."""
-    assert (ParameterNames([second]).find(first) == second) is (ParameterNames(["x", first]).find(second) == first) is expected
+    assert (
+        (ParameterNames([second]).find(first) == second)
+        is (ParameterNames(["x", first]).find(second) == first)
+        is expected
+    )
     assert (parameters.names_in(f"x&{quote(first)}=y").find(second) is not None) is expected
 
 
