@@ -343,7 +343,8 @@ class StoreSettings(Section):
         default=400 * 86_400.0, description="How long an entry of the audit is kept."
     )
     history: Annotated[Retention, AfterValidator(_check_history)] = Field(
-        default=DEFAULT_SENDS_RETENTION, description="How long results of sends, and failed requests, are kept: `1d` to `90d`."
+        default=DEFAULT_SENDS_RETENTION,
+        description="How long results of sends, and failed requests, are kept: `1d` to `90d`.",
     )
     allow_private: list[field_types.PrivateNetwork] = Field(
         default=[],
