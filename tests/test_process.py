@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from support.child import run_code
+from support.sidekey_process import run_code
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="prctl(2) and /proc are Linux's")
 

@@ -11,17 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.refresh import (
-    MAX_PAUSE,
-    MAX_RETRY_AFTER,
-    Failed,
-    SingleFlight,
-    backoff,
-    call_weakly_at,
-    fixed_pause,
-    growing_pause,
-)
-from support.manual_clock import in_still_time, settle
+from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, call_weakly_at
+from support.manual_clock import settle, with_manual_clock
 
 Outcome = int | Failed[str]
 
@@ -59,7 +50,7 @@ class Owner:
 AT_FIRST = SingleFlight[int, str]().not_before
 
 
-@in_still_time
+@with_manual_clock
 async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
     """Remaining waiters get its result. If all are cancelled, the next caller joins it."""
     owner = Owner()
@@ -78,7 +69,7 @@ async def test_cancelled_waiters_do_not_end_the_attempt() -> None:
     assert owner.seen_waiting == [1]
 
 
-@in_still_time
+@with_manual_clock
 async def test_attempt_needs_no_waiter() -> None:
     """Only one runs at a time, and `wait` needs a running attempt."""
     owner = Owner()
@@ -93,7 +84,7 @@ async def test_attempt_needs_no_waiter() -> None:
     assert (owner.attempts, owner.seen_waiting) == (2, [1, 0])
 
 
-@in_still_time
+@with_manual_clock
 async def test_running_attempt_is_not_blocked() -> None:
     """A caller can join it."""
     owner = Owner()
@@ -108,7 +99,7 @@ async def test_running_attempt_is_not_blocked() -> None:
 @pytest.mark.parametrize(
     ("refresh", "not_before"), [(SingleFlight[int, str](fixed_pause(3.0)), 3.0), (SingleFlight[int, str](), 0.0)]
 )
-@in_still_time
+@with_manual_clock
 async def test_pause_may_be_fixed_or_zero(refresh: SingleFlight[int, str], not_before: float) -> None:
     owner = Owner(refresh)
     owner.failing = Failed("down")
@@ -117,7 +108,7 @@ async def test_pause_may_be_fixed_or_zero(refresh: SingleFlight[int, str], not_b
         assert owner.state == ("down", failures, not_before)
 
 
-@in_still_time
+@with_manual_clock
 async def test_uncounted_failure_blocks_nothing() -> None:
     """It sets `error`, ends the current pause, and keeps the count of failures."""
     owner = Owner()
@@ -131,7 +122,7 @@ async def test_uncounted_failure_blocks_nothing() -> None:
     assert owner.state == ("refused", 2, 20.0)
 
 
-@in_still_time
+@with_manual_clock
 async def test_uncounted_failure_may_request_a_pause() -> None:
     """Only that one, however often it fails."""
     owner = Owner()
@@ -141,7 +132,7 @@ async def test_uncounted_failure_may_request_a_pause() -> None:
         assert owner.state == ("away", 0, 1.5)
 
 
-@in_still_time
+@with_manual_clock
 async def test_allow_ends_the_pause() -> None:
     """The count of failures continues."""
     owner = Owner()
@@ -152,7 +143,7 @@ async def test_allow_ends_the_pause() -> None:
     assert owner.state == ("refused", 1, AT_FIRST)
 
 
-@in_still_time
+@with_manual_clock
 async def test_owner_resumes_from_a_previous_owner() -> None:
     """With its pause, and with the failures that lengthen the next one."""
     first, second = Owner(), Owner()
@@ -167,7 +158,7 @@ async def test_owner_resumes_from_a_previous_owner() -> None:
     assert (second.state, first.state) == (("refused again", 3, 30.0), ("refused", 2, 20.0))
 
 
-@in_still_time
+@with_manual_clock
 async def test_exception_reaches_all_waiters_and_counts_as_a_failure() -> None:
     """It is a defect. The next attempt begins after a pause."""
     owner = Owner()
@@ -180,7 +171,7 @@ async def test_exception_reaches_all_waiters_and_counts_as_a_failure() -> None:
     assert await owner.join() == 2
 
 
-@in_still_time
+@with_manual_clock
 async def test_owner_is_called_at_the_end() -> None:
     """After the outcome is recorded, and before the waiters continue."""
     owner = Owner()
@@ -206,7 +197,7 @@ async def nothing() -> None:
 
 
 @pytest.mark.parametrize("start", [settle, nothing], ids=["under way", "before its first step"])
-@in_still_time
+@with_manual_clock
 async def test_close_cancels_the_attempt_and_all_waiters(start: Callable[[], Awaitable[None]]) -> None:
     """It does not count, and a new attempt may begin."""
     owner = Owner()
@@ -226,7 +217,7 @@ async def test_close_cancels_the_attempt_and_all_waiters(start: Callable[[], Awa
     assert await owner.join() == attempts + 1
 
 
-@in_still_time
+@with_manual_clock
 async def test_owner_is_freed_after_an_attempt() -> None:
     """At once and without the garbage collector: a reload must free the previous integrations."""
     owner = Owner()

@@ -25,7 +25,7 @@ from sidekey.store.records import IntegrationRow
 from sidekey.store.state import Name, Put, State, StateMark
 from sidekey.store.store import Health
 from sidekey.store_manager import StoreManager, StoreReport, add_stored_content
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.managed import process
 from support.plane import eventually
 from support.scraping import samples, scrape
@@ -203,7 +203,7 @@ async def test_commit_is_refused_before_follow(tmp_path: Path) -> None:
 async def test_store_that_cannot_be_opened_is_a_start_error(tmp_path: Path) -> None:
     prepare(tmp_path)
     loader = Loader(tmp_path / "sidekey.yaml", {})
-    rules = good(loader.load()).store
+    rules = loaded_snapshot(loader.load()).store
     assert rules is not None
     with pytest.raises(StartError):
         await StoreManager.open(rules, loader, create=False)
@@ -219,9 +219,9 @@ def test_command_joins_files_and_store(tmp_path: Path) -> None:
     asyncio.run(fill())
     loader = Loader(tmp_path / "sidekey.yaml", {})
     loaded = loader.load()
-    rules = good(loaded).store
+    rules = loaded_snapshot(loaded).store
     assert rules is not None
-    assert good(loaded).integrations == {}
+    assert loaded_snapshot(loaded).integrations == {}
     assert list(add_stored_content(rules, loader, loaded).integrations) == ["crm"]
 
 

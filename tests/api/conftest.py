@@ -7,11 +7,11 @@ from itertools import count
 
 import pytest
 
-from support.api import TOKENS, Api, Running, serving
+from support.api import TOKENS, Api, ApiSetup, serving
 
 
 @pytest.fixture
-def api(running: Running) -> Api:
+def api(running: ApiSetup) -> Api:
     """Return the API with an admin's token."""
     return Api(running.child.admin_port)
 
@@ -34,7 +34,7 @@ _NUMBERS = count()
 
 
 @pytest.fixture(scope="session")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSetup]:
     """Run a Sidekey with a store and an echoing upstream. Tests that share it use unique names."""
     with serving(tmp_path_factory.mktemp("admin")) as process:
         yield process

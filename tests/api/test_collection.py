@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from support.api import Api, Running, basic, rewritten
-from support.http_get import within
+from support.api import Api, ApiSetup, basic, rewritten
+from support.http_get import wait_until
 
 
-def documents(running: Running) -> dict[str, dict[str, object]]:
+def documents(running: ApiSetup) -> dict[str, dict[str, object]]:
     """Build a valid document of each collection, by path."""
     return {
         "/integrations": basic(running.upstream),
@@ -17,35 +17,36 @@ def documents(running: Running) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
-def test_put_creates_only_a_missing_resource(path: str, api: Api, running: Running) -> None:
+def test_put_creates_only_a_missing_resource(path: str, api: Api, running: ApiSetup) -> None:
     """RFC 9110 13.1.2. `If-Match: *` changes only an existing resource (13.1.1)."""
     name = f"put-{path[1:]}"
     # Other tests may have used up the shared operators' audit limit of refused changes.
-    created = api.make("/tokens", {"name": f"by-{name}", "role": "editor", "own_token": api.token})
+    created = api.create("/tokens", {"name": f"by-{name}", "role": "editor", "own_token": api.token})
     editor = api.by(created["token"])
     document = documents(running)[path]
     resource = f"{path}/{name}"
     create = {"If-None-Match": "*"}
-    response = editor.ask("PUT", resource, document, match="*")
+    response = editor.request("PUT", resource, document, match="*")
     assert (response.status, response.code) == (412, "changed")
-    assert editor.ask("PUT", resource, document).code == "precondition_required"
-    response = editor.ask("PUT", resource, {"id": "other", **document}, headers=create)
+    assert editor.request("PUT", resource, document).code == "precondition_required"
+    response = editor.request("PUT", resource, {"id": "other", **document}, headers=create)
     assert (response.code, response.pointers) == ("invalid", {"/id"})
-    response = editor.ask("PUT", resource, document, headers=create)
+    response = editor.request("PUT", resource, document, headers=create)
     assert (response.status, response.headers["Location"], response.etag) == (201, f"/api/v1{resource}", '"1"')
-    response = editor.ask("PUT", resource, document, headers=create)
+    response = editor.request("PUT", resource, document, headers=create)
     assert (response.status, response.code) == (412, "changed")
-    assert editor.ask("PUT", f"{path}/no*name", document, headers=create).pointers == {"/id"}
+    assert editor.request("PUT", f"{path}/no*name", document, headers=create).pointers == {"/id"}
     described = {"description": "x"}
-    assert editor.ask("PATCH", resource, described, match="*").etag == '"2"'
-    assert editor.ask("PATCH", resource, {"description": "y"}, match='"1", "2"').etag == '"3"'
+    assert editor.request("PATCH", resource, described, match="*").etag == '"2"'
+    assert editor.request("PATCH", resource, {"description": "y"}, match='"1", "2"').etag == '"3"'
     for method, headers in (("PATCH", create), ("DELETE", create), ("PUT", create | {"If-Match": "*"})):
         assert (
-            editor.ask(method, resource, None if method == "DELETE" else described, headers=headers).code == "malformed"
+            editor.request(method, resource, None if method == "DELETE" else described, headers=headers).code
+            == "malformed"
         )
-    assert editor.ask("PUT", resource, document, headers={"If-None-Match": '"7"'}).code == "malformed"
-    assert editor.ask("DELETE", resource, match="*").status == 204
-    assert editor.ask("DELETE", resource, match="*").code == "changed"
+    assert editor.request("PUT", resource, document, headers={"If-None-Match": '"7"'}).code == "malformed"
+    assert editor.request("DELETE", resource, match="*").status == 204
+    assert editor.request("DELETE", resource, match="*").code == "changed"
     items = [(item["action"], item["outcome"]) for item in api.get("/audit")["items"] if item["name"] == name]
     assert items == [
         ("delete", "changed"),
@@ -59,42 +60,42 @@ def test_put_creates_only_a_missing_resource(path: str, api: Api, running: Runni
 
 
 @pytest.mark.parametrize("path", ["/integrations", "/presets"])
-def test_put_does_not_create_a_resource_of_a_file(path: str, editor: Api, running: Running) -> None:
+def test_put_does_not_create_a_resource_of_a_file(path: str, editor: Api, running: ApiSetup) -> None:
     name = {"/integrations": "of-a-file", "/presets": "hook-of-a-file"}[path]
-    response = editor.ask("PUT", f"{path}/{name}", documents(running)[path], headers={"If-None-Match": "*"})
+    response = editor.request("PUT", f"{path}/{name}", documents(running)[path], headers={"If-None-Match": "*"})
     assert (response.status, response.code) == (412, "changed")
-    assert editor.ask("PUT", f"{path}/{name}", documents(running)[path], match="*").code == "read_only"
+    assert editor.request("PUT", f"{path}/{name}", documents(running)[path], match="*").code == "read_only"
 
 
-def test_put_without_changes_makes_no_version(api: Api, editor: Api, running: Running) -> None:
+def test_put_without_changes_makes_no_version(api: Api, editor: Api, running: ApiSetup) -> None:
     """A secret that is sent again counts as a change: editors must not learn whether they guessed it."""
     name = "unchanged"
-    shown = editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    shown = editor.create("/integrations", {"id": name, **basic(running.upstream)})
     for match in ('"1"', "*"):
-        assert editor.ask("PUT", f"/integrations/{name}", shown, match=match).etag == '"1"'
+        assert editor.request("PUT", f"/integrations/{name}", shown, match=match).etag == '"1"'
     assert len(api.get(f"/integrations/{name}/activity")["items"]) == 1
     for secret in ("a-canary-of-basic", "another"):
-        response = editor.ask("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
+        response = editor.request("PUT", f"/integrations/{name}", basic(running.upstream, secret), match="*")
         assert response.status == 200
     assert response.etag == '"3"'
 
 
-def test_stored_integration_can_be_deleted_while_presets_use_the_one_in_a_file(editor: Api, running: Running) -> None:
+def test_stored_integration_can_be_deleted_while_presets_use_the_one_in_a_file(editor: Api, running: ApiSetup) -> None:
     name, child = "taken", running.child
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
     url = f"http://127.0.0.1:{running.upstream}/v1/x"
     preset = {"id": "of-taken", "integration": name, "url": url, "content_type": "text/plain"}
-    editor.make("/presets", preset)
-    assert editor.ask("DELETE", f"/integrations/{name}", match='"1"').code == "in_use"
+    editor.create("/presets", preset)
+    assert editor.request("DELETE", f"/integrations/{name}", match='"1"').code == "in_use"
     own = f"  {name}: {{endpoint_prefix: {url}, auth: {{type: headers, headers: {{X-A: b}}}}}}\n"
     with rewritten(child, child.config.read_text() + own):
-        within(lambda: editor.get(f"/integrations/{name}")["status"] == "unusable")
+        wait_until(lambda: editor.get(f"/integrations/{name}")["status"] == "unusable")
         # The stored integration is not in use, so an edit of it cannot break the presets.
         edit = {"methods": ["GET"]}
-        assert editor.ask("PATCH", f"/integrations/{name}", edit, match='"1"').status == 200
-        assert editor.ask("DELETE", f"/integrations/{name}", match='"2"').status == 204
+        assert editor.request("PATCH", f"/integrations/{name}", edit, match='"1"').status == 200
+        assert editor.request("DELETE", f"/integrations/{name}", match='"2"').status == 204
         assert editor.get("/presets/of-taken")["status"] == "ok"
     # After the integration leaves the file, the preset is unusable.
-    within(lambda: editor.get("/presets/of-taken")["status"] == "unusable")
+    wait_until(lambda: editor.get("/presets/of-taken")["status"] == "unusable")
     assert editor.get("/presets/of-taken")["problem"] == "no integration has this ID"
-    assert editor.ask("DELETE", "/presets/of-taken", match='"1"').status == 204
+    assert editor.request("DELETE", "/presets/of-taken", match='"1"').status == 204

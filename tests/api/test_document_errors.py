@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from sidekey.config.errors import MAX_ERRORS
-from support.api import Api, Said, managed
+from support.api import Api, ApiResponse, managed
 
 ERRORS = Path(__file__).parent / "errors"
 NAMES = sorted(path.stem for path in ERRORS.glob("*.txt"))
@@ -58,7 +58,7 @@ def with_ids(api: Api, name: str, body: bytes) -> bytes:
     before = ERRORS / f"{name}.before.yaml"
     if not before.exists():
         return body
-    created = api.ask("POST", "/integrations", before.read_bytes(), headers={"Content-Type": "application/yaml"})
+    created = api.request("POST", "/integrations", before.read_bytes(), headers={"Content-Type": "application/yaml"})
     assert created.status == 201, created
 
     def id_of(match: re.Match[bytes]) -> bytes:
@@ -70,13 +70,15 @@ def with_ids(api: Api, name: str, body: bytes) -> bytes:
     return re.sub(rb"<([a-z0-9_.]+)>", id_of, body)
 
 
-def send(api: Api, name: str, body: bytes, media_type: str) -> Said:
+def send(api: Api, name: str, body: bytes, media_type: str) -> ApiResponse:
     """Send the request of a case, with the version that `NAME.before.yaml` created."""
     method, path = (ERRORS / f"{name}.txt").read_text().partition("\n")[0].split(" ")
-    return api.ask(method, path, body, match='"1"' if method == "PUT" else None, headers={"Content-Type": media_type})
+    return api.request(
+        method, path, body, match='"1"' if method == "PUT" else None, headers={"Content-Type": media_type}
+    )
 
 
-def lines_of(response: Said) -> list[str]:
+def lines_of(response: ApiResponse) -> list[str]:
     """Format a problem as in the files of the cases."""
     lines = [f"{response.status} {response.code}: {response.json['detail']}"]
     for error in response.json.get("errors", ()):

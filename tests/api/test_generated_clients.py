@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sidekey.api.routes import ROUTES
 from support import programs
-from support.api import TOKENS, Api, Running, serving
+from support.api import TOKENS, Api, ApiSetup, serving
 
 PEERS = programs.OF_FOLDERS / "openapi"
 
@@ -21,13 +21,13 @@ def run(*command: object, cwd: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def arguments_of_client(running: Running) -> tuple[str, str, str]:
+def arguments_of_client(running: ApiSetup) -> tuple[str, str, str]:
     """Return the arguments of a client that creates, reads, changes and deletes an integration and a preset."""
     address = f"http://127.0.0.1:{running.child.admin_port}"
     return address, TOKENS["editor"], f"http://127.0.0.1:{running.upstream}/v1"
 
 
-def test_client_from_openapi_python_client_has_every_operation(viewer: Api, running: Running, tmp_path: Path) -> None:
+def test_client_from_openapi_python_client_has_every_operation(viewer: Api, running: ApiSetup, tmp_path: Path) -> None:
     """The generator drops operations with unknown schemas."""
     generator = Path(programs.require("openapi-python-client"))
     document, config, client = tmp_path / "openapi.json", tmp_path / "config.json", tmp_path / "client"
@@ -40,7 +40,7 @@ def test_client_from_openapi_python_client_has_every_operation(viewer: Api, runn
     run(generator.parent / "python", PEERS / "trip.py", *arguments_of_client(running), cwd=tmp_path)
 
 
-def test_client_from_openapi_typescript_compiles_and_works(viewer: Api, running: Running, tmp_path: Path) -> None:
+def test_client_from_openapi_typescript_compiles_and_works(viewer: Api, running: ApiSetup, tmp_path: Path) -> None:
     generator, compiler, node = (programs.require(name) for name in ("openapi-typescript", "tsc", "node"))
     (tmp_path / "node_modules").symlink_to(PEERS / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')

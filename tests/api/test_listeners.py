@@ -18,7 +18,7 @@ from sidekey.api.server import Server, serve
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.prometheus import Exposition
 from sidekey.snapshot.snapshot import Address
-from support.captured_logs import logged
+from support.captured_logs import capture_logging
 from support.programs import require
 
 
@@ -112,7 +112,7 @@ async def test_scraper_that_stops_reading_is_disconnected(tmp_path: Path, monkey
     for number in range(2000):
         metrics.stats(f"i{number}").record("2xx", 0.01)
     address = Address(path=str(tmp_path / "metrics.sock"))
-    with logged() as log:
+    with capture_logging() as log:
         server = await serve(build_metrics(Health(), Exposition(metrics)), address, "listen.metrics")
         with socket.socket(socket.AF_UNIX) as scraper:
             scraper.connect(str(address.path))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from api.conftest import Named
-from support.api import PREFIX, TOKENS, Api, Running, basic
+from support.api import PREFIX, TOKENS, Api, ApiSetup, basic
 
 ALLOWED = {
     "self": {"viewer", "editor", "admin", "sender"},
@@ -50,17 +50,17 @@ def test_each_operation_needs_its_role(viewer: Api) -> None:
         # A sender gets 403 for a form that it was not granted.
         path = operation.at("hook-of-a-file" if operation.path.startswith("/forms") else "nobody")
         for role in TOKENS:
-            response = viewer.by(TOKENS[role]).ask(operation.method, path)
+            response = viewer.by(TOKENS[role]).request(operation.method, path)
             refused = role not in ALLOWED[operation.permission]
             assert (response.status == 403, response.status == 401) == (refused, False), (operation, role, response)
             if refused:
                 assert response.code == "forbidden"
         for token in ("the-token-of-a-file", "sidekey_" + "0" * 64):
-            assert viewer.by(token).ask(operation.method, path).code == "unauthenticated", operation
+            assert viewer.by(token).request(operation.method, path).code == "unauthenticated", operation
 
 
 @pytest.fixture
-def documents(running: Running) -> dict[str, dict[str, Any]]:
+def documents(running: ApiSetup) -> dict[str, dict[str, Any]]:
     """Build a valid document for each collection."""
     return {
         "/integrations": basic(running.upstream),
@@ -78,17 +78,17 @@ def test_each_change_needs_the_current_version(api: Api, documents: dict[str, di
     for operation in selected:
         collection, _, rest = operation.path.partition("/{")
         name = named("versioned")
-        api.make(collection, {rest.partition("}")[0]: name, **documents[collection]})
+        api.create(collection, {rest.partition("}")[0]: name, **documents[collection]})
         body = bodies.get(operation.method, documents[collection])
-        response = api.ask(operation.method, operation.at(name), body)
+        response = api.request(operation.method, operation.at(name), body)
         assert (response.status, response.code) == (428, "precondition_required"), operation
         for tag in ('"2"', 'W/"1"', "1", '"1-"', '"2", "3"', '"*"', "*, *"):
-            response = api.ask(operation.method, operation.at(name), body, match=tag)
+            response = api.request(operation.method, operation.at(name), body, match=tag)
             assert (response.status, response.code) == (412, "changed"), (operation, tag)
         if "If-None-Match" in operation.conditions:
-            response = api.ask(operation.method, operation.at(name), body, headers={"If-None-Match": "*"})
+            response = api.request(operation.method, operation.at(name), body, headers={"If-None-Match": "*"})
             assert (response.status, response.code) == (412, "changed"), operation
-        assert api.ask("GET", f"{collection}/{name}").etag == '"1"'
+        assert api.request("GET", f"{collection}/{name}").etag == '"1"'
 
 
 def test_current_etag_gets_304(api: Api, documents: dict[str, dict[str, Any]], named: Named) -> None:
@@ -102,8 +102,8 @@ def test_current_etag_gets_304(api: Api, documents: dict[str, dict[str, Any]], n
     for operation in selected:
         collection, _, key = operation.path.rpartition("/")
         name = named("read")
-        api.make(collection, {key.strip("{}"): name, **documents[collection]})
-        tag = api.ask("GET", operation.at(name)).etag
-        response = api.ask("GET", operation.at(name), headers={"If-None-Match": tag})
+        api.create(collection, {key.strip("{}"): name, **documents[collection]})
+        tag = api.request("GET", operation.at(name)).etag
+        response = api.request("GET", operation.at(name), headers={"If-None-Match": tag})
         assert (response.status, response.body, response.etag) == (304, b"", tag)
-        assert api.ask("GET", operation.at(name), headers={"If-None-Match": '"2"'}).status == 200
+        assert api.request("GET", operation.at(name), headers={"If-None-Match": '"2"'}).status == 200

@@ -32,7 +32,7 @@ SHOWN = {**every_kind(lasting_chain()), "mtls_of_urls": MTLS_OF_URLS}
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_responses_of_every_kind_match_the_schema(editor: Api, name: str) -> None:
-    shown = editor.make("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
+    shown = editor.create("/integrations", {"id": f"shown-{name}", **SHOWN[name]})
     assert list(validator("Integration").iter_errors(shown)) == []
 
 

@@ -24,7 +24,7 @@ from sidekey.observe.prometheus import Exposition
 from sidekey.snapshot.admin import AdminRules, ServerCertificate
 from sidekey.snapshot.snapshot import Address, Snapshot
 from support import raw_connection
-from support.captured_logs import logged
+from support.captured_logs import capture_logging
 from support.private_ca import Authority, Leaf
 
 
@@ -92,7 +92,7 @@ async def test_head_over_the_limits_is_refused(server: Server, field: bytes) -> 
 )
 async def test_requests_are_not_logged(server: Server, request_: bytes) -> None:
     """aiohttp's access log would contain every path. Malformed requests must not fill the log."""
-    with logged(logging.INFO) as log:
+    with capture_logging(logging.INFO) as log:
         await exchange(server, request_)
     assert [record for record in log.records if record.name.startswith(("aiohttp", "sidekey"))] == []
 
@@ -289,7 +289,7 @@ async def test_defect_is_logged() -> None:
 
     app = web.Application()
     app.router.add_get("/", broken)
-    with logged() as log:
+    with capture_logging() as log:
         server = await serve(app, Address(), "listen.admin")
         response = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         await server.close()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from api.conftest import Named
-from support.api import Api, Running, Said, basic
+from support.api import Api, ApiResponse, ApiSetup, basic
 from support.certificates import issue
 
 AS_YAML = {"Content-Type": "application/yaml"}
@@ -28,18 +28,18 @@ auth:
 """
 
 
-def send(api: Api, method: str, path: str, text: str, match: str | None = None) -> Said:
-    return api.ask(method, path, text.encode(), match=match, headers=AS_YAML)
+def send(api: Api, method: str, path: str, text: str, match: str | None = None) -> ApiResponse:
+    return api.request(method, path, text.encode(), match=match, headers=AS_YAML)
 
 
-def read(api: Api, path: str) -> Said:
-    response = api.ask("GET", path, headers=WANTS_YAML)
+def read(api: Api, path: str) -> ApiResponse:
+    response = api.request("GET", path, headers=WANTS_YAML)
     assert (response.status, response.headers["Content-Type"]) == (200, "application/yaml")
     assert b"canary" not in response.body
     return response
 
 
-def test_document_is_created_read_and_replaced_as_yaml(editor: Api, running: Running, named: Named) -> None:
+def test_document_is_created_read_and_replaced_as_yaml(editor: Api, running: ApiSetup, named: Named) -> None:
     """A request that repeats the YAML of a response keeps every secret."""
     name = named("yaml")
     created = send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
@@ -62,7 +62,7 @@ def test_pem_is_a_literal_block(editor: Api, named: Named) -> None:
     auth = {**public, "private_key": {"url": "https://vault.example/key"}}
     document = {"id": name, "endpoint_prefix": "https://bank.example/v1", "auth": auth, "description": "a\n  b\n"}
     document["trusted_ca"] = {"inline": root.pem.decode()}
-    response = editor.ask("POST", "/integrations", document)
+    response = editor.request("POST", "/integrations", document)
     assert response.status == 201, response
     text = read(editor, f"/integrations/{name}").body.decode()
     assert "description: |\n  a\n    b\n" in text
@@ -75,7 +75,7 @@ def test_each_error_of_a_preview_has_a_line(editor: Api) -> None:
     assert {(error["pointer"], error["line"]) for error in preview.json["errors"]} >= {("/tags/1", 4), ("/id", 1)}
 
 
-def test_secrets_to_enter_again_have_lines(editor: Api, running: Running, named: Named) -> None:
+def test_secrets_to_enter_again_have_lines(editor: Api, running: ApiSetup, named: Named) -> None:
     name = named("moved")
     send(editor, "POST", "/integrations", TEXT.format(name=name, port=running.upstream))
     text = read(editor, f"/integrations/{name}").body.decode().replace("http://127.0.0.1", "https://elsewhere.example")
@@ -124,20 +124,20 @@ def test_yaml_has_the_limits_of_json(editor: Api, text: str, code: str) -> None:
     ],
 )
 def test_accept_chooses_yaml_or_json(editor: Api, accept: str, expected: str) -> None:
-    response = editor.ask("GET", "/integrations/of-a-file", headers={"Accept": accept})
+    response = editor.request("GET", "/integrations/of-a-file", headers={"Accept": accept})
     assert response.headers["Content-Type"] == expected
 
 
-def test_yaml_and_json_have_different_etags(editor: Api, running: Running, named: Named) -> None:
+def test_yaml_and_json_have_different_etags(editor: Api, running: ApiSetup, named: Named) -> None:
     """A 304 for one format must not confirm the other. A change may name either ETag."""
     name = named("tagged")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
     path = f"/integrations/{name}"
-    tags = {editor.ask("GET", path).etag, read(editor, path).etag}
+    tags = {editor.request("GET", path).etag, read(editor, path).etag}
     assert len(tags) == 2
     for tag in tags:
         statuses = [
-            editor.ask("GET", path, headers={**accept, "If-None-Match": tag}).status for accept in ({}, WANTS_YAML)
+            editor.request("GET", path, headers={**accept, "If-None-Match": tag}).status for accept in ({}, WANTS_YAML)
         ]
         assert sorted(statuses) == [200, 304]
         assert send(editor, "PUT", path, read(editor, path).body.decode(), tag).status == 200
@@ -147,7 +147,7 @@ def test_viewer_reads_yaml_without_client_ids(editor: Api, viewer: Api, named: N
     name = named("shop")
     auth: dict[str, Any] = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp"}
     auth |= {"client_id": "the-client", "client_secret": {"value": "canary"}}
-    editor.make("/integrations", {"id": name, "auth": auth})
+    editor.create("/integrations", {"id": name, "auth": auth})
     assert b"the-client" in read(editor, f"/integrations/{name}").body
     assert b"the-client" not in read(viewer, f"/integrations/{name}").body
 
@@ -161,5 +161,5 @@ def test_presets_may_be_yaml(editor: Api, named: Named) -> None:
     assert current.body.decode() == text
     assert send(editor, "PUT", f"/presets/{name}", text + "method: HEAD\n", current.etag).json["errors"][0]["line"] == 5
     assert "integration: of-a-file\n" in read(editor, "/presets/hook-of-a-file").body.decode()
-    refused = editor.ask("PATCH", f"/presets/{name}", b"method: PUT\n", match=current.etag, headers=AS_YAML)
+    refused = editor.request("PATCH", f"/presets/{name}", b"method: PUT\n", match=current.etag, headers=AS_YAML)
     assert refused.code == "unsupported"

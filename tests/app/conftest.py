@@ -10,22 +10,22 @@ import pytest
 
 from support.nginx import Nginx
 from support.postgres import Postgres
-from support.stores import Place, PostgresPlace, SqlitePlace
+from support.stores import PostgresBackend, SqliteBackend, StoreBackend
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBackend:
     """Return an empty database."""
     if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
+        return SqliteBackend(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    return PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    return PostgresBackend(postgres, asyncio.run(postgres.schema()))
 
 
 @pytest.fixture
-def store_settings(place: Place, tmp_path: Path) -> str:
+def store_settings(place: StoreBackend, tmp_path: Path) -> str:
     """Return the settings of a store in this database."""
-    if not isinstance(place, PostgresPlace):
+    if not isinstance(place, PostgresBackend):
         return "path: store.db"
     (tmp_path / "store-url").write_text(place.postgres.url(place.schema))
     return f"url: {{file: {tmp_path}/store-url}}"

@@ -20,15 +20,15 @@ from jsonschema import Draft202012Validator
 import sidekey
 from sidekey.store.store import POLL_INTERVAL
 from support.api import PREFIX, TOKENS, Api, basic, config, managed
-from support.browsing import Browser
-from support.child import HEAD, Child, run_cli
+from support.console_browser import ConsoleBrowser
 from support.files import replace
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.nginx import Nginx
 from support.postgres import Postgres
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
 from support.scraping import value_of
+from support.sidekey_process import HEAD, SidekeyProcess, run_cli
 
 
 def send_as_caller(port: int, integration: str, token: str) -> tuple[int, str]:
@@ -46,17 +46,17 @@ def test_operator_configures_everything_through_the_api(tmp_path: Path, store_se
         assert (token_command.returncode, token_command.stderr) == (0, "")
         api = Api(child.admin_port, token_command.stdout.strip())
         # The new token works at once.
-        assert api.ask("GET", "/whoami").status == 200
+        assert api.request("GET", "/whoami").status == 200
         assert send_as_caller(child.proxy_port, "crm", "nobody")[0] == 401
-        api.make("/integrations", {"id": "crm", **basic(echo_port)})
-        token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+        api.create("/integrations", {"id": "crm", **basic(echo_port)})
+        token = api.create("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
         assert send_as_caller(child.proxy_port, "crm", token) == (
             200,
             f"GET /v1/x\nauthorization: {credential('a-canary-of-basic')}\n",
         )
-        assert api.ask("POST", "/integrations/crm/test").json["ok"] is True
+        assert api.request("POST", "/integrations/crm/test").json["ok"] is True
         edit = {"auth": {"password": {"value": "another"}}}
-        assert api.ask("PATCH", "/integrations/crm", edit, match='"1"').status == 200
+        assert api.request("PATCH", "/integrations/crm", edit, match='"1"').status == 200
         assert credential("another") in send_as_caller(child.proxy_port, "crm", token)[1]
         assert (
             'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 2.0\n'
@@ -71,14 +71,14 @@ def test_operator_configures_everything_through_the_api(tmp_path: Path, store_se
             'sidekey_caller_requests_total{caller="billing",outcome="2xx"} 1.0\n'
             in get(child.admin_port, "/metrics").body
         )
-        assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+        assert api.request("DELETE", "/callers/billing", match='"1"').status == 204
         assert "sidekey_caller_requests_total{" not in get(child.admin_port, "/metrics").body
         # Without any caller, Sidekey still requires a caller's token.
         assert send_as_caller(child.proxy_port, "crm", token)[0] == 401
         listed = json.loads(run_cli("token", "list", "--json", "--config", str(child.config)).stdout)
         assert [(item["name"], item["role"]) for item in listed] == [("ann", "admin")]
         assert run_cli("token", "revoke", "ann", "--config", str(child.config)).returncode == 0
-        within(lambda: api.ask("GET", "/whoami").status == 401)
+        wait_until(lambda: api.request("GET", "/whoami").status == 401)
 
 
 def credential(secret: str) -> str:
@@ -91,23 +91,23 @@ def test_allow_unauthenticated_does_not_open_the_api(tmp_path: Path, echo_port: 
     with managed(tmp_path, more="allow_unauthenticated: true\nintegrations: {}") as child:
         nobody = Api(child.admin_port, "")
         for path in ("/integrations", "/whoami", "/openapi.json"):
-            assert nobody.ask("GET", path).code == "unauthenticated"
-        Api(child.admin_port).make("/integrations", {"id": "crm", **basic(echo_port)})
+            assert nobody.request("GET", path).code == "unauthenticated"
+        Api(child.admin_port).create("/integrations", {"id": "crm", **basic(echo_port)})
         assert send_as_caller(child.proxy_port, "crm", "nobody")[0] == 401
 
 
 def test_last_use_of_a_token_is_written_once_a_minute(tmp_path: Path) -> None:
     with managed(tmp_path) as child:
         admin = Api(child.admin_port)
-        token = admin.make("/tokens", {"name": "ann", "role": "viewer", "own_token": admin.token})["token"]
+        token = admin.create("/tokens", {"name": "ann", "role": "viewer", "own_token": admin.token})["token"]
         for _ in range(5):
-            assert admin.by(token).ask("GET", "/whoami").status == 200
-        within(lambda: admin.get("/tokens/ann")["last_used_at"] is not None)
+            assert admin.by(token).request("GET", "/whoami").status == 200
+        wait_until(lambda: admin.get("/tokens/ann")["last_used_at"] is not None)
         with closing(sqlite3.connect(tmp_path / "store.db")) as database:
             database.execute("UPDATE sidekey_uses SET at = 7")
             database.commit()
         for _ in range(5):
-            assert admin.by(token).ask("GET", "/whoami").status == 200
+            assert admin.by(token).request("GET", "/whoami").status == 200
         assert admin.get("/tokens/ann")["last_used_at"] == "1970-01-01T00:00:07Z"
 
 
@@ -122,22 +122,22 @@ def test_each_change_reaches_three_processes(tmp_path: Path, in_postgres: str, e
             folder.mkdir()
             children.append(stack.enter_context(managed(folder, in_postgres)))
         apis = [Api(child.admin_port) for child in children]
-        apis[0].make("/integrations", {"id": "crm", **basic(echo_port)})
-        token = apis[1].make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+        apis[0].create("/integrations", {"id": "crm", **basic(echo_port)})
+        token = apis[1].create("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
 
-        def soon(condition: Callable[[Child], bool]) -> None:
-            within(lambda: all(map(condition, children)))
+        def soon(condition: Callable[[SidekeyProcess], bool]) -> None:
+            wait_until(lambda: all(map(condition, children)))
 
         soon(lambda child: send_as_caller(child.proxy_port, "crm", token)[0] == 200)
         for number, api in enumerate(apis):
             secret = f"secret-{number}"
             edit = {"auth": {"password": {"value": secret}}}
-            assert api.ask("PATCH", "/integrations/crm", edit, match=f'"{number + 1}"').status == 200
+            assert api.request("PATCH", "/integrations/crm", edit, match=f'"{number + 1}"').status == 200
             expected = credential(secret)
             soon(lambda child, expected=expected: expected in send_as_caller(child.proxy_port, "crm", token)[1])  # type: ignore[misc]
-        outcomes = [api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"4"').status for api in apis]
+        outcomes = [api.request("PATCH", "/integrations/crm", {"description": "x"}, match='"4"').status for api in apis]
         assert outcomes == [200, 412, 412]
-        assert apis[2].ask("DELETE", "/callers/billing", match='"1"').status == 204
+        assert apis[2].request("DELETE", "/callers/billing", match='"1"').status == 204
         soon(lambda child: send_as_caller(child.proxy_port, "crm", token)[0] == 401)
 
 
@@ -147,8 +147,8 @@ def test_reads_work_and_writes_fail_while_the_store_is_unreachable(
     """Operators stay known, although Sidekey cannot record the use of their tokens."""
     with managed(tmp_path, in_postgres) as child:
         api = Api(child.admin_port)
-        api.make("/integrations", {"id": "crm", **basic(echo_port)})
-        token = api.make("/tokens", {"name": "ann", "role": "viewer", "own_token": api.token})["token"]
+        api.create("/integrations", {"id": "crm", **basic(echo_port)})
+        token = api.create("/tokens", {"name": "ann", "role": "viewer", "own_token": api.token})["token"]
         postgres.stop()
         try:
             assert api.by(token).get("/integrations/crm")["status"] == "ok"
@@ -159,7 +159,7 @@ def test_reads_work_and_writes_fail_while_the_store_is_unreachable(
                 ("GET", "/audit", None),
                 ("GET", "/tokens", None),
             ):
-                response = api.ask(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
+                response = api.request(method, path, body, match='"1"' if method in ("PATCH", "DELETE") else None)
                 assert (response.status, response.code) == (503, "store_unavailable"), (method, path)
                 assert response.headers["Retry-After"] == "5"
             child.wait_for_line(lambda line: "the store cannot be used: what is loaded stays in use" in line)
@@ -168,8 +168,8 @@ def test_reads_work_and_writes_fail_while_the_store_is_unreachable(
         finally:
             postgres.start()
         child.wait_for_line(lambda line: '"the store is in use"' in line)
-        within(lambda: value_of(get(child.admin_port, "/metrics").body, "sidekey_store_up") == 1)
-        within(lambda: api.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
+        wait_until(lambda: value_of(get(child.admin_port, "/metrics").body, "sidekey_store_up") == 1)
+        wait_until(lambda: api.request("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200)
         assert child.stop() == 0
     output = "\n".join(child.lines)
     assert "defect" not in output
@@ -180,9 +180,9 @@ def test_altered_callers_and_tokens_are_refused_and_can_be_deleted(tmp_path: Pat
     """The API lists altered rows as unusable."""
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
-        api.make("/integrations", {"id": "crm", **basic(echo_port)})
-        caller = api.make("/callers", {"name": "billing", "integrations": []})["token"]
-        token = api.make("/tokens", {"name": "bob", "role": "viewer", "own_token": api.token})["token"]
+        api.create("/integrations", {"id": "crm", **basic(echo_port)})
+        caller = api.create("/callers", {"name": "billing", "integrations": []})["token"]
+        token = api.create("/tokens", {"name": "bob", "role": "viewer", "own_token": api.token})["token"]
         assert child.stop() == 0
     edits = {"billing": ('"integrations":[]', '"integrations":"*"'), "bob": ("viewer", "admin")}
     with closing(sqlite3.connect(tmp_path / "store.db")) as database, database:
@@ -191,15 +191,15 @@ def test_altered_callers_and_tokens_are_refused_and_can_be_deleted(tmp_path: Pat
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         assert send_as_caller(child.proxy_port, "crm", caller)[0] == 401
-        assert api.by(token).ask("GET", "/whoami").status == 401
+        assert api.by(token).request("GET", "/whoami").status == 401
         for path in ("/callers/billing", "/tokens/bob"):
             assert api.get(path)["status"] == "unusable"
         assert api.get("/callers/billing")["integrations"] == []
         assert [item["status"] for item in api.get("/tokens")["items"] if item["name"] == "bob"] == ["unusable"]
-        assert api.ask("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
+        assert api.request("PATCH", "/callers/billing", {"integrations": []}, match='"1"').code == "read_only"
         for path in ("/callers/billing", "/tokens/bob"):
-            assert api.ask("DELETE", path, match='"1"').status == 204
-            assert api.ask("GET", path).code == "not_found"
+            assert api.request("DELETE", path, match='"1"').status == 204
+            assert api.request("GET", path).code == "not_found"
 
 
 def test_overlapping_integrations_of_a_caller_are_refused(tmp_path: Path) -> None:
@@ -211,19 +211,19 @@ def test_overlapping_integrations_of_a_caller_are_refused(tmp_path: Path) -> Non
         def document(name: str, path: str) -> dict[str, Any]:
             return {**basic(1), "id": name, "endpoint_prefix": f"https://api.example.com{path}"}
 
-        api.make("/integrations", document("first", "/v1"))
-        api.make("/callers", {"name": "billing", "integrations": ["first", "second"]})
-        response = api.ask("POST", "/integrations", document("second", "/v1/users"))
+        api.create("/integrations", document("first", "/v1"))
+        api.create("/callers", {"name": "billing", "integrations": ["first", "second"]})
+        response = api.request("POST", "/integrations", document("second", "/v1/users"))
         assert (response.status, response.code) == (409, "overlaps")
         assert "integration first covers https://api.example.com/v1/users as well" in response.json["detail"]
-        api.make("/integrations", document("second", "/v2"))
+        api.create("/integrations", document("second", "/v2"))
         again = {"username": {"value": "svc"}, "password": {"value": "x"}}
         moved = {"endpoint_prefix": "https://api.example.com/v1/users", "auth": again}
-        assert api.ask("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
-        api.make("/integrations", document("third", "/v1/users"))
+        assert api.request("PATCH", "/integrations/second", moved, match='"1"').code == "overlaps"
+        api.create("/integrations", document("third", "/v1/users"))
         grants = {"integrations": ["first", "third"]}
-        assert api.ask("POST", "/callers", {"name": "shipping", **grants}).code == "overlaps"
-        assert api.ask("PUT", "/callers/billing", grants, match='"1"').code == "overlaps"
+        assert api.request("POST", "/callers", {"name": "shipping", **grants}).code == "overlaps"
+        assert api.request("PUT", "/callers/billing", grants, match='"1"').code == "overlaps"
 
 
 PINNED: Final = '''
@@ -280,7 +280,7 @@ def test_new_kind_needs_one_file_and_two_lines(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(package.parent)}
     with (
         Nginx(tmp_path) as nginx,
-        Child(config(tmp_path, more=more), tmp_path, environment=environment) as child,
+        SidekeyProcess(config(tmp_path, more=more), tmp_path, environment=environment) as child,
     ):
         api = Api(child.admin_port)
         assert "pinned" in [item["kind"] for item in api.get("/kinds")["items"]]
@@ -290,18 +290,18 @@ def test_new_kind_needs_one_file_and_two_lines(tmp_path: Path) -> None:
         auth = {"type": "pinned", "pin": {"value": "canary-of-a-pin"}}
         document = {"id": "pins", "endpoint_prefix": base, "auth": auth, "test": {"path": "/x"}}
         Draft202012Validator({"components": {"schemas": schemas}, **schemas["NewIntegration"]}).validate(document)
-        created = api.make("/integrations", document)
+        created = api.create("/integrations", document)
         assert (created["kind"], created["status"], created["auth"]["pin"]["set"]) == ("pinned", "ok", True)
         assert [item["id"] for item in api.get("/integrations?kind=pinned")["items"]] == ["pins"]
-        response = api.ask("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
+        response = api.request("PATCH", "/integrations/pins", {"auth": {"place": "back"}}, match='"1"')
         assert (response.code, response.pointers) == ("reenter", {"/auth/pin"})
-        assert api.ask("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
+        assert api.request("POST", "/integrations", {**document, "id": "no", "auth": {"type": "pinned"}}).pointers == {
             "/auth/pin"
         }
-        assert api.ask("POST", "/integrations/pins/test").json["ok"] is True
-        explained = api.ask("POST", "/integrations/pins/explain", {"url": "/x"}).json
+        assert api.request("POST", "/integrations/pins/test").json["ok"] is True
+        explained = api.request("POST", "/integrations/pins/explain", {"url": "/x"}).json
         assert explained["credential"]["headers"] == ["Authorization"]
-        token = api.make("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
+        token = api.create("/callers", {"name": "billing", "integrations": ["pins"]})["token"]
         assert send_as_caller(child.proxy_port, "pins", token) == (200, "GET /x\nauthorization: Pin canary-of-a-pin\n")
         assert not [line for line in child.lines if "canary" in line or "defect" in line]
 
@@ -338,10 +338,10 @@ def test_public_admin_listener_uses_tls_and_shows_metrics_to_viewers(tmp_path: P
         assert send("/metrics")[0] == 401
         assert send("/metrics", TOKENS["viewer"])[0] == 200
         assert send("/metrics", TOKENS["sender"])[0] == 403
-        browser = Browser(child.admin_port, host="sidekey.example.com", trusted=context)
+        browser = ConsoleBrowser(child.admin_port, host="sidekey.example.com", trusted=context)
         cookie = browser.log_in(TOKENS["viewer"]).headers["Set-Cookie"]
         assert re.fullmatch("__Host-sidekey-ui=[^;]+; Path=/; HttpOnly; SameSite=Strict; Secure", cookie)
-        assert browser.ask("GET", "/whoami").status == 200
+        assert browser.request("GET", "/whoami").status == 200
         assert send(f"{PREFIX}/whoami", TOKENS["viewer"])[0] == 200
         assert send("/healthz", host="other.example.com")[0] == 421
         with (
@@ -354,7 +354,7 @@ def test_public_admin_listener_uses_tls_and_shows_metrics_to_viewers(tmp_path: P
         first = send("/healthz")[2]
         replace(tmp_path / "tls.key", other.key.read_bytes())
         replace(tmp_path / "tls.crt", other.certificate.read_bytes())
-        within(lambda: send("/healthz")[2] != first)
+        wait_until(lambda: send("/healthz")[2] != first)
         assert child.stop() == 0
     finally:
         if child.process.poll() is None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.raw_connection import RawConnection, connect
-from support.upstream import OK, RawUpstream, answering
+from support.sidekey_process import SidekeyProcess
+from support.upstream import OK, RawUpstream, respond_with
 
 
 def config(slow: int, quick: int, limits: str = "", max_in_flight: int = 7) -> str:
@@ -30,7 +30,7 @@ integrations:
 """
 
 
-def gauges(child: Child) -> tuple[float, float]:
+def gauges(child: SidekeyProcess) -> tuple[float, float]:
     """Return the requests in flight, and the utilization of the fullest origin."""
     page = get(child.admin_port, "/metrics").body.splitlines()
     return (
@@ -39,7 +39,7 @@ def gauges(child: Child) -> tuple[float, float]:
     )
 
 
-def refusal(child: Child) -> str:
+def refusal(child: SidekeyProcess) -> str:
     """Return why Sidekey refuses the next request to `slow`. The text must not name the upstream."""
     response = get(child.proxy_port, "/i/slow/over")
     assert (response.status, response.headers["Retry-After"]) == (503, "1")
@@ -49,7 +49,7 @@ def refusal(child: Child) -> str:
     return str(problem["detail"])
 
 
-async def fill(stack: AsyncExitStack, child: Child, count: int) -> list[RawConnection]:
+async def fill(stack: AsyncExitStack, child: SidekeyProcess, count: int) -> list[RawConnection]:
     """Send a number of requests to `slow`, each on its own connection."""
     callers = [await stack.enter_async_context(connect(child.proxy_port)) for _ in range(count)]
     for caller in callers:
@@ -70,8 +70,8 @@ async def test_slow_upstream_leaves_slots_for_other_upstreams(
     limits: str, max_in_flight: int, limit: str, tmp_path: Path
 ) -> None:
     """The limit holds before and after a reload, and again after all requests have ended."""
-    async with RawUpstream(answering()) as slow, RawUpstream() as quick, AsyncExitStack() as stack:
-        with Child(config(slow.port, quick.port, limits), tmp_path) as child:
+    async with RawUpstream(respond_with()) as slow, RawUpstream() as quick, AsyncExitStack() as stack:
+        with SidekeyProcess(config(slow.port, quick.port, limits), tmp_path) as child:
             callers = await fill(stack, child, max_in_flight)
             last = await slow.connection(max_in_flight - 1)
             await last.request()
@@ -88,9 +88,9 @@ async def test_slow_upstream_leaves_slots_for_other_upstreams(
                 await connection.send(OK)
             for caller in callers:
                 assert (await caller.response()).status == 200
-            await asyncio.to_thread(within, lambda: gauges(child) == (0, 0.0))
+            await asyncio.to_thread(wait_until, lambda: gauges(child) == (0, 0.0))
             more = await fill(stack, child, max_in_flight)
-            await asyncio.to_thread(within, lambda: gauges(child) == (max_in_flight, 1.0))
+            await asyncio.to_thread(wait_until, lambda: gauges(child) == (max_in_flight, 1.0))
             assert await asyncio.to_thread(refusal, child) == limit
             assert (await asyncio.to_thread(get, child.proxy_port, "/i/quick/y")).status == 200
             assert len(slow.requests) == 2 * max_in_flight

@@ -14,11 +14,11 @@ from urllib.parse import quote
 import pytest
 
 from support.api import TOKENS, Api, managed
-from support.child import run_cli
 from support.every_kind import USER, documents_of_every_kind
 from support.http_get import get
 from support.model_keys import SECRETS, keys_of_integrations
 from support.postgres import Postgres
+from support.sidekey_process import run_cli
 
 SENT: Final = "a-canary-of-what-people-send"
 MORE: Final = "log: {level: debug, access: all, path: true, audit: uses}\nintegrations: {}"
@@ -86,7 +86,7 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         requested: set[tuple[str, str]] = set()
 
         def send(method: str, path: str, *arguments: Any, **more: Any) -> Any:
-            response = api.ask(method, path, *arguments, **more)
+            response = api.request(method, path, *arguments, **more)
             outputs.append(response.body + str(response.headers).encode())
             collection, _, rest = path.partition("?")[0].removeprefix("/").partition("/")
             key = {"callers": "name", "tokens": "name", "sends": "key", "kinds": "kind"}.get(collection, "id")
@@ -135,17 +135,17 @@ def test_no_secret_is_shown_logged_or_written_anywhere(
         sent = send("POST", "/presets/hook/sends", part, headers={"Idempotency-Key": f"{batch}-1"})
         assert sent.json["outcome"] == "accepted"
         send("POST", "/presets/hook/check", {"rows": [{"x": SENT}]})
-        caller = api.make("/callers", {"name": "billing", "integrations": "*"})["token"]
-        operator = api.make("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
+        caller = api.create("/callers", {"name": "billing", "integrations": "*"})["token"]
+        operator = api.create("/tokens", {"name": "ann", "role": "admin", "own_token": api.token})["token"]
         # Only these responses may contain the new tokens.
         tokens = {"own_token": api.token}
-        caller = api.ask("POST", "/callers/billing/rotate", tokens, match="*").json["token"]
-        operator = api.ask("POST", "/tokens/ann/rotate", tokens, match="*").json["token"]
+        caller = api.request("POST", "/callers/billing/rotate", tokens, match="*").json["token"]
+        operator = api.request("POST", "/tokens/ann/rotate", tokens, match="*").json["token"]
         requested |= {("post", f"/api/v1/{collection}/{{name}}/rotate") for collection in ("callers", "tokens")}
         send("PATCH", "/tokens/ann", {"per_minute": 1, **tokens}, match="*")
         # Only this response may contain the cookie.
         console = {"Authorization": "", "Sidekey-Console": "1", "Sec-Fetch-Site": "same-origin"}
-        log_in = api.ask("POST", "/session", {"token": operator}, headers=console)
+        log_in = api.request("POST", "/session", {"token": operator}, headers=console)
         requested.add(("post", "/api/v1/session"))
         outputs.append(log_in.body)
         session = {**console, "Cookie": log_in.headers["Set-Cookie"].partition(";")[0]}

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from support.api import Api, Said, managed
+from support.api import Api, ApiResponse, managed
 from support.authlib_server import SECRET, AuthlibServer
-from support.child import HEAD, Child
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.private_ca import Authority
+from support.sidekey_process import HEAD, SidekeyProcess
 
 WRONG = "token endpoint returned 401 invalid_client"
 
@@ -22,7 +22,7 @@ WRONG = "token endpoint returned 401 invalid_client"
 class SharedIntegration:
     """Two processes that share the stored integration `crm`, and its server."""
 
-    def __init__(self, server: AuthlibServer, children: list[Child]) -> None:
+    def __init__(self, server: AuthlibServer, children: list[SidekeyProcess]) -> None:
         self.server = server
         self.children = children
         self.apis = [Api(child.admin_port) for child in children]
@@ -37,14 +37,14 @@ class SharedIntegration:
             **more,
         }
         document = {"id": "crm", "methods": self.methods, "auth": auth, "test": {"path": "/api/orders"}}
-        await asyncio.to_thread(self.apis[0].make, "/integrations", document)
+        await asyncio.to_thread(self.apis[0].create, "/integrations", document)
         await self.settle()
 
     async def enter(self, secret: str) -> None:
         """Save another client secret through the first process, and wait until both processes use it."""
         self.methods.append(("POST", "PUT")[len(self.methods) - 1])
         change = {"methods": self.methods, "auth": {"client_secret": {"value": secret}}}
-        response = await asyncio.to_thread(self.apis[0].ask, "PATCH", "/integrations/crm", change, match="*")
+        response = await asyncio.to_thread(self.apis[0].request, "PATCH", "/integrations/crm", change, match="*")
         assert response.status == 200, response
         await self.settle()
 
@@ -52,10 +52,10 @@ class SharedIntegration:
         """Wait until both processes serve the newest version of the integration, which its methods identify."""
 
         def serves(api: Api) -> bool:
-            response = api.ask("POST", "/integrations/crm/explain", {"url": "/api/orders"})
+            response = api.request("POST", "/integrations/crm/explain", {"url": "/api/orders"})
             return response.status == 200 and set(response.json["methods"]) == set(self.methods)
 
-        await asyncio.to_thread(within, lambda: all(map(serves, self.apis)))
+        await asyncio.to_thread(wait_until, lambda: all(map(serves, self.apis)))
 
     async def tokens(self) -> list[str]:
         """Send a request through each process, and return the tokens that the API received and accepted."""
@@ -68,8 +68,8 @@ class SharedIntegration:
     async def test(self, number: int) -> Any:
         """Test the integration through a process, which allows one test a second."""
 
-        def run() -> Said:
-            return self.apis[number].ask("POST", "/integrations/crm/test")
+        def run() -> ApiResponse:
+            return self.apis[number].request("POST", "/integrations/crm/test")
 
         while (response := await asyncio.to_thread(run)).status == 429:
             await asyncio.sleep(float(response.headers["Retry-After"]))

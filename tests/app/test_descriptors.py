@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from support.child import WITHOUT_UVLOOP, Child, descriptors
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.plane import eventually
 from support.raw_connection import RawConnection, connect
 from support.scraping import value_of
-from support.upstream import OK, RawUpstream, answering
+from support.sidekey_process import WITHOUT_UVLOOP, SidekeyProcess, descriptors
+from support.upstream import OK, RawUpstream, respond_with
 
 FEW = 64
 IDLE = 300
@@ -39,7 +39,9 @@ both_loops = pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloo
 async def test_longest_idle_callers_are_closed_first(code: str | None, tmp_path: Path) -> None:
     """With 300 idle callers and 64 descriptors, Sidekey serves a new caller, health checks and a reload."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
+        child = stack.enter_context(
+            SidekeyProcess(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code)
+        )
         idle = []
         for number in range(IDLE):
             idle.append(await stack.enter_async_context(connect(child.proxy_port)))
@@ -68,8 +70,10 @@ async def test_longest_idle_callers_are_closed_first(code: str | None, tmp_path:
 @both_loops
 async def test_new_caller_is_refused_at_once_without_idle_callers(code: str | None, tmp_path: Path) -> None:
     """The response is 503. Requests in flight and health checks continue."""
-    async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
+    async with RawUpstream(respond_with(OK)) as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(
+            SidekeyProcess(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code)
+        )
         # Callers with incomplete heads are not idle and have no request in flight.
         for _ in range(10):
             slow = await stack.enter_async_context(connect(child.proxy_port))
@@ -93,7 +97,7 @@ async def test_many_admin_connections_of_a_peer_close_no_connection_of_another(
 ) -> None:
     """Sidekey keeps 64 of the 300 connections, and an older idle connection of another peer."""
     async with RawUpstream() as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, code=code))
+        child = stack.enter_context(SidekeyProcess(config(upstream.port), tmp_path, code=code))
         probe = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
         async def enter(source: str | None = None) -> RawConnection:
@@ -113,8 +117,10 @@ async def test_many_admin_connections_of_a_peer_close_no_connection_of_another(
 @both_loops
 async def test_admin_connections_take_no_descriptor_of_callers(code: str | None, tmp_path: Path) -> None:
     """Sidekey closes the oldest admin connections, so that health checks work."""
-    async with RawUpstream(answering(OK)) as upstream, AsyncExitStack() as stack:
-        child = stack.enter_context(Child(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code))
+    async with RawUpstream(respond_with(OK)) as upstream, AsyncExitStack() as stack:
+        child = stack.enter_context(
+            SidekeyProcess(config(upstream.port), tmp_path, wrapper=descriptors(FEW), code=code)
+        )
         idle = [await stack.enter_async_context(connect(child.admin_port)) for _ in range(100)]
         async with connect(child.proxy_port) as caller:
             await caller.send(REQUEST)
@@ -133,31 +139,33 @@ async def test_idle_upstream_connections_are_closed_for_new_ones(code: str | Non
             "    auth: {type: basic, username: svc, password: {insecure_value: secret}}\n"
             for number, upstream in enumerate(upstreams)
         )
-        child = stack.enter_context(Child(f"integrations:\n{stanzas}", tmp_path, wrapper=descriptors(FEW), code=code))
+        child = stack.enter_context(
+            SidekeyProcess(f"integrations:\n{stanzas}", tmp_path, wrapper=descriptors(FEW), code=code)
+        )
         caller = await stack.enter_async_context(connect(child.proxy_port))
         for _ in range(2):
             for number in range(len(upstreams)):
                 await caller.send(REQUEST.replace(b"crm", b"i%d" % number))
                 assert (await caller.response()).status == 200
-        await asyncio.to_thread(within, lambda: open_files(child) < 60)
+        await asyncio.to_thread(wait_until, lambda: open_files(child) < 60)
         assert (await asyncio.to_thread(get, child.admin_port, "/healthz")).status == 200
 
 
 @both_loops
 async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tmp_path: Path) -> None:
     """Calls to a token endpoint that never responds may use half of the descriptors."""
-    async with RawUpstream() as upstream, RawUpstream(answering()) as hanging, AsyncExitStack() as stack:
+    async with RawUpstream() as upstream, RawUpstream(respond_with()) as hanging, AsyncExitStack() as stack:
         stanzas = config(upstream.port) + "".join(
             f"  t{number}:\n    auth: {{type: oauth2, token_endpoint: 'https://127.0.0.1:{hanging.port}/token', "
             "client_id: me, client_secret: {insecure_value: secret}}\n"
             for number in range(60)
         )
-        child = stack.enter_context(Child(stanzas, tmp_path, wrapper=descriptors(FEW), code=code))
+        child = stack.enter_context(SidekeyProcess(stanzas, tmp_path, wrapper=descriptors(FEW), code=code))
         for number in range(60):
             async with connect(child.proxy_port) as leaving:
                 await leaving.send(REQUEST.replace(b"crm", b"t%d" % number))
-                await asyncio.to_thread(within, lambda: in_flight(child) == 1)
-            await asyncio.to_thread(within, lambda: in_flight(child) == 0)
+                await asyncio.to_thread(wait_until, lambda: in_flight(child) == 1)
+            await asyncio.to_thread(wait_until, lambda: in_flight(child) == 0)
             # The upstream may see the next call before the end of the one that has timed out.
             await eventually(
                 lambda: sum(not connection.ended and not connection.lost for connection in hanging.connections) <= 2
@@ -172,11 +180,11 @@ async def test_hanging_calls_take_no_descriptor_of_requests(code: str | None, tm
     assert [line for line in child.lines if '"level":"error"' in line or '"level":"critical"' in line] == []
 
 
-def in_flight(child: Child) -> int:
+def in_flight(child: SidekeyProcess) -> int:
     """Return the number of requests in flight."""
     return int(value_of(get(child.admin_port, "/metrics").body, "sidekey_requests_in_flight"))
 
 
-def open_files(child: Child) -> int:
+def open_files(child: SidekeyProcess) -> int:
     """Return the number of open descriptors of the process."""
     return int(value_of(get(child.admin_port, "/metrics").body, "process_open_fds"))

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child
 from support.http_get import get
 from support.raw_connection import RawConnection, accepts, connect
-from support.upstream import OK, RawUpstream, answering
+from support.sidekey_process import SidekeyProcess
+from support.upstream import OK, RawUpstream, respond_with
 from support.wire import Message
 
 REQUEST = b"GET /i/crm/slow HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -30,13 +30,13 @@ integrations:
 """
 
 
-async def send_signal(child: Child, number: int = signal.SIGTERM) -> None:
+async def send_signal(child: SidekeyProcess, number: int = signal.SIGTERM) -> None:
     """Send a signal, and wait until the drain begins."""
     child.process.send_signal(number)
     await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
 
 
-def logged_at(child: Child, event: str) -> datetime:
+def logged_at(child: SidekeyProcess, event: str) -> datetime:
     """Return the time of an event in the log."""
     entry = next(json.loads(line) for line in child.lines if f'"event":"{event}"' in line)
     return datetime.fromisoformat(entry["timestamp"])
@@ -65,7 +65,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
     for delay in (2, 10, 40):
         go.clear()
         async with RawUpstream(script) as upstream:
-            with Child(config(upstream.port, f"{{drain_delay: {delay}s, drain: 120s}}"), tmp_path) as child:
+            with SidekeyProcess(config(upstream.port, f"{{drain_delay: {delay}s, drain: 120s}}"), tmp_path) as child:
                 async with connect(child.proxy_port) as in_flight:
                     await in_flight.send(REQUEST)
                     await (await upstream.connection()).until_contains(b"\r\n\r\n")
@@ -94,8 +94,8 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
 
 async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> None:
     """F85: an upstream that never responds delays the exit by `drain`."""
-    async with RawUpstream(answering()) as upstream:
-        with Child(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
+    async with RawUpstream(respond_with()) as upstream:
+        with SidekeyProcess(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await (await upstream.connection()).until_contains(b"\r\n\r\n")
@@ -109,8 +109,8 @@ async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> N
 async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Path) -> None:
     """F85: an incomplete chunked response has no last chunk."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-    async with RawUpstream(answering(head)) as upstream:
-        with Child(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:
+    async with RawUpstream(respond_with(head)) as upstream:
+        with SidekeyProcess(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await in_flight.until_contains(b"hello")
@@ -123,8 +123,8 @@ async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Path) -> None:
     """F86: a request in flight does not delay the exit. The exit status contains the signal."""
-    async with RawUpstream(answering()) as upstream:
-        with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
+    async with RawUpstream(respond_with()) as upstream:
+        with SidekeyProcess(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST)
                 await (await upstream.connection()).until_contains(b"\r\n\r\n")
@@ -136,8 +136,8 @@ async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Pat
 async def test_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
     """The connection is reset, because its end would mark the end of the body in HTTP/1.0."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
-    async with RawUpstream(answering(head)) as upstream:
-        with Child(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
+    async with RawUpstream(respond_with(head)) as upstream:
+        with SidekeyProcess(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
                 await in_flight.send(REQUEST.replace(b"1.1", b"1.0"))
                 await in_flight.until_contains(b"hello")
@@ -149,9 +149,9 @@ async def test_second_signal_cuts_a_response_visibly(tmp_path: Path) -> None:
 
 async def test_cut_requests_are_logged(tmp_path: Path) -> None:
     """Each request has an access log line and an audit entry, because it has used the credential."""
-    async with RawUpstream(answering()) as upstream:
+    async with RawUpstream(respond_with()) as upstream:
         text = "log: {audit: uses}\n" + config(upstream.port, "{drain_delay: 1h, drain: 1h}")
-        with Child(text, tmp_path) as child:
+        with SidekeyProcess(text, tmp_path) as child:
             async with connect(child.proxy_port) as first, connect(child.proxy_port) as second:
                 for caller in (first, second):
                     await caller.send(REQUEST)
@@ -165,7 +165,7 @@ async def test_cut_requests_are_logged(tmp_path: Path) -> None:
 
 async def test_idle_connection_does_not_delay_the_exit(tmp_path: Path) -> None:
     async with RawUpstream() as upstream:
-        with Child(config(upstream.port, "{drain: 1h}"), tmp_path) as child:
+        with SidekeyProcess(config(upstream.port, "{drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as idle, connect(child.proxy_port) as silent:
                 await idle.send(REQUEST)
                 assert (await idle.response()).status == 200

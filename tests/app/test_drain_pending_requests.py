@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import WITHOUT_UVLOOP, Child
 from support.raw_connection import DEADLINE, accepts, connect
+from support.sidekey_process import WITHOUT_UVLOOP, SidekeyProcess
 from support.upstream import RawUpstream
 
 COUNT = 20
@@ -64,7 +64,7 @@ async def check_responses(upstream: RawUpstream, callers: list[socket.socket]) -
 async def test_requests_that_arrive_with_the_signal_are_served(code: str | None, tmp_path: Path) -> None:
     """Requests arrive on idle connections, and on connections that the process has not accepted yet."""
     async with RawUpstream() as upstream:
-        with Child(config(upstream.port, "0s"), tmp_path, code=code) as child:
+        with SidekeyProcess(config(upstream.port, "0s"), tmp_path, code=code) as child:
             connections = await open_kept_connections(child.proxy_port)
             child.process.send_signal(signal.SIGSTOP)
             callers = send_to_stopped_process(connections, child.proxy_port)
@@ -79,7 +79,7 @@ async def test_requests_that_arrive_at_the_end_of_the_delay_are_served(code: str
     """The event loop handles the end of the delay and the requests in the same iteration."""
     for delay in (2, 10, 40):
         async with RawUpstream() as upstream:
-            with Child(config(upstream.port, f"{delay}s"), tmp_path, code=code) as child:
+            with SidekeyProcess(config(upstream.port, f"{delay}s"), tmp_path, code=code) as child:
                 connections = await open_kept_connections(child.proxy_port)
                 child.process.send_signal(signal.SIGTERM)
                 await asyncio.to_thread(child.wait_for_line, lambda line: '"event":"draining"' in line)
@@ -101,7 +101,7 @@ async def test_requests_that_arrive_at_the_end_of_the_delay_are_served(code: str
 async def test_partial_request_head_may_be_completed(tmp_path: Path) -> None:
     """The caller has until timeouts.request_head or timeouts.drain, if Sidekey has served it before."""
     async with RawUpstream() as upstream:
-        with Child(config(upstream.port, "0s"), tmp_path) as child:
+        with SidekeyProcess(config(upstream.port, "0s"), tmp_path) as child:
             async with connect(child.proxy_port) as caller:
                 await caller.send(request(-1))
                 assert (await caller.response()).status == 200
@@ -122,7 +122,7 @@ async def test_unix_socket_drains_like_tcp(tmp_path: Path) -> None:
     head = f'version: 1\nlisten: {{{{proxy: "unix:{path}", admin: "127.0.0.1:{{admin}}"}}}}\n'
     head += 'network: {{allow_private: ["127.0.0.0/8"]}}\n'
     async with RawUpstream() as upstream:
-        with Child(config(upstream.port, "0s"), tmp_path, head=head) as child:
+        with SidekeyProcess(config(upstream.port, "0s"), tmp_path, head=head) as child:
             child.process.send_signal(signal.SIGSTOP)
             waiting = []
             for number in range(COUNT):

@@ -13,10 +13,10 @@ import pytest
 
 from sidekey.snapshot.status import FAILING_AFTER
 from support.api import Api, managed
-from support.child import Child, run_cli
 from support.http_get import get, post
 from support.nginx import Nginx
 from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess, run_cli
 
 SNIPPET = """
         location /crm/good { return 200; }
@@ -45,7 +45,7 @@ presets:
 class Process:
     """A process with a store. The upstream rejects the credential of its integration `crm`."""
 
-    child: Child
+    child: SidekeyProcess
 
     @property
     def status(self) -> str:

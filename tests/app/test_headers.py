@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from support.api import TOKENS, Api, managed
-from support.child import run_cli
 from support.http_get import get
+from support.sidekey_process import run_cli
 from support.upstream import RawUpstream, always_ok
 
 CALLERS = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\n'
@@ -29,7 +29,7 @@ async def test_proxy_authorization_is_injected_and_the_callers_is_consumed(tmp_p
             document = headers(
                 upstream.port, **{"Proxy-Authorization": {"prefix": "Bearer ", "secret": {"value": SECRET}}}
             )
-            created = await asyncio.to_thread(Api(child.admin_port).make, "/integrations", document)
+            created = await asyncio.to_thread(Api(child.admin_port).create, "/integrations", document)
             assert SECRET not in str(created)
             callers_header = {"Proxy-Authorization": f"Basic {b64encode(b'it:of-a-caller').decode()}"}
             for target, sent in (
@@ -47,7 +47,7 @@ async def test_proxy_authorization_is_injected_and_the_callers_is_consumed(tmp_p
 def test_proxy_authorization_in_public_is_refused(name: str, tmp_path: Path) -> None:
     """The error has a remedy and does not repeat the value."""
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
-        response = Api(child.admin_port).ask("POST", "/integrations", headers(1, **{name: SECRET}))
+        response = Api(child.admin_port).request("POST", "/integrations", headers(1, **{name: SECRET}))
         assert (response.status, response.pointers) == (422, {"/auth/headers"})
     config = tmp_path / "other.yaml"
     auth = f"auth: {{type: headers, headers: {{{name}: {SECRET}}}}}"
@@ -62,7 +62,7 @@ def test_public_headers_are_shown(tmp_path: Path) -> None:
     """Viewers see public headers, but no secret ones."""
     secret = {"secret": {"value": SECRET}}
     with managed(tmp_path, more=f"{CALLERS}integrations: {{}}") as child:
-        Api(child.admin_port).make("/integrations", headers(1, **{"X-Tenant": "acme-corp", "X-Key": secret}))
+        Api(child.admin_port).create("/integrations", headers(1, **{"X-Tenant": "acme-corp", "X-Key": secret}))
         document = Api(child.admin_port, TOKENS["viewer"]).get("/integrations/it")
     assert document["auth"]["headers"]["X-Tenant"] == "acme-corp"
     assert SECRET not in str(document)

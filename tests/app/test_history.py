@@ -16,11 +16,11 @@ import pytest
 
 from sidekey.snapshot.status import FAILING_AFTER
 from support.api import Api, config
-from support.child import Child
-from support.http_get import get, post, within
+from support.http_get import get, post, wait_until
 from support.nginx import Nginx
 from support.postgres import Postgres
 from support.scraping import series
+from support.sidekey_process import SidekeyProcess
 
 SNIPPET = """
         location /crm/good { return 200; }
@@ -51,7 +51,7 @@ sidekey.observe.history._FAILURES_INTERVAL = 0.1
 from sidekey.cli import main
 main(prog_name="sidekey")
 """
-"""Code for a `Child` that synchronizes with the store several times a second."""
+"""Code for a `SidekeyProcess` that synchronizes with the store several times a second."""
 
 
 @pytest.fixture
@@ -62,32 +62,34 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def process(folder: Path, port: int, name: str = "a", code: str | None = None, store: str = "") -> Iterator[Child]:
+def process(
+    folder: Path, port: int, name: str = "a", code: str | None = None, store: str = ""
+) -> Iterator[SidekeyProcess]:
     """Run a process with the store of this folder, and stop it."""
     (folder / name).mkdir(exist_ok=True)
     text = config(folder / name, store or f"path: {folder}/store.db", CONFIG.format(port=port))
-    with Child(text, folder / name, code=code) as child:
+    with SidekeyProcess(text, folder / name, code=code) as child:
         yield child
         assert child.stop() == 0
         assert not any('"level":"error"' in line for line in child.lines), child.lines
 
 
-def send(child: Child, path: str, times: int = 1) -> None:
+def send(child: SidekeyProcess, path: str, times: int = 1) -> None:
     status = {"good": 200, "missing": 404}.get(path, 401)
     for _ in range(times):
         assert get(child.proxy_port, f"/i/crm/{path}", CALLER).status == status
 
 
-def send_preset(child: Child) -> None:
+def send_preset(child: SidekeyProcess) -> None:
     headers = {**CALLER, "Content-Type": "application/json"}
     assert post(child.proxy_port, "/p/hook", headers, b'{"phone": "a-canary"}').status == 500
 
 
-def read(child: Child, path: str) -> Any:
+def read(child: SidekeyProcess, path: str) -> Any:
     return Api(child.admin_port).get(path)
 
 
-def status(child: Child) -> str:
+def status(child: SidekeyProcess) -> str:
     value: str = read(child, "/integrations/crm")["status"]
     return value
 
@@ -97,12 +99,12 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
         send(first, "bad", FAILING_AFTER)
         assert status(first) == "failing"
     with process(tmp_path, port, "b") as second:
-        within(lambda: status(second) == "failing")
+        wait_until(lambda: status(second) == "failing")
         since = read(second, "/integrations/crm")["failing_since"]
         begin = datetime.fromisoformat(since).timestamp()
         assert series(get(second.admin_port, "/metrics").body, METRIC) == [({"integration": "crm"}, begin)]
     with process(tmp_path, port) as first, process(tmp_path, port, "b") as second:
-        within(lambda: status(first) == status(second) == "failing")
+        wait_until(lambda: status(first) == status(second) == "failing")
         assert read(first, "/integrations/crm")["failing_since"] == since
         # Neither a failure nor a mistake of a caller ends the status.
         send(first, "bad")
@@ -111,7 +113,7 @@ def test_failing_is_known_to_all_processes_until_a_request_succeeds(tmp_path: Pa
         send(first, "good")
         assert status(first) == "ok"
     with process(tmp_path, port, "b") as second:
-        within(lambda: read(second, "/integrations/crm/usage")["outcomes"]["2xx"] == 1)
+        wait_until(lambda: read(second, "/integrations/crm/usage")["outcomes"]["2xx"] == 1)
         assert status(second) == "ok"
 
 
@@ -120,16 +122,16 @@ def test_running_process_reads_the_status_of_other_processes(postgres: Postgres,
     (tmp_path / "url").write_text(postgres.url(asyncio.run(postgres.schema())))
     with process(tmp_path, port, "a", QUICK, store) as first, process(tmp_path, port, "b", QUICK, store) as second:
         send(first, "bad", FAILING_AFTER)
-        within(lambda: status(second) == "failing")
+        wait_until(lambda: status(second) == "failing")
         send(second, "bad", FAILING_AFTER)
         # Timestamps of states have a resolution of one second.
         time.sleep(1)
         send(first, "good")
-        within(lambda: status(first) == status(second) == "ok")
+        wait_until(lambda: status(first) == status(second) == "ok")
         for child in (first, second):
             send(child, "missing", 3)
         for child in (first, second):
-            within(lambda child=child: read(child, "/integrations/crm/usage")["outcomes"]["4xx"] == 6)
+            wait_until(lambda child=child: read(child, "/integrations/crm/usage")["outcomes"]["4xx"] == 6)
             assert {item["status"] for item in read(child, "/integrations/crm/failures")["items"]} & {401, 404}
 
 
@@ -137,15 +139,15 @@ def test_counts_are_written_when_the_store_is_reachable_again(tmp_path: Path, po
     database = tmp_path / "store.db"
     with process(tmp_path, port, "a", QUICK) as first, process(tmp_path, port, "b", QUICK) as second:
         send(first, "good")
-        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 1})
+        wait_until(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 1})
         moved_database = tmp_path / "away"
         database.rename(moved_database)
         send(first, "good", 2)
         send(first, "missing")
-        assert Api(first.admin_port).ask("GET", "/integrations/crm/usage").code == "store_unavailable"
+        assert Api(first.admin_port).request("GET", "/integrations/crm/usage").code == "store_unavailable"
         moved_database.rename(database)
-        within(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
-        within(lambda: [item["status"] for item in read(second, "/integrations/crm/failures")["items"]] == [404])
+        wait_until(lambda: read(second, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1})
+        wait_until(lambda: [item["status"] for item in read(second, "/integrations/crm/failures")["items"]] == [404])
         assert read(first, "/integrations/crm/usage")["outcomes"] == {"2xx": 3, "4xx": 1}
 
 
@@ -153,32 +155,32 @@ def test_process_with_one_failure_does_not_clear_the_status(tmp_path: Path, port
     with process(tmp_path, port) as first:
         send(first, "bad", FAILING_AFTER)
     with process(tmp_path, port, "b") as second:
-        within(lambda: status(second) == "failing")
+        wait_until(lambda: status(second) == "failing")
         send(second, "bad")
     with process(tmp_path, port) as first:
-        within(lambda: status(first) == "failing")
+        wait_until(lambda: status(first) == "failing")
         # Failures of an integration that was changed do not count.
         first.rewrite(first.config.read_text().replace("insecure_value: wrong", "insecure_value: right"))
-        within(lambda: status(first) == "ok")
+        wait_until(lambda: status(first) == "ok")
 
 
 def test_integration_that_changed_while_the_process_was_down_is_ok(tmp_path: Path, port: int) -> None:
     auth = {"type": "basic", "username": {"value": "svc"}, "password": {"value": "wrong"}}
     with process(tmp_path, port) as first:
         document = {"id": "own", "endpoint_prefix": f"http://127.0.0.1:{port}/own", "auth": auth}
-        Api(first.admin_port).make("/integrations", document)
+        Api(first.admin_port).create("/integrations", document)
         for _ in range(FAILING_AFTER):
             assert get(first.proxy_port, "/i/own/x", CALLER).status == 401
         # Timestamps of states have a resolution of one second.
         time.sleep(1)
     with process(tmp_path, port, "b") as second:
         api = Api(second.admin_port)
-        within(lambda: api.get("/integrations/own")["status"] == "failing")
+        wait_until(lambda: api.get("/integrations/own")["status"] == "failing")
         patch = {"auth": {"password": {"value": "right"}}}
-        assert api.ask("PATCH", "/integrations/own", patch, match='"1"').status == 200
+        assert api.request("PATCH", "/integrations/own", patch, match='"1"').status == 200
         assert api.get("/integrations/own")["status"] == "ok"
     with process(tmp_path, port) as first:
-        within(lambda: read(first, "/integrations/own/usage")["outcomes"] == {"401/403": FAILING_AFTER})
+        wait_until(lambda: read(first, "/integrations/own/usage")["outcomes"] == {"401/403": FAILING_AFTER})
         assert read(first, "/integrations/own")["status"] == "ok"
 
 
@@ -192,7 +194,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
         send(second, "good", 1)
         send(second, "bad", 2)
         send_preset(second)
-        within(lambda: read(second, "/integrations/crm/usage")["outcomes"].get("2xx") == 6)
+        wait_until(lambda: read(second, "/integrations/crm/usage")["outcomes"].get("2xx") == 6)
         usage = read(second, "/integrations/crm/usage")
         assert usage["outcomes"] == {"2xx": 6, "401/403": 2, "4xx": 2, "5xx": 1}
         assert (usage["period"], usage["step"], len(usage["points"])) == ("24h", 3600, 24)
@@ -205,7 +207,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, port: int) -> None:
             longer = read(second, f"/integrations/crm/usage?period={period}")
             assert (len(longer["points"]), longer["outcomes"]) == (points, usage["outcomes"])
     with process(tmp_path, port) as first:
-        within(lambda: read(first, "/presets/hook/usage")["outcomes"] == {"5xx": 1})
+        wait_until(lambda: read(first, "/presets/hook/usage")["outcomes"] == {"5xx": 1})
         assert read(first, "/presets/hook/usage")["latency"] == []
 
 
@@ -231,7 +233,7 @@ def test_failure_has_caller_and_target_but_no_value(tmp_path: Path, port: int) -
     with process(tmp_path, port) as first:
         send_preset(first)
         # Sidekey keeps one failure a second.
-        within(lambda: send(first, "bad?q=a-canary") or len(read(first, "/integrations/crm/failures")["items"]) > 1)
+        wait_until(lambda: send(first, "bad?q=a-canary") or len(read(first, "/integrations/crm/failures")["items"]) > 1)
         latest = read(first, "/integrations/crm/failures")
     with process(tmp_path, port, "b") as second:
         failures = read(second, "/integrations/crm/failures")
@@ -245,7 +247,7 @@ def test_failure_has_caller_and_target_but_no_value(tmp_path: Path, port: int) -
         template = f"http://127.0.0.1:{port}/crm/hook/{{{{phone}}}}"
         assert (preset["preset"], preset["target"], preset["status"]) == ("hook", template, 500)
         assert "a-canary" not in str(failures)
-        assert Api(second.admin_port).ask("GET", "/integrations/none/failures").code == "not_found"
+        assert Api(second.admin_port).request("GET", "/integrations/none/failures").code == "not_found"
     with closing(sqlite3.connect(tmp_path / "store.db")) as connection:
         assert "a-canary" not in str(connection.execute("SELECT * FROM sidekey_failures").fetchall())
 
@@ -271,11 +273,11 @@ def test_old_usage_and_failures_are_deleted(tmp_path: Path, port: int) -> None:
             return int(connection.execute(f"SELECT count(*) FROM {statement}").fetchone()[0])
 
     with process(tmp_path, port) as child:
-        within(lambda: count("sidekey_failures") == 1001)
+        wait_until(lambda: count("sidekey_failures") == 1001)
         assert count(f"sidekey_failures WHERE integration = 'crm' AND at > {now - 1000}") == 1000
         assert count("sidekey_failures WHERE integration = 'other'") == 1
         # The list has one hour less if a new hour begins meanwhile.
-        within(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))
+        wait_until(lambda: count("sidekey_usage") in (250 * 24, 250 * 23))
         path = "/integrations/crm/failures"
         pages = [read(child, path)]
         while pages[-1]["next"]:

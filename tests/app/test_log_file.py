@@ -11,8 +11,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from support import programs
-from support.child import Child, run_cli, run_process
 from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
 
 CONFIG = """\
 log: {{access: all, file: {file}}}
@@ -21,7 +21,7 @@ integrations:
 """
 
 
-def send(child: Child, count: int) -> None:
+def send(child: SidekeyProcess, count: int) -> None:
     """Send requests that fail at once, because nothing listens there."""
     connection = HTTPConnection("127.0.0.1", child.proxy_port, timeout=DEADLINE)
     for _ in range(count):
@@ -51,7 +51,7 @@ def test_logrotate_loses_no_line(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir(mode=0o700)
     log, rotated = folder / "sidekey.log", folder / "sidekey.log.1"
-    with Child(CONFIG.format(file="logs/sidekey.log"), tmp_path) as child:
+    with SidekeyProcess(CONFIG.format(file="logs/sidekey.log"), tmp_path) as child:
         send(child, 50)
         until_logged(log, '"event":"request"')
         rule = tmp_path / "rule"
@@ -73,7 +73,7 @@ def test_logrotate_loses_no_line(tmp_path: Path) -> None:
 def test_reload_moves_the_log_or_reports_an_error(tmp_path: Path) -> None:
     """With an unusable file, Sidekey keeps the previous one."""
     first, second = tmp_path / "first.log", tmp_path / "second.log"
-    with Child(CONFIG.format(file=first), tmp_path) as child:
+    with SidekeyProcess(CONFIG.format(file=first), tmp_path) as child:
         send(child, 1)
         child.rewrite(child.config.read_text().replace(str(first), str(tmp_path / "none" / "log")))
         until_logged(first, f"log.file: the folder {tmp_path / 'none'} does not exist")
@@ -107,7 +107,7 @@ def test_unusable_log_file_is_an_error_of_the_start(tmp_path: Path) -> None:
 
 def test_sigusr1_without_a_file_changes_nothing(tmp_path: Path) -> None:
     """By default SIGUSR1 would end the process."""
-    with Child(CONFIG.format(file="null"), tmp_path) as child:
+    with SidekeyProcess(CONFIG.format(file="null"), tmp_path) as child:
         os.kill(child.process.pid, signal.SIGUSR1)
         send(child, 3)
         assert child.stop() == 0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child
 from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess
 
 CONFIG = """\
 integrations:
@@ -32,7 +32,7 @@ def service_manager(address: str) -> Iterator[socket.socket]:
         yield receiver
 
 
-def status(child: Child, integration: str) -> int:
+def status(child: SidekeyProcess, integration: str) -> int:
     """Send a request for an integration, and return the status."""
     with closing(HTTPConnection("127.0.0.1", child.proxy_port, timeout=DEADLINE)) as connection:
         connection.request("GET", f"/i/{integration}/x")
@@ -43,7 +43,7 @@ def status(child: Child, integration: str) -> int:
 def test_service_manager_is_notified_of_start_and_stop(abstract: bool, tmp_path: Path) -> None:
     """After READY=1, Sidekey serves requests."""
     name = str(tmp_path / "notify")
-    child = Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
+    child = SidekeyProcess(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": f"@{name}" if abstract else name})
     with service_manager(f"\0{name}" if abstract else name) as manager:
         child.start()
         assert manager.recv(4096) == b"READY=1"
@@ -55,7 +55,10 @@ def test_service_manager_is_notified_of_start_and_stop(abstract: bool, tmp_path:
 def test_service_manager_is_notified_of_the_end_of_a_reload(tmp_path: Path) -> None:
     """The reload also ends if nothing changed or the config has an error."""
     name = str(tmp_path / "notify")
-    with service_manager(name) as manager, Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": name}) as child:
+    with (
+        service_manager(name) as manager,
+        SidekeyProcess(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": name}) as child,
+    ):
         assert manager.recv(4096) == b"READY=1"
         text = child.config.read_text()
         for config, expected in ((text, 403), (text.replace("it:", "new:"), 502), ("version: 2\n", 502)):
@@ -70,7 +73,7 @@ def test_service_manager_is_notified_of_the_end_of_a_reload(tmp_path: Path) -> N
 
 
 def test_unreachable_service_manager_is_an_error_in_the_log(tmp_path: Path) -> None:
-    with Child(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "none")}) as child:
+    with SidekeyProcess(CONFIG, tmp_path, environment={"NOTIFY_SOCKET": str(tmp_path / "none")}) as child:
         assert status(child, "it") == 502
         assert child.stop() == 0
     lines = [json.loads(line) for line in child.lines if "service manager" in line]

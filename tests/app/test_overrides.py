@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from support.api import Api, basic, managed
-from support.child import run_cli
 from support.private_ca import Authority
 from support.raw_connection import connect
-from support.serving import HEAD, Serving, problem, serving
+from support.serving import HEAD, RunningApp, problem, serving
+from support.sidekey_process import run_cli
 from support.tunnels import connect_request
 from support.upstream import RawUpstream
 from support.wire import Message
@@ -56,7 +56,7 @@ WITH_CA = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nforward: {{mat
 PASSING = HEAD.replace("integrations:\n", "ca: {{folder: state}}\nforward: {{unmatched: pass}}\nintegrations:\n")
 
 
-async def send(sidekey: Serving, port: int, route: str, path: str, *fields: str, method: str = "GET") -> Message:
+async def send(sidekey: RunningApp, port: int, route: str, path: str, *fields: str, method: str = "GET") -> Message:
     """Send one request by this route, to `path` below the prefix."""
     authority = f"{HOST}:{port}"
     if route == "reverse":
@@ -66,7 +66,7 @@ async def send(sidekey: Serving, port: int, route: str, path: str, *fields: str,
     lines = [f"{method} /v1{path} HTTP/1.1", f"Host: {authority}", *fields, "", ""]
     if route == "match_by_host":
         lines[0] = f"{method} http://{authority}/v1{path} HTTP/1.1"
-        return await sidekey.ask("\r\n".join(lines).encode())
+        return await sidekey.send("\r\n".join(lines).encode())
     async with connect(sidekey.port) as caller:
         await caller.send(connect_request(authority, user="it:x"))
         assert (await caller.response(to_head=True)).status == 200
@@ -112,7 +112,7 @@ async def test_headers_pass_without_a_credential(ca: Authority, tmp_path: Path) 
         serving(config(1), tmp_path, ca, hosts={"other.test": ["127.0.0.1"]}, head=PASSING) as sidekey,
     ):
         fields = [f"{name}: a" for name in HEADERS]
-        await sidekey.ask(
+        await sidekey.send(
             "\r\n".join([f"GET http://other.test:{upstream.port}/ HTTP/1.1", "Host: a", *fields, "", ""]).encode()
         )
         (request,) = upstream.requests
@@ -155,11 +155,11 @@ def test_editor_cannot_let_headers_pass(tmp_path: Path) -> None:
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
         document = {"id": "crm", **basic(9), "pass_headers": ["X-Forwarded-Host"]}
-        refused = api.ask("POST", "/integrations", document)
+        refused = api.request("POST", "/integrations", document)
         assert (refused.status, refused.pointers) == (422, {"/pass_headers"})
         assert "only the operator passes these headers" in refused.json["errors"][0]["detail"]
         document.pop("pass_headers")
-        assert api.ask("POST", "/integrations", document).status == 201
+        assert api.request("POST", "/integrations", document).status == 201
         assert "pass_headers" not in json.dumps(api.get("/openapi.json")["components"]["schemas"]["NewIntegration"])
 
 
@@ -238,7 +238,7 @@ async def test_preset_cannot_name_a_method_that_is_not_allowed(ca: Authority, tm
 
         async def send_preset(name: str, kind: str, body: bytes) -> Message:
             lines = [f"POST /p/{name} HTTP/1.1", "Host: 127.0.0.1", f"Content-Type: {kind}"]
-            return await sidekey.ask("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
+            return await sidekey.send("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
 
         for response in (
             await send_preset("fixed", "text/plain", b"a"),

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from support.api import Api, managed
-from support.certificate_files import asking, current, shown
-from support.certificates import Issued, issue
-from support.child import Child, run_process
+from support.certificate_files import client_certificate_of, require_client_certificate, valid_now
+from support.certificates import IssuedCertificate, issue
 from support.http_get import get
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess, run_process
 from support.upstream import RawUpstream, always_ok
 
 CALLERS = 'callers: {all: {token: {insecure_value: of-a-caller}, integrations: "*"}}\nintegrations: {}'
@@ -26,7 +26,7 @@ START = datetime.now(UTC) - timedelta(days=1)
 ROOT = issue("root.example", start=START, authority=True)
 MIDDLE = issue("middle.example", ROOT, start=START, authority=True)
 LEAF = issue("leaf.example", MIDDLE, start=START)
-OTHER = current("other.example")
+OTHER = valid_now("other.example")
 
 
 def join_pem(*parts: bytes) -> str:
@@ -50,17 +50,17 @@ def mtls(port: int, **auth: Any) -> dict[str, Any]:
 
 def verifying(ca: Authority, host: str) -> ssl.SSLContext:
     """Build a server context that requires a certificate of the root. These certificates have no key identifiers."""
-    context = asking(ca.server_context(host), ROOT)
+    context = require_client_certificate(ca.server_context(host), ROOT)
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
 
-def key_lines(issued: Issued) -> list[str]:
+def key_lines(issued: IssuedCertificate) -> list[str]:
     """Return lines of a private key that occur in no certificate."""
     return issued.key_pem.decode().splitlines()[1:3]
 
 
-def has_key(text: str, *issued: Issued) -> bool:
+def has_key(text: str, *issued: IssuedCertificate) -> bool:
     return "PRIVATE KEY" in text or any(line in text for certificate in issued for line in key_lines(certificate))
 
 
@@ -76,10 +76,10 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp
                 certificate = {"inline": pasted}
                 document = {**mtls(upstream.port, certificate=certificate), "id": name}
                 document["trusted_ca"] = {"inline": ca.bundle.read_text()}
-                preview = api.ask("POST", "/drafts/integration/preview", document).json
+                preview = api.request("POST", "/drafts/integration/preview", document).json
                 assert preview["valid"] is True
                 assert preview["certificate"]["subject"] == "CN=leaf.example"
-                created, stored = api.make("/integrations", document), api.get(f"/integrations/{name}")
+                created, stored = api.create("/integrations", document), api.get(f"/integrations/{name}")
                 assert stored["auth"]["certificate"]["inline"].count("BEGIN CERTIFICATE") == 2
                 assert stored["auth"]["private_key"].keys() == {"set", "id", "set_at", "set_by"}
                 assert get(child.proxy_port, f"/i/{name}/x", CALLER).status == 200
@@ -89,7 +89,7 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp
                 await asyncio.to_thread(make_and_use, name, pasted)
             exported = await asyncio.to_thread(run_process, "export", "--config", str(child.config))
             assert await asyncio.to_thread(child.stop) == 0
-        assert {shown(connection) for connection in upstream.connections} == {LEAF.der}
+        assert {client_certificate_of(connection) for connection in upstream.connections} == {LEAF.der}
     database = b"".join(file.read_bytes() for file in tmp_path.glob("store.db*")).decode("latin-1")
     assert "CERTIFICATE" in database
     for text in (json.dumps(outputs), exported.stdout, database, "\n".join(child.lines)):
@@ -97,33 +97,33 @@ async def test_pasted_key_is_sealed_and_the_certificate_shown(ca: Authority, tmp
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidekeyProcess]:
     with managed(tmp_path_factory.mktemp("pasted"), more=CALLERS) as process:
         yield process
 
 
-def test_pasted_pair_replaces_the_stored_one(shared: Child) -> None:
+def test_pasted_pair_replaces_the_stored_one(shared: SidekeyProcess) -> None:
     """A document with a second key is refused."""
     api = Api(shared.admin_port)
     pair = {"certificate": {"inline": OTHER.pem.decode()}, "private_key": {"value": OTHER.key_pem.decode()}}
-    api.make("/integrations", mtls(1, **pair))
+    api.create("/integrations", mtls(1, **pair))
     pasted = {"certificate": {"inline": ORDERS["key-first"]}}
-    response = api.ask("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
+    response = api.request("PATCH", "/integrations/bank", {"auth": pasted}, match='"1"')
     assert (response.status, LEAF.pem.decode() in response.json["auth"]["certificate"]["inline"]) == (200, True)
     wrong = {**pasted, "private_key": {"value": OTHER.key_pem.decode()}}
-    response = api.ask("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
+    response = api.request("PATCH", "/integrations/bank", {"auth": wrong}, match='"2"')
     assert (response.status, response.pointers) == (422, {"/auth/certificate"})
     assert "must not contain a private key" in response.body.decode()
     assert not has_key(response.body.decode().replace("PRIVATE KEY", ""), LEAF, OTHER)
 
 
-def test_pasted_pem_beside_other_credentials_is_split(shared: Child) -> None:
+def test_pasted_pem_beside_other_credentials_is_split(shared: SidekeyProcess) -> None:
     """CAs with a key are refused."""
     api = Api(shared.admin_port)
     beside = mtls(1)
     beside["auth"] = {"type": "headers", "headers": {"X-A": "b"}}
     pair = {"certificate": {"inline": ORDERS["key-first"]}, "allow_private_ca": True}
-    created = api.make("/integrations", {**beside, "id": "beside", "client_certificate": pair})
+    created = api.create("/integrations", {**beside, "id": "beside", "client_certificate": pair})
     assert created["client_certificate"]["private_key"]["set"] is True
     assertion = {"type": "private_key_jwt", "algorithm": "ES256", "certificate": join_pem(OTHER.pem, OTHER.key_pem)}
     oauth2 = {
@@ -132,10 +132,10 @@ def test_pasted_pem_beside_other_credentials_is_split(shared: Child) -> None:
         "client_id": "id",
         "client_authentication": assertion,
     }
-    created = api.make("/integrations", {"id": "signed", "auth": oauth2})
+    created = api.create("/integrations", {"id": "signed", "auth": oauth2})
     assert created["auth"]["client_authentication"]["private_key"]["set"] is True
     trusted = {"id": "trusting", **beside, "trusted_ca": {"inline": join_pem(OTHER.pem, OTHER.key_pem)}}
-    response = api.ask("POST", "/integrations", {**trusted, "id": "trusting"})
+    response = api.request("POST", "/integrations", {**trusted, "id": "trusting"})
     assert (response.status, response.pointers) == (422, {"/trusted_ca"})
 
 
@@ -149,7 +149,7 @@ MISSPELLED = {
 
 
 @pytest.mark.parametrize("label", MISSPELLED)
-def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: Child) -> None:
+def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: SidekeyProcess) -> None:
     """The check covers every public certificate field."""
     pasted = LEAF.pem.decode() + MISSPELLED[label]
     oauth2 = {
@@ -173,17 +173,17 @@ def test_pasted_key_with_a_misspelled_label_is_refused(label: str, shared: Child
         ),
         ({"auth": oauth2}, "/auth/client_authentication/certificate"),
     ):
-        response = api.ask("POST", "/integrations", {**document, "id": "refused"})
+        response = api.request("POST", "/integrations", {**document, "id": "refused"})
         assert (response.status, response.pointers) == (422, {pointer})
         assert "must not contain a private key" in response.body.decode()
         assert not any(line in response.body.decode() for line in key_lines(LEAF))
 
 
-def test_only_the_blocks_of_a_pasted_certificate_are_stored(shared: Child) -> None:
+def test_only_the_blocks_of_a_pasted_certificate_are_stored(shared: SidekeyProcess) -> None:
     """A key without its first line has no label by which it could be refused."""
     headless = LEAF.key_pem.decode().split("\n", 1)[1].rpartition("-----END")[0]
     pair = {"certificate": {"inline": headless + LEAF.pem.decode()}, "private_key": {"value": LEAF.key_pem.decode()}}
-    created = Api(shared.admin_port).make("/integrations", {**mtls(1, **pair), "id": "headless"})
+    created = Api(shared.admin_port).create("/integrations", {**mtls(1, **pair), "id": "headless"})
     assert created["auth"]["certificate"]["inline"] == LEAF.pem.decode()
     database = b"".join(file.read_bytes() for file in shared.config.parent.glob("store.db*")).decode("latin-1")
     assert "CERTIFICATE" in database

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sidekey.store.state import Delete
-from support.api import TOKENS, Api, Said, basic, managed, rewritten
-from support.child import Child, run_process
-from support.http_get import Answer, within
+from support.api import TOKENS, Api, ApiResponse, basic, managed, rewritten
+from support.http_get import HttpResponse, wait_until
 from support.raw_connection import DEADLINE
-from support.stores import ENTRY, Place
+from support.sidekey_process import SidekeyProcess, run_process
+from support.stores import ENTRY, StoreBackend
 from support.upstream import RawUpstream
 
 AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
@@ -26,14 +26,14 @@ AUTHORIZATION = b"Basic c3ZjOmEtY2FuYXJ5LW9mLWJhc2lj"
 class Running:
     """A process with this store, and an upstream that records requests."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: RawUpstream
-    place: Place
+    place: StoreBackend
 
-    async def request(self, method: str, path: str, body: Any = None, *, match: str | None = None) -> Said:
+    async def request(self, method: str, path: str, body: Any = None, *, match: str | None = None) -> ApiResponse:
         """Send a request of an editor, or of an admin for callers."""
         token = TOKENS["admin" if path.startswith("/callers") else "editor"]
-        return await asyncio.to_thread(Api(self.child.admin_port, token).ask, method, path, body, match=match)
+        return await asyncio.to_thread(Api(self.child.admin_port, token).request, method, path, body, match=match)
 
     async def create(self, path: str, document: Any) -> Any:
         response = await self.request("POST", path, document)
@@ -45,14 +45,14 @@ class Running:
         assert response.status == 200, response
         return response.json
 
-    async def send(self, target: str, token: str, body: str) -> Answer:
+    async def send(self, target: str, token: str, body: str) -> HttpResponse:
         """Send a POST of JSON as a caller."""
         return await asyncio.to_thread(post, self.child.proxy_port, target, token, body)
 
     async def until(self, status: str) -> None:
         """Wait until the preset has this status."""
         api = Api(self.child.admin_port)
-        await asyncio.to_thread(within, lambda: api.get("/presets/welcome")["status"] == status)
+        await asyncio.to_thread(wait_until, lambda: api.get("/presets/welcome")["status"] == status)
 
     @property
     def base(self) -> str:
@@ -70,15 +70,15 @@ class Running:
         }
 
 
-def post(port: int, target: str, token: str, body: str) -> Answer:
+def post(port: int, target: str, token: str, body: str) -> HttpResponse:
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
         connection.request("POST", target, body, {"Sidekey-Token": token, "Content-Type": "application/json"})
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read().decode())
+        return HttpResponse(response.status, response.headers, response.read().decode())
 
 
 @asynccontextmanager
-async def running(folder: Path, place: Place, store_settings: str) -> AsyncIterator[Running]:
+async def running(folder: Path, place: StoreBackend, store_settings: str) -> AsyncIterator[Running]:
     async with RawUpstream() as upstream:
         child = managed(folder, store_settings)
         await asyncio.to_thread(child.__enter__)
@@ -89,7 +89,7 @@ async def running(folder: Path, place: Place, store_settings: str) -> AsyncItera
 
 
 async def test_caller_with_a_preset_can_only_send_that_preset(
-    tmp_path: Path, place: Place, store_settings: str
+    tmp_path: Path, place: StoreBackend, store_settings: str
 ) -> None:
     """A preset that was altered in the database is not sent until an editor replaces it."""
     async with running(tmp_path, place, store_settings) as first:
@@ -142,7 +142,7 @@ async def test_caller_with_a_preset_can_only_send_that_preset(
 
 
 async def test_integration_of_a_preset_cannot_be_deleted_or_moved(
-    tmp_path: Path, place: Place, store_settings: str
+    tmp_path: Path, place: StoreBackend, store_settings: str
 ) -> None:
     async with running(tmp_path, place, store_settings) as first:
         crm = await first.create("/integrations", {"id": "crm", **basic(first.upstream.port)})
@@ -174,7 +174,7 @@ async def test_integration_of_a_preset_cannot_be_deleted_or_moved(
 
 
 async def test_preset_of_a_file_is_used_until_the_file_omits_it(
-    tmp_path: Path, place: Place, store_settings: str
+    tmp_path: Path, place: StoreBackend, store_settings: str
 ) -> None:
     """The preset of a file may use a stored integration."""
     async with running(tmp_path, place, store_settings) as first:
@@ -198,7 +198,7 @@ async def test_preset_of_a_file_is_used_until_the_file_omits_it(
 
 
 async def test_preset_is_unusable_after_another_process_deleted_its_integration(
-    tmp_path: Path, place: Place, store_settings: str
+    tmp_path: Path, place: StoreBackend, store_settings: str
 ) -> None:
     """A new integration with the same ID makes the preset usable again."""
     async with running(tmp_path, place, store_settings) as first:

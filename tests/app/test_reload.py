@@ -22,7 +22,7 @@ from support.files import replace
 from support.plane import eventually, problem
 from support.private_ca import Authority
 from support.raw_connection import connect
-from support.serving import Serving, serving
+from support.serving import RunningApp, serving
 from support.upstream import RawUpstream
 from support.wire import Message
 
@@ -70,19 +70,19 @@ def global_settings(folder: Path) -> str:
     return head + key
 
 
-async def received_request(sidekey: Serving, upstream: RawUpstream) -> Message:
+async def received_request(sidekey: RunningApp, upstream: RawUpstream) -> Message:
     """Send a request to `it`, and return the request that the upstream receives."""
     assert (await sidekey.reverse("/x")).status == 200
     return upstream.requests[-1]
 
 
-async def uses(sidekey: Serving, upstream: RawUpstream, word: str) -> bool:
+async def uses(sidekey: RunningApp, upstream: RawUpstream, word: str) -> bool:
     """Return True if a request to `it` has both the path and the credential of this config."""
     request = await received_request(sidekey, upstream)
     return (request.target, request.values(b"x-key")) == (f"/{word}/x".encode(), [word.encode()])
 
 
-async def readiness(sidekey: Serving) -> int:
+async def readiness(sidekey: RunningApp) -> int:
     """Return the status of /readyz."""
     async with connect(sidekey.app.admin_address.port) as asking:
         await asking.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -218,7 +218,7 @@ def uncovered(port: int) -> bytes:
     return b"GET http://127.0.0.1:%d/y HTTP/1.1\r\nHost: ignored\r\n\r\n" % port
 
 
-async def denied(sidekey: Serving, name: str) -> bool:
+async def denied(sidekey: RunningApp, name: str) -> bool:
     """Return True if this integration is unknown."""
     return bool(problem(await sidekey.reverse("/x", name=name))["code"] == "integration_denied")
 
@@ -245,7 +245,7 @@ async def test_order_of_the_parts_does_not_matter(
                 assert (await sidekey.reverse("/x", name="gone")).status == 200
                 assert (await sidekey.reverse("/x", method="POST", body=bytes(20_000))).status == 200
                 assert await denied(sidekey, "more")
-                assert problem(await sidekey.ask(uncovered(upstream.port)))["code"] == "integration_required"
+                assert problem(await sidekey.send(uncovered(upstream.port)))["code"] == "integration_required"
                 assert await sidekey.metric(LIMIT) == limit
                 assert set(metrics.expiries) == {("bank", "certificate"), ("previous", "certificate")}
                 assert set(metrics.reload_failures) == set(metrics.expiries)
@@ -268,7 +268,7 @@ async def test_order_of_the_parts_does_not_matter(
             assert await denied(sidekey, "gone")
             too_large = await sidekey.reverse("/x", method="POST", body=bytes(20_000))
             assert problem(too_large)["code"] == "request_too_large"
-            assert (await sidekey.ask(uncovered(upstream.port))).status == 200
+            assert (await sidekey.send(uncovered(upstream.port))).status == 200
             assert upstream.requests[-1].values(b"x-key") == []
             assert await sidekey.metric(LIMIT) == 5
             assert set(metrics.expiries) == {("bank", "certificate"), ("another", "certificate")}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from support.private_ca import Authority
-from support.raw_connection import Gone, RawConnection, connect
-from support.serving import HEAD, Serving, problem, serving
+from support.raw_connection import ConnectionEnded, RawConnection, connect
+from support.serving import HEAD, RunningApp, problem, serving
 from support.tunnels import TlsCaller, connect_request
 from support.upstream import RawUpstream
 
@@ -29,7 +29,7 @@ class Route:
     """A route through Sidekey to the upstream of its integration."""
 
     name: str
-    sidekey: Serving
+    sidekey: RunningApp
     upstream: RawUpstream
     trust: Path
 
@@ -46,7 +46,7 @@ class Route:
                 yield raw
                 return
             caller = TlsCaller(raw, ssl.create_default_context(cadata=self.trust.read_text()), HOST)
-            await caller.shake()
+            await caller.handshake()
             yield caller
 
     def head(self, method: str, path: str, *fields: str, line: str = "{method} {target} HTTP/1.1") -> bytes:
@@ -183,7 +183,7 @@ async def test_head_over_its_limit_is_refused(
             for piece in cut(prefix + over, *range(len(prefix) + size, len(prefix) + len(over), size)):
                 try:
                     await send_in_reads(caller, piece)
-                except Gone:
+                except ConnectionEnded:
                     break
             response = await caller.response()
             if behind and response.status == 200:
@@ -252,7 +252,7 @@ async def test_malformed_request_line_is_refused(line: str, ca: Authority, tmp_p
                 for piece in pieces:
                     try:
                         await send_in_reads(caller, piece)
-                    except Gone:
+                    except ConnectionEnded:
                         break
                 response = await caller.response()
                 if response.status == 200:

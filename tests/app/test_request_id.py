@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 from support import programs
-from support.child import Child
 from support.nginx import Nginx
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess
 
 CONFIG = """
 integrations:
@@ -27,7 +27,7 @@ def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -
     """The line has the code and detail that the client received."""
     curl = programs.require("curl")
 
-    def send(child: Child, name: str) -> tuple[dict[str, str], str]:
+    def send(child: SidekeyProcess, name: str) -> tuple[dict[str, str], str]:
         """Return the header fields of a response, and its body."""
         url = f"http://127.0.0.1:{child.proxy_port}/i/{name}/x"
         result = subprocess.run([curl, "-sS", "-i", "--noproxy", "*", url], capture_output=True, text=True, check=True)
@@ -35,7 +35,10 @@ def test_request_id_of_a_502_finds_its_log_line(ca: Authority, tmp_path: Path) -
         return {name.lower(): value for name, value in (line.split(": ") for line in head.split("\n")[1:])}, body
 
     # Sidekey does not trust the CA of nginx's certificate.
-    with Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx, Child(CONFIG.format(nginx=nginx), tmp_path) as child:
+    with (
+        Nginx(tmp_path, leaf=ca.leaf("127.0.0.1")) as nginx,
+        SidekeyProcess(CONFIG.format(nginx=nginx), tmp_path) as child,
+    ):
         good, _ = send(child, "good")
         send(child, "bad")
         fields, body = send(child, "bad")

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from support import programs
-from support.child import HEAD, Child, descriptors, run_cli, run_code
 from support.files import replace
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.nginx import Nginx
 from support.ports import free_port
 from support.scraping import value_of
-from support.upstream import RawUpstream, answering
+from support.sidekey_process import HEAD, SidekeyProcess, descriptors, run_cli, run_code
+from support.upstream import RawUpstream, respond_with
 
 
 def integration(name: str, port: int, secret: str = "{insecure_value: secret}", more: str = "") -> str:
@@ -32,16 +32,16 @@ def integration(name: str, port: int, secret: str = "{insecure_value: secret}", 
 
 
 def config(*integrations: str, more: str = "") -> str:
-    """Build the config below the head that `Child` writes."""
+    """Build the config below the head that `SidekeyProcess` writes."""
     return f"{more}\nintegrations:\n{''.join(integrations)}" if integrations else f"{more}\nintegrations: {{}}\n"
 
 
-def metric(child: Child, name: str) -> float:
+def metric(child: SidekeyProcess, name: str) -> float:
     """Return the value of a metric without labels."""
     return value_of(get(child.admin_port, "/metrics").body, name)
 
 
-def events(child: Child, event: str) -> list[dict[str, object]]:
+def events(child: SidekeyProcess, event: str) -> list[dict[str, object]]:
     """Return the log lines of an event. Every line must be a JSON object."""
     return [entry for line in child.lines if (entry := json.loads(line))["event"] == event]
 
@@ -50,7 +50,7 @@ def test_unreadable_secret_disables_only_its_integration_until_it_is_readable(tm
     """Sidekey logs the error at the start."""
     with Nginx(tmp_path) as nginx:
         text = config(integration("one", nginx.port), integration("two", nginx.port, "{file: late}"))
-        with Child(text, tmp_path) as child:
+        with SidekeyProcess(text, tmp_path) as child:
             assert get(child.proxy_port, "/i/one/x").status == 200
             denied = get(child.proxy_port, "/i/two/x")
             assert (denied.status, json.loads(denied.body)["code"]) == (502, "credential_unavailable")
@@ -66,7 +66,7 @@ def test_unreadable_secret_disables_only_its_integration_until_it_is_readable(tm
 
 def test_warnings_of_the_config_are_logged(tmp_path: Path) -> None:
     """The warnings are a secret in the config, and a credential over plain HTTP."""
-    with Child(config(integration("one", 1)), tmp_path) as child:
+    with SidekeyProcess(config(integration("one", 1)), tmp_path) as child:
         assert child.stop() == 0
     (line,) = events(child, "the config has warnings; run `sidekey check` to list them")
     assert line["count"] == 2
@@ -80,7 +80,7 @@ def test_access_log_has_no_requests_or_failed_ones_or_all(mode: str, logged: lis
     snippet = 'location /missing { return 404 "no"; } location / { return 200 "yes"; }'
     with Nginx(tmp_path, snippet) as nginx:
         text = config(integration("one", nginx.port), more=f"log: {{access: {mode}}}")
-        with Child(text, tmp_path) as child:
+        with SidekeyProcess(text, tmp_path) as child:
             assert get(child.proxy_port, "/i/one/x").status == 200
             assert get(child.proxy_port, "/i/one/missing").status == 404
             assert child.stop() == 0
@@ -92,7 +92,7 @@ def test_paths_and_queries_are_logged_only_if_configured(path: str, tmp_path: Pa
     """A path may be private."""
     with Nginx(tmp_path) as nginx:
         text = config(integration("one", nginx.port), more=f"log: {{access: all, path: {path}}}")
-        with Child(text, tmp_path) as child:
+        with SidekeyProcess(text, tmp_path) as child:
             get(child.proxy_port, "/i/one/private?name=jane")
             assert child.stop() == 0
     assert any("private?name=jane" in line for line in child.lines) is (path == "true")
@@ -111,13 +111,13 @@ async def test_no_log_line_contains_a_secret(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         ports = {"refused": free_port()}
         for name, response in echoes.items():
-            ports[name] = (await stack.enter_async_context(RawUpstream(answering(response)))).port
+            ports[name] = (await stack.enter_async_context(RawUpstream(respond_with(response)))).port
         stanzas = [integration(name, port, "{file: password}") for name, port in ports.items()]
         stanzas.append(integration("tls", ports["nonsense"], "{file: password}").replace("http:", "https:"))
         (tmp_path / "password").write_text(secret)
         callers = f"callers: {{svc: {{token: {{insecure_value: {token}}}, integrations: '*'}}}}"
         text = config(*stanzas, more=f"{callers}\ntimeouts: {{connect: 500ms}}\nlog: {{level: debug, access: all}}")
-        with Child(text, tmp_path) as child:
+        with SidekeyProcess(text, tmp_path) as child:
             for name in (*ports, "tls", secret):
                 target = f"/i/{name}/x?key={secret}"
                 await asyncio.to_thread(get, child.proxy_port, target, {"Sidekey-Token": token})
@@ -130,7 +130,7 @@ async def test_no_log_line_contains_a_secret(tmp_path: Path) -> None:
 
 def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> None:
     """A hard NOFILE of 256 allows 40 exchanges."""
-    with Child(config(), tmp_path, wrapper=descriptors(256)) as child:
+    with SidekeyProcess(config(), tmp_path, wrapper=descriptors(256)) as child:
         assert metric(child, "sidekey_in_flight_limit") == 40
         assert child.stop() == 0
     (line,) = events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)")
@@ -139,7 +139,7 @@ def test_too_few_descriptors_lower_the_limit_with_a_warning(tmp_path: Path) -> N
 
 def test_enough_descriptors_do_not_lower_the_limit(tmp_path: Path) -> None:
     """A hard NOFILE of 8,192 allows some 2,900 exchanges."""
-    with Child(config(more="limits: {in_flight: 2000}"), tmp_path, wrapper=descriptors(8192)) as child:
+    with SidekeyProcess(config(more="limits: {in_flight: 2000}"), tmp_path, wrapper=descriptors(8192)) as child:
         assert child.stop() == 0
     assert events(child, "limits.in_flight is lowered: too few file descriptors (NOFILE)") == []
 
@@ -148,7 +148,7 @@ def test_ten_thousand_integrations_are_served(tmp_path: Path) -> None:
     count = 10_000
     with Nginx(tmp_path) as nginx:
         stanzas = [integration(f"i{number}", nginx.port) for number in range(count)]
-        with Child(config(*stanzas), tmp_path) as child:
+        with SidekeyProcess(config(*stanzas), tmp_path) as child:
             for name in ("i0", f"i{count - 1}"):
                 assert get(child.proxy_port, f"/i/{name}/x").status == 200
             assert child.stop() == 0
@@ -161,7 +161,7 @@ def test_own_listeners_are_refused_as_targets(tmp_path: Path) -> None:
     auth = "auth: {{type: basic, username: svc, password: {{insecure_value: secret}}}}"
     stanzas = [f'{name}: {{{{endpoint_prefix: "http://127.0.0.1:{{{name}}}", {auth}}}}}' for name in ("proxy", "admin")]
     head = f"{HEAD}integrations: {{{{{', '.join(stanzas)}}}}}\n"
-    with Child("", tmp_path, head=head) as child:
+    with SidekeyProcess("", tmp_path, head=head) as child:
         for name in ("proxy", "admin"):
             response = get(child.proxy_port, f"/i/{name}/readyz")
             assert (response.status, json.loads(response.body)["code"]) == (403, "destination_denied")
@@ -171,7 +171,7 @@ def test_listeners_may_be_unix_sockets(tmp_path: Path) -> None:
     """The paths are relative to the folder of the config file. Sidekey removes the sockets at its exit."""
     curl = programs.require("curl")
     head = HEAD.replace('"127.0.0.1:{proxy}"', "unix:proxy.sock").replace("}}\n", ', metrics: "unix:m.sock"}}\n', 1)
-    with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path, head=head) as child:
+    with Nginx(tmp_path) as nginx, SidekeyProcess(config(integration("one", nginx.port)), tmp_path, head=head) as child:
         sockets = [tmp_path / "proxy.sock", tmp_path / "m.sock"]
         assert [oct(path.stat().st_mode & 0o777) for path in sockets] == ["0o600", "0o600"]
         command = [curl, "-s", "--unix-socket", str(sockets[0]), "http://localhost/i/one/x"]
@@ -200,7 +200,7 @@ main(prog_name="sidekey")
 
 def test_switch_interval_of_threads_is_half_a_millisecond(tmp_path: Path) -> None:
     """Scrapes and reloads run in threads, and must not delay the event loop."""
-    with Child("integrations: {}\n", tmp_path, code=SWITCH_INTERVAL) as child:
+    with SidekeyProcess("integrations: {}\n", tmp_path, code=SWITCH_INTERVAL) as child:
         line = child.wait_for_line(lambda line: line.startswith("interval "))
     assert float(line.split()[1]) == pytest.approx(0.0005)
 
@@ -208,7 +208,7 @@ def test_switch_interval_of_threads_is_half_a_millisecond(tmp_path: Path) -> Non
 def test_metrics_listener_accepts_any_host_name(tmp_path: Path) -> None:
     port = free_port()
     head = HEAD.replace("}}\n", f', metrics: "127.0.0.1:{port}"}}}}\n', 1)
-    with Child(config(), tmp_path, head=head) as child:
+    with SidekeyProcess(config(), tmp_path, head=head) as child:
         response = get(port, "/metrics", {"Host": "sidekey.prod.example"})
         assert (response.status, "sidekey_build_info{" in response.body) == (200, True)
         assert get(child.admin_port, "/metrics", {"Host": "sidekey.prod.example"}).status == 421
@@ -217,7 +217,7 @@ def test_metrics_listener_accepts_any_host_name(tmp_path: Path) -> None:
 def test_long_run_leaks_nothing(tmp_path: Path) -> None:
     """F93, scaled down: at least 5,000 requests on kept and new connections."""
     wrk = programs.require("wrk")
-    with Nginx(tmp_path) as nginx, Child(config(integration("one", nginx.port)), tmp_path) as child:
+    with Nginx(tmp_path) as nginx, SidekeyProcess(config(integration("one", nginx.port)), tmp_path) as child:
 
         def load(*arguments: str) -> int:
             url = f"http://127.0.0.1:{child.proxy_port}/i/one/x"
@@ -234,7 +234,7 @@ def test_long_run_leaks_nothing(tmp_path: Path) -> None:
         while result < 5_000:
             result += load()
         # Sidekey closes the connections of a caller that has just left a moment later.
-        within(lambda: metric(child, "process_open_fds") <= descriptors + 32)
+        wait_until(lambda: metric(child, "process_open_fds") <= descriptors + 32)
         assert metric(child, "process_resident_memory_bytes") < memory * 1.1
         assert metric(child, "sidekey_requests_in_flight") == 0
         assert child.stop() == 0

@@ -15,12 +15,12 @@ from sidekey.store.canonical_json import canonical
 from sidekey.store.records import IntegrationRow, SealedField
 from sidekey.store.state import Put, State
 from support.api import Api, managed
-from support.child import Child, run_cli
-from support.http_get import get, post, within
+from support.http_get import get, post, wait_until
 from support.key_edits import EDITS
 from support.scraping import samples
+from support.sidekey_process import SidekeyProcess, run_cli
 from support.stored import BASIC, CANARY, OAUTH2, SESSION, copied, patched
-from support.stores import ENTRY, KEYS, Place, SqlitePlace
+from support.stores import ENTRY, KEYS, SqliteBackend, StoreBackend
 
 ONE_KEY_OF_EACH_KIND: Final = {key.split(".")[0]: key for key in EDITS}.values()
 """One key of each kind and section."""
@@ -28,21 +28,21 @@ ONE_KEY_OF_EACH_KIND: Final = {key.split(".")[0]: key for key in EDITS}.values()
 NAMES: Final = {key: f"e{number}" for number, key in enumerate(EDITS)}
 
 
-def sidekey(store_settings: str, folder: Path) -> Child:
+def sidekey(store_settings: str, folder: Path) -> SidekeyProcess:
     """Run a process with this store, and a caller of its file that may use everything."""
     (folder / "caller").write_text("secret-of-billing")
     callers = 'callers: {billing: {token: {file: caller}, integrations: "*"}}\nintegrations: {}'
     return managed(folder, store_settings, callers)
 
 
-def send(child: Child, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
+def send(child: SidekeyProcess, name: str, token: str = "secret-of-billing") -> tuple[int, str]:
     """Send a request, and return the status and the code."""
     headers = {"Sidekey-Token": token, "Content-Type": "application/json"}
     response = post(child.proxy_port, f"/i/{name}/v1/x", headers, b"{}")
     return response.status, json.loads(response.body)["code"]
 
 
-def write_with_macs(place: Place, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
+def write_with_macs(place: StoreBackend, edit: Callable[[State], dict[str, IntegrationRow]]) -> None:
     """Change rows as a defect in Sidekey would: with valid MACs, and without validation of the documents."""
 
     async def commit() -> None:
@@ -63,14 +63,14 @@ def flip_last_bit(field: SealedField) -> SealedField:
     return replace(field, sealed=field.sealed[:-2] + ("A" if field.sealed[-2] != "A" else "B") + field.sealed[-1])
 
 
-def test_secret_of_an_edited_document_does_not_open(place: Place, store_settings: str, tmp_path: Path) -> None:
+def test_secret_of_an_edited_document_does_not_open(place: StoreBackend, store_settings: str, tmp_path: Path) -> None:
     """The test edits each key that decides about the destination, with a valid MAC and by SQL."""
-    keys = EDITS if isinstance(place, SqlitePlace) else ONE_KEY_OF_EACH_KIND
+    keys = EDITS if isinstance(place, SqliteBackend) else ONE_KEY_OF_EACH_KIND
     names = {key: NAMES[key] for key in keys}
     with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for key, name in names.items():
-            api.make("/integrations", {"id": name, **EDITS[key][0]})
+            api.create("/integrations", {"id": name, **EDITS[key][0]})
         assert child.stop() == 0
     original = asyncio.run(place.backup())
     write_with_macs(
@@ -96,7 +96,7 @@ def test_secret_of_an_edited_document_does_not_open(place: Place, store_settings
         assert child.stop() == 0
 
 
-async def edit_body(place: Place, name: str, patch: Any) -> None:
+async def edit_body(place: StoreBackend, name: str, patch: Any) -> None:
     """Edit a document by SQL, as an administrator of the database can."""
     ((body,),) = await place.sql(f"SELECT body FROM sidekey_rows WHERE id = '{name}'")
     document = json.loads(body)
@@ -143,11 +143,11 @@ def swapped(text: str, first: str, second: str) -> str:
     return text.replace(first, "<first>").replace(second, first).replace("<first>", second)
 
 
-def test_sealed_values_open_only_at_their_location(place: Place, store_settings: str, tmp_path: Path) -> None:
+def test_sealed_values_open_only_at_their_location(place: StoreBackend, store_settings: str, tmp_path: Path) -> None:
     """The rows have valid MACs. `store verify` lists the values that do not open."""
     with sidekey(store_settings, tmp_path) as child:
         for name, document in DOCUMENTS.items():
-            Api(child.admin_port).make("/integrations", {"id": name, **document})
+            Api(child.admin_port).create("/integrations", {"id": name, **document})
         assert child.stop() == 0
     write_with_macs(place, move_values)
     closed = DOCUMENTS.keys() - {"untouched"}
@@ -182,15 +182,15 @@ CHANGES: Final = {
 """A change of each column that the MAC of a row covers, and a copy of another row."""
 
 
-def test_row_changed_by_sql_is_not_used(place: Place, store_settings: str, tmp_path: Path) -> None:
+def test_row_changed_by_sql_is_not_used(place: StoreBackend, store_settings: str, tmp_path: Path) -> None:
     """The test changes each column of integrations, and the permissions of callers and tokens."""
     with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
         for name in (*CHANGES, "other"):
             prefix = f"https://{name.replace('_', '-')}.example.com/v1"
-            api.make("/integrations", {"id": name, **BASIC, "endpoint_prefix": prefix})
-        caller = api.make("/callers", {"name": "a-caller", "integrations": []})["token"]
-        operator = api.make("/tokens", {"name": "an-operator", "role": "viewer", "own_token": api.token})["token"]
+            api.create("/integrations", {"id": name, **BASIC, "endpoint_prefix": prefix})
+        caller = api.create("/callers", {"name": "a-caller", "integrations": []})["token"]
+        operator = api.create("/tokens", {"name": "an-operator", "role": "viewer", "own_token": api.token})["token"]
         assert child.stop() == 0
     for name, change in CHANGES.items():
         asyncio.run(place.sql(f"UPDATE sidekey_rows SET {change} WHERE id = '{name}'"))
@@ -215,18 +215,18 @@ def test_row_changed_by_sql_is_not_used(place: Place, store_settings: str, tmp_p
         for name in ("kind", "id"):
             assert send(child, name) == (403, "integration_denied")
         assert send(child, "other", caller) == (401, "caller_denied")
-        assert api.by(operator).ask("GET", "/whoami").status == 401
+        assert api.by(operator).request("GET", "/whoami").status == 401
         assert child.stop() == 0
 
 
 def test_restored_row_is_logged_and_used_until_the_old_key_is_removed(
-    place: Place, store_settings: str, tmp_path: Path
+    place: StoreBackend, store_settings: str, tmp_path: Path
 ) -> None:
     """An attacker with access to the database can restore the old row and MAC of a deleted caller."""
     with sidekey(store_settings, tmp_path) as child:
         api = Api(child.admin_port)
-        api.make("/integrations", {"id": "one", **BASIC})
-        token = api.make("/callers", {"name": "gone", "integrations": ["one"]})["token"]
+        api.create("/integrations", {"id": "one", **BASIC})
+        token = api.create("/callers", {"name": "gone", "integrations": ["one"]})["token"]
         columns = "row_id, version, revision, key, mac, body"
         ((*old_values,),) = asyncio.run(place.sql(f"SELECT {columns} FROM sidekey_rows WHERE id = 'gone'"))
         values = [str(value).replace("'", "''") for value in old_values]
@@ -234,15 +234,15 @@ def test_restored_row_is_logged_and_used_until_the_old_key_is_removed(
         restore = f"UPDATE sidekey_rows SET {pairs} WHERE id = 'gone'"
         admitted, refused = send(child, "one", token), (401, "caller_denied")
         assert admitted != refused
-        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert api.request("DELETE", "/callers/gone", match='"1"').status == 204
         assert send(child, "one", token) == refused
         asyncio.run(place.sql(restore))
         line = json.loads(child.wait_for_line(lambda line: "a row of the store is older than before" in line))
         assert (line["kind"], line["id"], line["seen"], line["found"]) == ("caller", "gone", 2, 1)
-        within(lambda: send(child, "one", token) == admitted)
+        wait_until(lambda: send(child, "one", token) == admitted)
         assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_rolled_back", ()] == 1
         assert get(child.admin_port, "/readyz").status == 200
-        assert api.ask("DELETE", "/callers/gone", match='"1"').status == 204
+        assert api.request("DELETE", "/callers/gone", match='"1"').status == 204
         assert send(child, "one", token) == refused
         (tmp_path / "key2").write_text(b64encode(b"2" * 32).decode())
         text, first, second = child.config.read_text(), "{id: k1, key: {file: key}}", "{id: k2, key: {file: key2}}"

@@ -17,42 +17,42 @@ from pathlib import Path
 
 import pytest
 
-from support.api import Said
-from support.http_get import within
+from support.api import ApiResponse
+from support.http_get import wait_until
 from support.postgres import Postgres
 from support.raw_connection import DEADLINE
 from support.relay import Relay
-from support.sends import HEAD, People, Sending, Upstream, new_key, sending, sql
+from support.sends import HEAD, SendApi, SendSetup, SendUpstream, new_key, sending, sql
 
 
 @pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    with Upstream().running() as running:
+def upstream() -> Iterator[SendUpstream]:
+    with SendUpstream().running() as running:
         yield running
 
 
 @contextmanager
-def in_flight(running: Sending, key: str) -> Iterator[People]:
+def in_flight(running: SendSetup, key: str) -> Iterator[SendApi]:
     """Run the block while a send of this key is in flight."""
     mark = running.by("mark")
     with ThreadPoolExecutor(1) as thread:
         response = thread.submit(mark.send, "welcome", key, phone="hold")
-        within(lambda: "hold" in running.upstream.words)
+        wait_until(lambda: "hold" in running.upstream.words)
         yield mark
         running.upstream.release.set()
         assert response.result().json["outcome"] == "accepted"
 
 
-def audit_of(api: People) -> list[tuple[str, str]]:
+def audit_of(api: SendApi) -> list[tuple[str, str]]:
     """Return actions and outcomes of the audit, newest first."""
     return [(item["action"], item["outcome"]) for item in api.get("/audit")["items"]]
 
 
-def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: Path) -> None:
+def test_process_that_dies_leaves_an_unknown_send(upstream: SendUpstream, tmp_path: Path) -> None:
     """The outcome is `unknown` after 90 seconds, and no process sends the request again."""
     key = new_key()
     with sending(tmp_path, upstream) as running, closing(running.by("mark").begin("welcome", key, phone="hold")):
-        within(lambda: upstream.words == ["hold"])
+        wait_until(lambda: upstream.words == ["hold"])
         running.child.process.kill()
         running.child.wait()
     with sending(tmp_path, upstream) as running:
@@ -66,7 +66,7 @@ def test_process_that_dies_leaves_an_unknown_send(upstream: Upstream, tmp_path: 
     assert upstream.words == ["hold"]
 
 
-def test_unreachable_store_gets_the_result_later(upstream: Upstream, tmp_path: Path) -> None:
+def test_unreachable_store_gets_the_result_later(upstream: SendUpstream, tmp_path: Path) -> None:
     """The sender gets the result at once. Sidekey sends nothing else meanwhile."""
     store, key = tmp_path / "store.db", new_key()
     with sending(tmp_path, upstream) as running:
@@ -75,12 +75,12 @@ def test_unreachable_store_gets_the_result_later(upstream: Upstream, tmp_path: P
             response = mark.send("welcome", phone="200")
             assert (response.code, "Retry-After" in response.headers) == ("store_unavailable", True)
         (tmp_path / "elsewhere.db").rename(store)
-        within(lambda: mark.get(f"/sends/{key}")["outcome"] == "accepted")
+        wait_until(lambda: mark.get(f"/sends/{key}")["outcome"] == "accepted")
         assert audit_of(running.by("admin")) == [("send", "ok")]
     assert upstream.words == ["hold"]
 
 
-def test_results_that_cannot_be_recorded_are_logged_at_the_exit(upstream: Upstream, tmp_path: Path) -> None:
+def test_results_that_cannot_be_recorded_are_logged_at_the_exit(upstream: SendUpstream, tmp_path: Path) -> None:
     with sending(tmp_path, upstream) as running:
         with in_flight(running, new_key()):
             (tmp_path / "store.db").rename(tmp_path / "elsewhere.db")
@@ -92,16 +92,16 @@ def test_results_that_cannot_be_recorded_are_logged_at_the_exit(upstream: Upstre
 
 @pytest.mark.parametrize("released", [True, False])
 def test_drain_waits_for_sends_or_records_that_they_were_cut(
-    upstream: Upstream, tmp_path: Path, *, released: bool
+    upstream: SendUpstream, tmp_path: Path, *, released: bool
 ) -> None:
     key = new_key()
     with sending(tmp_path, upstream) as running, ThreadPoolExecutor(2) as threads:
         mark = running.by("mark")
         response = threads.submit(mark.send, "welcome", key, phone="hold")
-        within(lambda: upstream.words == ["hold"])
+        wait_until(lambda: upstream.words == ["hold"])
         exit_status = threads.submit(running.child.stop)
         running.child.wait_for_line(lambda line: "draining" in line)
-        within(lambda: mark.send("welcome", phone="200").code == "stopping")
+        wait_until(lambda: mark.send("welcome", phone="200").code == "stopping")
         # Known sends can still be read.
         assert mark.send("welcome", key, phone="hold").code == "sending"
         if released:
@@ -115,7 +115,7 @@ def test_drain_waits_for_sends_or_records_that_they_were_cut(
     assert upstream.words == ["hold"]
 
 
-def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: Upstream, tmp_path: Path) -> None:
+def test_sends_are_accepted_until_the_end_of_the_drain_delay(upstream: SendUpstream, tmp_path: Path) -> None:
     """Load balancers still route to this process."""
     head = HEAD.replace("{{drain:", "{{drain_delay: 120s, drain:")
     with sending(tmp_path, upstream, head=head) as running:
@@ -135,7 +135,7 @@ def locked(folder: Path) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstream, tmp_path: Path) -> None:
+def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: SendUpstream, tmp_path: Path) -> None:
     key = new_key()
     with (
         sending(tmp_path, upstream) as running,
@@ -147,7 +147,7 @@ def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstre
         used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
         limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (min({*range(max(used) + 2)} - used), limit[1]))
-        running.by("mark").request(connection, "welcome", key, phone="200")
+        running.by("mark").send_on(connection, "welcome", key, phone="200")
         result = json.loads(connection.getresponse().read())
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
         assert (result["outcome"], result["code"]) == ("not_sent", "overloaded")
@@ -155,19 +155,19 @@ def test_send_without_a_file_descriptor_is_recorded_as_not_sent(upstream: Upstre
     assert upstream.words == []
 
 
-def test_request_is_sent_only_if_the_store_can_record_it(upstream: Upstream, tmp_path: Path) -> None:
+def test_request_is_sent_only_if_the_store_can_record_it(upstream: SendUpstream, tmp_path: Path) -> None:
     with sending(tmp_path, upstream) as running:
         mark, key = running.by("mark"), new_key()
         with locked(tmp_path):
             assert mark.send("welcome", key, phone="200").code == "store_unavailable"
-        assert mark.ask("GET", f"/sends/{key}").code == "not_found"
+        assert mark.request("GET", f"/sends/{key}").code == "not_found"
         assert upstream.words == []
         # The same key may be sent again.
         assert mark.send("welcome", key, phone="200").json["outcome"] == "accepted"
     assert upstream.words == ["200"]
 
 
-def test_refused_sends_do_not_displace_results(upstream: Upstream, tmp_path: Path) -> None:
+def test_refused_sends_do_not_displace_results(upstream: SendUpstream, tmp_path: Path) -> None:
     """The store is read-only meanwhile."""
     key = new_key()
     with sending(tmp_path, upstream) as running:
@@ -182,7 +182,7 @@ def test_refused_sends_do_not_displace_results(upstream: Upstream, tmp_path: Pat
             assert codes == {"store_unavailable": 1000}
         for event in ("INSERT", "UPDATE"):
             sql(tmp_path, f"DROP TRIGGER full_{event}")
-        within(lambda: running.by("mark").get(f"/sends/{key}")["outcome"] == "accepted")
+        wait_until(lambda: running.by("mark").get(f"/sends/{key}")["outcome"] == "accepted")
     assert upstream.words == ["hold"]
 
 
@@ -200,21 +200,21 @@ def relayed(postgres: Postgres, folder: Path) -> Iterator[tuple[Relay, str, str]
             yield relay, f"url: {{file: {folder}/relayed-url}}", f"url: {{file: {folder}/direct-url}}"
 
 
-def test_uncertain_reservation_sends_nothing(postgres: Postgres, upstream: Upstream, tmp_path: Path) -> None:
+def test_uncertain_reservation_sends_nothing(postgres: Postgres, upstream: SendUpstream, tmp_path: Path) -> None:
     """The commit was applied, so the row exists. It soon has the outcome `not_sent`."""
     with relayed(postgres, tmp_path) as (relay, place, _), sending(tmp_path, upstream, place) as running:
         mark, key = running.by("mark"), new_key()
         relay.lose(b"INSERT INTO sidekey_sends", applied=True)
         assert mark.send("welcome", key, phone="200").code == "store_unavailable"
         assert relay.lost == 1
-        within(lambda: mark.get(f"/sends/{key}")["outcome"] == "not_sent")
+        wait_until(lambda: mark.get(f"/sends/{key}")["outcome"] == "not_sent")
         document = mark.send("welcome", key, phone="200").json
         assert (document["outcome"], document["code"]) == ("not_sent", "store_unavailable")
         assert upstream.words == []
 
 
 def test_result_of_a_lost_reservation_does_not_change_the_send_of_another_process(
-    postgres: Postgres, upstream: Upstream, tmp_path: Path
+    postgres: Postgres, upstream: SendUpstream, tmp_path: Path
 ) -> None:
     """The commit was not applied, and meanwhile another process sends with the same key."""
     with relayed(postgres, tmp_path) as (relay, place, direct), ExitStack() as stack:
@@ -227,7 +227,7 @@ def test_result_of_a_lost_reservation_does_not_change_the_send_of_another_proces
         with in_flight(other, key) as mark:
             # The first process tries to record that it sent nothing, but the row belongs to the other process.
             relay.note(b"UPDATE sidekey_sends")
-            within(lambda: relay.noted)
+            wait_until(lambda: relay.noted)
             assert mark.get(f"/sends/{key}")["outcome"] == "sending"
         for running in (one, other):
             assert running.by("mark").get(f"/sends/{key}")["outcome"] == "accepted"
@@ -236,7 +236,7 @@ def test_result_of_a_lost_reservation_does_not_change_the_send_of_another_proces
 
 
 def test_result_that_was_perhaps_recorded_is_recorded_once(
-    postgres: Postgres, upstream: Upstream, tmp_path: Path
+    postgres: Postgres, upstream: SendUpstream, tmp_path: Path
 ) -> None:
     with relayed(postgres, tmp_path) as (relay, place, _), sending(tmp_path, upstream, place) as running:
         mark, key = running.by("mark"), new_key()
@@ -244,7 +244,7 @@ def test_result_that_was_perhaps_recorded_is_recorded_once(
         assert mark.send("welcome", key, phone="200").json["outcome"] == "accepted"
         assert relay.lost == 1
         relay.note(b"UPDATE sidekey_sends")
-        within(lambda: relay.noted)
+        wait_until(lambda: relay.noted)
         assert mark.get(f"/sends/{key}")["outcome"] == "accepted"
         assert audit_of(running.by("admin")) == [("send", "ok")]
     assert upstream.words == ["200"]
@@ -252,7 +252,7 @@ def test_result_that_was_perhaps_recorded_is_recorded_once(
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_limits_and_keys_apply_across_processes(
-    request: pytest.FixtureRequest, upstream: Upstream, tmp_path: Path, database: str
+    request: pytest.FixtureRequest, upstream: SendUpstream, tmp_path: Path, database: str
 ) -> None:
     """Two processes send the same 40 keys once each. With a limit of 60, 20 of 200 further keys are sent."""
     place = f"path: {tmp_path}/store.db"
@@ -267,7 +267,7 @@ def test_limits_and_keys_apply_across_processes(
         )
         threads = stack.enter_context(ThreadPoolExecutor(8))
 
-        def send(job: tuple[Sending, str]) -> Said:
+        def send(job: tuple[SendSetup, str]) -> ApiResponse:
             running, key = job
             return running.by("mark").send("welcome", key, phone="200")
 

@@ -14,11 +14,11 @@ import pytest
 
 from support.api import Api, config
 from support.blackhole import Blackhole
-from support.child import Child
-from support.http_get import Answer, get, within
+from support.http_get import HttpResponse, get, wait_until
 from support.ports import free_port
 from support.postgres import Postgres
 from support.raw_connection import connect
+from support.sidekey_process import SidekeyProcess
 from support.tunnels import connect_request
 from support.upstream import RawUpstream
 from support.wire import Message
@@ -66,11 +66,13 @@ class Restarts:
     def __post_init__(self) -> None:
         self.metrics_port = free_port()
 
-    def child(self) -> Child:
+    def child(self) -> SidekeyProcess:
         """Build a process that counts as started without its store."""
         text = FILES.format(port=self.upstream.port, token=FILE_TOKEN)
         head = HEAD.format(metrics=self.metrics_port)
-        return Child(config(self.folder, self.place, text) + self.more, self.folder, head=head, probe="/startupz")
+        return SidekeyProcess(
+            config(self.folder, self.place, text) + self.more, self.folder, head=head, probe="/startupz"
+        )
 
 
 @contextmanager
@@ -91,59 +93,59 @@ async def url(postgres: Postgres, tmp_path: Path) -> str:
     return "url: {file: url}"
 
 
-async def store_integration_and_caller(child: Child, port: int) -> str:
+async def store_integration_and_caller(child: SidekeyProcess, port: int) -> str:
     """Store an integration and a caller that may use it, and return the caller's token."""
     api = Api(child.admin_port)
     headers = {"X-Key": {"secret": {"value": "secret-of-stored"}}}
     document = {"id": "stored", "endpoint_prefix": f"http://stored.test:{port}/v1"}
-    await asyncio.to_thread(api.make, "/integrations", {**document, "auth": {"type": "headers", "headers": headers}})
-    created = await asyncio.to_thread(api.make, "/callers", {"name": "of-the-store", "integrations": ["stored"]})
+    await asyncio.to_thread(api.create, "/integrations", {**document, "auth": {"type": "headers", "headers": headers}})
+    created = await asyncio.to_thread(api.create, "/callers", {"name": "of-the-store", "integrations": ["stored"]})
     return str(created["token"])
 
 
-async def request(child: Child, *lines: str) -> Message:
+async def request(child: SidekeyProcess, *lines: str) -> Message:
     """Send a request on a new connection."""
     async with connect(child.proxy_port) as raw:
         await raw.send("\r\n".join([*lines, "", ""]).encode())
         return await raw.response()
 
 
-async def reverse(child: Child, path: str, token: str = FILE_TOKEN) -> Message:
+async def reverse(child: SidekeyProcess, path: str, token: str = FILE_TOKEN) -> Message:
     """Send through the reverse proxy."""
     return await request(child, f"GET {path} HTTP/1.1", "Host: localhost", f"Sidekey-Token: {token}")
 
 
-async def send(child: Child, preset: str) -> Message:
+async def send(child: SidekeyProcess, preset: str) -> Message:
     """Send a preset."""
     fields = ("Host: localhost", f"Sidekey-Token: {FILE_TOKEN}", "Content-Type: text/plain", "Content-Length: 0")
     return await request(child, f"POST /p/{preset} HTTP/1.1", *fields)
 
 
-async def forward(child: Child, url: str, *fields: str) -> Message:
+async def forward(child: SidekeyProcess, url: str, *fields: str) -> Message:
     """Send through the forward proxy."""
     return await request(child, f"GET {url} HTTP/1.1", "Host: ignored", f"Sidekey-Token: {FILE_TOKEN}", *fields)
 
 
-async def inside(child: Child, authority: str, user: str, path: str) -> Message:
+async def inside(child: SidekeyProcess, authority: str, user: str, path: str) -> Message:
     """Send inside a tunnel, or return the response to the CONNECT if it is denied."""
     async with connect(child.proxy_port) as raw:
         await raw.send(connect_request(authority, user=user))
         if (await raw.response(to_head=True)).status != 200:
             # Read the response again with its body.
-            raw.taken = 0
+            raw.consumed = 0
             return await raw.response()
         await raw.send(f"GET {path} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
         return await raw.response()
 
 
-async def probes(port: int) -> dict[str, Answer]:
+async def probes(port: int) -> dict[str, HttpResponse]:
     """Return the responses to the health checks of a listener."""
     return {path: await asyncio.to_thread(get, port, path) for path in ("/healthz", "/startupz", "/readyz")}
 
 
-async def until_ready(child: Child) -> None:
+async def until_ready(child: SidekeyProcess) -> None:
     """Wait until /readyz succeeds."""
-    await asyncio.to_thread(within, lambda: get(child.admin_port, "/readyz").status == 200)
+    await asyncio.to_thread(wait_until, lambda: get(child.admin_port, "/readyz").status == 200)
 
 
 UNCOVERED = (
@@ -162,7 +164,7 @@ UNCOVERED = (
 """Requests that no integration, caller or preset of a file covers."""
 
 
-async def send_uncovered(child: Child, port: int, case: str) -> Message:
+async def send_uncovered(child: SidekeyProcess, port: int, case: str) -> Message:
     """Send the request of a case in `UNCOVERED`."""
     named = "X-Integration-Id: of-a-file"
     match case:
@@ -192,7 +194,7 @@ async def send_uncovered(child: Child, port: int, case: str) -> Message:
             raise ValueError(case)
 
 
-async def send_covered(child: Child, port: int) -> list[int]:
+async def send_covered(child: SidekeyProcess, port: int) -> list[int]:
     """Send requests to the file's integration by each route, and return the statuses."""
     return [
         (await reverse(child, "/i/of-a-file/x")).status,
@@ -213,7 +215,7 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
             assert await asyncio.to_thread(child.stop) == 0
         with stopped(postgres), ExitStack() as stack:
             child = stack.enter_context(restarts.child())
-            await upstream.forget()
+            await upstream.reset()
             for listener in (child.admin_port, restarts.metrics_port):
                 probe_responses = await probes(listener)
                 assert {path: received.status for path, received in probe_responses.items()} == {
@@ -225,7 +227,7 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
                 assert probe_responses["/readyz"].body == reason
             assert await send_covered(child, port) == [200, 200, 200, 200]
             assert [received.values(b"x-key") for received in upstream.requests] == [[b"secret-of-a-file"]] * 4
-            await upstream.forget()
+            await upstream.reset()
             for case in UNCOVERED:
                 response = await send_uncovered(child, port, case)
                 assert (case, response.status, json.loads(response.body)["code"]) == (case, 503, "store_unavailable")
@@ -241,7 +243,7 @@ async def test_restart_while_the_database_is_down_serves_files(url: str, postgre
         with running:
             await until_ready(child)
             assert (await reverse(child, "/i/stored/x", token)).status == 200
-            await upstream.forget()
+            await upstream.reset()
             statuses = {case: (await send_uncovered(child, port, case)).status for case in UNCOVERED}
             assert statuses == {
                 **dict.fromkeys(UNCOVERED, 200),
@@ -310,15 +312,15 @@ async def test_api_and_console_wait_for_the_store(url: str, postgres: Postgres, 
                 (api, "POST", "/integrations/of-a-file/test"),
                 (unknown, "GET", "/kinds"),
             ):
-                response = await asyncio.to_thread(client.ask, method, path)
+                response = await asyncio.to_thread(client.request, method, path)
                 assert (path, response.status, response.code) == (path, 503, "store_unavailable")
                 assert response.headers["Retry-After"] == "5"
                 assert "the store has not been read yet: store.url: " in response.json["detail"]
             for path in ("/kinds", "/providers", "/whoami", "/openapi.json"):
-                assert (await asyncio.to_thread(api.ask, "GET", path)).status == 200
-            assert (await asyncio.to_thread(api.ask, "GET", "/kinds", headers={"Authorization": ""})).status == 401
+                assert (await asyncio.to_thread(api.request, "GET", path)).status == 200
+            assert (await asyncio.to_thread(api.request, "GET", "/kinds", headers={"Authorization": ""})).status == 401
             assert (await asyncio.to_thread(get, child.admin_port, "/ui/")).status == 200
-            session = await asyncio.to_thread(api.ask, "GET", "/session")
+            session = await asyncio.to_thread(api.request, "GET", "/session")
             assert (session.status, session.json["store"]) == (200, "unavailable")
             assert await asyncio.to_thread(child.stop) == 0
 
@@ -392,7 +394,7 @@ START_TIMEOUT = 20.0
 """Maximum seconds until a failing start exits."""
 
 
-def failed_start(child: Child) -> str:
+def failed_start(child: SidekeyProcess) -> str:
     """Return the output of a process that did not start."""
     child.start()
     assert child.process.wait(timeout=START_TIMEOUT) == 1

@@ -16,11 +16,11 @@ import pytest
 
 from sidekey.snapshot.status import STATUSES
 from support.api import Api, basic, managed
-from support.certificates import Issued, issue
-from support.child import Child, run_cli
-from support.http_get import get, within
+from support.certificates import IssuedCertificate, issue
+from support.http_get import get, wait_until
 from support.nginx import ECHO, Nginx
 from support.scraping import series
+from support.sidekey_process import SidekeyProcess, run_cli
 
 SNIPPET = f"""{ECHO}
         location /refusing/well {{ return 200; }}
@@ -31,7 +31,7 @@ LAPSING = timedelta(seconds=6)
 """The remaining lifetime of a certificate that must still be valid when it is saved."""
 
 
-def certificate(lifetime: timedelta) -> Issued:
+def certificate(lifetime: timedelta) -> IssuedCertificate:
     """Create a client certificate with this remaining lifetime."""
     start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=30)
     return issue(start=start, life=timedelta(days=30) + lifetime)
@@ -83,7 +83,7 @@ def with_certificate(port: int, lifetime: timedelta) -> dict[str, Any]:
 class Statuses:
     """A process with integrations of every status, each named for its status, and the port of their upstream."""
 
-    child: Child
+    child: SidekeyProcess
     api: Api
     port: int
 
@@ -119,14 +119,14 @@ def statuses(tmp_path: Path) -> Iterator[Statuses]:
 def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) -> None:
     """The metric counts stored integrations by the status in the list."""
     api, child, port = statuses.api, statuses.child, statuses.port
-    api.make("/integrations", {"id": "expired", **with_certificate(port, LAPSING)})
-    api.make("/integrations", {"id": "ok", **basic(port, "right")})
-    api.make("/integrations", {"id": "failing", **basic(port, "wrong", "/refusing")})
-    api.make("/integrations", {"id": "expiring", **with_certificate(port, timedelta(days=3, hours=1))})
-    api.make("/integrations", {"id": "covered", **basic(port)})
+    api.create("/integrations", {"id": "expired", **with_certificate(port, LAPSING)})
+    api.create("/integrations", {"id": "ok", **basic(port, "right")})
+    api.create("/integrations", {"id": "failing", **basic(port, "wrong", "/refusing")})
+    api.create("/integrations", {"id": "expiring", **with_certificate(port, timedelta(days=3, hours=1))})
+    api.create("/integrations", {"id": "covered", **basic(port)})
     texts = {"title": "The CRM", "description": "Ours", "tags": ["a"]}
-    api.make("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}, **texts})
-    original = api.make("/integrations", {"id": "altered", **basic(port)})
+    api.create("/integrations", {"id": "invalid", **basic(port), "limits": {"in_flight": 500}, **texts})
+    original = api.create("/integrations", {"id": "altered", **basic(port)})
     statuses.fail("failing")
     statuses.fail("f-failing")
     file_integration = (
@@ -150,7 +150,7 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
         ],
     }
     assert list(ids_by_status) == list(STATUSES)
-    within(lambda: {status: sorted(statuses.ids_of(f"status={status}")) for status in STATUSES} == ids_by_status)
+    wait_until(lambda: {status: sorted(statuses.ids_of(f"status={status}")) for status in STATUSES} == ids_by_status)
 
     # The metric omits the stored integration whose ID a file has.
     counts = Counter({"ok": 1, "expiring": 1, "failing": 1, "unusable": 3})
@@ -184,11 +184,11 @@ def test_every_status_is_listed_and_counted(statuses: Statuses, tmp_path: Path) 
     # It does not show an altered document, which an editor can only replace completely.
     altered = api.get("/integrations/altered")
     assert (altered["version"], altered["kind"], "auth" in altered) == (1, None, False)
-    patch = api.ask("PATCH", "/integrations/altered", {"description": "x"}, match='"1"')
+    patch = api.request("PATCH", "/integrations/altered", {"description": "x"}, match='"1"')
     assert (patch.status, "send the complete document with PUT" in patch.json["detail"]) == (422, True)
-    refused = api.ask("PUT", "/integrations/altered", original, match='"1"')
+    refused = api.request("PUT", "/integrations/altered", original, match='"1"')
     assert (refused.status, refused.pointers) == (422, {"/auth/username", "/auth/password"})
-    assert api.ask("PUT", "/integrations/altered", basic(port), match='"1"').json["status"] == "ok"
+    assert api.request("PUT", "/integrations/altered", basic(port), match='"1"').json["status"] == "ok"
 
 
 def alter(database: Path, name: str) -> None:
@@ -203,24 +203,24 @@ def alter(database: Path, name: str) -> None:
 def test_failing_integration_is_ok_after_a_new_secret_and_a_test(statuses: Statuses) -> None:
     """A test counts like a caller's request."""
     api = statuses.api
-    api.make("/integrations", {"id": "it", **basic(statuses.port, "wrong", "/refusing")})
+    api.create("/integrations", {"id": "it", **basic(statuses.port, "wrong", "/refusing")})
     statuses.fail("it", 2)
     assert statuses.status("it") == "ok"
-    known = {"If-None-Match": api.ask("GET", "/integrations/it").etag}
-    assert api.ask("GET", "/integrations/it", headers=known).status == 304
-    assert api.ask("POST", "/integrations/it/test").json["status"] == 401
+    known = {"If-None-Match": api.request("GET", "/integrations/it").etag}
+    assert api.request("GET", "/integrations/it", headers=known).status == 304
+    assert api.request("POST", "/integrations/it/test").json["status"] == 401
     # The status is new although the stored row has not changed.
-    assert api.ask("GET", "/integrations/it", headers=known).json["status"] == "failing"
+    assert api.request("GET", "/integrations/it", headers=known).json["status"] == "failing"
     assert statuses.ids_of("status=failing") == ["it"]
     assert statuses.counts() == Counter({"failing": 1})
     # A new secret resets the status, whether it is right or wrong.
     for password, word in (("wrong again", "failing"), ("right", "ok")):
-        tag = api.ask("GET", "/integrations/it").etag
-        response = api.ask("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
+        tag = api.request("GET", "/integrations/it").etag
+        response = api.request("PATCH", "/integrations/it", {"auth": {"password": {"value": password}}}, match=tag)
         assert (response.status, response.json["status"], response.json["failing_since"]) == (200, "ok", None)
         if word == "failing":
             statuses.fail("it")
         else:
-            within(lambda: api.ask("POST", "/integrations/it/test").status == 200)
+            wait_until(lambda: api.request("POST", "/integrations/it/test").status == 200)
         assert statuses.status("it") == word
     assert statuses.counts() == Counter({"ok": 1})

@@ -19,19 +19,19 @@ from sidekey.store.state import Change, Delete, Put, State
 from sidekey.store.store import POLL_INTERVAL
 from support import programs
 from support.api import Api, basic, config, managed
-from support.child import Child, run_cli, run_process
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.nginx import Nginx
 from support.postgres import Postgres, Standby
 from support.scraping import samples
-from support.stores import ENTRY, KEYS, PostgresPlace, integration
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
+from support.stores import ENTRY, KEYS, PostgresBackend, integration
 
 HEAD = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
 KEY = "keys: [{id: k1, key: {env: STORE_KEY}}]"
 ENVIRONMENT = {"STORE_KEY": b64encode(KEYS["k1"]).decode()}
 
 
-def store_metrics(child: Child) -> dict[str, float]:
+def store_metrics(child: SidekeyProcess) -> dict[str, float]:
     """Return the metrics of the store."""
     values = samples(get(child.admin_port, "/metrics").body)
     return {
@@ -44,7 +44,9 @@ def store_metrics(child: Child) -> dict[str, float]:
 def test_first_start_creates_the_store(tmp_path: Path) -> None:
     """The log reports the creation, because the operator may have expected an existing store."""
     for is_first in (True, False):
-        with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+        with SidekeyProcess(
+            f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT
+        ) as child:
             values = store_metrics(child)
             assert (values["up"], values["revision"], values["rolled_back"]) == (1, 0, 0)
             assert child.stop() == 0
@@ -52,7 +54,7 @@ def test_first_start_creates_the_store(tmp_path: Path) -> None:
 
 
 def test_start_fails_without_the_key(tmp_path: Path) -> None:
-    with Child(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
+    with SidekeyProcess(f"store: {{path: store.db, {KEY}}}\n", tmp_path, head=HEAD, environment=ENVIRONMENT) as child:
         assert child.stop() == 0
     for key, reason in (
         (b64encode(b"x" * 32).decode(), "store.keys: key k1 is not the key that the store is written with"),
@@ -71,17 +73,17 @@ def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: P
         (tmp_path / "url").write_text(f"postgresql://sidekey@/postgres?host={hosts}&target_session_attrs=read-write")
         with managed(tmp_path, "url: {file: url}") as child:
             api = Api(child.admin_port)
-            api.make("/integrations", {"id": "crm", **basic(nginx.port)})
-            token = api.make("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
+            api.create("/integrations", {"id": "crm", **basic(nginx.port)})
+            token = api.create("/callers", {"name": "billing", "integrations": ["crm"]})["token"]
 
             def status() -> int:
                 return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": token}).status
 
-            within(lambda: asyncio.run(standby.sql("SELECT count(*) FROM sidekey_rows")) == [(2,)])
+            wait_until(lambda: asyncio.run(standby.sql("SELECT count(*) FROM sidekey_rows")) == [(2,)])
             standby.stop()
-            assert api.ask("PATCH", "/integrations/crm", {"description": "newer"}, match='"1"').status == 200
-            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
-            api.make("/integrations", {"id": "sms", **basic(nginx.port)})
+            assert api.request("PATCH", "/integrations/crm", {"description": "newer"}, match='"1"').status == 200
+            assert api.request("DELETE", "/callers/billing", match='"1"').status == 204
+            api.create("/integrations", {"id": "sms", **basic(nginx.port)})
             assert status() == 401
             primary.stop()
             standby.start()
@@ -93,18 +95,18 @@ def test_older_rows_are_served_after_a_failover_to_a_lagging_replica(tmp_path: P
                 ("integration", "crm", 2, 1),
                 ("integration", "sms", 1, 0),
             ]
-            within(lambda: status() == 200)
+            wait_until(lambda: status() == 200)
             assert (store_metrics(child)["up"], store_metrics(child)["rolled_back"]) == (1, 1)
             assert get(child.admin_port, "/readyz").status == 200
             assert [item["id"] for item in api.get("/integrations")["items"]] == ["crm"]
-            assert api.ask("DELETE", "/callers/billing", match='"1"').status == 204
+            assert api.request("DELETE", "/callers/billing", match='"1"').status == 204
             assert status() == 401
             assert child.stop() == 0
 
 
 def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp_path: Path) -> None:
     """The server logs the statements: only the first query reads all rows."""
-    place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    place = PostgresBackend(postgres, asyncio.run(postgres.schema()))
 
     async def commit(*changes: Change) -> State:
         async with place.open() as store:
@@ -124,12 +126,12 @@ def test_process_polls_changed_rows_at_varying_intervals(postgres: Postgres, tmp
                 lines = log.read_bytes()[start:].decode().splitlines()
                 return [line for line in lines if f" [{pid}] LOG:  " in line and re.search(pattern, line)]
 
-            within(lambda: len(statements("max\\(revision\\)")) > 8)
+            wait_until(lambda: len(statements("max\\(revision\\)")) > 8)
             times = [datetime.fromisoformat(line.partition(" UTC ")[0]) for line in statements("max\\(revision\\)")]
             pauses = [later - earlier for earlier, later in pairwise(times[1:])]
             assert min(pauses).total_seconds() < 0.95 * POLL_INTERVAL
             asyncio.run(commit(Put(integration("new"), None), Delete(state.integrations["i3"], 1)))
-            within(lambda: store_metrics(child)["revision"] == 2)
+            wait_until(lambda: store_metrics(child)["revision"] == 2)
             assert len(statements("body FROM sidekey_rows WHERE revision > ")) == 1
             assert len(statements("body FROM sidekey_rows$")) == 1
             assert child.stop() == 0
@@ -148,23 +150,23 @@ def test_changes_are_used_by_another_process_within_two_seconds(
         store_settings = "url: {file: ../url}"
     with ExitStack() as stack:
         first, second = (
-            Api(stack.enter_context(Child(config(folder, store_settings), folder)).admin_port)
+            Api(stack.enter_context(SidekeyProcess(config(folder, store_settings), folder)).admin_port)
             for folder in (tmp_path / "first", tmp_path / "second")
             if folder.mkdir() is None
         )
 
         def wait_for(version: int | None) -> None:
             began = time.monotonic()
-            within(lambda: second.ask("GET", "/integrations/crm").json.get("version") == version)
+            wait_until(lambda: second.request("GET", "/integrations/crm").json.get("version") == version)
             assert time.monotonic() - began < 2
 
-        first.make("/integrations", {"id": "crm", **basic(1)})
+        first.create("/integrations", {"id": "crm", **basic(1)})
         wait_for(1)
-        assert first.ask("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
+        assert first.request("PATCH", "/integrations/crm", {"description": "x"}, match='"1"').status == 200
         wait_for(2)
-        assert first.ask("DELETE", "/integrations/crm", match='"2"').status == 204
+        assert first.request("DELETE", "/integrations/crm", match='"2"').status == 204
         wait_for(None)
-        first.make("/integrations", {"id": "crm", **basic(1)})
+        first.create("/integrations", {"id": "crm", **basic(1)})
         wait_for(4)
 
 
@@ -177,29 +179,29 @@ def test_changes_are_refused_while_the_disk_is_full(tmp_path: Path) -> None:
     """Every acknowledged change survives a restart."""
     prlimit = programs.require("prlimit")
     acknowledged = []
-    with Child(config(tmp_path), tmp_path, wrapper=(prlimit, "--fsize=400000")) as child:
+    with SidekeyProcess(config(tmp_path), tmp_path, wrapper=(prlimit, "--fsize=400000")) as child:
         api = Api(child.admin_port)
         while True:
             name = f"i{len(acknowledged)}"
-            response = api.ask(
+            response = api.request(
                 "POST", "/integrations", {"id": name, "endpoint_prefix": "http://127.0.0.1:1", **large("x")}
             )
             if response.status != 201:
                 break
             acknowledged.append(name)
         for method, body in (("PATCH", large("y")), ("DELETE", None)):
-            again = api.ask(method, "/integrations/i0", body, match='"1"')
+            again = api.request(method, "/integrations/i0", body, match='"1"')
             assert (again.status, again.code) == (response.status, response.code) == (503, "store_unavailable")
             assert again.json["detail"].startswith("store.path: the file cannot be ")
         assert sorted(item["id"] for item in api.get("/integrations")["items"]) == sorted(acknowledged)
         assert child.stop() == 0
     assert len(acknowledged) > 2
-    with Child(config(tmp_path), tmp_path) as child:
+    with SidekeyProcess(config(tmp_path), tmp_path) as child:
         api = Api(child.admin_port)
         versions = {item["id"]: item["version"] for item in api.get("/integrations")["items"]}
         assert versions == dict.fromkeys(acknowledged, 1)
         entries = api.get("/audit")["items"]
         assert [entry["action"] for entry in entries] == ["create"] * len(acknowledged)
-        api.make("/integrations", {"id": name, **basic(1)})
+        api.create("/integrations", {"id": name, **basic(1)})
         assert run_cli("store", "verify", "--config", str(child.config)).returncode == 0
         assert child.stop() == 0

@@ -13,13 +13,13 @@ import asyncpg
 import httpx
 import pytest
 
-from support.api import Api, Said, config
-from support.child import Child, run_cli
-from support.http_get import get, within
+from support.api import Api, ApiResponse, config
+from support.http_get import get, wait_until
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 from support.private_ca import Authority
 from support.scraping import samples
+from support.sidekey_process import SidekeyProcess, run_cli
 
 DOCS = Path(__file__).parents[2] / "docs" / "store.md"
 HEAD = """\
@@ -65,12 +65,12 @@ def run(database: Postgres, script: str) -> None:
 
 
 @contextmanager
-def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[Child]:
+def sidekey(folder: Path, database: Postgres, user: str, ca: Authority) -> Iterator[SidekeyProcess]:
     """Run a process that connects to the store as this user."""
     folder.mkdir()
     (folder / "url").write_text(f"postgresql://{user}@/postgres?host={database.folder}")
     head = HEAD.format(ca=ca.bundle)
-    with Child(config(folder, "url: {file: url}"), folder, head=head) as child:
+    with SidekeyProcess(config(folder, "url: {file: url}"), folder, head=head) as child:
         yield child
         assert child.stop() == 0
 
@@ -82,7 +82,7 @@ def shared(provider: OidcProvider, token: str) -> dict[str, Any]:
     return {"auth": {**auth, "client_secret": {"value": SECRET}}, "test": {"path": "/api/orders"}}
 
 
-def denied(response: Said) -> str:
+def denied(response: ApiResponse) -> str:
     """Return the table for which the user lacks a privilege, as in the response."""
     assert (response.status, response.code) == (403, "store_denied")
     return str(response.json["detail"]).partition("lacks a privilege on ")[2].partition(":")[0]
@@ -99,9 +99,9 @@ def test_serving_user_can_do_everything_except_edit(
     ):
         edit = Api(editing.admin_port)
         token = client.post("/families").json()["refresh_token"]
-        edit.make("/integrations", {"id": "it", **shared(provider, token)})
-        caller = {"Sidekey-Token": edit.make("/callers", {"name": "billing", "integrations": ["it"]})["token"]}
-        operator = edit.make("/tokens", {"name": "ops", "role": "admin", "own_token": edit.token})["token"]
+        edit.create("/integrations", {"id": "it", **shared(provider, token)})
+        caller = {"Sidekey-Token": edit.create("/callers", {"name": "billing", "integrations": ["it"]})["token"]}
+        operator = edit.create("/tokens", {"name": "ops", "role": "admin", "own_token": edit.token})["token"]
         run(database, after)
         with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
             serve = Api(child.admin_port, operator)
@@ -114,27 +114,29 @@ def test_serving_user_can_do_everything_except_edit(
             while client.get("/families").json()["renewed"] < until:
                 assert (status(child.proxy_port), status(editing.proxy_port)) == (200, 200)
             assert client.get("/families").json()["revoked"] == 0
-            assert edit.ask("PATCH", "/integrations/it", {"description": "x"}, match='"1"').status == 200
-            within(lambda: serve.get("/integrations/it").get("description") == "x")
-            within(lambda: "ops" in {item["name"] for item in edit.get("/tokens")["items"] if item["last_used_at"]})
+            assert edit.request("PATCH", "/integrations/it", {"description": "x"}, match='"1"').status == 200
+            wait_until(lambda: serve.get("/integrations/it").get("description") == "x")
+            wait_until(lambda: "ops" in {item["name"] for item in edit.get("/tokens")["items"] if item["last_used_at"]})
 
-            assert denied(serve.ask("PATCH", "/integrations/it", {"description": "y"}, match='"2"')) == "sidekey_rows"
-            assert denied(serve.ask("DELETE", "/integrations/it", match='"2"')) == "sidekey_rows"
-            assert denied(serve.ask("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
-            assert denied(serve.ask("POST", "/integrations/it/test")) == "sidekey_audit"
-            assert denied(serve.ask("GET", "/audit")) == "sidekey_audit"
+            assert (
+                denied(serve.request("PATCH", "/integrations/it", {"description": "y"}, match='"2"')) == "sidekey_rows"
+            )
+            assert denied(serve.request("DELETE", "/integrations/it", match='"2"')) == "sidekey_rows"
+            assert denied(serve.request("POST", "/callers", {"name": "other", "integrations": "*"})) == "sidekey_rows"
+            assert denied(serve.request("POST", "/integrations/it/test")) == "sidekey_audit"
+            assert denied(serve.request("GET", "/audit")) == "sidekey_audit"
             key = {"Idempotency-Key": "a-key-of-a-send-1"}
-            assert denied(serve.ask("POST", "/presets/it/sends", {"payload": "x"}, headers=key)) == "sidekey_sends"
+            assert denied(serve.request("POST", "/presets/it/sends", {"payload": "x"}, headers=key)) == "sidekey_sends"
 
             # With 401 a page would ask for a log-in that cannot help. A forged cookie causes no query.
             page = {"Authorization": "", "Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
-            set_cookie = edit.ask("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
+            set_cookie = edit.request("POST", "/session", {"token": operator}, headers=page).headers["Set-Cookie"]
             cookie = set_cookie.partition(";")[0]
             for path in ("/whoami", "/session"):
-                assert denied(serve.ask("GET", path, headers={**page, "Cookie": cookie})) == "sidekey_sessions"
-            assert denied(serve.ask("POST", "/session", {"token": operator}, headers=page)) == "sidekey_sessions"
+                assert denied(serve.request("GET", path, headers={**page, "Cookie": cookie})) == "sidekey_sessions"
+            assert denied(serve.request("POST", "/session", {"token": operator}, headers=page)) == "sidekey_sessions"
             forged = {**page, "Cookie": f"{cookie[:-32]}{'0' * 32}"}
-            assert serve.ask("GET", "/whoami", headers=forged).code == "unauthenticated"
+            assert serve.request("GET", "/whoami", headers=forged).code == "unauthenticated"
             settings = ("--config", str(child.config))
             result = run_cli("token", "create", "me", *settings)
             assert (result.returncode, "lacks a privilege on sidekey_rows" in result.stderr) == (1, True)
@@ -144,8 +146,8 @@ def test_serving_user_can_do_everything_except_edit(
             assert samples(get(child.admin_port, "/metrics").body)["sidekey_store_up", ()] == 1
             assert status(child.proxy_port) == 200
             assert get(child.proxy_port, "/i/it/none", caller).status == 404
-            assert edit.ask("DELETE", "/callers/billing", match='"1"').status == 204
-            within(lambda: status(child.proxy_port) == 401)
+            assert edit.request("DELETE", "/callers/billing", match='"1"').status == 204
+            wait_until(lambda: status(child.proxy_port) == 401)
             assert child.stop() == 0
         assert not any('"level":"error"' in line or "the store cannot be used" in line for line in child.lines)
         assert not any(NO_USAGE in line for line in child.lines)
@@ -166,14 +168,14 @@ def test_missing_privilege_for_usage_is_logged_once(database: Postgres, ca: Auth
         run(database, "\n".join(line for line in after.splitlines() if "sidekey_usage" not in line))
         with sidekey(tmp_path / "serve", database, "sidekey_serve", ca) as child:
             child.wait_for_line(lambda line: NO_USAGE in line)
-            assert Api(child.admin_port).ask("GET", "/integrations?status=failing").status == 200
+            assert Api(child.admin_port).request("GET", "/integrations?status=failing").status == 200
         assert sum(NO_USAGE in line for line in child.lines) == 1
 
 
 def test_first_start_names_a_user_that_may_not_create_tables(database: Postgres, tmp_path: Path) -> None:
     run(database, documented()[0])
     (tmp_path / "url").write_text(f"postgresql://sidekey_serve@/postgres?host={database.folder}")
-    child = Child(config(tmp_path, "url: {file: url}"), tmp_path)
+    child = SidekeyProcess(config(tmp_path, "url: {file: url}"), tmp_path)
     child.start()
     assert child.wait() == 1
     assert "lacks a privilege" in "\n".join(child.lines)

@@ -20,7 +20,7 @@ from support import files
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import RawConnection, connect
-from support.serving import HEAD, Serving, problem, serving
+from support.serving import HEAD, RunningApp, problem, serving
 from support.stored import saved
 from support.tunnels import connect_request, problem_of
 from support.upstream import OK, RawUpstream
@@ -35,7 +35,7 @@ HOSTS = {"up.test": ["127.0.0.1"], "own.test": ["127.0.0.1"]}
 class Editor:
     """Writes to the store of a running Sidekey."""
 
-    def __init__(self, sidekey: Serving) -> None:
+    def __init__(self, sidekey: RunningApp) -> None:
         managed = sidekey.app.manager
         assert managed is not None
         self.managed: StoreManager = managed
@@ -72,13 +72,13 @@ def integration(port: int, word: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def managed(folder: Path, ca: Authority, head: str = MANAGED) -> AsyncIterator[tuple[Serving, Editor]]:
+async def managed(folder: Path, ca: Authority, head: str = MANAGED) -> AsyncIterator[tuple[RunningApp, Editor]]:
     (folder / "k1").write_text(b64encode(b"1" * 32).decode())
     async with serving("  {}\n", folder, ca, hosts=HOSTS, head=head) as sidekey:
         yield sidekey, Editor(sidekey)
 
 
-def changes_in(sidekey: Serving) -> list[dict[str, Any]]:
+def changes_in(sidekey: RunningApp) -> list[dict[str, Any]]:
     """Return the lines of changes in the log."""
     return [line for line in sidekey.lines() if line["event"] == "config changed"]
 
@@ -131,7 +131,7 @@ async def test_no_request_mixes_two_states_of_the_store(tmp_path: Path, ca: Auth
 async def test_tunnel_to_a_stored_integration_needs_its_host_in_the_config(tmp_path: Path, ca: Authority) -> None:
     """An editor cannot make the local CA sign for another host."""
 
-    async def opened(sidekey: Serving, *, user: str, tunnel: bool) -> Any:
+    async def opened(sidekey: RunningApp, *, user: str, tunnel: bool) -> Any:
         async with connect(sidekey.port) as caller:
             await caller.send(connect_request("up.test:443", user=user))
             # The response that opens a tunnel has no body (RFC 9110 9.3.6).

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from support.api import Api, basic, managed
-from support.child import Child
 from support.http_get import get
 from support.nginx import Nginx
 from support.scraping import series
+from support.sidekey_process import SidekeyProcess
 
 LARGE = 4 << 20
 """Bytes. More than the kernel buffers between Sidekey and its own test request."""
@@ -22,7 +22,7 @@ LARGE = 4 << 20
 class Process:
     """A process with a store, and the port of an upstream that returns a large body."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: int
 
     def requests(self, name: str) -> dict[str, int]:
@@ -43,8 +43,8 @@ def test_successful_test_request_is_recorded_as_success(process: Process) -> Non
     """A large response body makes no difference."""
     child = process.child
     api = Api(child.admin_port)
-    api.make("/integrations", {"id": "crm", **basic(process.upstream)})
-    response = api.ask("POST", "/integrations/crm/test")
+    api.create("/integrations", {"id": "crm", **basic(process.upstream)})
+    response = api.request("POST", "/integrations/crm/test")
     assert (response.status, response.json["ok"], response.json["status"]) == (200, True, 200)
     assert process.requests("crm") == {"2xx": 1}
     assert sum(point["failed"] for point in api.get("/integrations/crm/usage")["points"]) == 0

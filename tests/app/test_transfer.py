@@ -10,9 +10,9 @@ import yaml
 
 from sidekey.credentials.registry import KINDS
 from support.api import Api, managed
-from support.child import Child, run_cli
 from support.every_kind import documents_of_every_kind
 from support.http_get import get, post
+from support.sidekey_process import SidekeyProcess, run_cli
 
 PRESET = {"integration": "basic", "parameters": {"user": {"type": "text"}}, "body": {"json": {"text": "Hi {{user}}"}}}
 
@@ -30,7 +30,7 @@ def fill(exported: Any, document: Any, folder: Path) -> Iterator[tuple[str, str]
             yield from fill(exported[key], value, folder)
 
 
-def serve_all(child: Child, names: Mapping[str, Any], token: str) -> dict[str, Any]:
+def serve_all(child: SidekeyProcess, names: Mapping[str, Any], token: str) -> dict[str, Any]:
     """Send a request to each integration, and the preset. Return statuses and bodies."""
     caller = {"Sidekey-Token": token}
     responses = {name: get(child.proxy_port, f"/i/{name}/x", caller) for name in names}
@@ -53,7 +53,7 @@ def read_documents(api: Api, names: Mapping[str, Any]) -> dict[str, Any]:
         return [*map(plain, value)] if isinstance(value, list) else value
 
     paths = {name: f"/integrations/{name}" for name in names} | {"hook": "/presets/hook"}
-    responses = {name: api.ask("GET", path, headers={"Accept": "application/yaml"}) for name, path in paths.items()}
+    responses = {name: api.request("GET", path, headers={"Accept": "application/yaml"}) for name, path in paths.items()}
     return {name: plain(yaml.safe_load(response.body)) for name, response in responses.items()}
 
 
@@ -74,9 +74,9 @@ def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, echo_port: 
     with managed(first) as child:
         api = Api(child.admin_port)
         for name, document in documents.items():
-            api.make("/integrations", {"id": name, **document})
-        api.make("/presets", {"id": "hook", **hook})
-        token = api.make("/callers", {"name": "billing", "integrations": "*", "presets": ["hook"]})["token"]
+            api.create("/integrations", {"id": name, **document})
+        api.create("/presets", {"id": "hook", **hook})
+        token = api.create("/callers", {"name": "billing", "integrations": "*", "presets": ["hook"]})["token"]
         expected = serve_all(child, documents, token)
         stored = read_documents(api, documents)
         output = command("export", "--output", str(out), "--config", str(child.config))
@@ -91,7 +91,7 @@ def test_export_can_be_run_and_imported_without_loss(tmp_path: Path, echo_port: 
         path.write_text(text)
     callers = yaml.safe_load((out / "callers.yaml").read_text())["callers"]
     [*fill(callers["billing"]["token"], {"value": token}, out)]
-    with Child("", out, arguments=("--config", str(out))) as child:
+    with SidekeyProcess("", out, arguments=("--config", str(out))) as child:
         checked = run_cli("check", "--config", str(out))
         # The certificate at a URL cannot be fetched here.
         errors = [line for line in checked.stdout.splitlines() if not line.startswith("warning")]

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from support.child import run_process
 from support.files import replace
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import connect
-from support.serving import HEAD, Serving, serving
+from support.serving import HEAD, RunningApp, serving
+from support.sidekey_process import run_process
 from support.tunnels import TlsCaller, connect_request
 from support.upstream import RawUpstream, always_ok
 
@@ -46,13 +46,13 @@ def trusting(*pems: str) -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def tunnel(sidekey: Serving, port: int, context: ssl.SSLContext) -> AsyncIterator[TlsCaller]:
+async def tunnel(sidekey: RunningApp, port: int, context: ssl.SSLContext) -> AsyncIterator[TlsCaller]:
     """Open a tunnel to the upstream, and complete the TLS handshake."""
     async with connect(sidekey.port) as raw:
         await raw.send(connect_request(f"{HOST}:{port}", user="it:x"))
         assert (await raw.response(to_head=True)).status == 200
         caller = TlsCaller(raw, context, HOST)
-        await caller.shake()
+        await caller.handshake()
         yield caller
 
 
@@ -118,7 +118,7 @@ class Callers:
 
 
 @asynccontextmanager
-async def callers_in_tunnels(folder: Path, ca: Authority) -> AsyncIterator[tuple[Serving, int, Callers, str]]:
+async def callers_in_tunnels(folder: Path, ca: Authority) -> AsyncIterator[tuple[RunningApp, int, Callers, str]]:
     """Run a Sidekey and callers in kept tunnels. Return both, the upstream's port and the trusted CA in PEM."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(RawUpstream(always_ok, ssl_context=ca.server_context(HOST)))

@@ -8,10 +8,10 @@ import ssl
 from contextlib import ExitStack
 from pathlib import Path
 
-from support.child import Child
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.raw_connection import DEADLINE
 from support.scraping import value_of
+from support.sidekey_process import SidekeyProcess
 from support.tunnels import connect_request
 
 HOST = "up.test"
@@ -90,7 +90,7 @@ def metric(port: int, name: str) -> float:
 
 def test_thousands_of_tunnels_leak_nothing(tmp_path: Path) -> None:
     """Memory stops growing once allocator and caches are warm."""
-    with Child(CONFIG, tmp_path) as child:
+    with SidekeyProcess(CONFIG, tmp_path) as child:
         admin = child.admin_port
         callers = Callers(child.proxy_port, tmp_path / "state" / "trust" / "ca.pem")
         callers.open(FEW)
@@ -98,7 +98,7 @@ def test_thousands_of_tunnels_leak_nothing(tmp_path: Path) -> None:
         descriptors, memory = metric(admin, "process_open_fds"), metric(admin, "process_resident_memory_bytes")
         callers.open(MANY - FEW)
         assert metric(admin, 'sidekey_tunnels_total{integration="it",outcome="opened"}') == MANY
-        within(lambda: metric(admin, "process_open_fds") <= descriptors)
+        wait_until(lambda: metric(admin, "process_open_fds") <= descriptors)
         grown = metric(admin, "process_resident_memory_bytes") - memory
         assert grown < MAX_GROWTH
         assert (

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from support import programs
-from support.child import Child
 from support.http_get import get
 from support.nginx import Nginx
+from support.sidekey_process import SidekeyProcess
 
 NOBODY = 65532
 """The user of distroless images; it has no entry in /etc/passwd."""
@@ -79,12 +79,12 @@ def serve_one_request(
     wrapper: Sequence[str] = (),
     environment: dict[str, str] | None = None,
     output: Path | None = None,
-) -> Child:
+) -> SidekeyProcess:
     """Start Sidekey behind `wrapper`, serve one request, stop it, and return it with its log."""
     (folder / "password").write_text("secret")
     with (
         Nginx(folder) as nginx,
-        Child(config(nginx.port), folder, wrapper=wrapper, environment=environment, output=output) as child,
+        SidekeyProcess(config(nginx.port), folder, wrapper=wrapper, environment=environment, output=output) as child,
     ):
         response = get(child.proxy_port, "/i/crm/x")
         assert (response.status, "authorization: Basic c3ZjOnNlY3JldA==" in response.body) == (200, True)
@@ -127,7 +127,7 @@ def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> Non
     """K11: the user can read the memory of an unprotected process, but not of Sidekey."""
     open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     with (
-        Child(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
+        SidekeyProcess(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
         subprocess.Popen(open_to_all, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as control,
     ):
         assert control.stdout is not None
@@ -145,7 +145,7 @@ def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> Non
 def test_debugger_of_the_user_cannot_attach(folder: Path) -> None:
     """K11: gdb -p is refused."""
     gdb = programs.require("gdb")
-    with Child(config(1), folder, wrapper=as_nobody()) as child:
+    with SidekeyProcess(config(1), folder, wrapper=as_nobody()) as child:
         command = [*as_nobody(), gdb, "--batch", "-nx", "-p", str(child.process.pid), "-ex", "info registers"]
         result = subprocess.run(command, capture_output=True, text=True, check=False, env={"HOME": str(folder)})
         assert "Operation not permitted" in result.stderr
@@ -154,7 +154,7 @@ def test_debugger_of_the_user_cannot_attach(folder: Path) -> None:
 
 
 def test_core_dumps_are_disabled(tmp_path: Path) -> None:
-    with Child("integrations: {}\n", tmp_path) as child:
+    with SidekeyProcess("integrations: {}\n", tmp_path) as child:
         limits = Path(f"/proc/{child.process.pid}/limits").read_text()
     core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert core.split()[4] == "0"

@@ -10,7 +10,7 @@ import pytest
 
 from support.private_ca import Authority
 from support.raw_connection import connect
-from support.serving import HEAD, Serving, problem, serving
+from support.serving import HEAD, RunningApp, problem, serving
 from support.tunnels import TlsCaller, connect_request
 from support.upstream import RawUpstream
 from support.wire import Message
@@ -51,7 +51,7 @@ def is_denied(response: Message, code: str) -> bool:
     return (response.status, error["code"]) == (403, code)
 
 
-async def send_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
+async def send_in_tunnel(sidekey: RunningApp, url: str, state: Path) -> Message:
     """Send a request in a tunnel, and return its response, or the response to a denied CONNECT."""
     parts = urlsplit(url)
     host, port = parts.netloc.removesuffix(f":{parts.port}"), parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -59,13 +59,13 @@ async def send_in_tunnel(sidekey: Serving, url: str, state: Path) -> Message:
         connecting = connect_request(f"{host}:{port}", user="it:x")
         await caller.send(connecting)
         if (await caller.response(to_head=True)).status != 200:
-            return await sidekey.ask(connecting)
+            return await sidekey.send(connecting)
         request = f"GET {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
         if parts.scheme == "http":
             await caller.send(request)
             return await caller.response()
         inside = TlsCaller(caller, ssl.create_default_context(cafile=state / "trust" / "ca.pem"), host)
-        await inside.shake()
+        await inside.handshake()
         await inside.send(request)
         return await inside.response()
 

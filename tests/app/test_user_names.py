@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from support.api import TOKENS, Api, managed
-from support.child import Child, run_cli
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.keys import private_key
+from support.sidekey_process import SidekeyProcess, run_cli
 
 USER = "canary-of-a-user-name"
 PASSWORD = "canary-of-a-password"
@@ -58,23 +58,23 @@ DOCUMENTS = {
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidekeyProcess]:
     with managed(tmp_path_factory.mktemp("names"), more=CALLERS) as process:
         yield process
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
-def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: Child) -> None:
+def test_user_name_of_a_stored_integration_is_never_shown(kind: str, child: SidekeyProcess) -> None:
     """The test checks documents, audit, preview, explanation, export, list and log."""
     api = Api(child.admin_port)
     path = f"/integrations/{kind}"
-    document = api.make("/integrations", {"id": kind, **DOCUMENTS[kind]})
+    document = api.create("/integrations", {"id": kind, **DOCUMENTS[kind]})
     outputs = [document, api.get(path), api.get("/audit"), api.get(f"/integrations?q={kind}")]
-    outputs += [api.ask("POST", "/drafts/integration/preview", item).json for item in (document, DOCUMENTS[kind])]
-    outputs.append(api.ask("POST", f"{path}/explain", {"url": "/x"}).json)
-    outputs.append(api.ask("PUT", path, {**document, "description": "kept"}, match='"1"').json)
+    outputs += [api.request("POST", "/drafts/integration/preview", item).json for item in (document, DOCUMENTS[kind])]
+    outputs.append(api.request("POST", f"{path}/explain", {"url": "/x"}).json)
+    outputs.append(api.request("PUT", path, {**document, "description": "kept"}, match='"1"').json)
     assert outputs[-1]["version"] == 2
-    moved = api.ask("PATCH", path, {"trusted_ca": "system"}, match='"2"')
+    moved = api.request("PATCH", path, {"trusted_ca": "system"}, match='"2"')
     assert len(moved.pointers) == 2
     arguments = ("--config", str(child.config))
     outputs += [run_cli(*item, *arguments).stdout for item in (["export"], ["list", "--json"], ["env", kind])]
@@ -95,8 +95,8 @@ def test_stored_user_name_is_sent_with_its_password(echo_port: int, tmp_path: Pa
     )
     with managed(tmp_path, more=more) as child:
         api = Api(child.admin_port)
-        api.make("/integrations", {"id": "pair", **basic(echo_port)})
-        api.make("/integrations", {"id": "key", **basic(echo_port, username={"value": USER})})
+        api.create("/integrations", {"id": "pair", **basic(echo_port)})
+        api.create("/integrations", {"id": "key", **basic(echo_port, username={"value": USER})})
 
         def sent(name: str) -> str:
             body = get(child.proxy_port, f"/i/{name}/x", CALLER).body
@@ -110,16 +110,18 @@ def test_stored_user_name_is_sent_with_its_password(echo_port: int, tmp_path: Pa
         other.write_text(f"version: 1\nintegrations: {{imported: {{endpoint_prefix: https://a.test, auth: {auth}}}}}\n")
         result = run_cli("import", str(other), "--config", str(child.config))
         assert (result.returncode, result.stderr) == (0, "")
-        within(lambda: api.ask("GET", "/integrations/imported").status == 200)
+        wait_until(lambda: api.request("GET", "/integrations/imported").status == 200)
         imported = api.get("/integrations/imported")["auth"]
         assert imported["username"]["set"] is imported["password"]["set"] is True
 
 
-def test_plain_user_name_is_refused_in_the_store(child: Child) -> None:
+def test_plain_user_name_is_refused_in_the_store(child: SidekeyProcess) -> None:
     """The error has a remedy and does not repeat the user name."""
     api = Api(child.admin_port)
     for auth in ({"username": USER}, {"provider": "twilio-api-key", "sid": USER, "secret": {"value": "s"}}):
-        response = api.ask("POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})})
+        response = api.request(
+            "POST", "/integrations", {"id": "it", **basic(1, **{"password": {"value": "p"}, **auth})}
+        )
         assert response.status == 422
         assert "send {value: SECRET}" in response.body.decode()
         assert USER not in response.body.decode()
@@ -140,7 +142,7 @@ def test_plain_user_name_is_refused_in_the_store(child: Child) -> None:
         ),
     ],
 )
-def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: Child) -> None:
+def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, child: SidekeyProcess) -> None:
     """Editors and admins see it."""
     identity = "canary@project.iam.gserviceaccount.com"
     auth = {**auth, client: identity}
@@ -149,12 +151,12 @@ def test_viewers_do_not_see_the_client_id(auth: dict[str, Any], client: str, chi
     visible = {}
     api = Api(child.admin_port)
     name = client.replace("_", "-")
-    api.make("/integrations", {"id": name, "auth": auth})
+    api.create("/integrations", {"id": name, "auth": auth})
     for role in ("viewer", "editor", "admin"):
         by = api.by(TOKENS[role])
         document = by.get(f"/integrations/{name}")
         assert document["auth"]["type"] == "oauth2"
-        explained = by.ask("POST", f"/integrations/{name}/explain", {"url": "https://a.test/x"})
+        explained = by.request("POST", f"/integrations/{name}/explain", {"url": "https://a.test/x"})
         assert explained.status == 200
         visible[role] = {
             "document": identity in json.dumps(document),

@@ -15,7 +15,7 @@ from sidekey.ca.operator_ca import OperatorCaCheck, examine
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
 from support.certificates import NOW as MOMENT
-from support.certificates import Issued, Key, issue, name
+from support.certificates import IssuedCertificate, Key, issue, name
 from support.local_cas import DAY, authority_of, scope_of, verified
 
 NOW = MOMENT.timestamp()
@@ -27,17 +27,17 @@ def check(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW
     return examine(certificate.decode(), key.decode(), scope, now)
 
 
-def root(**others: object) -> Issued:
+def root(**others: object) -> IssuedCertificate:
     return issue("Corporate root", authority=True, **others)  # type: ignore[arg-type]
 
 
 def intermediate(
-    issuer: Issued,
+    issuer: IssuedCertificate,
     *permitted: str,
     excluded: tuple[str, ...] = (),
     key: Key | None = None,
     subject: str = "Sidekey at corporate",
-) -> Issued:
+) -> IssuedCertificate:
     """Issue an intermediate that strict verifiers accept, with name constraints if there are names."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = issuer.certificate.not_valid_before_utc
@@ -56,7 +56,7 @@ def intermediate(
     if permitted or excluded:
         names = x509.NameConstraints([*map(x509.DNSName, permitted)] or None, [*map(x509.DNSName, excluded)] or None)
         builder = builder.add_extension(names, critical=True)
-    return Issued(builder.sign(issuer.key, SHA256()), key)  # type: ignore[arg-type]
+    return IssuedCertificate(builder.sign(issuer.key, SHA256()), key)  # type: ignore[arg-type]
 
 
 def test_root_is_trusted_and_not_served() -> None:
@@ -100,7 +100,7 @@ def test_python_strictly_verifies_a_leaf_of_an_intermediate(kind: str) -> None:
     assert reason == "permitted subtree violation"
 
 
-def authority_root() -> Issued:
+def authority_root() -> IssuedCertificate:
     """Issue a currently valid root that strict verifiers accept."""
     key = ec.generate_private_key(ec.SECP256R1())
     start = datetime.fromtimestamp(int(PRESENT - DAY), UTC)
@@ -113,7 +113,7 @@ def authority_root() -> Issued:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(usage, critical=True)
     )
-    return Issued(builder.sign(key, SHA256()), key)
+    return IssuedCertificate(builder.sign(key, SHA256()), key)
 
 
 def test_chain_without_root_is_served_completely_with_a_warning() -> None:

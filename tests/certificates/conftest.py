@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from support.manual_clock import StillLoop
+from support.manual_clock import ManualClockLoop
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every async test of this folder on a loop with its own clock."""
-    return {"still": StillLoop}
+    return {"still": ManualClockLoop}

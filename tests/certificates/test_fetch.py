@@ -21,7 +21,7 @@ from sidekey.snapshot.snapshot import Integration, NetworkRules, Trust
 from support.dialling import HOSTS, LOOPBACK
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.upstream import RawUpstream, Script, answering
+from support.upstream import RawUpstream, Script, respond_with
 
 CERTIFICATE: Keys = ("auth", "certificate")
 KEY: Keys = ("auth", "private_key")
@@ -116,11 +116,17 @@ async def test_failed_url_does_not_affect_the_other(integration: Integration, tl
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        (answering(response(b"", b"Location: https://up.test/x", status=b"302 x")), "302: redirects are not followed"),
-        (answering(response(status=b"404 secret words")), "the server returned 404"),
-        (answering(response(b"", status=b"304 Not Modified")), "the server returned 304: redirects are not followed"),
-        (answering(response(bytes(MAX_BODY_SIZE + 1))), "the server returned more than 256 KiB"),
-        (answering(b"nonsense\r\n\r\n"), "the server did not return a valid HTTP/1.1 response"),
+        (
+            respond_with(response(b"", b"Location: https://up.test/x", status=b"302 x")),
+            "302: redirects are not followed",
+        ),
+        (respond_with(response(status=b"404 secret words")), "the server returned 404"),
+        (
+            respond_with(response(b"", status=b"304 Not Modified")),
+            "the server returned 304: redirects are not followed",
+        ),
+        (respond_with(response(bytes(MAX_BODY_SIZE + 1))), "the server returned more than 256 KiB"),
+        (respond_with(b"nonsense\r\n\r\n"), "the server did not return a valid HTTP/1.1 response"),
     ],
     ids=["redirect", "not found", "304 unasked", "too large", "no HTTP"],
 )

@@ -28,7 +28,7 @@ from sidekey.snapshot.snapshot import Snapshot
 from support.local_cas import DAY, NOW, authority_of, rules_in, scope_of, verified
 from support.manual_clock import advance
 from support.raw_connection import DEADLINE
-from support.tls_peer import shake
+from support.tls_peer import handshake
 
 A, B = "https://a.test", "https://*.b.test"
 
@@ -70,7 +70,7 @@ def _verifies(context: ssl.SSLContext, host: str, trusted: str) -> bool:
     # The clock of these tests differs from the real time.
     client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
     try:
-        shake(client, context, name=host)
+        handshake(client, context, name=host)
     except ssl.SSLCertVerificationError:
         return False
     return True
@@ -192,13 +192,13 @@ async def test_context_with_many_sessions_is_replaced(issuer: LeafIssuer, monkey
     client = ssl.create_default_context(cafile=str(issuer.folder / "trust" / "ca.pem"))
     client.verify_flags |= 0x200000  # as in _verifies
     for _ in range(4):
-        shake(client, context, name="a.test")
+        handshake(client, context, name="a.test")
     assert issuer.leaves.context_for("a.test") is context
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     client.options |= ssl.OP_NO_TICKET
     for _ in range(3):
         assert issuer.leaves.context_for("a.test") is context
-        shake(client, context, name="a.test")
+        handshake(client, context, name="a.test")
     assert issuer.leaves.context_for("a.test") is None
     assert await issuer.leaves.obtain("a.test") is not context
     assert issuer.metrics.leaves_issued == 2
@@ -234,7 +234,7 @@ async def test_all_leaves_of_a_process_have_one_key(issuer: LeafIssuer) -> None:
     for host in ("a.test", "x.b.test"):
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-        tls, _ = shake(client, await issuer.leaves.obtain(host), name=host)
+        tls, _ = handshake(client, await issuer.leaves.obtain(host), name=host)
         der = tls.getpeercert(binary_form=True)
         assert der is not None
         keys.add(x509.load_der_x509_certificate(der).public_key().public_numbers())  # type: ignore[union-attr]

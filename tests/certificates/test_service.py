@@ -22,8 +22,8 @@ from sidekey.network.fetch import LAST_LOOK, Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Integration, Snapshot
-from support.certificate_files import bank, configured, current, events, is_of, mount
-from support.certificates import Issued
+from support.certificate_files import bank, configured, events, has_certificate, mount, valid_now
+from support.certificates import IssuedCertificate
 from support.dialling import RULES
 from support.manual_clock import advance
 from support.private_ca import Authority
@@ -37,7 +37,7 @@ HOUR = 3600.0
 class CertificateServer:
     """The script of an https server that returns the current PEM with its ETag, or an error status."""
 
-    def __init__(self, issued: Issued) -> None:
+    def __init__(self, issued: IssuedCertificate) -> None:
         self.issued = issued
         self.status = 200
         self.open = asyncio.Event()
@@ -83,7 +83,7 @@ async def certificates(metrics: Metrics) -> AsyncIterator[Certificates]:
 @pytest.fixture
 async def certificate_server(ca: Authority) -> AsyncIterator[tuple[CertificateServer, int]]:
     """Run the server, and return it with its port."""
-    server = CertificateServer(current())
+    server = CertificateServer(valid_now())
     async with RawUpstream(server.script, ssl_context=ca.server_context("up.test")) as upstream:
         yield server, upstream.port
 
@@ -101,7 +101,7 @@ def source_of(certificates: Certificates, integration: Integration) -> Certifica
 
 
 async def test_each_integration_has_one_source_or_none(certificates: Certificates, tmp_path: Path) -> None:
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     source = source_of(certificates, integration)
     assert source.identity is not None
@@ -117,7 +117,7 @@ def adopt(certificates: Certificates, *integrations: Integration) -> None:
 async def test_expiry_metric_exists_from_the_start(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration, replace(integration, id="none", certificate=None))
     assert set(metrics.expiries) == set(metrics.reload_failures) == {SERIES}
@@ -140,7 +140,7 @@ async def test_error_in_prepare_changes_nothing(
     tmp_path: Path,
 ) -> None:
     """The sources that were created before the error leave no metric, task or log line."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     previous, following = (bank(configured(tmp_path, now=time.time())) for _ in range(2))
     adopt(certificates, previous)
     source = source_of(certificates, previous)
@@ -167,12 +167,12 @@ async def test_commit_switches_all_sources_at_once(
     tmp_path: Path,
 ) -> None:
     """The previous source retires. The service fetches certificates of new sources."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     previous = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, previous)
     source = source_of(certificates, previous)
     before = dict(metrics.expiries), dict(metrics.reload_failures), certificates.watched_files(), asyncio.all_tasks()
-    longer = mount(tmp_path, current("longer"))
+    longer = mount(tmp_path, valid_now("longer"))
     following = bank(configured(tmp_path, now=time.time()))
     more = replace(by_url(tmp_path, ca, certificate_server[1]), id="url")
     commit = certificates.prepare(Snapshot(integrations={"bank": following, "url": more}))
@@ -180,10 +180,10 @@ async def test_commit_switches_all_sources_at_once(
     assert source_of(certificates, previous) is source
     assert before == (metrics.expiries, metrics.reload_failures, certificates.watched_files(), asyncio.all_tasks())
     commit()
-    assert is_of(source_of(certificates, following).identity, longer)
+    assert has_certificate(source_of(certificates, following).identity, longer)
     assert metrics.expiries == {SERIES: longer.certificate.not_valid_after_utc.timestamp()}
     assert metrics.reload_failures == {SERIES: 0, ("url", "certificate"): 0}
-    await until(lambda: is_of(source_of(certificates, more).identity, certificate_server[0].issued))
+    await until(lambda: has_certificate(source_of(certificates, more).identity, certificate_server[0].issued))
     # The retired source no longer changes metrics.
     (tmp_path / "tls.crt").unlink()
     assert not await source.reload()
@@ -201,19 +201,19 @@ async def test_defect_in_one_source_does_not_stop_the_others(metrics: Metrics, t
         raise ZeroDivisionError
 
     certificates = Certificates(Fetcher(Dialer(RULES), 16), metrics, report)
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     loader = CertificateLoader(broken, files=(tmp_path / "tls.crt",))
     adopt(certificates, replace(integration, id="broken", certificate=loader), integration)
-    rotated = mount(tmp_path, current("rotated"))
+    rotated = mount(tmp_path, valid_now("rotated"))
     await certificates.reload_changed({tmp_path / "tls.crt"})
-    assert is_of(source_of(certificates, integration).identity, rotated)
+    assert has_certificate(source_of(certificates, integration).identity, rotated)
     assert [type(defect) for defect in defects] == [ZeroDivisionError]
     await certificates.close()
 
 
 async def test_unchanged_integration_keeps_its_source(certificates: Certificates, tmp_path: Path) -> None:
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
     source = source_of(certificates, integration)
@@ -225,17 +225,17 @@ async def test_changed_integration_gets_a_new_source(
     certificates: Certificates, metrics: Metrics, tmp_path: Path
 ) -> None:
     """The counter of failures continues."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     previous = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, previous)
     old = source_of(certificates, previous)
     metrics.reload_failures[SERIES] = 3
-    longer = mount(tmp_path, current("longer"))
+    longer = mount(tmp_path, valid_now("longer"))
     following = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, following)
     new = source_of(certificates, following)
     assert new is not old
-    assert is_of(new.identity, longer)
+    assert has_certificate(new.identity, longer)
     assert metrics.expiries[SERIES] == longer.certificate.not_valid_after_utc.timestamp()
     assert metrics.reload_failures[SERIES] == 3
     (tmp_path / "tls.crt").unlink()
@@ -248,7 +248,7 @@ async def test_removed_certificate_has_no_metrics(
     certificates: Certificates, metrics: Metrics, tmp_path: Path, stays: bool
 ) -> None:
     """The integration may stay or be removed."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
     adopt(certificates, *[replace(integration, certificate=None)][: int(stays)])
@@ -259,7 +259,7 @@ async def test_retired_source_serves_requests_in_flight_without_warnings(
     certificates: Certificates, tmp_path: Path
 ) -> None:
     """The retired source has its certificate until it expires."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
     source = source_of(certificates, integration)
@@ -273,7 +273,7 @@ async def test_retired_source_serves_requests_in_flight_without_warnings(
 
 async def test_retired_source_is_freed_with_its_last_user(certificates: Certificates, tmp_path: Path) -> None:
     """The timer of the source must not keep it alive."""
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     integration = bank(configured(tmp_path, now=time.time()))
     adopt(certificates, integration)
     reference = weakref.ref(source_of(certificates, integration))
@@ -298,15 +298,15 @@ async def test_running_fetch_continues_after_a_change(
     await advance(0.1, step=0.1)
     adopt(certificates, following)
     server.open.set()
-    assert is_of(await waiting, server.issued)
+    assert has_certificate(await waiting, server.issued)
     new = source_of(certificates, following)
     await until(lambda: new.identity is not None)
     assert server.statuses == [200, 200]
-    server.issued = current("rotated")
+    server.issued = valid_now("rotated")
     await advance(HOUR, step=60)
-    await until(lambda: is_of(new.identity, server.issued))
+    await until(lambda: has_certificate(new.identity, server.issued))
     assert server.statuses == [200, 200, 200]
-    assert not is_of(old.identity, server.issued)
+    assert not has_certificate(old.identity, server.issued)
 
 
 async def test_close_cancels_the_call_of_a_retired_source(
@@ -340,7 +340,7 @@ async def test_url_is_fetched_at_the_start(
     waiting = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await advance(0.1, step=0.1)
     server.open.set()
-    assert all(is_of(identity, server.issued) for identity in await asyncio.gather(*waiting))
+    assert all(has_certificate(identity, server.issued) for identity in await asyncio.gather(*waiting))
     assert server.statuses == [200]
     assert metrics.expiries[SERIES] == server.issued.certificate.not_valid_after_utc.timestamp()
 
@@ -363,9 +363,9 @@ async def test_url_is_fetched_again_when_due(
     await until(lambda: server.statuses == [200, 304])
     await until(lambda: asyncio.all_tasks() - {asyncio.current_task()} != set())
     assert source.identity is first
-    server.issued = current("rotated")
+    server.issued = valid_now("rotated")
     await advance(HOUR, step=60)
-    await until(lambda: is_of(source.identity, server.issued))
+    await until(lambda: has_certificate(source.identity, server.issued))
     assert metrics.reload_failures[SERIES] == 0
 
 
@@ -389,9 +389,9 @@ async def test_failed_fetch_keeps_the_certificate_and_is_retried_soon(
             await until(lambda count=failures: server.statuses == [200, *[503] * count])  # type: ignore[misc]
             await until(lambda: metrics.reload_failures[SERIES] == 1)
         assert source.identity is first
-        server.status, server.issued = 200, current("rotated")
+        server.status, server.issued = 200, valid_now("rotated")
         await advance(4, step=60)
-        await until(lambda: is_of(source.identity, server.issued))
+        await until(lambda: has_certificate(source.identity, server.issued))
     assert server.statuses == [200, 503, 503, 503, 200]
     assert events(lines, "error") == ["a client certificate could not be loaded"]
     assert [line["reason"] for line in lines if "reason" in line] == ["auth.pem: the server returned 503"]
@@ -432,7 +432,7 @@ async def test_problem_of_a_missing_certificate_has_retry_after(
     assert server.statuses == [404]
     server.status = 200
     await advance(1, step=1)
-    assert is_of(await source.obtain(), server.issued)
+    assert has_certificate(await source.obtain(), server.issued)
 
 
 async def test_fetched_certificate_is_checked_like_a_file(
@@ -443,7 +443,7 @@ async def test_fetched_certificate_is_checked_like_a_file(
     tmp_path: Path,
 ) -> None:
     server, port = certificate_server
-    server.issued = replace(current(), key=current().key)
+    server.issued = replace(valid_now(), key=valid_now().key)
     source = source_of(certificates, by_url(tmp_path, ca, port))
     with pytest.raises(ProblemError, match="this private key does not belong to the certificate"):
         await source.obtain()

@@ -12,7 +12,18 @@ import structlog
 from sidekey.certificates.source import DAY, CertificateSource, format_time
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.metrics import Metrics
-from support.certificate_files import NOW, configured, day, events, is_of, lasting, loader_of, mount, starting, wall
+from support.certificate_files import (
+    NOW,
+    configured,
+    day,
+    events,
+    expiring_in,
+    has_certificate,
+    loader_of,
+    mount,
+    valid_from,
+    wall,
+)
 from support.manual_clock import advance
 
 MISSING = "auth.certificate: tls.crt does not exist; a relative path starts at the config file's folder"
@@ -52,10 +63,10 @@ async def refusal(source: CertificateSource) -> Problem:
 
 async def test_loaded_certificate_is_available_at_once(make: Make, metrics: Metrics, tmp_path: Path) -> None:
     """A metric has its expiry, and the counter of failures is 0."""
-    issued = mount(tmp_path, lasting(60))
+    issued = mount(tmp_path, expiring_in(60))
     with structlog.testing.capture_logs() as lines:
         source = make()
-        assert is_of(source.identity, issued)
+        assert has_certificate(source.identity, issued)
         assert await source.obtain() is source.identity
     assert metrics.expiries == {("bank", "certificate"): NOW.timestamp() + 60 * DAY}
     assert metrics.reload_failures == {("bank", "certificate"): 0}
@@ -78,20 +89,20 @@ async def test_next_request_reads_a_new_certificate(make: Make, metrics: Metrics
     """Requests cause at most one read a second. A cancelled request does not cancel the read for other requests."""
     source = make()
     await refusal(source)
-    issued = mount(tmp_path, lasting(60))
+    issued = mount(tmp_path, expiring_in(60))
     await refusal(source)
     assert metrics.reload_failures["bank", "certificate"] == 0
     await advance(1)
     leaving, *staying = [asyncio.create_task(source.obtain()) for _ in range(5)]
     await asyncio.sleep(0)
     leaving.cancel()
-    assert all(is_of(identity, issued) for identity in await asyncio.gather(*staying))
+    assert all(has_certificate(identity, issued) for identity in await asyncio.gather(*staying))
     assert source.identity is not None
 
 
 async def test_expired_certificate_is_not_offered(make: Make, metrics: Metrics, tmp_path: Path) -> None:
     """The expiry is logged once and stays in the metric."""
-    issued = mount(tmp_path, lasting(0.5))
+    issued = mount(tmp_path, expiring_in(0.5))
     source = make()
     with structlog.testing.capture_logs() as lines:
         await advance(DAY / 2 - 1, step=60)
@@ -109,32 +120,32 @@ async def test_expired_certificate_is_not_offered(make: Make, metrics: Metrics, 
 
 async def test_request_after_expiry_reads_the_next_certificate(make: Make, tmp_path: Path) -> None:
     """The file watch may have missed the change."""
-    mount(tmp_path, lasting(0.5))
+    mount(tmp_path, expiring_in(0.5))
     source = make()
     await advance(DAY, step=60)
-    issued = mount(tmp_path, lasting(90))
-    assert is_of(await source.obtain(), issued)
+    issued = mount(tmp_path, expiring_in(90))
+    assert has_certificate(await source.obtain(), issued)
 
 
 async def test_expiry_ends_the_back_off(make: Make, tmp_path: Path) -> None:
     """The next request reads the files at once, although an attempt has just failed."""
-    old = mount(tmp_path, lasting(0.5))
+    old = mount(tmp_path, expiring_in(0.5))
     source = make()
     await advance(DAY / 2 - 0.5, step=60)
-    (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
+    (tmp_path / "tls.crt").write_bytes(expiring_in(90, "other.example").pem)
     assert await source.renew() == 1.0
-    assert is_of(source.identity, old)
-    issued = mount(tmp_path, lasting(90))
+    assert has_certificate(source.identity, old)
+    issued = mount(tmp_path, expiring_in(90))
     await advance(0.5)
     assert source.identity is None
-    assert is_of(await source.obtain(), issued)
+    assert has_certificate(await source.obtain(), issued)
 
 
 async def test_problem_names_expiry_and_reload_error(make: Make, tmp_path: Path) -> None:
     """The new pair did not match, and then the old certificate expired."""
-    issued = mount(tmp_path, lasting(0.5))
+    issued = mount(tmp_path, expiring_in(0.5))
     source = make()
-    (tmp_path / "tls.crt").write_bytes(lasting(90, "other.example").pem)
+    (tmp_path / "tls.crt").write_bytes(expiring_in(90, "other.example").pem)
     assert not await source.reload()
     await advance(DAY, step=60)
     detail = (await refusal(source)).detail
@@ -145,17 +156,17 @@ async def test_problem_names_expiry_and_reload_error(make: Make, tmp_path: Path)
 
 async def test_certificate_is_not_offered_before_its_validity(make: Make, tmp_path: Path) -> None:
     """Once it is valid, it is offered without a restart."""
-    issued = mount(tmp_path, starting(1))
+    issued = mount(tmp_path, valid_from(1))
     source = make()
     detail = "auth.certificate: this certificate is valid only from 2026-06-02 00:00 UTC on"
     assert (await refusal(source)).detail == detail
     await advance(DAY)
-    assert is_of(await source.obtain(), issued)
+    assert has_certificate(await source.obtain(), issued)
 
 
 async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, metrics: Metrics) -> None:
     """The clock may move in both directions."""
-    mount(tmp_path, lasting(60))
+    mount(tmp_path, expiring_in(60))
     shift = 0.0
     source = CertificateSource("bank", loader_of(configured(tmp_path)), metrics, wall_clock=lambda: wall() + shift)
     source.activate()
@@ -174,7 +185,7 @@ async def test_change_of_the_clock_takes_effect_within_a_minute(tmp_path: Path, 
 )
 async def test_activation_warns_of_a_near_expiry(make: Make, left: float, days: list[float], tmp_path: Path) -> None:
     """The warning is logged once, with the remaining whole days."""
-    mount(tmp_path, lasting(left - 0.001))
+    mount(tmp_path, expiring_in(left - 0.001))
     with structlog.testing.capture_logs() as lines:
         make()
         await advance(120, step=60)
@@ -184,7 +195,7 @@ async def test_activation_warns_of_a_near_expiry(make: Make, left: float, days: 
 
 async def test_warnings_at_twenty_one_seven_and_one_days(make: Make, tmp_path: Path) -> None:
     """Each warning is logged once, within a minute."""
-    mount(tmp_path, lasting(40))
+    mount(tmp_path, expiring_in(40))
     make()
     moments: list[float] = []
     with structlog.testing.capture_logs() as lines:
@@ -200,13 +211,13 @@ async def test_new_certificate_replaces_the_old_and_has_its_own_warnings(
     make: Make, metrics: Metrics, tmp_path: Path
 ) -> None:
     """Loading the same certificate again logs nothing."""
-    mount(tmp_path, lasting(20))
+    mount(tmp_path, expiring_in(20))
     source = make()
-    issued = mount(tmp_path, lasting(10))
+    issued = mount(tmp_path, expiring_in(10))
     with structlog.testing.capture_logs() as lines:
         assert await source.reload()
         assert await source.reload()
-    assert is_of(source.identity, issued)
+    assert has_certificate(source.identity, issued)
     assert [line["event"] for line in lines] == [
         "the client certificate expires soon",
         "a client certificate was loaded",
@@ -219,15 +230,15 @@ async def test_invalid_certificate_does_not_replace_the_current_one(
     make: Make, metrics: Metrics, tmp_path: Path
 ) -> None:
     """The error is counted for each change, and logged once."""
-    old = mount(tmp_path, lasting(60))
+    old = mount(tmp_path, expiring_in(60))
     source = make()
     with structlog.testing.capture_logs() as lines:
-        (tmp_path / "tls.key").write_bytes(lasting(60).key_pem)
+        (tmp_path / "tls.key").write_bytes(expiring_in(60).key_pem)
         assert not await source.reload()
         assert not await source.reload()
         mount(tmp_path, old)
         assert await source.reload()
-    assert is_of(source.identity, old)
+    assert has_certificate(source.identity, old)
     assert metrics.reload_failures["bank", "certificate"] == 2
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("error", "a client certificate could not be loaded"),

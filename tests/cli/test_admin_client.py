@@ -14,7 +14,7 @@ from sidekey.snapshot.snapshot import Address
 from support.ports import listening_socket
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.single_response import answering_once
+from support.single_response import respond_once
 
 
 def address_of(listener: socket.socket) -> Address:
@@ -24,14 +24,14 @@ def address_of(listener: socket.socket) -> Address:
 def test_chunked_body_is_read_completely() -> None:
     listener = listening_socket()
     response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"
-    with answering_once(listener, response):
+    with respond_once(listener, response):
         assert get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE) == (200, b"abcdefg")
 
 
 def test_body_over_the_limit_is_not_read() -> None:
     listener = listening_socket()
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nmore than 10"
-    with answering_once(listener, response), pytest.raises(NoResponse, match="no response from 127"):
+    with respond_once(listener, response), pytest.raises(NoResponse, match="no response from 127"):
         get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE, max_size=10)
 
 
@@ -43,7 +43,7 @@ def test_memory_is_not_allocated_for_a_declared_length(length: str, chunked: boo
     framing = (
         f"Transfer-Encoding: chunked\r\n\r\n{int(length):x}\r\nab" if chunked else f"Content-Length: {length}\r\n\r\nab"
     )
-    with answering_once(listener, f"HTTP/1.1 200 OK\r\n{framing}".encode()), pytest.raises(NoResponse):
+    with respond_once(listener, f"HTTP/1.1 200 OK\r\n{framing}".encode()), pytest.raises(NoResponse):
         get(address_of(listener), "/metrics", tls=False, timeout=DEADLINE)
 
 
@@ -81,5 +81,5 @@ def test_slow_response_times_out(first: bytes, more: bytes, tls: bool) -> None:
 def test_listener_with_tls_is_requested_over_tls(tmp_path: Path) -> None:
     """The client does not check the names in the certificate."""
     listener = Authority(tmp_path).server_context("elsewhere.test").wrap_socket(listening_socket(), server_side=True)
-    with answering_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
+    with respond_once(listener, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"):
         assert get(address_of(listener), "/readyz", tls=True, timeout=DEADLINE) == (200, b"ok")

@@ -13,9 +13,9 @@ import pytest
 from sidekey.ca.maintain import ensure_authorities
 from sidekey.ca.storage import read
 from sidekey.cli.ca import CaError, bundle, describe, paths, rotate, trust_folder
-from support.child import Child, run_cli
 from support.http_get import get
 from support.local_cas import NOW, rules_in
+from support.sidekey_process import SidekeyProcess, run_cli
 
 CONFIG = """\
 version: 1
@@ -113,8 +113,8 @@ def test_second_config_of_a_user_needs_no_restart_of_callers(tmp_path: Path) -> 
         folder.mkdir()
     config = "ca: {}\nintegrations:\n  it: "
     with (
-        Child(config + integration % "first", folders[0]),
-        Child(config + integration % "second", folders[1]) as second,
+        SidekeyProcess(config + integration % "first", folders[0]),
+        SidekeyProcess(config + integration % "second", folders[1]) as second,
     ):
         second.stop()
     events = [line.get("event") for line in map(json.loads, second.lines)]
@@ -164,7 +164,7 @@ def test_running_sidekey_writes_the_trust_folder_and_notices_a_rotation(
     tmp_path: Path,
 ) -> None:
     body = CONFIG.removeprefix("version: 1\n")
-    with Child(body, tmp_path) as child:
+    with SidekeyProcess(body, tmp_path) as child:
         # /readyz has succeeded.
         first = (tmp_path / "state" / "trust" / "ca.pem").read_text()
         log_line = child.wait_for_line(lambda line: "the local CA was created" in line)

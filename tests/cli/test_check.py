@@ -11,12 +11,12 @@ import pytest
 
 from sidekey.cli.check import check_urls
 from sidekey.config.load import Loaded, load
-from support.certificate_files import current
+from support.certificate_files import valid_now
 from support.certificates import SERVER_AUTH, issue
-from support.child import run_cli, run_process
 from support.commands import INVALID, INVALID_PLACES, SECRET, TOKENS, write_config
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
+from support.sidekey_process import run_cli, run_process
 from support.upstream import RawUpstream, Script
 
 
@@ -276,7 +276,7 @@ integrations:
 
 
 def serving() -> Script:
-    good = current()
+    good = valid_now()
     old = issue(start=datetime(2026, 1, 1, tzinfo=UTC), life=timedelta(days=31))
     bodies = {b"/good": good.pem + good.key_pem, b"/old": old.pem + old.key_pem}
 

@@ -14,8 +14,8 @@ from sidekey.build import build
 from sidekey.cli import COMMANDS, main
 from sidekey.cli.groups import Group
 from sidekey.config.schema import schema
-from support.child import run_cli, run_process
 from support.commands import GOOD, INVALID, INVALID_PLACES, SECRET, TOKENS, imported_by, write_config
+from support.sidekey_process import run_cli, run_process
 
 
 def test_help_names_every_command() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.cli import COMMANDS
 from support import programs
-from support.child import run_cli, run_process
 from support.commands import GOOD, write_config
+from support.sidekey_process import run_cli, run_process
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -11,9 +11,9 @@ import pytest
 from sidekey.cli.config import audit_source, run_with_store
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.store import Store
-from support.child import run_cli, run_process
 from support.commands import write_config
-from support.stores import SqlitePlace
+from support.sidekey_process import run_cli, run_process
+from support.stores import SqliteBackend
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ async def revision(store: Store) -> int:
 
 def test_store_is_closed_after_the_work(tmp_path: Path) -> None:
     """The last connection removes the other files of SQLite. Only `create` allows a new store."""
-    rules = SqlitePlace(tmp_path).rules()
+    rules = SqliteBackend(tmp_path).rules()
     with pytest.raises(StoreUnavailable):
         run_with_store(rules, revision, create=False)
     assert run_with_store(rules, revision, create=True) == run_with_store(rules, revision, create=False) == 0
@@ -80,7 +80,7 @@ def test_store_is_closed_after_an_error(tmp_path: Path) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_with_store(SqlitePlace(tmp_path).rules(), fail, create=True)
+        run_with_store(SqliteBackend(tmp_path).rules(), fail, create=True)
     assert [path.name for path in tmp_path.iterdir()] == ["store.db"]
 
 

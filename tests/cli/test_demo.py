@@ -14,9 +14,9 @@ import pytest
 from sidekey.cli import demo
 from sidekey.cli.demo import AUTHORIZATION, PASSWORD, ProtectedUpstream, side_by_side
 from support import programs
-from support.browsing import Browser
-from support.child import SIDEKEY, clean_environment, run_process
+from support.console_browser import ConsoleBrowser
 from support.ports import free_port
+from support.sidekey_process import SIDEKEY, clean_environment, run_process
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def test_demo_runs_until_ctrl_c_and_its_commands_work() -> None:
             for line in commands
         ]
         (port, token) = re.findall(r"http://127\.0\.0\.1:(\d+)/ui/ .* token (\S+)", "\n".join(lines))[0]
-        console = Browser(int(port))
+        console = ConsoleBrowser(int(port))
         console.log_in(token)
-        result = console.ask("POST", "/integrations/demo/test").json
+        result = console.request("POST", "/integrations/demo/test").json
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
     assert result["ok"] is True

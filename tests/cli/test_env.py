@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli
 from support.commands import CALLERS, GOOD, SECRET, write_config
+from support.sidekey_process import run_cli
 
 
 def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from sidekey.cli.environment import (
 from sidekey.cli.trust_variables import ADDING_VARIABLES, REPLACING_VARIABLES, TrustError
 from sidekey.snapshot.snapshot import Address
 from support import programs
-from support.child import run_cli, run_process
 from support.commands import GOOD, SECRET, write_config
 from support.local_cas import NOW, rules_in
+from support.sidekey_process import run_cli, run_process
 
 PROXY_ADDRESS = Address("127.0.0.1", 8080)
 TRUST = Path("/run/sidekey/trust")

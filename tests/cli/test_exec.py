@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.exec import TokenError, read_token
-from support.child import run_code, run_process
 from support.commands import CALLERS, write_config
+from support.sidekey_process import run_code, run_process
 
 
 def test_token_file_takes_precedence_over_the_variable(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 from sidekey.cli.explain import look_up, parse_sample
 from sidekey.diagnostics.explain import Sample
 from sidekey.snapshot.snapshot import Snapshot
-from support.child import run_cli
 from support.commands import GOOD, TOKENS, write_config
+from support.sidekey_process import run_cli
 
 
 @pytest.mark.parametrize(("path", "status"), [("/send", 0), ("/../admin", 1)])

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from sidekey.cli import main
 from sidekey.cli.groups import Group, LazyCommand, LazyGroup
-from support.child import run_process
+from support.sidekey_process import run_process
 
 LONG = "A summary that is longer than the forty-five characters that click would leave of it, and that is wrapped."
 

@@ -9,10 +9,10 @@ import pytest
 
 from sidekey.cli import healthcheck
 from sidekey.cli.healthcheck import NotReady, check_health
-from support.child import Child, run_cli
 from support.commands import imported_by
 from support.ports import free_port, listening_socket
-from support.single_response import answering_once
+from support.sidekey_process import SidekeyProcess, run_cli
+from support.single_response import respond_once
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
 DRAINING = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 9\r\n\r\ndraining\n"
@@ -33,19 +33,19 @@ def port_of(listener: socket.socket) -> int:
 def test_readiness_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering_once(listener, READY) as received:
+    with respond_once(listener, READY) as received:
         check_health(path)
     assert received[0].startswith(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n")
 
 
 def test_startup_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
     """A service that waits for the start of its sidecar need not wait for the store."""
-    with Child("", tmp_path) as child:
+    with SidekeyProcess("", tmp_path) as child:
         result = run_cli("healthcheck", "--startup", "--config", str(child.config))
         assert (result.returncode, result.stdout) == (0, "ok\n")
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering_once(listener, DRAINING) as received:
+    with respond_once(listener, DRAINING) as received:
         assert run_cli("healthcheck", "--startup", "--config", path).returncode == 1
     assert received[0].startswith(b"GET /startupz HTTP/1.1\r\n")
 
@@ -53,7 +53,7 @@ def test_startup_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
 def test_listener_on_all_addresses_is_reached_by_loopback(tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'allow_unauthenticated: true\nlisten: {{admin: "0.0.0.0:{port_of(listener)}"}}')
-    with answering_once(listener, READY) as received:
+    with respond_once(listener, READY) as received:
         check_health(path)
     assert len(received) == 1
 
@@ -65,7 +65,7 @@ def test_unix_socket_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     listener.bind("admin.sock")
     listener.listen()
     monkeypatch.chdir("/")
-    with answering_once(listener, READY) as received:
+    with respond_once(listener, READY) as received:
         check_health(config(tmp_path, 'listen: {admin: "unix:admin.sock"}'))
     assert len(received) == 1
 
@@ -73,7 +73,7 @@ def test_unix_socket_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_metrics_listener_is_checked_if_only_its_port_is_fixed(tmp_path: Path) -> None:
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:0", metrics: "127.0.0.1:{port_of(listener)}"}}'
-    with answering_once(listener, READY) as received:
+    with respond_once(listener, READY) as received:
         check_health(config(tmp_path, listen))
     assert len(received) == 1
 
@@ -81,7 +81,7 @@ def test_metrics_listener_is_checked_if_only_its_port_is_fixed(tmp_path: Path) -
 def test_unready_sidekey_is_reported_with_its_reason(tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering_once(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
+    with respond_once(listener, DRAINING), pytest.raises(NotReady, match="not ready: draining"):
         check_health(path)
 
 
@@ -89,7 +89,7 @@ def test_unready_sidekey_is_reported_with_its_reason(tmp_path: Path) -> None:
 def test_server_without_http_is_not_healthy(response: bytes, tmp_path: Path) -> None:
     listener = listening_socket()
     path = config(tmp_path, f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}')
-    with answering_once(listener, response), pytest.raises(NotReady, match="no response from 127"):
+    with respond_once(listener, response), pytest.raises(NotReady, match="no response from 127"):
         check_health(path)
 
 
@@ -127,7 +127,7 @@ def test_no_secret_is_read(tmp_path: Path) -> None:
     """Errors in integrations do not matter."""
     listener = listening_socket()
     listen = f'listen: {{admin: "127.0.0.1:{port_of(listener)}"}}\n'
-    with answering_once(listener, READY) as received:
+    with respond_once(listener, READY) as received:
         check_health(config(tmp_path, listen + "integrations: {crm: {auth: {type: unheard-of}}}"))
     assert len(received) == 1
 
@@ -140,7 +140,7 @@ def test_health_check_imports_no_server(tmp_path: Path) -> None:
 
 
 def test_healthcheck_succeeds_while_sidekey_runs(tmp_path: Path) -> None:
-    with Child("integrations: {}\n", tmp_path) as child:
+    with SidekeyProcess("integrations: {}\n", tmp_path) as child:
         result = run_cli("healthcheck", "--config", str(child.config))
         assert (result.returncode, result.stdout) == (0, "ok\n")
         assert child.stop() == 0

@@ -22,11 +22,11 @@ from sidekey.config.stored.transfer import export_integration
 from sidekey.config.yaml_writer import write
 from sidekey.store.state import Delete, Put, State
 from sidekey.store.store import Store
-from support.child import Child, run_cli, run_process
-from support.http_get import get, within
+from support.http_get import get, wait_until
 from support.postgres import Postgres
-from support.stored import CANARY, opened, stored
-from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, integration
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
+from support.stored import CANARY, open_secrets, stored
+from support.stores import ENTRY, KEYS, PostgresBackend, SqliteBackend, StoreBackend, integration
 from support.transfer import every_kind, fill, lasting_chain
 from support.upstream import RawUpstream
 
@@ -52,13 +52,13 @@ def without_ids(document: str) -> str:
 class Site:
     """A folder with a config that has a store."""
 
-    place: Place
+    place: StoreBackend
     folder: Path
 
     def write(self, extra: str = "", store: str = "") -> None:
         """Write the config. `extra` has further keys, and `store` further keys of the store."""
         location = "path: store.db"
-        if isinstance(self.place, PostgresPlace):
+        if isinstance(self.place, PostgresBackend):
             (self.folder / "url").write_text(self.place.postgres.url(self.place.schema))
             location = "url: {file: url}"
         keys = "keys: [{id: k1, key: {env: KEY}}]"
@@ -101,7 +101,9 @@ class Site:
             async with self.place.open(create=False) as store:
                 vault = SealingKeys(store.id, store.ring)
                 rows = store.state.integrations
-                return {name: (without_ids(row.document), opened(row, vault).values) for name, row in rows.items()}
+                return {
+                    name: (without_ids(row.document), open_secrets(row, vault).values) for name, row in rows.items()
+                }
 
         return asyncio.run(read())
 
@@ -120,7 +122,7 @@ class Site:
         return str(asyncio.run(self.place.backup()))
 
 
-def site_of(place: Place, folder: Path) -> Site:
+def site_of(place: StoreBackend, folder: Path) -> Site:
     folder.mkdir(exist_ok=True)
     site = Site(place, folder)
     site.write()
@@ -130,14 +132,14 @@ def site_of(place: Place, folder: Path) -> Site:
 @pytest.fixture(params=["sqlite", "postgres"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Site:
     if request.param == "sqlite":
-        return site_of(SqlitePlace(tmp_path), tmp_path)
+        return site_of(SqliteBackend(tmp_path), tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    return site_of(PostgresPlace(postgres, asyncio.run(postgres.schema())), tmp_path)
+    return site_of(PostgresBackend(postgres, asyncio.run(postgres.schema())), tmp_path)
 
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Site:
-    return site_of(SqlitePlace(tmp_path), tmp_path)
+    return site_of(SqliteBackend(tmp_path), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +155,7 @@ def write_sources(kinds: dict[str, dict[str, Any]], folder: Path) -> None:
         row = stored(document, name)
         exported = export_integration(row)
         text = write({"version": 1, "integrations": {name: exported.config}})
-        (folder / f"{name}.yaml").write_text(fill(text, folder, opened(row).values, exported.config))
+        (folder / f"{name}.yaml").write_text(fill(text, folder, open_secrets(row).values, exported.config))
     (folder / "callers.yaml").write_text(
         "version: 1\ncallers:\n  billing: {token: {env: BILLING}, integrations: '*', presets: [welcome]}\n"
     )
@@ -166,7 +168,7 @@ def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]
     original = site.opened()
     assert original.keys() == kinds.keys()
     rows = {name: stored(document, name) for name, document in kinds.items()}
-    assert original == {name: (without_ids(row.document), opened(row).values) for name, row in rows.items()}
+    assert original == {name: (without_ids(row.document), open_secrets(row).values) for name, row in rows.items()}
     exported = site.json("export", "--output", "out")
     assert exported["files"] == [*(f"integration-{name}.yaml" for name in sorted(kinds)), "callers.yaml"]
     assert exported["left_out"] == []
@@ -177,7 +179,7 @@ def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]
     assert "PRIVATE KEY" not in site.dump() + str(texts)
     assert not [path for path in tmp_path.glob("store.db*") if CANARY.encode() in path.read_bytes()]
     # Before the files of the secrets exist, the import fails and names each of them.
-    other = site_of(SqlitePlace(tmp_path / "other"), tmp_path / "other")
+    other = site_of(SqliteBackend(tmp_path / "other"), tmp_path / "other")
     refused = other.json("import", str(tmp_path / "out"), status=1)
     assert {item["outcome"] for item in refused["items"]} == {"refused"}
     assert len({(error["file"], error["line"]) for error in refused["faults"]}) == len(exported["needs"])
@@ -185,7 +187,9 @@ def test_import_of_an_export_restores_everything(kinds: dict[str, dict[str, Any]
     for name, document in kinds.items():
         row = stored(document, name)
         path = tmp_path / "out" / f"integration-{name}.yaml"
-        path.write_text(fill(path.read_text(), tmp_path / "out", opened(row).values, export_integration(row).config))
+        path.write_text(
+            fill(path.read_text(), tmp_path / "out", open_secrets(row).values, export_integration(row).config)
+        )
     (tmp_path / "out" / "secrets" / "callers").mkdir()
     (tmp_path / "out" / "secrets" / "callers" / "billing.txt").write_text(f"{TOKEN}\n")
     assert set(other.outcomes(str(tmp_path / "out")).values()) == {"made"}
@@ -439,7 +443,7 @@ async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
     store = "store: {path: store.db, keys: [{id: k1, key: {env: KEY}}], allow_private: ['127.0.0.0/8']}\n"
     hosts = "network: {hosts: {crm.test: ['127.0.0.1']}}\n"
     async with RawUpstream() as upstream:
-        with Child(store + hosts, tmp_path, head=head, environment=ENVIRONMENT) as child:
+        with SidekeyProcess(store + hosts, tmp_path, head=head, environment=ENVIRONMENT) as child:
             text = BASIC.replace("https://crm.example.com", f"http://crm.test:{upstream.port}")
             (tmp_path / "in.yaml").write_text(text)
             command = ("import", str(tmp_path / "in.yaml"), "--config", str(child.config))
@@ -449,7 +453,7 @@ async def test_running_process_uses_imported_objects(tmp_path: Path) -> None:
             def is_served() -> bool:
                 return get(child.proxy_port, "/i/crm/x", {"Sidekey-Token": TOKEN}).status == 200
 
-            await asyncio.to_thread(within, is_served)
+            await asyncio.to_thread(wait_until, is_served)
             listed = await asyncio.to_thread(
                 run_process, "list", "--config", str(child.config), environment=ENVIRONMENT
             )

@@ -18,14 +18,14 @@ from sidekey.cli.list import RunningStatus, describe, lines, list_integrations, 
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot, StoredObjects
 from sidekey.snapshot.status import FAILING_AFTER
 from support.certificates import issue
-from support.child import Child, run_cli, run_process
 from support.commands import GOOD, SECRET, TOKENS, write_config
 from support.http_get import get
 from support.nginx import Nginx
 from support.plane import integration
 from support.ports import free_port, listening_socket
-from support.single_response import answering_once
-from support.statuses import certified, unread
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
+from support.single_response import respond_once
+from support.statuses import with_certificate, with_unreadable_secrets
 
 NOW = 1_800_000_000.0
 RUNNING = RunningStatus()
@@ -33,7 +33,7 @@ UNKNOWN = RunningStatus(reason="not running")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
 SAVED = replace(integration("saved", "https://saved.test"), stored=True)
-SEALED = unread(replace(SAVED, id="sealed", base=None), "auth.password: it cannot be opened here")
+SEALED = with_unreadable_secrets(replace(SAVED, id="sealed", base=None), "auth.password: it cannot be opened here")
 OVERLAP = "covers https://saved.test as saved does: narrow one"
 PUBLIC = f"""\
 version: 1
@@ -151,9 +151,9 @@ def test_control_characters_are_escaped() -> None:
 
 def test_status_of_certificates_and_secrets_is_listed() -> None:
     integrations = {
-        "ended": certified(FILE, NOW - 1),
-        "ending": certified(FILE, NOW + 86_400),
-        "unread": unread(SAVED, "auth.password: /run/crm does not exist"),
+        "ended": with_certificate(FILE, NOW - 1),
+        "ending": with_certificate(FILE, NOW + 86_400),
+        "unread": with_unreadable_secrets(SAVED, "auth.password: /run/crm does not exist"),
     }
     stored = StoredObjects(problems={"unread": ""})
     snapshot = Snapshot({name: replace(item, id=name) for name, item in integrations.items()}, stored=stored)
@@ -191,7 +191,7 @@ def test_list_shows_each_integration_in_one_line(tmp_path: Path) -> None:
 
 def test_list_reads_metrics_of_a_running_process(tmp_path: Path) -> None:
     config = "endpoint_prefix: 'http://127.0.0.1:1/x', auth: {type: headers, headers: {X: y}}"
-    with Child(f"integrations: {{crm: {{{config}}}}}\n", tmp_path) as child:
+    with SidekeyProcess(f"integrations: {{crm: {{{config}}}}}\n", tmp_path) as child:
         for _ in range(3):
             assert get(child.proxy_port, "/i/crm/x").status == 502
         result = run_cli("list", "--config", str(child.config), "--json")
@@ -211,7 +211,7 @@ def test_list_shows_failing_integrations_without_a_store(tmp_path: Path) -> None
         }
         auth = "auth: {type: headers, headers: {X: y}}"
         entries = "".join(f"  {name}: {{endpoint_prefix: '{url}', {auth}}}\n" for name, url in prefixes.items())
-        with Child(f"integrations:\n{entries}", tmp_path) as child:
+        with SidekeyProcess(f"integrations:\n{entries}", tmp_path) as child:
             for name in prefixes:
                 for _ in range(FAILING_AFTER):
                     get(child.proxy_port, f"/i/{name}/")
@@ -254,7 +254,7 @@ def test_expired_certificate_and_missing_secret_are_listed_without_a_running_pro
 def test_missing_metrics_are_reported(response: bytes, reason: str) -> None:
     listener = listening_socket()
     address = Address(port=listener.getsockname()[1])
-    with answering_once(listener, response) as received:
+    with respond_once(listener, response) as received:
         running = read_running_status(Snapshot({}, listen=Listen(admin=address)))
     assert received[0].startswith(b"GET /metrics HTTP/1.1\r\n")
     assert reason in running.reason
@@ -278,7 +278,7 @@ def test_metrics_are_parsed() -> None:
     listener = listening_socket()
     address = Address(port=listener.getsockname()[1])
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n".encode()
-    with answering_once(listener, head + text):
+    with respond_once(listener, head + text):
         running = read_running_status(Snapshot({}, listen=Listen(admin=Address(), metrics=address)))
     assert running == RunningStatus(
         {"crm": 1_000_006}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0}

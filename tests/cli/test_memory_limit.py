@@ -14,9 +14,9 @@ import pytest
 
 from support import programs
 from support.cgroups import MemoryCgroup, memory_cgroup
-from support.child import Child
 from support.http_get import get
 from support.ports import listening_socket
+from support.sidekey_process import SidekeyProcess
 
 MIB = 1 << 20
 RESERVE_AND_STARTUP = 66 * MIB
@@ -56,7 +56,7 @@ def write_config(folder: Path, count: int) -> str:
     return str(path)
 
 
-def assert_serves(child: Child) -> None:
+def assert_serves(child: SidekeyProcess) -> None:
     """Assert that the process still runs and responds."""
     assert child.process.poll() is None
     assert (get(child.admin_port, "/readyz").status, get(child.proxy_port, "/i/none/x").status) == (200, 403)
@@ -67,7 +67,7 @@ def test_check_exits_with_a_message_if_the_container_has_too_little_memory(
 ) -> None:
     """The command exits before the kernel would kill a process or the whole container."""
     large = write_config(tmp_path, 6000)
-    with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
+    with SidekeyProcess("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 4 * MIB)
         check = start(cgroup, "check", "--config", large)
         assert (check.communicate(), check.returncode) == (("", MESSAGE), 1)
@@ -76,7 +76,7 @@ def test_check_exits_with_a_message_if_the_container_has_too_little_memory(
 
 def test_command_does_not_start_within_the_reserve(cgroup: MemoryCgroup, tmp_path: Path) -> None:
     """Imports that run out of memory fail in unclear ways."""
-    with Child("", tmp_path, wrapper=cgroup.wrapper) as child:
+    with SidekeyProcess("", tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP - 4 * MIB)
         check = start(cgroup, "check", "--config", str(child.config))
         assert (check.communicate(), check.returncode) == (("", MESSAGE), 1)
@@ -91,7 +91,7 @@ def test_check_works_if_the_container_has_enough_memory(of_parent: bool, cgroup:
     with memory_cgroup(cgroup.path) as child_cgroup:
         cgroup.limit(256 * MIB)
         inner = child_cgroup if of_parent else cgroup
-        with Child("", tmp_path, wrapper=inner.wrapper) as child:
+        with SidekeyProcess("", tmp_path, wrapper=inner.wrapper) as child:
             check = start(inner, "check", "--config", large)
             assert (check.communicate(), check.returncode) == (("ok: 6000 integrations\n", ""), 0)
             cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 4 * MIB)
@@ -102,7 +102,7 @@ def test_check_works_if_the_container_has_enough_memory(of_parent: bool, cgroup:
 
 def test_kernel_kills_commands_before_the_service(cgroup: MemoryCgroup, tmp_path: Path) -> None:
     """Three parallel commands rely on the same memory, and the service uses more than any command."""
-    with Child(integrations(tmp_path, 6000), tmp_path, wrapper=cgroup.wrapper) as child:
+    with SidekeyProcess(integrations(tmp_path, 6000), tmp_path, wrapper=cgroup.wrapper) as child:
         cgroup.limit(cgroup.used() + RESERVE_AND_STARTUP + 40 * MIB)
         checks = [start(cgroup, "check", "--config", str(child.config)) for _ in range(3)]
         ends = [(*check.communicate(), check.returncode) for check in checks]
@@ -159,7 +159,7 @@ def test_small_local_ca_is_read_within_a_small_limit(tmp_path: Path) -> None:
 def test_commands_but_not_run_prefer_the_oom_killer(tmp_path: Path) -> None:
     """The test reads the score while the command waits for a response."""
     score = Path("/proc/self/oom_score_adj").read_text()
-    with Child("", tmp_path) as child:
+    with SidekeyProcess("", tmp_path) as child:
         assert Path(f"/proc/{child.process.pid}/oom_score_adj").read_text() == score
     with listening_socket() as listener:
         port = listener.getsockname()[1]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli, run_process
 from support.commands import write_config
+from support.sidekey_process import run_cli, run_process
 
 
 def warnings(folder: Path, environment: dict[str, str], *prefixes: str, more: str = "") -> list[str]:

@@ -13,10 +13,10 @@ import pytest
 from sidekey.cli.preset import PresetCommandError, read_data
 from sidekey.config.load import load
 from sidekey.diagnostics.preview import preview
-from support.child import run_cli, run_process
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.presets import preset
-from support.upstream import RawUpstream, answering
+from support.sidekey_process import run_cli, run_process
+from support.upstream import RawUpstream, respond_with
 
 SECRET = "not-to-be-seen-4711"
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
@@ -150,7 +150,7 @@ presets:
     parameters: {a: {type: text}}
     body: {json: x}
 """)
-    snapshot = good(load(path, {}))
+    snapshot = loaded_snapshot(load(path, {}))
     result = preview(snapshot, snapshot.presets["any"], b'{"a": "token"}')
     assert result.problem is not None
     assert result.problem.code == "target_denied"
@@ -159,7 +159,7 @@ presets:
 
 async def test_test_sends_a_real_request(tmp_path: Path) -> None:
     accepted = b"HTTP/1.1 202 Accepted\r\nContent-Length: 6\r\n\r\ncanary"
-    async with RawUpstream(answering(accepted)) as upstream:
+    async with RawUpstream(respond_with(accepted)) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
         result = await run("test", "welcome", "--config", path, "--data", '{"user": "x"}')
         (request,) = upstream.requests
@@ -177,7 +177,7 @@ async def test_payload_is_read_from_a_file(tmp_path: Path) -> None:
     """The option has the syntax of curl."""
     (tmp_path / "payload").write_bytes(b"\xff\x00\n")
     refused = b"HTTP/1.1 400 canary\r\nContent-Length: 0\r\n\r\n"
-    async with RawUpstream(answering(refused)) as upstream:
+    async with RawUpstream(respond_with(refused)) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}")
         result = await run("test", "event", "--config", path, "--data", f"@{tmp_path / 'payload'}", "--json")
         (request,) = upstream.requests

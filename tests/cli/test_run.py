@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child, run_process
 from support.commands import GOOD, INVALID, INVALID_PLACES, write_config
 from support.ports import listening_socket
+from support.sidekey_process import SidekeyProcess, run_process
 
 
 def test_run_does_not_start_with_an_invalid_config(tmp_path: Path) -> None:
@@ -99,5 +99,5 @@ main(sys.argv[1:], prog_name="sidekey")
 
 def test_signals_before_sidekey_listens_are_ignored(tmp_path: Path) -> None:
     """By default these signals would end the process."""
-    with Child("integrations: {}\n", tmp_path, code=EARLY_SIGNALS) as child:
+    with SidekeyProcess("integrations: {}\n", tmp_path, code=EARLY_SIGNALS) as child:
         assert child.stop() == 0

@@ -22,9 +22,9 @@ from sidekey.store.open import open_store
 from sidekey.store.records import IntegrationRow, new_row_id
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from support.child import run_cli
 from support.full_disk import limited
-from support.stores import ENTRY, KEYS, SqlitePlace
+from support.sidekey_process import run_cli
+from support.stores import ENTRY, KEYS, SqliteBackend
 
 CONFIG = """\
 version: 1
@@ -51,8 +51,8 @@ def write_config(path: Path, *keys: str) -> Path:
     return path
 
 
-def place(config: Path) -> SqlitePlace:
-    return SqlitePlace(config.parent / "state")
+def place(config: Path) -> SqliteBackend:
+    return SqliteBackend(config.parent / "state")
 
 
 def store(config: Path, *arguments: str, status: int = 0) -> str:

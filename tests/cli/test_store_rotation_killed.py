@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from support.child import SIDEKEY, clean_environment, run_cli
 from support.postgres import Postgres
-from support.stores import KEYS, Place, PostgresPlace, SqlitePlace
+from support.sidekey_process import SIDEKEY, clean_environment, run_cli
+from support.stores import KEYS, PostgresBackend, SqliteBackend, StoreBackend
 
 ROWS = int(os.environ.get("SIDEKEY_ROWS", "250"))
 KILLS = int(os.environ.get("SIDEKEY_KILLS", "3"))
@@ -24,19 +24,19 @@ ENVIRONMENT = {"K1": b64encode(KEYS["k1"]).decode(), "K2": b64encode(b"2" * 32).
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> StoreBackend:
     """Return an empty database for the config of `write_config`."""
     if request.param == "sqlite":
-        return SqlitePlace(tmp_path)
+        return SqliteBackend(tmp_path)
     postgres: Postgres = request.getfixturevalue("postgres")
-    postgres_place = PostgresPlace(postgres, asyncio.run(postgres.schema()))
+    postgres_place = PostgresBackend(postgres, asyncio.run(postgres.schema()))
     (tmp_path / "url").write_text(postgres.url(postgres_place.schema))
     return postgres_place
 
 
-def write_config(place: Place, folder: Path, *keys: str) -> Path:
+def write_config(place: StoreBackend, folder: Path, *keys: str) -> Path:
     """Write a config with these keys. The first one seals."""
-    location = "path: store.db" if isinstance(place, SqlitePlace) else "url: {file: url}"
+    location = "path: store.db" if isinstance(place, SqliteBackend) else "url: {file: url}"
     ring = ", ".join(f"{{id: {key.lower()}, key: {{env: {key}}}}}" for key in keys)
     path = folder / "sidekey.yaml"
     path.write_text(f"version: 1\nstore: {{{location}, keys: [{ring}]}}\n")
@@ -50,13 +50,13 @@ def sidekey(*arguments: str) -> str:
     return result.stdout
 
 
-def count_old_rows(place: Place) -> int:
+def count_old_rows(place: StoreBackend) -> int:
     """Count the rows that are sealed with the old key."""
     ((count,),) = asyncio.run(place.sql("SELECT count(*) FROM sidekey_rows WHERE key = 'k1'"))
     return int(count)
 
 
-def kill_rotation(place: Place, config: Path, rows: int) -> None:
+def kill_rotation(place: StoreBackend, config: Path, rows: int) -> None:
     """Start a rotation, and kill it when at most this many rows remain."""
     command = [*SIDEKEY, "store", "rotate-key", "--config", str(config)]
     with subprocess.Popen(command, env=clean_environment(ENVIRONMENT), stdout=subprocess.DEVNULL) as process:
@@ -65,7 +65,7 @@ def kill_rotation(place: Place, config: Path, rows: int) -> None:
         process.kill()
 
 
-def test_next_run_completes_a_killed_rotation(place: Place, tmp_path: Path) -> None:
+def test_next_run_completes_a_killed_rotation(place: StoreBackend, tmp_path: Path) -> None:
     config = write_config(place, tmp_path, "K1")
     files = tmp_path / "files.yaml"
     secret = "{type: basic, username: svc, password: {env: SECRET}}"

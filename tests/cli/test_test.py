@@ -14,15 +14,15 @@ import pytest
 from sidekey.cli.test import WOULD_SPEND, Outcome
 from sidekey.config.load import Loader
 from sidekey.store.open import open_store
-from support.child import run_cli, run_process
 from support.commands import SECRET, write_config
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.nginx import Nginx
 from support.ports import free_port
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
 from support.recording import recording
-from support.upstream import OK, RawUpstream, answering
+from support.sidekey_process import run_cli, run_process
+from support.upstream import OK, RawUpstream, respond_with
 
 AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
@@ -89,7 +89,7 @@ async def test_use_of_the_credential_is_audited(tmp_path: Path) -> None:
 )
 def test_every_other_status_is_a_failure(status: bytes, tmp_path: Path) -> None:
     """The output has the standard reason phrase, not that of the upstream."""
-    with recording(answering(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
+    with recording(respond_with(b"HTTP/1.1 %b\r\nContent-Length: 0\r\n\r\n" % status)) as upstream:
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     number, phrase = status.decode().split()
     assert result.returncode == 1
@@ -101,7 +101,7 @@ def test_output_repeats_only_the_status_of_a_response(tmp_path: Path) -> None:
     """The upstream echoes the credential in reason phrase, header and body."""
     echo = b"HTTP/1.1 403 %b\r\nX-Echo: %b\r\nProxy-Status: sidekey; error=x\r\nContent-Length: %d\r\n\r\n%b"
     response = echo % (AUTHORIZATION, AUTHORIZATION, len(AUTHORIZATION), AUTHORIZATION)
-    with recording(answering(response)) as upstream:
+    with recording(respond_with(response)) as upstream:
         result = sidekey_test(config(tmp_path, f"http://up.test:{upstream.port}"))
     assert result.stdout == "failed: GET /i/crm/whoami: 403 Forbidden, from the upstream\n"
     assert AUTHORIZATION.decode() not in result.stderr
@@ -161,7 +161,7 @@ def test_no_listener_is_opened(tmp_path: Path) -> None:
 
 def test_hanging_upstream_times_out(tmp_path: Path) -> None:
     """The timeouts of the config apply."""
-    with recording(answering()) as upstream:
+    with recording(respond_with()) as upstream:
         path = config(tmp_path, f"http://up.test:{upstream.port}", more="timeouts: {response: 100ms}")
         result = sidekey_test(path)
     assert result.returncode == 1
@@ -249,7 +249,7 @@ class Issuer:
 
 async def make_store(path: str) -> None:
     """Create the store, like the first `sidekey run`."""
-    rules = good(Loader(path, {}).load()).store
+    rules = loaded_snapshot(Loader(path, {}).load()).store
     assert rules is not None
     store = await open_store(rules)
     await store.close()

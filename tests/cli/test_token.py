@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.token import parse_lifetime
-from support.child import run_cli
+from support.sidekey_process import run_cli
 
 CONFIG = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}\nintegrations: {}\n"
 ENVIRONMENT = {"KEY": b64encode(b"1" * 32).decode()}

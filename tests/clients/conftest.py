@@ -55,7 +55,7 @@ class Client:
 
 
 def _java_properties(variables: Mapping[str, str]) -> list[str]:
-    """Java reads no variables: convert them to system properties."""
+    """Convert the variables to system properties, because Java reads no variables."""
     proxy = urlsplit(variables.get("http_proxy", ""))
     if not proxy.hostname:
         return []
@@ -65,25 +65,25 @@ def _java_properties(variables: Mapping[str, str]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def go_client(compiled: Path) -> str:
-    """The client in Go."""
+    """Compile the client in Go."""
     return go_program(compiled, PROGRAMS / "client.go")
 
 
 @pytest.fixture(scope="session")
 def go_service(compiled: Path) -> str:
-    """The service in Go."""
+    """Compile the service in Go."""
     return go_program(compiled, SERVICES / "cases.go")
 
 
 @pytest.fixture(scope="session")
 def java(compiled: Path) -> tuple[str, ...]:
-    """The command that runs a Java program."""
+    """Return the command that runs a Java program."""
     return java_programs(compiled)
 
 
 @pytest.fixture(params=NAMES)
 def client(request: pytest.FixtureRequest) -> Client:
-    """Each client in turn, skipped if its program is missing."""
+    """Return each client in turn. Skip it if its program is missing."""
     name: str = request.param
     if name == "curl":
         options = ["-q", "-sS", "--max-time", "60", "--json", '{"n": 1}', "-w", " %{http_code}"]

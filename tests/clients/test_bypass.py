@@ -13,10 +13,10 @@ import pytest
 
 from clients.test_clients import AUTHORIZATION, HEAD, config
 from support import programs
-from support.child import Child, run_process
 from support.client_upstream import GOT, ClientUpstream
 from support.clients import OF_NPM, SERVICES
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess, run_process
 
 ADDRESS = "127.0.0.2"
 STRIPE = str(OF_NPM / "with_stripe.mjs")
@@ -26,14 +26,14 @@ STRIPE = str(OF_NPM / "with_stripe.mjs")
 class Scene:
     """Sidekey, its upstream, and the environment of `sidekey exec`."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: ClientUpstream
     environment: dict[str, str]
     folder: Path
 
     @property
     def base(self) -> str:
-        """The base URL of the integration."""
+        """Base URL of the integration."""
         return f"https://{ADDRESS}:{self.upstream.port}"
 
     @property
@@ -42,14 +42,14 @@ class Scene:
         return f"http://127.0.0.1:{self.child.proxy_port}/i/crm"
 
     def run(self, *command: str) -> tuple[int, str, str]:
-        """Exit status, output and errors of a service under `sidekey exec`."""
+        """Run a service under `sidekey exec`. Return exit status, output and errors."""
         done = run_process("exec", "crm", "--", *command, environment=self.environment)
         return done.returncode, done.stdout.strip(), done.stderr
 
     def received(self) -> list[list[str]]:
-        """The Authorization of each request since the last call."""
-        selected = [request.values("authorization") for request in self.upstream.arrived]
-        self.upstream.forget()
+        """Return the Authorization of each request since the last call."""
+        selected = [request.values("authorization") for request in self.upstream.received]
+        self.upstream.reset()
         return selected
 
 
@@ -63,7 +63,7 @@ def scene(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     environment |= {"NODE_EXTRA_CA_CERTS": str(ca.bundle), "SSL_CERT_FILE": str(ca.bundle)}
     with (
         ClientUpstream(folder, ca.server_context(ADDRESS), ADDRESS) as upstream,
-        Child(config(f"https://{ADDRESS}:{upstream.port}", more), folder, head=HEAD) as child,
+        SidekeyProcess(config(f"https://{ADDRESS}:{upstream.port}", more), folder, head=HEAD) as child,
     ):
         environment["SIDEKEY_CONFIG"] = str(child.config)
         yield Scene(child, upstream, environment, folder)
@@ -83,7 +83,7 @@ def old_node() -> str:
 
 
 def node(version: str) -> str:
-    """An old Node where the test needs one, else Node 24."""
+    """Return an old Node if the test needs one, else Node 24."""
     return old_node() if version == "old" else programs.require("node24")
 
 
@@ -115,7 +115,7 @@ def test_two_ways_make_stripe_node_use_the_proxy_on_node_24(way: str, scene: Sce
 
 
 def test_aiohttp_without_trust_env_bypasses_a_proxy(scene: Scene) -> None:
-    """With it, it does not."""
+    """With trust_env, it uses the proxy."""
     for program, expected in (("without_trust_env.py", [[]]), ("with_aiohttp.py", THROUGH)):
         status, output, errors = scene.run(
             sys.executable, str(SERVICES / program), f"{scene.base}/api", os.devnull, "get"

@@ -1,4 +1,4 @@
-"""Real HTTP clients through both proxies: the upstream receives the credential once, and nothing of Sidekey's."""
+"""Real HTTP clients through both proxies: the upstream gets one credential, and nothing meant for Sidekey."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest_asyncio
 
 from clients.conftest import Client
 from support import programs
-from support.child import Child, run_cli
 from support.http_get import get, post
 from support.nginx import Nginx
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
+from support.sidekey_process import SidekeyProcess, run_cli
 from support.upstream import OK, RawUpstream
 
 HOST = "up.test"
@@ -31,7 +31,7 @@ AUTHORIZATION = b"Basic " + b64encode(f"svc:{SECRET}".encode())
 
 
 def config(base: str, more: str = "") -> str:
-    """A config with the integration `crm` under this base URL."""
+    """Build a config with the integration `crm` and this base URL."""
     return f"""\
 {more}
 integrations:
@@ -54,21 +54,21 @@ NETWORK = f'network: {{hosts: {{{HOST}: ["127.0.0.1"]}}, allow_private: ["127.0.
 class Scene:
     """Sidekey in front of an upstream that records every byte."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: RawUpstream
 
     @property
     def proxy(self) -> str:
-        """The URL of the proxy without its scheme."""
+        """URL of the proxy without its scheme."""
         return f"127.0.0.1:{self.child.proxy_port}"
 
     @property
     def target(self) -> str:
-        """A target under the integration's prefix."""
+        """A target under the prefix of the integration."""
         return f"http://{HOST}:{self.upstream.port}/api/hello?a=1"
 
     def assert_arrived_once(self) -> None:
-        """Check that one request arrived, with the credential once and nothing that was for Sidekey."""
+        """Assert that one request arrived, with one credential and nothing meant for Sidekey."""
         (request,) = self.upstream.requests
         (raw,) = (data for data in self.upstream.received if data)
         assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
@@ -87,13 +87,13 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scen
     """A running Sidekey and its upstream."""
     async with RawUpstream() as upstream:
         base = f"http://{HOST}:{upstream.port}/api"
-        with Child(config(base, NETWORK), tmp_path_factory.mktemp("clients"), head=HEAD) as child:
+        with SidekeyProcess(config(base, NETWORK), tmp_path_factory.mktemp("clients"), head=HEAD) as child:
             yield Scene(child, upstream)
 
 
 @pytest.fixture(scope="module")
 def variables(shared: Scene) -> dict[str, str]:
-    """The output of `sidekey env` for a service that names the integration."""
+    """Return the output of `sidekey env` for a service that names the integration."""
     printed = run_cli("env", "crm", "--json", "--config", str(shared.child.config))
     environment: dict[str, str] = json.loads(printed.stdout)
     return environment
@@ -102,7 +102,7 @@ def variables(shared: Scene) -> dict[str, str]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
     """The shared scene, without recorded requests."""
-    await shared.upstream.forget()
+    await shared.upstream.reset()
     return shared
 
 
@@ -128,15 +128,15 @@ async def test_client_names_the_integration_in_a_header(client: Client, scene: S
     scene.assert_arrived_once()
 
 
-async def test_an_https_upstream_is_reached_by_http(ca: Authority, tmp_path: Path) -> None:
-    """A real nginx whose certificate is of a throw-away CA, trusted by trusted_ca; the service itself speaks http.
+async def test_http_request_reaches_an_https_upstream(ca: Authority, tmp_path: Path) -> None:
+    """The CA of the nginx is in trusted_ca. The service speaks http.
 
-    A client's part is the same as of any upstream at the reverse proxy.
+    The client does not see a difference at the reverse proxy.
     """
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     with Nginx(tmp_path, leaf=ca.leaf(HOST)) as nginx:
         base = f"https://{HOST}:{nginx.tls_port}/api"
-        with Child(config(base, network), tmp_path, head=HEAD) as child:
+        with SidekeyProcess(config(base, network), tmp_path, head=HEAD) as child:
             response = await asyncio.to_thread(post, child.proxy_port, "/i/crm/hello", {}, b'{"n": 1}')
             assert response.body == f"POST /api/hello\nauthorization: {AUTHORIZATION.decode()}\n"
             (logged,) = nginx.requests(1)
@@ -158,7 +158,7 @@ async def test_http_url_is_upgraded_to_tls(ca: Authority, tmp_path: Path) -> Non
         pytest.skip("port 443 needs a privilege here")
     network = NETWORK.replace("127.0.0.1", address).replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     async with server:
-        with Child(config(f"https://{HOST}/api", network), tmp_path, head=HEAD) as child:
+        with SidekeyProcess(config(f"https://{HOST}/api", network), tmp_path, head=HEAD) as child:
             command = [
                 curl,
                 "-q",
@@ -180,7 +180,7 @@ async def test_http_url_is_upgraded_to_tls(ca: Authority, tmp_path: Path) -> Non
 
 
 async def test_upstream_receives_exactly_these_bytes(scene: Scene) -> None:
-    """The request of curl without hop-by-hop fields, then the credential, and Via."""
+    """The request of curl without hop-by-hop fields, then credential and Via."""
     curl = programs.require("curl")
     command = [
         curl,

@@ -18,8 +18,8 @@ import pytest_asyncio
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from support import programs
-from support.child import Child, run_process
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess, run_process
 from support.upstream import RawUpstream
 
 TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
@@ -30,14 +30,14 @@ TOKEN = "t%41 @:/?#[]'\"$(id)`+{}|\\"
 class Scene:
     """Sidekey in front of an https upstream that records every byte, and the environment of `sidekey exec`."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: RawUpstream
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
-        """The base URL of the integration."""
+        """Base URL of the integration."""
         return f"https://{HOST}:{self.upstream.port}/api"
 
     async def exec(self, *arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -46,7 +46,7 @@ class Scene:
         return await asyncio.to_thread(run_process, "exec", *arguments, environment=environment)
 
     def assert_carried(self) -> None:
-        """Check that every request has the credential, and nothing that was for Sidekey."""
+        """Assert that every request has the credential, and nothing meant for Sidekey."""
         assert self.upstream.requests
         for request in self.upstream.requests:
             assert request.values(b"authorization") == [AUTHORIZATION]
@@ -69,7 +69,7 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
     more += "\ncallers: {billing: {token: {file: token}, integrations: [crm]}}"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
-        with Child(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
+        with SidekeyProcess(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
             environment["SIDEKEY_CONFIG"] = str(child.config)
             yield Scene(child, upstream, folder, environment)
 
@@ -77,7 +77,7 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
     """The shared scene, without recorded requests."""
-    await shared.upstream.forget()
+    await shared.upstream.reset()
     return shared
 
 
@@ -94,7 +94,7 @@ async def test_client_posts_by_host_with_the_token_of_its_caller(client: Client,
 
 @pytest.mark.parametrize("kept", [True, False], ids=["with certificates of its own", "with none"])
 async def test_service_still_trusts_its_roots(kept: bool, ca: Authority, scene: Scene) -> None:
-    """It calls, past Sidekey, an upstream that only those roots verify."""
+    """It calls an upstream that only those roots verify, past Sidekey."""
     curl = [programs.require("curl"), "-q", "-sS", "--resolve", f"{HOST}:{scene.upstream.port}:127.0.0.1"]
     more = {"SIDEKEY_TOKEN": TOKEN}
     if kept:

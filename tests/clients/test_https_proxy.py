@@ -1,4 +1,4 @@
-"""Real HTTP clients with an https:// URL and HTTPS_PROXY. Only their trust changes."""
+"""Real HTTP clients with an https:// URL and HTTPS_PROXY. Only their trusted CAs change."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest_asyncio
 from clients.conftest import Client
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from support import programs
-from support.child import Child
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess
 from support.upstream import RawUpstream
 
 OF_EXEC = ("requests", "httpx", "aiohttp", "go")
@@ -27,17 +27,17 @@ OF_EXEC = ("requests", "httpx", "aiohttp", "go")
 class Scene:
     """Sidekey in front of an https upstream that records every byte, with the trust folder of callers."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: RawUpstream
     trust: Path
 
     @property
     def url(self) -> str:
-        """A target under the integration's prefix."""
+        """A target under the prefix of the integration."""
         return f"https://{HOST}:{self.upstream.port}/api/hello?a=1"
 
     def variables(self) -> dict[str, str]:
-        """The variables of `sidekey env --by-host`."""
+        """Return the output of `sidekey env --by-host`."""
         proxy = f"http://127.0.0.1:{self.child.proxy_port}"
         bundle = str(self.trust / "bundle.pem")
         names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
@@ -58,19 +58,19 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {folder / 'state'}}}"
     async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
-        with Child(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
+        with SidekeyProcess(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
             yield Scene(child, upstream, folder / "state" / "trust")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def scene(shared: Scene) -> Scene:
     """The shared scene, without recorded requests."""
-    await shared.upstream.forget()
+    await shared.upstream.reset()
     return shared
 
 
 def assert_arrived_once(scene: Scene) -> None:
-    """Check that one request arrived, with the credential and nothing that was for Sidekey."""
+    """Assert that one request arrived, with the credential and nothing meant for Sidekey."""
     (request,) = scene.upstream.requests
     assert (request.method, request.target, json.loads(request.body)) == (b"POST", b"/api/hello?a=1", {"n": 1})
     assert request.values(b"host") == [f"{HOST}:{scene.upstream.port}".encode()]
@@ -79,7 +79,7 @@ def assert_arrived_once(scene: Scene) -> None:
 
 @pytest.mark.parametrize("client", [*OF_EXEC, "curl", "java"], indirect=True)
 async def test_client_sends_to_an_https_url(client: Client, scene: Scene) -> None:
-    """Sidekey terminates TLS with a certificate that the client verifies. Nobody names the integration."""
+    """Sidekey terminates TLS with a certificate that the client verifies. The client names no integration."""
     assert await asyncio.to_thread(client.post, scene.url, scene.variables()) == "ok 200"
     assert_arrived_once(scene)
 

@@ -1,4 +1,4 @@
-"""One HTTP_PROXY for all calls of a service: real curl, a real nginx, and `forward.unmatched: pass`."""
+"""One HTTP_PROXY for all requests of a service: real curl, a real nginx, and `forward.unmatched: pass`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from support import programs
-from support.child import Child, run_cli
 from support.nginx import Nginx
+from support.sidekey_process import SidekeyProcess, run_cli
 
 SECRET = "not-to-be-seen-4711"
 CREDENTIAL = "Basic " + b64encode(f"svc:{SECRET}".encode()).decode()
@@ -51,13 +51,13 @@ EVERYTHING = f"""
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey before an nginx with two names, one of which an integration covers."""
+    """Sidekey in front of an nginx with two names, one of which an integration covers."""
 
-    child: Child
+    child: SidekeyProcess
     nginx: Nginx
 
     def curl(self, url: str, *arguments: str, user: str | None = f"crm:{TOKEN}") -> subprocess.CompletedProcess[str]:
-        """Send a request with `http_proxy` alone, like a service that knows nothing of Sidekey."""
+        """Send a request with only `http_proxy` set, like a service that does not know Sidekey."""
         proxy = f"127.0.0.1:{self.child.proxy_port}"
         return subprocess.run(
             [programs.require("curl"), "-q", "-sS", "--write-out", " %{http_code}", *arguments, url],
@@ -75,10 +75,10 @@ class Scene:
 
 @contextmanager
 def scene_in(folder: Path) -> Iterator[Scene]:
-    """A running Sidekey and its nginx."""
+    """Run a Sidekey and its nginx."""
     with Nginx(folder, EVERYTHING) as nginx:
         config = CONFIG.format(port=nginx.port, token=TOKEN, secret=SECRET)
-        with Child(config, folder, head=HEAD) as child:
+        with SidekeyProcess(config, folder, head=HEAD) as child:
             yield Scene(child, nginx)
 
 
@@ -91,7 +91,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Scene]:
-    """A scene of one test."""
+    """A scene for one test."""
     with scene_in(tmp_path) as process:
         yield process
 
@@ -156,8 +156,8 @@ def test_service_without_an_integration_name_needs_its_token(scene: Scene, user:
         "[::ffff:10.0.0.1]",
     ],
 )
-def test_addresses_that_may_not_be_dialled_are_refused(scene: Scene, host: str) -> None:
-    """Metadata services, private networks, and loopback beyond the allowed addresses, by name and by literal."""
+def test_denied_addresses_are_refused(scene: Scene, host: str) -> None:
+    """Metadata services, private networks, and other loopback addresses, as names and as literals."""
     output = scene.curl(f"http://{host}/latest/meta-data/", "-g").stdout
     assert '"code": "destination_denied"' in output
     assert output.endswith(" 403")

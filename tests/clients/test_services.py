@@ -18,10 +18,10 @@ import pytest
 from clients.test_clients import AUTHORIZATION, HEAD, HOST, NETWORK, config
 from clients.test_exec import TOKEN
 from support import programs
-from support.child import SIDEKEY, Child, run_cli
 from support.client_upstream import EVENTS, GOT, LARGE, SMALL, ClientUpstream
 from support.clients import CLIENTS, ClientKind, record
 from support.private_ca import Authority
+from support.sidekey_process import SIDEKEY, SidekeyProcess, run_cli
 
 ORDINARY = "an-ordinary-token"
 """For axios, which where Node does not do that does not decode the password."""
@@ -35,7 +35,7 @@ NO_SETTINGS = {
     "npm_config_globalconfig": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
 }
-"""What this machine's settings say of proxies and CAs decides nothing."""
+"""Disable settings files of this machine, which may configure proxies and CAs."""
 FEW_TRIES = ("PIP_RETRIES=0", "npm_config_fetch_retries=0", "AWS_MAX_ATTEMPTS=1")
 """So that these tools give up at once where a variable that they need is absent."""
 SWITCHES = {"NODE_USE_ENV_PROXY", "JAVA_TOOL_OPTIONS"}
@@ -43,22 +43,22 @@ SWITCHES = {"NODE_USE_ENV_PROXY", "JAVA_TOOL_OPTIONS"}
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Sidekey before an upstream, and the environment of `sidekey exec`."""
+    """Sidekey in front of an upstream, and the environment of `sidekey exec`."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: ClientUpstream
     environment: Mapping[str, str]
     large: Path
 
     @property
     def base(self) -> str:
-        """The base URL of the integration."""
+        """Base URL of the integration."""
         return f"{self.upstream.scheme}://{HOST}:{self.upstream.port}/api"
 
     def exec(
         self, how: Iterable[str], command: Iterable[str], cases: Iterable[str], token: str = TOKEN
     ) -> tuple[int, list[str], str]:
-        """Exit status, lines and errors of a service, which sees each event before the next one is sent."""
+        """Run a service, and send each event after the previous one. Return exit status, lines and errors."""
         arguments = ["exec", *how, "--", *command, self.base, str(self.large), *cases]
         lines = []
         with (
@@ -84,7 +84,7 @@ class Scene:
 
 @contextmanager
 def scene_in(folder: Path, ca: Authority, more: str, *, tls: bool = True) -> Iterator[Scene]:
-    """A running Sidekey with its upstream. `more` is extra config."""
+    """Run a Sidekey with its upstream. `more` is extra config."""
     (folder / "large").write_bytes(LARGE)
     home = folder / "a home"
     home.mkdir()
@@ -93,7 +93,7 @@ def scene_in(folder: Path, ca: Authority, more: str, *, tls: bool = True) -> Ite
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), **NO_SETTINGS}
     with ClientUpstream(folder, ca.server_context(HOST) if tls else None) as upstream:
         base = f"{upstream.scheme}://{HOST}:{upstream.port}/api"
-        with Child(config(base, more), folder, head=HEAD) as child:
+        with SidekeyProcess(config(base, more), folder, head=HEAD) as child:
             yield Scene(child, upstream, {**environment, "SIDEKEY_CONFIG": str(child.config)}, folder / "large")
 
 
@@ -106,7 +106,7 @@ callers:
 
 @pytest.fixture(scope="module")
 def named(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    """A scene whose callers name the integration, and have a token."""
+    """A scene with callers, which name the integration."""
     with scene_in(tmp_path_factory.mktemp("named"), ca, CALLERS) as scene:
         yield scene
 
@@ -120,7 +120,7 @@ def by_host(ca: Authority, tmp_path: Path) -> Iterator[Scene]:
 
 @pytest.fixture(params=CLIENTS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> ClientKind:
-    """Each client in turn, skipped if its program is missing."""
+    """Return each client in turn. Skip it if its program is missing."""
     client: ClientKind = request.param
     if client.runtime in programs.PACKAGES or client.runtime in programs.FOLDERS:
         programs.require(client.runtime)
@@ -129,7 +129,7 @@ def kind(request: pytest.FixtureRequest) -> ClientKind:
 
 @pytest.fixture
 def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
-    """The command that runs the service."""
+    """Return the command that runs the service."""
     program = str(kind.path)
     if program.endswith(".go"):
         return [request.getfixturevalue("go_service")]
@@ -145,9 +145,9 @@ def command(kind: ClientKind, request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.fixture
 def scene(kind: ClientKind, request: pytest.FixtureRequest) -> Scene:
-    """The scene that the client needs, without recorded requests."""
+    """Return the scene for the client, without recorded requests."""
     chosen: Scene = request.getfixturevalue("named" if kind.how[0] == "crm" else "by_host")
-    chosen.upstream.forget()
+    chosen.upstream.reset()
     return chosen
 
 
@@ -162,12 +162,12 @@ def test_unchanged_service_uses_sidekey(kind: ClientKind, command: list[str], sc
 
 
 def assert_arrived(kind: ClientKind, upstream: ClientUpstream) -> None:
-    """Check the requests of the service: each has the credential once, and nothing that was for Sidekey."""
-    wanted = [(method, f"/api/{path}") for requests in kind.requests.values() for method, path in requests]
-    came = [(request.method, request.path) for request in upstream.arrived]
-    assert set(wanted) - set(came) == set()
-    assert kind.tool or wanted == came
-    for request in upstream.arrived:
+    """Assert that each request of the service has one credential, and nothing meant for Sidekey."""
+    expected = [(method, f"/api/{path}") for requests in kind.requests.values() for method, path in requests]
+    came = [(request.method, request.path) for request in upstream.received]
+    assert set(expected) - set(came) == set()
+    assert kind.tool or expected == came
+    for request in upstream.received:
         assert request.values("authorization") == [AUTHORIZATION.decode()]
         assert request.values("host") == [f"{HOST}:{upstream.port}"]
         for name in ("proxy-authorization", "proxy-connection", "x-integration-id", "sidekey-token"):
@@ -181,14 +181,14 @@ def assert_arrived(kind: ClientKind, upstream: ClientUpstream) -> None:
 
 
 def sent(kind: ClientKind, case: str, upstream: ClientUpstream) -> bytes:
-    """The body of a case at the upstream."""
+    """Return the body of a case at the upstream."""
     ((method, path),) = kind.requests[case]
-    bodies = (request for request in upstream.arrived if (request.method, request.path) == (method, f"/api/{path}"))
+    bodies = (request for request in upstream.received if (request.method, request.path) == (method, f"/api/{path}"))
     return next(bodies).body
 
 
 def expected(kind: ClientKind, case: str, upstream: ClientUpstream) -> list[str]:
-    """The lines that a case prints if it received the whole response."""
+    """Return the lines that a case prints after a complete response."""
     if case == "events":
         return [f"events {event}" for event in EVENTS]
     if case in kind.results:
@@ -203,7 +203,7 @@ def expected(kind: ClientKind, case: str, upstream: ClientUpstream) -> list[str]
 
 
 def pushed(upstream: ClientUpstream) -> str:
-    """The ID of the 10 MB that git pushed."""
+    """Return the ID of the 10 MB that git pushed."""
     repository = [programs.require("git"), "-C", str(upstream.repository)]
     content = subprocess.run([*repository, "show", "pushed:upload"], capture_output=True, check=True).stdout
     assert content == LARGE + b"more"
@@ -212,15 +212,15 @@ def pushed(upstream: ClientUpstream) -> str:
 
 
 def reads(kind: ClientKind, command: list[str], scene: Scene) -> Iterator[str]:
-    """The variables that this client reads: each is enough for its purpose, and without all of them nothing works."""
+    """Return the variables that this client needs: with one of each purpose it works, without them it fails."""
     printed = run_cli("env", *kind.how, "--json", environment=scene.environment)
     variables = json.loads(printed.stdout).keys()
 
     def works(dropped: Iterable[str]) -> bool:
-        scene.upstream.forget()
+        scene.upstream.reset()
         without = ["env", *(word for name in sorted(dropped) for word in ("-u", name)), *FEW_TRIES]
         status, lines, _ = scene.exec(kind.how, [*without, *command], ["get"], ORDINARY)
-        return bool(status == 0 and scene.upstream.arrived) and lines == expected(kind, "get", scene.upstream)
+        return bool(status == 0 and scene.upstream.received) and lines == expected(kind, "get", scene.upstream)
 
     for sort in (variables & PROXIES, variables - PROXIES - EXCLUDED - SWITCHES):
         if not works(sort):
@@ -228,9 +228,9 @@ def reads(kind: ClientKind, command: list[str], scene: Scene) -> Iterator[str]:
     yield from (name for name in sorted(variables & SWITCHES) if not works({name}))
 
 
-@pytest.mark.parametrize("kind", [each for each in CLIENTS if each.plain], ids=lambda kind: kind.name, indirect=True)
+@pytest.mark.parametrize("kind", [item for item in CLIENTS if item.plain], ids=lambda kind: kind.name, indirect=True)
 def test_http_url_uses_sidekey_too(kind: ClientKind, command: list[str], ca: Authority, tmp_path: Path) -> None:
-    """Node's fetch opens a tunnel to a port without TLS, like undici before version 8."""
+    """Node's fetch opens a tunnel to a port without TLS, as undici did before version 8."""
     with scene_in(tmp_path, ca, f"{CALLERS}log: {{access: all}}", tls=False) as scene:
         status, lines, errors = scene.exec(kind.how, command, kind.requests)
         assert status == 0, errors
@@ -239,7 +239,7 @@ def test_http_url_uses_sidekey_too(kind: ClientKind, command: list[str], ca: Aut
         assert scene.child.stop() == 0
     logged = [json.loads(line) for line in scene.child.lines if '"status":200' in line]
     doors = [line["door"] for line in logged if line["method"] != "CONNECT"]
-    assert doors == [kind.plain] * len(scene.upstream.arrived)
+    assert doors == [kind.plain] * len(scene.upstream.received)
 
 
 def test_axios_works_with_an_old_node(named: Scene) -> None:
@@ -247,7 +247,7 @@ def test_axios_works_with_an_old_node(named: Scene) -> None:
     axios = next(kind for kind in CLIENTS if kind.package == "axios")
     programs.require(axios.runtime)
     command = [programs.require("node"), str(axios.path)]
-    named.upstream.forget()
+    named.upstream.reset()
     status, lines, errors = named.exec(["crm"], command, axios.requests, ORDINARY)
     assert status == 0, errors
     assert_arrived(axios, named.upstream)

@@ -11,7 +11,7 @@ import trustme
 
 from sidekey.config.file_stamps import stamp
 from sidekey.config.load import Loader
-from support.loading import CA, SECRET, TENANT, good, prefix, write
+from support.loading import CA, SECRET, TENANT, loaded_snapshot, prefix, write
 
 
 @pytest.fixture
@@ -22,24 +22,24 @@ def loader(tmp_path: Path) -> Loader:
 def test_load_with_errors_is_not_the_previous_load(loader: Loader, tmp_path: Path) -> None:
     """The next load compares with the last one without errors, and reuses its objects."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
-    first = good(loader.load()).integrations["a"]
+    first = loaded_snapshot(loader.load()).integrations["a"]
     for text in ("version: 1\nintegrations: [", "version: 1\nintegrations: {a: {auth: 1}}\n"):
         (tmp_path / "sidekey.yaml").write_text(text)
         assert loader.load().snapshot is None
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top="via: false\n")
-    assert good(loader.load()).integrations["a"] is first
+    assert loaded_snapshot(loader.load()).integrations["a"] is first
 
 
 def test_unusable_network_ca_keeps_the_previous_content(loader: Loader, tmp_path: Path) -> None:
     """For new integrations too, and no integration fails."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
-    first = good(loader.load()).integrations["a"]
+    first = loaded_snapshot(loader.load()).integrations["a"]
     (tmp_path / "ca.pem").unlink()
     write(tmp_path, f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}", top=f"network: {{{CA}}}\n")
     loaded = loader.load()
-    assert good(loaded).integrations["b"].trust is first.trust
-    assert good(loaded).integrations["a"] is first
+    assert loaded_snapshot(loaded).integrations["b"].trust is first.trust
+    assert loaded_snapshot(loaded).integrations["a"] is first
     assert [error.path for error in loaded.of("unreadable")] == ["network.trusted_ca"]
     assert loaded.retained == {}
 
@@ -47,9 +47,9 @@ def test_unusable_network_ca_keeps_the_previous_content(loader: Loader, tmp_path
 def test_unusable_network_ca_at_another_path_is_not_replaced_by_the_previous(loader: Loader, tmp_path: Path) -> None:
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
-    good(loader.load())
+    loaded_snapshot(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top="network: {trusted_ca: {file: other.pem}}\n")
-    assert not good(loader.load()).integrations["a"].trust.usable
+    assert not loaded_snapshot(loader.load()).integrations["a"].trust.usable
 
 
 def test_reasons_for_a_retained_integration_are_in_the_order_of_the_file(loader: Loader, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_reasons_for_a_retained_integration_are_in_the_order_of_the_file(loader:
     parts = "signature: {scheme: github, secret: {file: key}}, add: {query: {k: {secret: {file: key}}}}"
     (tmp_path / "key").write_text("value")
     write(tmp_path, f"a {prefix('a')}, {auth}, {parts}")
-    good(loader.load())
+    loaded_snapshot(loader.load())
     (tmp_path / "key").unlink()
     paths = [error.path for error in loader.load().retained["a"].reasons]
     names = ("auth.username", "auth.password", "signature.secret", "add.query.k.secret")
@@ -70,13 +70,13 @@ def test_infinite_number_in_a_changed_preset_is_an_error(loader: Loader, tmp_pat
         write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"presets: {{p: {preset}}}\n")
 
     write_preset("1")
-    first = good(loader.load()).presets["p"]
+    first = loaded_snapshot(loader.load()).presets["p"]
     write_preset("9" * 400 + ".0")
     assert [(error.path, error.message) for error in loader.load().errors] == [
         ("presets.p.body.json.n", "must be a number that JSON has")
     ]
     write_preset("1")
-    assert good(loader.load()).presets["p"] is first
+    assert loaded_snapshot(loader.load()).presets["p"] is first
 
 
 CALLERS = "callers: {billing: {token: {file: token}}}\n"
@@ -85,11 +85,11 @@ CALLERS = "callers: {billing: {token: {file: token}}}\n"
 def test_unreadable_caller_token_keeps_the_previous_one(loader: Loader, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
-    first = good(loader.load()).callers
+    first = loaded_snapshot(loader.load()).callers
     (tmp_path / "token").unlink()
     for _ in range(2):
         loaded = loader.load()
-        assert good(loaded).callers == first
+        assert loaded_snapshot(loaded).callers == first
         assert [error.path for error in loaded.of("unreadable")] == ["callers.billing.token"]
 
 
@@ -103,10 +103,10 @@ def test_unreadable_caller_token_at_another_path_does_not_keep_the_previous_one(
 ) -> None:
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
-    (digest,) = good(loader.load()).callers
+    (digest,) = loaded_snapshot(loader.load()).callers
     (tmp_path / "token").unlink()
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
-    callers = good(loader.load()).callers
+    callers = loaded_snapshot(loader.load()).callers
     assert len(callers) == 1
     assert digest not in callers
 
@@ -115,11 +115,11 @@ def test_token_that_moved_to_another_caller_is_that_callers(loader: Loader, tmp_
     """The previous caller has no token then, but Sidekey still checks both."""
     (tmp_path / "token").write_text("hunter2")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=CALLERS)
-    (digest,) = good(loader.load()).callers
+    (digest,) = loaded_snapshot(loader.load()).callers
     (tmp_path / "token").unlink()
     top = "callers: {billing: {token: {file: token}}, other: {token: {insecure_value: hunter2}}}\n"
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=top)
-    callers = good(loader.load()).callers
+    callers = loaded_snapshot(loader.load()).callers
     assert callers[digest].name == "other"
     assert {caller.name for caller in callers.values()} == {"billing", "other"}
 
@@ -138,7 +138,7 @@ def test_changed_listener_is_an_error_at_its_key(
 ) -> None:
     """Beside other errors."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}")
-    good(loader.load())
+    loaded_snapshot(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"listen: {{{listen}}}\nvia: 1\n")
     errors = loader.load().errors
     assert [(error.line, error.path, error.message) for error in errors] == [
@@ -151,7 +151,7 @@ def test_removed_listener_key_is_an_error_unless_a_file_is_unreadable(loader: Lo
     """Without the key the default applies, which is another address."""
     write(tmp_path, file="a.yaml", top="listen: {proxy: 127.0.0.1:8081}\n")
     write(tmp_path, f"a {prefix('a')}, {TENANT}", file="b.yaml")
-    good(loader.load())
+    loaded_snapshot(loader.load())
     (tmp_path / "a.yaml").write_text("version: [")
     assert [error.path for error in loader.load().errors] == [""]
     (tmp_path / "a.yaml").unlink()
@@ -196,13 +196,13 @@ def test_replaced_objects_are_freed_without_the_collector(loader: Loader, tmp_pa
     """Frozen objects in cycles would leak."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {SECRET}, {CA}", f"b {prefix('b')}, {TENANT}")
-    freed = weakref.ref(good(loader.load()).integrations["a"].trust)
+    freed = weakref.ref(loaded_snapshot(loader.load()).integrations["a"].trust)
     assert freed() is not None
     write(tmp_path, *([f"a {prefix('other')}, {TENANT}"] if there else []), f"b {prefix('b')}, {TENANT}")
     enabled = gc.isenabled()
     gc.disable()
     try:
-        good(loader.load())
+        loaded_snapshot(loader.load())
         assert freed() is None
     finally:
         if enabled:
@@ -212,10 +212,10 @@ def test_replaced_objects_are_freed_without_the_collector(loader: Loader, tmp_pa
 def test_emptied_folder_is_the_only_error(loader: Loader, tmp_path: Path) -> None:
     """The listener that is gone with it causes no error of its own."""
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top='listen: {proxy: "127.0.0.1:8081"}\n')
-    first = good(loader.load()).integrations["a"]
+    first = loaded_snapshot(loader.load()).integrations["a"]
     file = tmp_path / "sidekey.yaml"
     file.rename(tmp_path / "aside")
     (error,) = loader.load().errors
     assert error.message.startswith("the folder must contain a *.yaml or *.yml file: name a config file or folder")
     (tmp_path / "aside").rename(file)
-    assert good(loader.load()).integrations["a"] is first
+    assert loaded_snapshot(loader.load()).integrations["a"] is first

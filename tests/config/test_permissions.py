@@ -18,8 +18,8 @@ import pytest
 
 from support import programs
 from support.certificates import issue
-from support.child import Child, run_cli, run_process
-from support.configmap_mount import Projected
+from support.configmap_mount import ConfigMapMount
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
 
 CONFIG = """\
 version: 1
@@ -245,7 +245,7 @@ def test_secret_on_a_kubernetes_volume_may_be_readable(folder: Path) -> None:
     """Its root is 1777 and its files are 0644 by default. Only the container can see it."""
     files = {path.name: path.read_text() for path in (folder / "files").iterdir()}
     shutil.rmtree(folder / "files")
-    Projected(folder / "files", files)
+    ConfigMapMount(folder / "files", files)
     (folder / "files").chmod(0o1777)
     for path in (folder / "files").iterdir():
         assert path.resolve().is_dir() or path.stat().st_mode & 0o777 == 0o644
@@ -290,7 +290,7 @@ def test_run_logs_writable_files_and_strict_does_not_start(folder: Path) -> None
     password.chmod(0o600)
     auth = "auth: {type: basic, username: svc, password: {file: password}}"
     event = "other users can change a file that Sidekey trusts"
-    with Child(f"integrations:\n  it: {{endpoint_prefix: 'https://api.test', {auth}}}\n", folder) as child:
+    with SidekeyProcess(f"integrations:\n  it: {{endpoint_prefix: 'https://api.test', {auth}}}\n", folder) as child:
         assert not [line for line in child.lines if event in line]
         password.chmod(0o666)
         os.kill(child.process.pid, signal.SIGHUP)

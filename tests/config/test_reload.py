@@ -29,7 +29,7 @@ from sidekey.observe.metrics import Metrics
 from sidekey.observe.writer import LineWriter
 from sidekey.publish import Commit, Publisher, PublishRefused
 from sidekey.snapshot.snapshot import Snapshot
-from support.configmap_mount import Projected
+from support.configmap_mount import ConfigMapMount
 from support.files import replace
 from support.plane import eventually
 from support.raw_connection import DEADLINE
@@ -57,7 +57,7 @@ class Process:
     """A process that reloads its config, and keeps the snapshots instead of serving them."""
 
     folder: Path
-    secret: Projected
+    secret: ConfigMapMount
     metrics: Metrics = field(default_factory=Metrics)
     adopted: list[Snapshot] = field(default_factory=list)
     certificates: set[Path] = field(default_factory=set)
@@ -112,7 +112,7 @@ class Process:
 async def following(
     folder: Path, *, strict: bool = False, certificates: frozenset[Path] = frozenset()
 ) -> AsyncIterator[Process]:
-    process = Process(folder, Projected(folder / "secret", {"pw": "one"}), certificates=set(certificates))
+    process = Process(folder, ConfigMapMount(folder / "secret", {"pw": "one"}), certificates=set(certificates))
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -173,7 +173,7 @@ async def test_replaced_snapshot_stays_readable(tmp_path: Path) -> None:
 
 
 async def test_change_between_the_load_and_the_first_check_is_reloaded(tmp_path: Path) -> None:
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -250,7 +250,7 @@ async def test_request_load_loads_without_a_change(tmp_path: Path) -> None:
 async def test_request_load_is_done_after_a_load_that_began_later(
     first: type[Exception] | None, tmp_path: Path
 ) -> None:
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     reads, proceed = threading.Event(), threading.Event()
 
@@ -317,7 +317,7 @@ async def test_changed_certificate_is_rotated_without_a_load(tmp_path: Path) -> 
 
 
 async def test_secret_in_a_new_folder_is_loaded(tmp_path: Path) -> None:
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.config.write_text(CONFIG.format(text="x", secret=tmp_path / "later/pw"))
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -431,7 +431,7 @@ async def test_certificate_that_changes_with_a_failing_config_is_rotated(tmp_pat
     """The next check does not see this change again."""
     file = tmp_path / "tls.crt"
     file.write_text("one")
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}), certificates={file})
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}), certificates={file})
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -480,7 +480,7 @@ async def test_secret_rotated_during_an_invalid_config_causes_one_load(tmp_path:
 
 
 async def test_certificate_that_changed_after_the_load_is_rotated(tmp_path: Path) -> None:
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -497,7 +497,7 @@ async def test_certificate_that_changed_after_the_load_is_rotated(tmp_path: Path
 
 
 async def test_load_that_raises_is_a_failed_reload(tmp_path: Path) -> None:
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     loader = Loader(process.config, {})
     loaded = loader.load()
@@ -517,7 +517,7 @@ async def test_load_that_raises_is_a_failed_reload(tmp_path: Path) -> None:
 
 async def test_transient_read_error_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", 0.01)
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     loads: list[Loaded] = []
 
@@ -544,7 +544,7 @@ async def test_lasting_transient_error_is_retried_slowly_and_logged_once(
 ) -> None:
     retry_every = 0.3
     monkeypatch.setattr("sidekey.config.reload.RETRY_EVERY", retry_every)
-    process = Process(tmp_path, Projected(tmp_path / "secret", {"pw": "one"}))
+    process = Process(tmp_path, ConfigMapMount(tmp_path / "secret", {"pw": "one"}))
     process.write("first")
     began: list[float] = []
     message = "Too many open files"

@@ -24,7 +24,7 @@ from sidekey.store.state import State
 from support.files import replace
 from support.plane import eventually
 from support.raw_connection import DEADLINE
-from support.scripted import NOWHERE
+from support.scripted import DISCARD
 from support.stored import BASIC, VAULT, stored
 
 HEAD = "version: 1\nstore: {path: store/s.db, keys: [{id: k1, key: {file: k1}}]}\n"
@@ -82,7 +82,7 @@ async def following(folder: Path) -> AsyncIterator[Process]:
     process.reloader = Reloader(
         loader,
         loaded,
-        ReloadHooks(publisher, set, process.rotate, process.metrics, process.report, AuditLog(NOWHERE, "off")),
+        ReloadHooks(publisher, set, process.rotate, process.metrics, process.report, AuditLog(DISCARD, "off")),
         strict=False,
     )
     process.reloader.start()

@@ -12,7 +12,7 @@ from sidekey.config.stored.document import merge_patch, with_new_ids
 from sidekey.config.validate import validate, validate_saved
 from sidekey.config.yaml_reader import parse
 from sidekey.credentials.context import Context
-from support.child import run_cli
+from support.sidekey_process import run_cli
 from support.stored import BASIC, PROFILE, copied
 
 CONFIG = """\

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from support.browser import Chromium, chromium
-from support.ui import Console, Shared, running
+from support.ui import Console, ConsoleSetup, running
 
 
 @pytest.fixture(scope="package")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConsoleSetup]:
     """Run a Sidekey with a store, and an upstream."""
     with running(tmp_path_factory.mktemp("ui")) as process:
         yield process
@@ -25,7 +25,7 @@ def browser() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-def console(shared: Shared, browser: Chromium) -> Iterator[Console]:
+def console(shared: ConsoleSetup, browser: Chromium) -> Iterator[Console]:
     """Open the console. Any error in a page fails the test."""
     shared.upstream.reset()
     opened = Console(shared, browser)

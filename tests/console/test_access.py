@@ -7,8 +7,8 @@ from typing import Any
 from playwright.sync_api import Page, expect
 
 from support.api import TOKENS
-from support.http_get import get, within
-from support.ui import HOSTILE, Console, assert_for_everybody
+from support.http_get import get, wait_until
+from support.ui import HOSTILE, Console, assert_accessible
 
 PRESET = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "body": {"json": {}}}
 
@@ -42,7 +42,7 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     row = page.get_by_role("row", name="viewer-of-file")
     expect(row.get_by_text("Set in the config file. Change it there.")).to_be_visible()
     expect(row.get_by_role("button")).to_have_count(0)
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("link", name="Add person").click()
     page.get_by_role("button", name="Add person").click()
     page.get_by_text("Enter a name.").wait_for()
@@ -57,7 +57,7 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(page.get_by_label("outside-of-a-file")).to_be_disabled()
     expect(page.get_by_text("has no body to fill in").first).to_be_visible()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("searchbox", name="Find presets").fill("greeting")
     page.get_by_label("Greeting by SMS").check()
     page.get_by_role("searchbox", name="Find presets").fill("zzz")
@@ -93,13 +93,13 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     page.get_by_role("button", name="New token for mark-gross").click()
     confirm(page)
     new = admin.by(take_token(page))
-    assert mark.ask("GET", "/whoami").status == 401
+    assert mark.request("GET", "/whoami").status == 401
     assert new.get("/whoami")["identity"] == who["identity"]
     page.get_by_role("button", name="Revoke mark-gross").click()
     page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
     expect(page.get_by_role("button", name="Revoke mark-gross")).to_be_hidden()
     expect(page.get_by_text("The token of mark-gross is revoked.")).to_be_in_viewport()
-    assert new.ask("GET", "/whoami").status == 401
+    assert new.request("GET", "/whoami").status == 401
     entries = admin.get("/audit?object=token&name=mark-gross")["items"]
     assert [(entry["action"], entry["outcome"]) for entry in entries] == [
         ("revoke", "ok"),
@@ -130,22 +130,22 @@ def test_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> N
 
     page = console.open("admin", "/access?tab=callers")
     page.get_by_text("of-a-file").first.wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("link", name="Add caller").click()
     page.get_by_label("Name").fill("journeys")
     page.get_by_label("hook-of-a-file").check()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_label("All integrations").check()
     page.get_by_role("button", name="Add caller").click()
     token = take_token(page)
     row = page.get_by_role("row", name="journeys")
     expect(row).to_contain_text("All integrations")
     expect(row).to_contain_text("hook-of-a-file")
-    within(lambda: status(token) != 401)
+    wait_until(lambda: status(token) != 401)
     row.get_by_role("button", name="New token for journeys").click()
     confirm(page)
     new = take_token(page)
-    within(lambda: (status(token), status(new) == 401) == (401, False))
+    wait_until(lambda: (status(token), status(new) == 401) == (401, False))
     row.get_by_role("link", name="Edit journeys").click()
     page.get_by_label("Only the chosen integrations").check()
     page.get_by_role("button", name="Save").click()
@@ -153,7 +153,7 @@ def test_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> N
     row.get_by_role("button", name="Delete journeys").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(row).to_be_hidden()
-    within(lambda: status(new) == 401)
+    wait_until(lambda: status(new) == 401)
 
 
 def test_person_cannot_impersonate_an_operator_by_label(console: Console) -> None:
@@ -186,4 +186,4 @@ def test_hostile_texts_are_shown_as_text(console: Console) -> None:
     console.fixture(page, {"GET /api/v1/tokens": {"items": items, "next": None}})
     page.goto(f"{console.base}/ui/access")
     page.get_by_text(HOSTILE[0]).first.wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)

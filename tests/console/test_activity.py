@@ -14,7 +14,7 @@ import sidekey
 from sidekey.api.routes import ROUTES
 from support.api import basic
 from support.programs import require
-from support.ui import HOSTILE, Console, assert_for_everybody
+from support.ui import HOSTILE, Console, assert_accessible
 
 PACKAGE = Path(sidekey.__file__).parent
 ENTRY = {
@@ -55,7 +55,7 @@ def test_sentences_are_searched_and_filtered_by_the_url(console: Console) -> Non
         "/presets",
         {"id": "searched", "title": "Searched for", "integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x"},
     )
-    editor.ask("DELETE", "/presets/nothing", match='"1"')
+    editor.request("DELETE", "/presets/nothing", match='"1"')
     admin.post("/callers", {"name": "searcher", "integrations": []})
     page = console.open("admin", "/activity")
     lines = page.get_by_role("listitem").filter(has_text="from 127.0.0.1")
@@ -152,4 +152,4 @@ def test_activity_page_is_accessible(console: Console) -> None:
     console.fixture(page, {"GET /api/v1/audit": {"items": [ENTRY, *items], "next": "1"}})
     page.goto(f"{console.base}/ui/activity")
     page.get_by_text("ben tried").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from support.browser import Chromium
-from support.company_login import Company, company
+from support.company_login import CompanyLogin, company
 from support.private_ca import Authority
-from support.ui import Console, Shared, Upstream, assert_for_everybody
+from support.ui import Console, ConsoleSetup, ConsoleUpstream, assert_accessible
 
 ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["admins"]}
 WHO = "Ann Roe (company account, …8f1c) (admin)"
@@ -17,14 +17,14 @@ COMPANY = "Log in with your company account"
 
 
 @pytest.fixture(scope="module")
-def company_process(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
+def company_process(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[CompanyLogin]:
     with company(tmp_path_factory.mktemp("firm"), ca) as process:
         yield process
 
 
 @pytest.fixture
-def console(company_process: Company, browser: Chromium) -> Iterator[Console]:
-    opened = Console(Shared(company_process.child, Upstream()), browser)
+def console(company_process: CompanyLogin, browser: Chromium) -> Iterator[Console]:
+    opened = Console(ConsoleSetup(company_process.child, ConsoleUpstream()), browser)
     opened.issuer = company_process.issuer.issuer
     company_process.issuer.person(ANN)
     yield opened
@@ -32,12 +32,12 @@ def console(company_process: Company, browser: Chromium) -> Iterator[Console]:
     company_process.issuer.forge()
 
 
-def test_company_log_in_returns_to_the_requested_page(console: Console, company_process: Company) -> None:
+def test_company_log_in_returns_to_the_requested_page(console: Console, company_process: CompanyLogin) -> None:
     """Neither the address bar nor the history keeps code and state."""
     company_process.issuer.person(None)
     page = console.open(None, "/login?next=%2Fsend%3Fq%3Dhook")
     page.get_by_text("or with a token").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("button", name=COMPANY).click()
     page.get_by_label("User").fill("ann-8f1c")
     company_process.issuer.person(ANN)
@@ -55,13 +55,13 @@ def test_company_log_in_returns_to_the_requested_page(console: Console, company_
     page.get_by_role("button", name=COMPANY).wait_for()
 
 
-def test_refused_log_in_says_what_to_do(console: Console, company_process: Company) -> None:
+def test_refused_log_in_says_what_to_do(console: Console, company_process: CompanyLogin) -> None:
     company_process.issuer.person({**ANN, "groups": []})
     page = console.open(None, "/login")
     page.get_by_role("button", name=COMPANY).click()
     page.get_by_text("Your account may not use Sidekey. Ask an admin for a role.").wait_for()
     page.wait_for_url("**/ui/callback")
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("link", name="Start again").click()
     page.get_by_role("button", name=COMPANY).wait_for()
     page.goto(f"{console.base}/ui/callback?error=access_denied&state=x")
@@ -88,7 +88,7 @@ def call_api(page: object, call: str) -> None:
 
 
 def test_session_is_confirmed_and_renewed_and_ends_with_another_person(
-    console: Console, company_process: Company
+    console: Console, company_process: CompanyLogin
 ) -> None:
     """The page below a dialog stays, and its call is repeated, unless another person logs in."""
     page = console.open(None, "/login")
@@ -100,7 +100,7 @@ def test_session_is_confirmed_and_renewed_and_ends_with_another_person(
     call_api(page, "confirm")
     dialog = page.get_by_role("dialog", name="Confirm")
     dialog.get_by_text("Confirm it is you.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     company_process.issuer.person(None)
     with page.expect_popup() as popup:
         dialog.get_by_role("button", name="Log in again").click()

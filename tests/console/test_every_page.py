@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from sidekey.snapshot.admin import Role
-from support.ui import Console, assert_for_everybody
+from support.ui import Console, assert_accessible
 
 ROLES: Final[tuple[Role, ...]] = ("sender", "viewer", "editor", "admin")
 
@@ -29,7 +29,7 @@ def test_pages_of_each_role_are_accessible(console: Console, role: Role) -> None
         expect(heading).to_be_focused()
         assert heading.bounding_box()["y"] == top, name
         page.wait_for_load_state("networkidle")
-        assert_for_everybody(page)
+        assert_accessible(page)
         search = page.get_by_role("searchbox")
         if search.count():
             page.keyboard.press("/")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from playwright.sync_api import expect
 
 from console.test_frame import ANN, NOBODY, WHO, open_page
-from support.ui import HOSTILE, Console, assert_for_everybody, problem
+from support.ui import HOSTILE, Console, assert_accessible, problem
 
 MOUNT: Final = """async (hostile) => {
   const base = document.querySelector("script[type=module]").src.replace("main.js", "");
@@ -91,7 +91,7 @@ def test_fields_and_parts_are_accessible_with_hostile_texts(console: Console) ->
     alert = page.get_by_role("alert").inner_text()
     assert "/auth/key" in alert
     assert "/phone" not in alert
-    assert_for_everybody(page)
+    assert_accessible(page)
 
     page.get_by_label("Phone").fill("+44 7700")
     page.get_by_label("Client secret", exact=True).fill("s3cret")

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from sidekey.snapshot.admin import Role
 from support.api import TOKENS, basic
 from support.certificates import issue
-from support.ui import HOSTILE, Console, assert_for_everybody, press, problem
+from support.ui import HOSTILE, Console, assert_accessible, press, problem
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_form_of_basic_hides_the_secret_and_says_why_to_enter_it_again(console: 
     press(page, "Replace Password")
     box(page, "Password").fill("canary-new")
     page.get_by_text("Enter again: User name.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     press(page, "Keep the saved Password")
     page.get_by_text("Enter again: User name, Password.").wait_for()
     box(page, "Endpoint prefix").fill(f"{console.upstream.url}/v1")
@@ -135,7 +135,7 @@ def test_form_of_headers_starts_with_a_bearer_token_and_rows_can_be_added(consol
     page.set_viewport_size({"width": 390, "height": 900})
     assert box(page, "Value").first.bounding_box()["width"] > 250
     press(page, "Save")
-    assert console.api("editor").ask("GET", "/integrations/keys").status == 404
+    assert console.api("editor").request("GET", "/integrations/keys").status == 404
     press(page, "Remove row 3")
     press(page, "Save")
     wait_until_saved(page, "keys")
@@ -160,7 +160,7 @@ def test_stored_secret_does_not_become_an_empty_public_header(console: Console) 
     box(page, "Value").last.fill("")
     press(page, "Save")
     page.get_by_text("Enter a value.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     assert stored_document(console, "loyal")["auth"]["headers"]["X-Api-Key"]["secret"]["set"] is True
     page.get_by_label("Secret", exact=True).first.check()
     box(page, "Value").last.fill("sales")
@@ -208,10 +208,10 @@ def test_forms_are_accessible(console: Console) -> None:
     press(page, "Save")
     page.get_by_text("Fill this in.").first.wait_for()
     page.get_by_text("200 is success").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("link", name="Advanced").click()
     page.get_by_role("button", name="Line 1").first.wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
 
 
 def test_pasted_certificate_is_described_at_once(console: Console) -> None:
@@ -380,7 +380,7 @@ def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Cons
     page.get_by_text("Not saved: admin-of-file saved this").wait_for()
     lines = page.get_by_role("alert").locator("pre").inner_text().splitlines()
     assert [line for line in lines if line.startswith(("-", "+"))] == ["-   path: /theirs", "+   path: /mine"]
-    assert_for_everybody(page)
+    assert_accessible(page)
     press(page, "Use mine")
     assert box(page, "Name").input_value() == "Theirs"
     press(page, "Save")
@@ -465,7 +465,7 @@ def test_log_in_of_another_person_discards_the_form(console: Console) -> None:
     page.get_by_text("Somebody else has logged in, so what was typed here is gone.").wait_for()
     box(page, "ID").wait_for()
     assert (box(page, "ID").input_value(), box(page, "Password").input_value()) == ("", "")
-    assert console.api("editor").ask("GET", "/integrations/others").status == 404
+    assert console.api("editor").request("GET", "/integrations/others").status == 404
 
 
 def test_sticky_button_covers_no_focused_field(console: Console) -> None:

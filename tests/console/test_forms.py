@@ -13,7 +13,7 @@ from sidekey.credentials.registry import KINDS
 from support.api import Api
 from support.every_kind import documents_of_every_kind
 from support.keys import private_key
-from support.ui import Shared
+from support.ui import ConsoleSetup
 from support.ui_modules import run_module
 
 EDIT: Final = """
@@ -97,7 +97,7 @@ TEXTS: Final = {
 }
 
 
-def test_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> None:
+def test_required_fields_of_each_form_make_a_valid_document(shared: ConsoleSetup) -> None:
     """This holds for each kind and provider."""
     api = Api(shared.child.admin_port)
     providers = {item["provider"]: item for item in api.get("/providers")["items"]}
@@ -114,5 +114,5 @@ def test_required_fields_of_each_form_make_a_valid_document(shared: Shared) -> N
         key = pem("ES256" if provider == "app-store-connect" else "RS256")
         inputs.append({"kind": kind, "provider": profile, "fields": fields, "texts": {**texts, **examples}, "key": key})
     for case, document in zip(cases, run_module(FILL, inputs), strict=True):
-        body = api.ask("POST", "/drafts/integration/preview", document).json
+        body = api.request("POST", "/drafts/integration/preview", document).json
         assert (case, body["errors"], body["valid"]) == (case, [], True)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from playwright.sync_api import expect
 
-from support.ui import Console, assert_for_everybody, problem
+from support.ui import Console, assert_accessible, problem
 
 WHO: Final = {
     "name": "ann",
@@ -123,10 +123,10 @@ def test_bar_is_low_on_a_phone(console: Console) -> None:
 def test_frame_is_accessible(console: Console) -> None:
     page = open_page(console, "/login", {"GET /api/v1/session": {**ANN, "store": "absent"}})
     page.get_by_label("Token", exact=True).wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("button", name="Shortcuts").click()
     page.get_by_role("dialog", name="Shortcuts").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
 
 
 def test_page_says_that_the_store_is_unavailable_until_it_is_back(console: Console) -> None:
@@ -134,7 +134,7 @@ def test_page_says_that_the_store_is_unavailable_until_it_is_back(console: Conso
     bodies: dict[str, Any] = {"GET /api/v1/session": {**NOBODY, "who": admin, "store": "unavailable"}}
     page = open_page(console, "/nowhere", bodies)
     page.get_by_text("The database cannot be reached. You can read.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     bodies["GET /api/v1/session"] = ANN
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("The database cannot be reached.")).to_have_count(0)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from playwright.sync_api import expect
 
 from support.api import basic
-from support.http_get import get, within
-from support.ui import Console, Shared, assert_for_everybody
+from support.http_get import get, wait_until
+from support.ui import Console, ConsoleSetup, assert_accessible
 
 
-def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared: Shared) -> None:
+def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared: ConsoleSetup) -> None:
     """The remedy is visible without scrolling on a phone."""
     console.api("editor").post("/integrations", {"id": "fails", "title": "Criteo", **basic(console.upstream.port)})
     console.upstream.status = 401
     for _ in range(3):
         get(shared.child.proxy_port, "/i/fails/x", {"Sidekey-Token": "the-token-of-a-file"})
-    within(lambda: console.api("viewer").get("/integrations/fails/failures")["items"] != [])
+    wait_until(lambda: console.api("viewer").get("/integrations/fails/failures")["items"] != [])
     page = console.open("editor", "/integrations?status=failing", width=390)
     row = page.get_by_role("row").filter(has_text="Criteo")
     row.get_by_text("Failing since today").wait_for()
@@ -29,7 +29,7 @@ def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared:
     assert fix.bounding_box()["y"] < 500
     page.get_by_text("3 requests · 3 failed").wait_for()
     assert page.get_by_role("row").filter(has_text="401").count() >= 1
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("link", name="7 days").click()
     page.wait_for_url("**?period=7d")
     page.get_by_text("3 requests · 3 failed").wait_for()

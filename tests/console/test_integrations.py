@@ -9,7 +9,7 @@ import yaml
 from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
-from support.ui import HOSTILE, Console, assert_for_everybody
+from support.ui import HOSTILE, Console, assert_accessible
 
 
 def create_integration(console: Console, name: str, **more: Any) -> None:
@@ -152,7 +152,7 @@ def test_adding_starts_with_a_search_by_common_words(console: Console) -> None:
     assert page.get_by_role("link", name="Integrations").first.get_attribute("aria-current") == "true"
     search = page.get_by_role("searchbox")
     expect(search).to_be_focused()
-    assert_for_everybody(page)
+    assert_accessible(page)
     for words, (link, target) in WORDS.items():
         search.fill("nowhere")
         page.get_by_text("No provider is called that. Most services use OAuth 2.0 or an API key.").wait_for()
@@ -228,7 +228,7 @@ def test_pages_are_accessible_with_hostile_texts(console: Console) -> None:
         page.goto(f"{console.base}/ui{path}")
         page.get_by_role("heading", level=1).wait_for()
         page.wait_for_load_state("networkidle")
-        assert_for_everybody(page)
+        assert_accessible(page)
 
 
 def test_long_texts_of_a_file_leave_room_for_other_texts(console: Console) -> None:
@@ -247,5 +247,5 @@ def test_long_texts_of_a_file_leave_room_for_other_texts(console: Console) -> No
     row = page.get_by_role("row").filter(has=page.get_by_role("rowheader"))
     row.wait_for()
     assert row.bounding_box()["height"] < 400
-    assert_for_everybody(page)
+    assert_accessible(page)
     assert row.bounding_box()["height"] < 400

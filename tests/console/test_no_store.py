@@ -10,20 +10,20 @@ import pytest
 from api.test_no_store import without_store
 from support.api import TOKENS
 from support.browser import Chromium
-from support.child import Child
-from support.ui import Console, Shared, Upstream, assert_for_everybody
+from support.sidekey_process import SidekeyProcess
+from support.ui import Console, ConsoleSetup, ConsoleUpstream, assert_accessible
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidekeyProcess]:
     folder = tmp_path_factory.mktemp("without")
-    with Child(without_store(folder), folder) as process:
+    with SidekeyProcess(without_store(folder), folder) as process:
         yield process
 
 
 @pytest.fixture
-def console(child: Child, browser: Chromium) -> Iterator[Console]:
-    opened = Console(Shared(child, Upstream()), browser)
+def console(child: SidekeyProcess, browser: Chromium) -> Iterator[Console]:
+    opened = Console(ConsoleSetup(child, ConsoleUpstream()), browser)
     yield opened
     opened.close()
 
@@ -37,7 +37,7 @@ def test_no_page_offers_a_change_or_a_send(console: Console) -> None:
     page.get_by_text("This Sidekey has no store. You can look, but not change or send.").wait_for()
     page.get_by_text("Why?").click()
     page.get_by_text("Integrations and presets come from the config files alone.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_role("button", name="Log out").click()
     page.get_by_role("heading", name="Log in to Sidekey").wait_for()
     page.get_by_label("Token", exact=True).fill(TOKENS["admin"])

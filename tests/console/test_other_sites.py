@@ -90,6 +90,6 @@ def test_other_sites_can_only_link_to_pages(console: Console, host: str) -> None
         # The cookie is not sent with the link, but with the calls of the page.
         page.get_by_role("heading", name="Integrations").wait_for()
         assert page.url.startswith(f"{console.base}/ui/")
-    assert console.api("admin").ask("GET", "/callers/planted").status == 404
+    assert console.api("admin").request("GET", "/callers/planted").status == 404
     # The browser reports the requests that it refused, and the fixture the requests to the other site.
     console.complaints.clear()

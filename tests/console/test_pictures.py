@@ -14,10 +14,10 @@ from playwright.sync_api import expect
 
 from support.api import TOKENS, managed
 from support.certificates import issue
-from support.child import HEAD
 from support.http_get import get
 from support.png import SIGNATURE, smaller
-from support.ui import Console, Shared, recording
+from support.sidekey_process import HEAD
+from support.ui import Console, ConsoleSetup, recording
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "docs" / "images"
@@ -86,13 +86,13 @@ def integrations() -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[Shared]:
+def shared(tmp_path: Path) -> Iterator[ConsoleSetup]:
     """Run a Sidekey with the content of the pictures."""
     with recording() as upstream:
         more = MORE.replace("sms.example", f"sms.example:{upstream.port}")
         head = HEAD.replace("network: {{", 'network: {{hosts: {{sms.example: ["127.0.0.1"]}}, ')
         with managed(tmp_path, more=more, head=head) as child:
-            yield Shared(child, upstream)
+            yield ConsoleSetup(child, upstream)
 
 
 def create_token(console: Console, name: str, role: str, **grants: Any) -> str:
@@ -121,10 +121,10 @@ def take(page: Any, name: str) -> None:
 
 @pytest.mark.skipif(os.environ.get(RECORD) != "1", reason=f"writes pictures: {RECORD}=1, as `make pictures` does")
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_pages_of_the_pictures_can_be_photographed(console: Console, shared: Shared, scheme: str) -> None:
+def test_pages_of_the_pictures_can_be_photographed(console: Console, shared: ConsoleSetup, scheme: str) -> None:
     mark, ann = create_token(console, "mark", "sender", presets=["welcome"]), create_token(console, "ann", "editor")
     for name, document in integrations().items():
-        console.api("admin").by(ann).make("/integrations", {"id": name, **document})
+        console.api("admin").by(ann).create("/integrations", {"id": name, **document})
     for _ in range(3):
         assert get(shared.child.proxy_port, "/i/loyalty/points", {"Sidekey-Token": "the-token-of-orders"}).status == 502
 

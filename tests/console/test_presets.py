@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
-from support.http_get import get, within
-from support.ui import HOSTILE, Console, Shared, assert_for_everybody
+from support.http_get import get, wait_until
+from support.ui import HOSTILE, Console, ConsoleSetup, assert_accessible
 
 PARAMETERS = {
     "phone": {"type": "text", "title": "Phone", "format": "phone", "example": "+44 7700 900123"},
@@ -23,7 +23,7 @@ PARAMETERS = {
 def crm(console: Console) -> str:
     """Store an integration that may send to the upstream, and return its ID."""
     editor = console.api("editor")
-    if editor.ask("GET", "/integrations/crm").status == 404:
+    if editor.request("GET", "/integrations/crm").status == 404:
         editor.post("/integrations", {"id": "crm", **basic(console.upstream.port)})
     return "crm"
 
@@ -68,7 +68,7 @@ def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_role("textbox", name="ID", exact=True)).to_be_focused()
     page.get_by_text("Choose an integration.").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.get_by_label("Title").fill("Wrong")
     page.get_by_label("Integration").select_option("of-a-file")
     expect(page.get_by_label("URL")).to_have_value("http://127.0.0.1:1/v1")
@@ -83,7 +83,7 @@ def test_errors_are_beside_their_fields(console: Console, crm: str) -> None:
     page.get_by_text("This is not JSON.").wait_for()
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Correct the marked fields first.").wait_for()
-    assert console.api("editor").ask("GET", "/presets/wrong").status == 404
+    assert console.api("editor").request("GET", "/presets/wrong").status == 404
 
 
 def test_saving_an_unedited_preset_changes_nothing(console: Console, crm: str) -> None:
@@ -112,7 +112,7 @@ def test_second_editor_of_a_change_sees_the_difference_and_chooses(console: Cons
     assert console.api("editor").get("/presets/contested")["help"] == "Mine"
 
 
-def test_preset_of_a_failing_integration_is_marked(console: Console, shared: Shared) -> None:
+def test_preset_of_a_failing_integration_is_marked(console: Console, shared: ConsoleSetup) -> None:
     """List, filter and page use the same word."""
     api = console.api("editor")
     api.post("/integrations", {"id": "broken-crm", **basic(console.upstream.port)})
@@ -127,7 +127,7 @@ def test_preset_of_a_failing_integration_is_marked(console: Console, shared: Sha
     console.upstream.status = 401
     for _ in range(3):
         get(shared.child.proxy_port, "/i/broken-crm/x", {"Sidekey-Token": "the-token-of-a-file"})
-    within(lambda: api.get("/presets/broken")["status"] == "failing")
+    wait_until(lambda: api.get("/presets/broken")["status"] == "failing")
     page = console.open("viewer", "/presets")
     page.get_by_label("Status").select_option("Failing")
     expect(page.get_by_role("row", name="Broken")).to_contain_text("Failing")
@@ -147,7 +147,7 @@ def test_preset_shows_its_sends_and_who_cannot_send_it(console: Console, crm: st
     jane = admin.by(admin.post("/tokens", {"name": "jane", **grants})["token"])
     page.reload()
     senders.get_by_label("Allow a sender").select_option("jane")
-    assert_for_everybody(page)
+    assert_accessible(page)
     senders.get_by_role("button", name="Allow").click()
     page.get_by_role("dialog").get_by_role("textbox").fill(TOKENS["admin"])
     page.get_by_role("dialog").get_by_role("button", name="Confirm", exact=True).click()
@@ -155,7 +155,7 @@ def test_preset_shows_its_sends_and_who_cannot_send_it(console: Console, crm: st
     expect(senders.get_by_role("option", name="jane")).to_have_count(0)
     assert jane.get("/whoami")["presets"] == ["hook-of-a-file", "sent"]
     key = {"Idempotency-Key": "one-of-the-tests-of-presets"}
-    assert admin.ask("POST", "/presets/sent/sends", {"parameters": {"phone": "1"}}, headers=key).status == 200
+    assert admin.request("POST", "/presets/sent/sends", {"parameters": {"phone": "1"}}, headers=key).status == 200
     expect(page.get_by_role("row", name="Phone")).to_contain_text("It is required")
     page.get_by_role("link", name="Sends").click()
     expect(page.get_by_role("listitem").filter(has_text="admin-of-file: Accepted by 127.0.0.1 (200)")).to_be_visible()
@@ -196,7 +196,7 @@ def test_preset_is_duplicated_and_deleted(console: Console, crm: str) -> None:
     page.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_role("heading", name="Presets").wait_for()
-    assert console.api("editor").ask("GET", "/presets/copy-of-welcome-text-message").status == 404
+    assert console.api("editor").request("GET", "/presets/copy-of-welcome-text-message").status == 404
 
 
 def test_pages_of_presets_are_accessible(console: Console, crm: str) -> None:
@@ -208,4 +208,4 @@ def test_pages_of_presets_are_accessible(console: Console, crm: str) -> None:
         page.goto(f"{console.base}/ui/presets{path}")
         page.get_by_role("heading", level=1).wait_for()
         page.wait_for_load_state("networkidle")
-        assert_for_everybody(page)
+        assert_accessible(page)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from playwright.sync_api import expect
 
 from console.test_frame import NOBODY, WHO, open_page
-from support.ui import HOSTILE, Console, assert_for_everybody, press, problem
+from support.ui import HOSTILE, Console, assert_accessible, press, problem
 
 MARK: Final = {**WHO, "name": "mark", "identity": "token:1", "role": "sender", "presets": ["welcome"]}
 SESSION: Final = {**NOBODY, "who": MARK}
@@ -249,22 +249,22 @@ def test_send_pages_are_accessible(console: Console) -> None:
     )
     page = open_page(console, "/send", responses)
     page.get_by_text("A file: 3 rows were sent, up to row 3 of 9, row 4 is unknown").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.goto(f"{console.base}/ui/send/welcome")
     press(page, "Send")
     page.get_by_role("group", name="Result").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.goto(f"{console.base}/ui/send/welcome?tab=sends")
     page.get_by_role("button", name="Go on at row 5").wait_for()
     page.get_by_text("Rows that were not accepted").click()
-    assert_for_everybody(page)
+    assert_accessible(page)
     page.goto(f"{console.base}/ui/send/welcome?tab=csv")
     names = ",".join(f"p{number}" for number in range(15))
     row = ",".join(['"' + HOSTILE[0].replace('"', '""') + '"'] * 15)
     csv_file = {"name": "members.csv", "mimeType": "text/csv", "buffer": f"{names}\n{row}\n{row}\n".encode()}
     page.get_by_label("CSV file").set_input_files(csv_file)
     page.get_by_text("1 row cannot be sent and is left out:").wait_for()
-    assert_for_everybody(page)
+    assert_accessible(page)
 
 
 def test_failing_integration_is_shown_to_viewers_only(console: Console) -> None:
@@ -281,4 +281,4 @@ def test_failing_integration_is_shown_to_viewers_only(console: Console) -> None:
     page.reload()
     page.get_by_text(warning).wait_for()
     assert page.get_by_role("link", name="See why").get_attribute("href") == "/ui/integrations/sms"
-    assert_for_everybody(page)
+    assert_accessible(page)

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import expect
 
 from support.api import TOKENS, basic
-from support.http_get import within
+from support.http_get import wait_until
 from support.ui import Console, press
 
 NUMBERS: Final = count(1)
@@ -307,7 +307,7 @@ def test_resumed_batch_sends_no_row_twice(sender: Sender) -> None:
     page.get_by_label("CSV file").set_input_files(file)
     with sender.responses_held(9):
         press(page, "Send 20 rows")
-        within(lambda: len(sender.phones) == 10)
+        wait_until(lambda: len(sender.phones) == 10)
         page.context.close()
     page = sender.open("?tab=sends")
     go_on = page.get_by_role("button", name="Go on at row")

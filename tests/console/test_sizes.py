@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from support.ui import Console, Shared
+from support.ui import Console, ConsoleSetup
 
 MAXIMUM: Final = 120 << 10
 SEND_MAXIMUM: Final = 60 << 10
@@ -22,7 +22,7 @@ Load = Callable[[str], tuple[str, int]]
 
 
 @pytest.fixture
-def load(shared: Shared) -> Load:
+def load(shared: ConsoleSetup) -> Load:
     """Load a path: return its text, and how many bytes were transferred."""
 
     def load(path: str) -> tuple[str, int]:

@@ -11,9 +11,9 @@ from http.client import HTTPConnection, HTTPResponse
 import pytest
 
 from support.api import managed
-from support.child import Child
 from support.http_get import get, post
 from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -29,14 +29,14 @@ SECURITY_HEADERS = {
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidekeyProcess]:
     """A Sidekey with a store."""
     with managed(tmp_path_factory.mktemp("static")) as process:
         yield process
 
 
 def fetch(
-    child: Child, path: str, headers: dict[str, str] | None = None, method: str = "GET"
+    child: SidekeyProcess, path: str, headers: dict[str, str] | None = None, method: str = "GET"
 ) -> tuple[HTTPResponse, bytes]:
     """Send one request, without a token."""
     with closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as connection:
@@ -46,7 +46,7 @@ def fetch(
         return response, response.read()
 
 
-def test_every_page_is_the_index(child: Child) -> None:
+def test_every_page_is_the_index(child: SidekeyProcess) -> None:
     pages = set()
     for path in ("/ui", "/ui/", "/ui/send/welcome?tab=csv", "/ui/a%0Ab", "/ui/../ui/%2e%2e"):
         response, body = fetch(child, path)
@@ -55,7 +55,7 @@ def test_every_page_is_the_index(child: Child) -> None:
     assert len(pages) == 1
 
 
-def test_page_names_its_assets_and_preloads_every_module_of_the_frame(child: Child) -> None:
+def test_page_names_its_assets_and_preloads_every_module_of_the_frame(child: SidekeyProcess) -> None:
     _, page = fetch(child, "/ui/")
     names = re.findall(rb'(?:href|src)="(/ui/assets/[0-9a-f]{16}/[^"]+)"', page)
     assert {name.rsplit(b"/", 1)[-1] for name in names} >= {b"main.js", b"router.js", b"preact.js", b"console.css"}
@@ -70,7 +70,7 @@ def test_page_names_its_assets_and_preloads_every_module_of_the_frame(child: Chi
         assert response.headers["Content-Encoding"] is None
 
 
-def test_asset_of_another_version_is_404(child: Child) -> None:
+def test_asset_of_another_version_is_404(child: SidekeyProcess) -> None:
     """A page never gets a mixture of versions, nor a document in place of a module."""
     _, page = fetch(child, "/ui/")
     match = re.search(rb"/ui/assets/([0-9a-f]{16})/main.js", page)
@@ -91,7 +91,7 @@ def test_asset_of_another_version_is_404(child: Child) -> None:
         assert body.count(b"\n") == 1
 
 
-def test_other_sites_may_link_to_pages_and_load_no_asset(child: Child) -> None:
+def test_other_sites_may_link_to_pages_and_load_no_asset(child: SidekeyProcess) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert fetch(child, "/ui/send", link)[0].status == 200
     with closing(HTTPConnection("127.0.0.1", child.admin_port, timeout=DEADLINE)) as connection:
@@ -102,14 +102,14 @@ def test_other_sites_may_link_to_pages_and_load_no_asset(child: Child) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/?q=x", "/login", "/add", "/integrations/crm", "/presets", "/access", "/activity", "/login/%0A"]
 )
-def test_paths_of_an_earlier_console_redirect_to_the_pages(child: Child, path: str) -> None:
+def test_paths_of_an_earlier_console_redirect_to_the_pages(child: SidekeyProcess, path: str) -> None:
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     for method, headers in (("GET", link), ("GET", {}), ("HEAD", {})):
         response, body = fetch(child, path, headers, method)
         assert (response.status, response.headers["Location"], body) == (302, "/ui/", b"")
 
 
-def test_other_paths_are_404(child: Child) -> None:
+def test_other_paths_are_404(child: SidekeyProcess) -> None:
     for path in ("/static/console.css", "/session/api/v1/whoami", "/nothing", "/access-log", "/logout", "//login"):
         assert get(child.admin_port, path).status == 404
     assert post(child.admin_port, "/login", {}, b"token=x").status == 405

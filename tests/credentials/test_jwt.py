@@ -16,7 +16,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.credentials.jwt import BACKDATING
 from support.drive_kinds import NOW, credential_of, settings_of
 from support.oauth import signer
-from support.stored import CANARY, JWT, PREFIX, draft, former, judged, opened, stored
+from support.stored import CANARY, JWT, PREFIX, assessed, draft, open_secrets, previous_row, stored
 
 SECRET = "0123456789abcdef" * 2
 AUTH: dict[str, Any] = {"type": "jwt", "algorithm": "HS256", "secret": {"env": "KEY"}}
@@ -231,20 +231,22 @@ def test_stored_claim_in_a_list_is_kept_at_any_position() -> None:
     """A public value next to it changes the destination."""
     document = {**PREFIX, "auth": {**JWT["auth"], "claims": {"keys": [{"value": f"{CANARY}-one"}]}}}
     row = stored(document)
-    (kept,) = former(row).saved.content["auth"]["claims"]["keys"]
+    (kept,) = previous_row(row).saved.content["auth"]["claims"]["keys"]
     assert set(kept) == {"set", "id"}
     moved = {
         **PREFIX,
         "auth": {
             **JWT["auth"],
-            "secret": former(row).saved.content["auth"]["secret"],
+            "secret": previous_row(row).saved.content["auth"]["secret"],
             "claims": {"keys": [{"value": "new"}, kept]},
         },
     }
-    result = draft(moved, former(row))
+    result = draft(moved, previous_row(row))
     assert len(result.kept) == 2
     assert list(result.entered.values()) == ["new"]
     after = stored(moved, before=row)
-    assert sorted(opened(after).values.values()) == sorted([JWT["auth"]["secret"]["value"], f"{CANARY}-one", "new"])
+    assert sorted(open_secrets(after).values.values()) == sorted(
+        [JWT["auth"]["secret"]["value"], f"{CANARY}-one", "new"]
+    )
     extended = {**moved, "auth": {**moved["auth"], "claims": {"keys": [kept, "public"]}}}
-    assert judged(extended, former(row)).draft is None
+    assert assessed(extended, previous_row(row)).draft is None

@@ -15,7 +15,7 @@ from sidekey.credentials.signature import SignatureSettings
 from sidekey.credentials.signatures.settings import SignatureBesideSettings
 from sidekey.credentials.signing import Signer
 from support.outgoing_requests import NOW, UNIQUE, outgoing
-from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, ids, opened, stored
+from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, ids, open_secrets, stored
 
 SECRET = {"insecure_value": "hunter2"}
 PREFIX = {"endpoint_prefix": "https://api.example.com/v1"}
@@ -156,6 +156,6 @@ def test_stored_secret_is_kept_when_its_position_and_scheme_change() -> None:
     document = json.loads(row.document)["integration"]
     document["auth"] |= {"scheme": "convoy", "secret": [{"value": "newest"}, *reversed(document["auth"]["secret"])]}
     result = stored(document, before=row)
-    values = opened(result).values
+    values = open_secrets(result).values
     assert [*values.values()] == ["newest", CANARY, f"{CANARY}-new"]
     assert [*ids(result).values()][1:] == [*reversed(ids(row).values())]

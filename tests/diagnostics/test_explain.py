@@ -30,7 +30,7 @@ from sidekey.diagnostics.explain import (
 from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
-from support.certificate_files import current, mount
+from support.certificate_files import mount, valid_now
 from support.plane import secrets_of
 
 SECRET = "Bearer not-to-be-seen"
@@ -326,7 +326,7 @@ def test_client_certificate_goes_into_the_handshake(tmp_path: Path) -> None:
     base = "    endpoint_prefix: https://bank.example/hooks\n"
     result = explain(loaded(tmp_path, f"type: mtls, {keys}", base), "/x").as_json()
     assert (result["credential"]["handshake"], result["usable"]) == (["client certificate"], False)
-    mount(tmp_path, current())
+    mount(tmp_path, valid_now())
     explanation = explain(loaded(tmp_path, f"type: mtls, {keys}", base), "/x")
     assert explanation.as_json()["usable"] is True
     assert "credential   goes to https://bank.example in handshake: client certificate\n" in f"{explanation}\n"

@@ -16,7 +16,7 @@ from sidekey.snapshot.snapshot import TestRequest as Request
 from support.plane import CREDENTIAL, base_url, integration, running
 from support.presets import preset
 from support.raw_connection import DEADLINE, RawConnection
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, RawUpstream, respond_with
 
 ONE = {"a": {"type": "text"}}
 
@@ -52,7 +52,7 @@ async def test_interim_response_is_not_the_outcome() -> None:
     """RFC 9110 15.2."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + ECHO % 200
     async with (
-        RawUpstream(answering(hints)) as upstream,
+        RawUpstream(respond_with(hints)) as upstream,
         running(integration("h", base_url(upstream.port))) as plane,
     ):
         assert (await probe(plane.plane, "h", Request())).status == 200
@@ -62,7 +62,7 @@ async def test_head_may_have_the_configured_size() -> None:
     """A single line may have the whole size."""
     response = b"HTTP/1.1 200 OK\r\nX-Long: %s\r\nContent-Length: 0\r\n\r\n" % (b"x" * 200_000)
     async with (
-        RawUpstream(answering(response)) as upstream,
+        RawUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port)), limits=Limits(response_head=256 << 10)) as plane,
     ):
         assert (await probe(plane.plane, "h", Request())).ok
@@ -85,7 +85,7 @@ async def test_waiting_tests_block_no_thread() -> None:
 
 
 async def test_draft_replaces_the_preset_with_its_id() -> None:
-    async with RawUpstream(answering(OK)) as upstream:
+    async with RawUpstream(respond_with(OK)) as upstream:
         url = base_url(upstream.port)
         served, draft = preset(url=url, content_type="text/x"), preset(url=f"{url}/before", content_type="text/x")
         async with running(integration("h", url), presets=[served]) as plane:
@@ -111,7 +111,7 @@ async def test_draft_without_a_response_has_no_status(monkeypatch: pytest.Monkey
 async def test_outcome_has_request_id_and_retry_after(field: bytes, seconds: int | None) -> None:
     response = b"HTTP/1.1 429 X\r\nDate: Wed, 21 Oct 2026 07:28:00 GMT\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n"
     async with (
-        RawUpstream(answering(response % field)) as upstream,
+        RawUpstream(respond_with(response % field)) as upstream,
         running(integration("h", base_url(upstream.port))) as plane,
     ):
         outcome = await probe(plane.plane, "h", Request())
@@ -123,7 +123,7 @@ async def test_outcome_has_request_id_and_retry_after(field: bytes, seconds: int
 async def test_every_2xx_is_success_for_a_preset(status: int, ok: bool) -> None:
     """A note tells the operator that it was a real request."""
     response = ECHO % status if status != 204 else b"HTTP/1.1 204 canary\r\n\r\n"
-    async with RawUpstream(answering(response)) as upstream:
+    async with RawUpstream(respond_with(response)) as upstream:
         used = preset(url=base_url(upstream.port), content_type="text/x")
         async with running(integration("h", base_url(upstream.port)), presets=[used]) as plane:
             outcome = await probe_preset(plane.plane, used, b"payload")
@@ -134,7 +134,7 @@ async def test_every_2xx_is_success_for_a_preset(status: int, ok: bool) -> None:
 
 
 async def test_draft_leaves_no_metric_series() -> None:
-    async with RawUpstream(answering(OK, OK)) as upstream:
+    async with RawUpstream(respond_with(OK, OK)) as upstream:
         url = base_url(upstream.port)
         served, draft = (
             preset(url=url, content_type="text/x"),

@@ -1,4 +1,4 @@
-"""commercetools: token and API on different host names of a region, client authentication by HTTP Basic alone.
+"""commercetools: token and API on different host names of a region, and client authentication only with HTTP Basic.
 
 https://docs.commercetools.com/api/authorization
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 TOKEN_PATH = "/oauth/token"
@@ -16,9 +16,9 @@ PROJECT = "shop-1"
 
 
 class Commercetools(Platform):
-    """`async with Commercetools(ca) as shop`: the APIs are what lies below `/{PROJECT}/`, import's has its own host.
+    """The APIs are under `/{PROJECT}/`, with a separate host for imports: `async with Commercetools(ca) as shop`.
 
-    `scopes` are those of the API client in commercetools' console; a request for none of them in particular gets all.
+    `scopes` are those of the API client in the console. A request without scopes gets all of them.
     """
 
     def __init__(self, ca: Authority, *, scopes: str = f"manage_project:{PROJECT}") -> None:
@@ -29,12 +29,12 @@ class Commercetools(Platform):
         self.imports = Host(f"import.{REGION}.commercetools.com", self._call)
         super().__init__(ca, self.auth, self.api, self.imports)
 
-    def _token(self, arrived: Arrived) -> Answer:
-        oauth2.expect_post(arrived, TOKEN_PATH)
-        if oauth2.basic(arrived) != (CLIENT_ID, CLIENT_SECRET):
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
+        oauth2.expect_post(received, TOKEN_PATH)
+        if oauth2.basic(received) != (CLIENT_ID, CLIENT_SECRET):
             message = "Please provide valid client credentials using HTTP Basic Authentication."
             raise _fault(401, "invalid_client", message, 'Basic realm="commercetools"')
-        fields = oauth2.form(arrived)
+        fields = oauth2.form(received)
         if "client_secret" in fields:
             raise _fault(400, "invalid_request", "more than one way of client authentication")
         oauth2.expect_grant(fields)
@@ -42,20 +42,20 @@ class Commercetools(Platform):
         scope = fields.get("scope", self.scopes)
         if not set(scope.split()) <= set(self.scopes.split()):
             raise _fault(400, "invalid_scope", f"The client does not have permission for the scope '{scope}'.")
-        return oauth2.bearer_answer(self.tokens.issue(scope), scope=scope)
+        return oauth2.bearer_response(self.tokens.issue(scope), scope=scope)
 
-    def _call(self, arrived: Arrived) -> Answer:
-        token = self.tokens.find(oauth2.bearer(arrived))
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        token = self.tokens.find(oauth2.bearer(received))
         if token is None:
             # A token can be revoked before its two days are over.
             raise _fault(401, "invalid_token", "invalid_token", 'Bearer realm="commercetools", error="invalid_token"')
-        project = arrived.path.split("/")[1]
+        project = received.path.split("/")[1]
         if f"manage_project:{project}" not in token.scope.split():
             raise _fault(403, "insufficient_scope", f"Insufficient scope. Missing: 'manage_project:{project}'.")
-        return Answer.json(200, {"limit": 20, "offset": 0, "count": 0, "results": []})
+        return FakeResponse.json(200, {"limit": 20, "offset": 0, "count": 0, "results": []})
 
 
-def _fault(status: int, code: str, message: str, challenge: str = "") -> Refused:
+def _fault(status: int, code: str, message: str, challenge: str = "") -> RefusedError:
     """commercetools' errors carry their own fields and those of RFC 6749 5.2."""
     body = {
         "statusCode": status,
@@ -64,4 +64,4 @@ def _fault(status: int, code: str, message: str, challenge: str = "") -> Refused
         "error": code,
         "error_description": message,
     }
-    return Refused(Answer.json(status, body, {"WWW-Authenticate": challenge} if challenge else None))
+    return RefusedError(FakeResponse.json(status, body, {"WWW-Authenticate": challenge} if challenge else None))

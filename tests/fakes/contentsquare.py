@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError, read_json
 from support.private_ca import Authority
 
 TOKEN_PATH = "/v1/oauth/token"
@@ -17,7 +17,7 @@ OTHER = "api.us-east-1.production.contentsquare.com"
 
 
 class Contentsquare(Platform):
-    """`async with Contentsquare(ca) as contentsquare`; `endpoint` is the base URL that is answered."""
+    """`async with Contentsquare(ca) as contentsquare`. `endpoint` is the base URL in the response."""
 
     def __init__(self, ca: Authority, *, endpoint: str = f"https://{CLOUD}") -> None:
         self.endpoint = endpoint
@@ -27,9 +27,9 @@ class Contentsquare(Platform):
         self.other = Host(OTHER, self._call)
         super().__init__(ca, self.auth, self.cloud, self.other)
 
-    def _token(self, arrived: Arrived) -> Answer:
-        oauth2.expect_post(arrived, TOKEN_PATH)
-        fields = read_json(arrived)
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
+        oauth2.expect_post(received, TOKEN_PATH)
+        fields = read_json(received)
         if fields is None:
             raise oauth2.error(400, "invalid_request", "the body must be a JSON object")
         oauth2.expect_grant(fields)
@@ -38,10 +38,10 @@ class Contentsquare(Platform):
         scope = fields.get("scope")
         if not isinstance(scope, str) or not {*scope.split()} <= {*SCOPES}:
             raise oauth2.error(400, "invalid_scope")
-        return oauth2.bearer_answer(self.tokens.issue(scope), endpoint=self.endpoint)
+        return oauth2.bearer_response(self.tokens.issue(scope), endpoint=self.endpoint)
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if self.tokens.find(oauth2.bearer(received)) is None:
             error = {"success": False, "errorMessage": "Auth token expired", "errorCode": "JWT_EXPIRED"}
-            raise Refused(Answer.json(401, error))
-        return Answer.json(200, {"success": True, "payload": []})
+            raise RefusedError(FakeResponse.json(401, error))
+        return FakeResponse.json(200, {"success": True, "payload": []})

@@ -18,7 +18,7 @@ from joserfc.jwk import RSAKey
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 LOGIN = "login.microsoftonline.com"
@@ -33,7 +33,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Entra(Platform):
-    """`async with Entra(ca) as entra`. With a certificate its owner may log in by a signed JWT as well."""
+    """`async with Entra(ca) as entra`. With a certificate, a client may authenticate with a signed JWT as well."""
 
     def __init__(self, ca: Authority, *, certificate: x509.Certificate | None = None) -> None:
         self.tokens = oauth2.Tokens(expires_in=3599)
@@ -45,38 +45,38 @@ class Entra(Platform):
         self.vault = Host(VAULT_HOST, partial(self._call, VAULT))
         super().__init__(ca, self.auth, self.graph, self.management, self.vault)
 
-    def _token(self, arrived: Arrived) -> Answer:
-        tenant, _, rest = arrived.path.removeprefix("/").partition("/")
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
+        tenant, _, rest = received.path.removeprefix("/").partition("/")
         if rest not in ("oauth2/v2.0/token", "oauth2/token"):
-            raise Refused(Answer(404))
-        oauth2.expect_post(arrived, arrived.path)
+            raise RefusedError(FakeResponse(404))
+        oauth2.expect_post(received, received.path)
         if tenant != TENANT:
             raise _error_reply(400, "invalid_request", 90002, f"Tenant '{tenant}' not found.")
-        if arrived.media_type != "application/x-www-form-urlencoded":
+        if received.media_type != "application/x-www-form-urlencoded":
             # A JSON body is read as a form without parameters.
             message = "The request body must contain the following parameter: 'grant_type'."
             raise _error_reply(400, "invalid_request", 900144, message)
-        fields = oauth2.form(arrived)
+        fields = oauth2.form(received)
         oauth2.expect_grant(fields)
-        self._authenticate(arrived, fields)
+        self._authenticate(received, fields)
         return self._version_2(fields) if rest == "oauth2/v2.0/token" else self._version_1(fields)
 
-    def _authenticate(self, arrived: Arrived, fields: dict[str, str]) -> None:
+    def _authenticate(self, received: ReceivedRequest, fields: dict[str, str]) -> None:
         # The metadata document names client_secret_post, client_secret_basic and private_key_jwt; one at a time.
-        header = oauth2.basic(arrived)
-        given = [header is not None, "client_secret" in fields, "client_assertion" in fields]
+        header = oauth2.basic(received)
+        methods = [header is not None, "client_secret" in fields, "client_assertion" in fields]
         client_id = fields.get("client_id", header[0] if header else "")
-        if sum(given) > 1:
+        if sum(methods) > 1:
             raise oauth2.error(400, "invalid_request", "more than one way of client authentication")
         if client_id != CLIENT_ID:
             message = f"Application with identifier '{client_id}' was not found in the directory '{TENANT}'."
             raise _error_reply(400, "unauthorized_client", 700016, message)
         if "client_assertion" in fields:
-            self._check_assertion(arrived, fields)
+            self._check_assertion(received, fields)
         elif (header[1] if header else fields.get("client_secret")) != CLIENT_SECRET:
             raise _error_reply(401, "invalid_client", 7000215, "Invalid client secret provided.")
 
-    def _check_assertion(self, arrived: Arrived, fields: dict[str, str]) -> None:
+    def _check_assertion(self, received: ReceivedRequest, fields: dict[str, str]) -> None:
         """Certificate credentials: signed with the certificate's key, named by `x5t#S256`, used once, soon over.
 
         https://learn.microsoft.com/entra/identity-platform/certificate-credentials
@@ -93,7 +93,7 @@ class Entra(Platform):
             raise refusal from None
         thumbprint = urlsafe_b64encode(certificate.fingerprint(SHA256())).decode().rstrip("=")
         claims, now = token.claims, time.time()
-        right = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": f"https://{LOGIN}{arrived.path}"}
+        right = {"iss": CLIENT_ID, "sub": CLIENT_ID, "aud": f"https://{LOGIN}{received.path}"}
         identifier = str(claims.get("jti", ""))
         if (
             token.header.get("x5t#S256") != thumbprint
@@ -105,7 +105,7 @@ class Entra(Platform):
             raise refusal
         self._seen.add(identifier)
 
-    def _version_2(self, fields: dict[str, str]) -> Answer:
+    def _version_2(self, fields: dict[str, str]) -> FakeResponse:
         scope = fields.get("scope")
         if scope is None:
             raise _error_reply(
@@ -120,9 +120,9 @@ class Entra(Platform):
             raise _error_reply(400, "invalid_scope", 1002012, message)
         token = self.tokens.issue(resource)
         # There is no refresh token with client credentials.
-        return oauth2.bearer_answer(token, ext_expires_in=self.tokens.expires_in)
+        return oauth2.bearer_response(token, ext_expires_in=self.tokens.expires_in)
 
-    def _version_1(self, fields: dict[str, str]) -> Answer:
+    def _version_1(self, fields: dict[str, str]) -> FakeResponse:
         resource = fields.get("resource", "").removesuffix("/")
         if resource not in (GRAPH, MANAGEMENT, VAULT):
             raise _error_reply(
@@ -132,16 +132,18 @@ class Entra(Platform):
         times = {"expires_in": life, "ext_expires_in": life, "expires_on": now + life, "not_before": now}
         # Version 1 says every number as a string.
         numbers = {name: str(value) for name, value in times.items()}
-        return Answer.json(200, {"token_type": "Bearer", "resource": resource, "access_token": token.value, **numbers})
+        return FakeResponse.json(
+            200, {"token_type": "Bearer", "resource": resource, "access_token": token.value, **numbers}
+        )
 
-    def _call(self, resource: str, arrived: Arrived) -> Answer:
-        token = self.tokens.find(oauth2.bearer(arrived))
+    def _call(self, resource: str, received: ReceivedRequest) -> FakeResponse:
+        token = self.tokens.find(oauth2.bearer(received))
         if token is None or token.scope != resource:
             raise _not_authenticated(resource)
-        return Answer.json(200, {"value": [{"id": "1", "displayName": "Contoso"}]})
+        return FakeResponse.json(200, {"value": [{"id": "1", "displayName": "Contoso"}]})
 
 
-def _error_reply(status: int, code: str, number: int, message: str) -> Refused:
+def _error_reply(status: int, code: str, number: int, message: str) -> RefusedError:
     """Build Entra's form of RFC 6749 5.2. Every message starts with AADSTS and the number."""
     body = {
         "error": code,
@@ -152,10 +154,10 @@ def _error_reply(status: int, code: str, number: int, message: str) -> Refused:
         "correlation_id": "00000000-0000-0000-0000-000000000000",
         "error_uri": f"https://{LOGIN}/error?code={number}",
     }
-    return Refused(Answer.json(status, body))
+    return RefusedError(FakeResponse.json(status, body))
 
 
-def _not_authenticated(resource: str) -> Refused:
+def _not_authenticated(resource: str) -> RefusedError:
     """Build the recorded challenge: Graph's names no error, that of Azure Resource Manager does."""
     if resource == GRAPH:
         code, parameters = "InvalidAuthenticationToken", 'client_id="00000003-0000-0000-c000-000000000000"'
@@ -164,4 +166,4 @@ def _not_authenticated(resource: str) -> Refused:
         code, parameters = "ExpiredAuthenticationToken", 'error="invalid_token", error_description="The token is over."'
         challenge = f'Bearer authorization_uri="https://{LOGIN}/{TENANT}", {parameters}'
     error = {"code": code, "message": "Access token has expired or is not yet valid."}
-    return Refused(Answer.json(401, {"error": error}, {"WWW-Authenticate": challenge}))
+    return RefusedError(FakeResponse.json(401, {"error": error}, {"WWW-Authenticate": challenge}))

@@ -15,7 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from fakes import oauth2
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 CLIENT_ID = "Iv23liABCDEFGHIJKLMN"
@@ -29,42 +29,42 @@ class GitHubApp(Platform):
     """`async with GitHubApp(ca, public) as github`: `/installation/repositories` is the API."""
 
     def __init__(self, ca: Authority, public: RSAKey) -> None:
-        self.life = 3600
-        self.tokens = oauth2.Tokens(expires_in=self.life)
+        self.lifetime = 3600
+        self.tokens = oauth2.Tokens(expires_in=self.lifetime)
         self._public = public
         self._numbers = itertools.count(1)
         self.api = Host("api.github.com", self._respond, switched=LOGIN)
         super().__init__(ca, self.api)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        if not arrived.values("user-agent"):
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        if not received.values("user-agent"):
             raise _error(
                 403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent"
             )
-        return self._login(arrived) if arrived.path == LOGIN else self._call(arrived)
+        return self._login(received) if received.path == LOGIN else self._call(received)
 
-    def _login(self, arrived: Arrived) -> Answer:
-        if arrived.method != "POST" or arrived.body:
+    def _login(self, received: ReceivedRequest) -> FakeResponse:
+        if received.method != "POST" or received.body:
             raise _error(400, "Problems parsing JSON")
         try:
-            token = jwt.decode(oauth2.bearer(arrived), self._public, algorithms=["RS256"])
+            token = jwt.decode(oauth2.bearer(received), self._public, algorithms=["RS256"])
         except (JoseError, ValueError):
             raise _error(401, "A JSON web token could not be decoded") from None
         claims, now = token.claims, time.time()
         if claims.get("iss") != CLIENT_ID or not claims["iat"] <= now < claims["exp"] <= now + LONGEST:
             raise _error(401, "'Expiration time' claim ('exp') is too far in the future")
         issued = self.tokens.issue()
-        ends = datetime.fromtimestamp(int(now) + self.life, UTC)
-        said = {"token": issued.value, "expires_at": f"{ends:%Y-%m-%dT%H:%M:%SZ}", "repository_selection": "all"}
-        return Answer.json(201, {**said, "permissions": {"contents": "read"}})
+        ends = datetime.fromtimestamp(int(now) + self.lifetime, UTC)
+        document = {"token": issued.value, "expires_at": f"{ends:%Y-%m-%dT%H:%M:%SZ}", "repository_selection": "all"}
+        return FakeResponse.json(201, {**document, "permissions": {"contents": "read"}})
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if self.tokens.find(oauth2.bearer(received)) is None:
             raise _error(401, "Bad credentials")
-        if arrived.path != "/installation/repositories":
+        if received.path != "/installation/repositories":
             raise _error(404, "Not Found")
-        return Answer.json(200, {"total_count": 0, "repositories": []})
+        return FakeResponse.json(200, {"total_count": 0, "repositories": []})
 
 
-def _error(status: int, message: str) -> Refused:
-    return Refused(Answer.json(status, {"message": message, "status": str(status)}))
+def _error(status: int, message: str) -> RefusedError:
+    return RefusedError(FakeResponse.json(status, {"message": message, "status": str(status)}))

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 TOKEN_PATH = "/identity/oauth/token"
@@ -26,16 +26,16 @@ class Marketo(Platform):
         self.api = Host(HOST, self._respond, switched=TOKEN_PATH)
         super().__init__(ca, self.api)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        return self._token(arrived) if arrived.path == TOKEN_PATH else self._call(arrived)
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        return self._token(received) if received.path == TOKEN_PATH else self._call(received)
 
-    def _token(self, arrived: Arrived) -> Answer:
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
         # "Create an access token with an HTTP GET or POST request": the parameters in the query, or in a form.
-        if arrived.method == "GET":
-            fields = dict(parse_qsl(arrived.query))
+        if received.method == "GET":
+            fields = dict(parse_qsl(received.query))
         else:
-            oauth2.expect_post(arrived, TOKEN_PATH)
-            fields = oauth2.form(arrived)
+            oauth2.expect_post(received, TOKEN_PATH)
+            fields = oauth2.form(received)
         oauth2.expect_grant(fields)
         if (fields.get("client_id"), fields.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             raise oauth2.error(401, "invalid_client", "Bad client credentials")
@@ -44,18 +44,18 @@ class Marketo(Platform):
         if token is None or self.tokens.find(token.value) is None:
             token = self.tokens.issue()
         life = int(token.expires_at - time.monotonic())
-        return Answer.json(
+        return FakeResponse.json(
             200,
             {"access_token": token.value, "token_type": "bearer", "expires_in": life, "scope": "apis@acme.example"},
         )
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
-            known = oauth2.bearer(arrived) in [token.value for token in self.tokens.issued]
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if self.tokens.find(oauth2.bearer(received)) is None:
+            known = oauth2.bearer(received) in [token.value for token in self.tokens.issued]
             code, message = ("602", "Access token expired") if known else ("601", "Access token invalid")
-            return Answer.json(
+            return FakeResponse.json(
                 200, {"requestId": "1", "success": False, "errors": [{"code": code, "message": message}]}
             )
-        if not arrived.path.startswith("/rest/v1/"):
-            raise Refused(Answer.json(404, {"error": "not_found"}))
-        return Answer.json(200, {"requestId": "1", "success": True, "result": []})
+        if not received.path.startswith("/rest/v1/"):
+            raise RefusedError(FakeResponse.json(404, {"error": "not_found"}))
+        return FakeResponse.json(200, {"requestId": "1", "success": True, "result": []})

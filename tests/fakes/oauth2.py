@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
-from fakes.server import Answer, Arrived, Refused
+from fakes.server import FakeResponse, ReceivedRequest, RefusedError
 
 CLIENT_ID = "client-1"
 CLIENT_SECRET = "s3cret/+ &=%:~"
@@ -32,7 +32,7 @@ class Tokens:
 
     def __init__(self, expires_in: int) -> None:
         self.expires_in = expires_in
-        """Seconds that a token issued from now on lives, and is said to."""
+        """Lifetime of new tokens in seconds, as the response states it."""
         self.issued: list[Token] = []
         """In order, also those that ended."""
         self._valid: dict[str, Token] = {}
@@ -56,27 +56,27 @@ class Tokens:
         return token if token is not None and time.monotonic() < token.expires_at else None
 
 
-def error(status: int, code: str, description: str = "", headers: Mapping[str, str] | None = None) -> Refused:
+def error(status: int, code: str, description: str = "", headers: Mapping[str, str] | None = None) -> RefusedError:
     """A token endpoint's error response (RFC 6749 5.2)."""
-    return Refused(Answer.json(status, {"error": code, "error_description": description}, headers))
+    return RefusedError(FakeResponse.json(status, {"error": code, "error_description": description}, headers))
 
 
-def expect_post(arrived: Arrived, path: str) -> None:
+def expect_post(received: ReceivedRequest, path: str) -> None:
     """Refuse anything but a POST (RFC 6749 3.2) and secrets in the URL (2.3.1)."""
-    if arrived.path != path:
-        raise Refused(Answer.json(404, {"error": "not_found"}))
-    if arrived.method != "POST":
-        raise Refused(Answer(405, (("Allow", "POST"),)))
-    if arrived.query:
+    if received.path != path:
+        raise RefusedError(FakeResponse.json(404, {"error": "not_found"}))
+    if received.method != "POST":
+        raise RefusedError(FakeResponse(405, (("Allow", "POST"),)))
+    if received.query:
         raise error(400, "invalid_request", "parameters belong into the body")
 
 
-def form(arrived: Arrived) -> dict[str, str]:
+def form(received: ReceivedRequest) -> dict[str, str]:
     """Parse a form body (RFC 6749 appendix B): UTF-8, each parameter once, empty ones omitted (3.2)."""
-    if arrived.media_type != "application/x-www-form-urlencoded":
+    if received.media_type != "application/x-www-form-urlencoded":
         raise error(400, "invalid_request", "the Content-Type must be application/x-www-form-urlencoded")
     try:
-        pairs = parse_qsl(arrived.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        pairs = parse_qsl(received.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         raise error(400, "invalid_request", "the body is no form") from None
     fields = dict(pairs)
@@ -93,9 +93,9 @@ def expect_grant(fields: Mapping[str, object], grant: str = "client_credentials"
         raise error(400, "unsupported_grant_type")
 
 
-def basic(arrived: Arrived) -> tuple[str, str] | None:
+def basic(received: ReceivedRequest) -> tuple[str, str] | None:
     """Return client ID and secret from HTTP Basic, form-decoded (RFC 6749 2.3.1), or None if absent or malformed."""
-    scheme, _, credentials = (arrived.value("authorization") or "").partition(" ")
+    scheme, _, credentials = (received.value("authorization") or "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:
@@ -105,13 +105,13 @@ def basic(arrived: Arrived) -> tuple[str, str] | None:
     return (unquote_plus(username), unquote_plus(password)) if colon else None
 
 
-def bearer(arrived: Arrived) -> str:
+def bearer(received: ReceivedRequest) -> str:
     """Return the token of `Authorization: Bearer` (RFC 6750 2.1), or an empty string."""
-    scheme, _, token = (arrived.value("authorization") or "").partition(" ")
+    scheme, _, token = (received.value("authorization") or "").partition(" ")
     return token if scheme == "Bearer" else ""
 
 
-def bearer_answer(token: Token, **more: object) -> Answer:
+def bearer_response(token: Token, **more: object) -> FakeResponse:
     """RFC 6749 5.1."""
     life = round(token.expires_at - time.monotonic())
-    return Answer.json(200, {"access_token": token.value, "token_type": "Bearer", "expires_in": life} | more)
+    return FakeResponse.json(200, {"access_token": token.value, "token_type": "Bearer", "expires_in": life} | more)

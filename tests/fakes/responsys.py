@@ -1,4 +1,4 @@
-"""Oracle Responsys, REST API v1.3: a login server that answers a token and the host where it is good, and that host.
+"""Oracle Responsys, REST API v1.3: a login server whose response contains the host of the API, and that host.
 
 https://docs.oracle.com/en/cloud/saas/marketing/responsys-rest-api/Authentication.html
 https://docs.oracle.com/en/cloud/saas/marketing/responsys-develop/API/GetStarted/FAQs/faqs-error-status-codes.htm
@@ -10,7 +10,7 @@ import itertools
 import time
 
 from fakes import oauth2
-from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused
+from fakes.server import FakeResponse, Host, MinuteLimit, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 USERNAME = "api_user"
@@ -40,16 +40,16 @@ class Responsys(Platform):
     ) -> None:
         self.lifetime = 2 * 3600.0
         """Seconds; Oracle's pages say both two and three hours, and the response says nothing."""
-        self.logins = PerMinute(10)
+        self.logins = MinuteLimit(10)
         """Right and wrong ones count."""
         self.refreshes = True
         """Switch off to have `auth_type=token` refused although the old token is valid."""
         self.complains_with_500 = False
         """Switch on for the recorded 500 to a call with a bad token, in place of 401 INVALID_TOKEN."""
         self.refuses_calls_with = ""
-        """An errorCode such as API_LIMIT_EXCEEDED: each call with a valid token is answered 401 and this."""
+        """The errorCode of a 401 for each call with a valid token, such as API_LIMIT_EXCEEDED."""
         self.end_point = f"https://{api}"
-        """What the next login answers as `endPoint`."""
+        """`endPoint` in the response of the next login."""
         self.issued: list[str] = []
         """Every authToken, in order."""
         self._ends: dict[str, float] = {}
@@ -63,67 +63,67 @@ class Responsys(Platform):
         """End every token issued so far."""
         self._ends.clear()
 
-    def _login(self, arrived: Arrived) -> Answer:
-        if arrived.path != LOGIN_PATH or arrived.method != "POST":
+    def _login(self, received: ReceivedRequest) -> FakeResponse:
+        if received.path != LOGIN_PATH or received.method != "POST":
             # "Every later call must go to endPoint": the login host knows no other resource.
             raise _fault(404, "RESOURCE_NOT_FOUND")
         # The credentials are never in the URL, and the body is a form.
-        if arrived.query:
+        if received.query:
             raise _fault(400, "INVALID_PARAMETER", "Parameters are not accepted in the URL")
         try:
-            fields = oauth2.form(arrived)
-        except Refused:
+            fields = oauth2.form(received)
+        except RefusedError:
             raise _fault(400, "INVALID_PARAMETER", "The body must be a form") from None
         if fields.get("auth_type") == "password":
-            return self._with_password(arrived, fields)
+            return self._with_password(received, fields)
         if fields.get("auth_type") == "token":
-            return self._with_token(arrived, fields)
+            return self._with_token(received, fields)
         raise _fault(400, "INVALID_PARAMETER", "auth_type is not valid")
 
-    def _with_password(self, arrived: Arrived, fields: dict[str, str]) -> Answer:
+    def _with_password(self, received: ReceivedRequest, fields: dict[str, str]) -> FakeResponse:
         if not self.logins.admits():
             raise _fault(401, "API_LIMIT_EXCEEDED", "The login limit of this account is reached")
-        if set(fields) != {"auth_type", "user_name", "password"} or arrived.values("authorization"):
+        if set(fields) != {"auth_type", "user_name", "password"} or received.values("authorization"):
             raise _fault(400, "INVALID_PARAMETER", "A login has user_name, password and auth_type, and nothing else")
         if (fields["user_name"], fields["password"]) != (USERNAME, PASSWORD):
             raise _fault(400, "INVALID_USER_NAME_PASSWORD")
         return self._issue()
 
-    def _with_token(self, arrived: Arrived, fields: dict[str, str]) -> Answer:
+    def _with_token(self, received: ReceivedRequest, fields: dict[str, str]) -> FakeResponse:
         if set(fields) != {"auth_type"}:
             raise _fault(400, "INVALID_PARAMETER", "A refresh has auth_type alone in its body")
-        if not self.refreshes or not self._is_valid(arrived):
+        if not self.refreshes or not self._is_valid(received):
             raise _fault(401, "INVALID_TOKEN", "The token cannot be refreshed")
         # The old token stays valid until its own end: calls with it may be under way.
         return self._issue()
 
-    def _issue(self) -> Answer:
+    def _issue(self) -> FakeResponse:
         # Recorded tokens are of base64 with its signs.
         token = f"EWuLzZ+{next(self._numbers)}/Kx9Jf=="
         self._ends[token] = time.monotonic() + self.lifetime
         self.issued.append(token)
         body = {"authToken": token, "issuedAt": int(time.time() * 1000), "endPoint": self.end_point}
-        return Answer.json(200, body)
+        return FakeResponse.json(200, body)
 
-    def _is_valid(self, arrived: Arrived) -> bool:
+    def _is_valid(self, received: ReceivedRequest) -> bool:
         # The token is the whole value of Authorization: with a scheme word in front it is another one, and unknown.
-        return time.monotonic() < self._ends.get(arrived.value("authorization") or "", 0)
+        return time.monotonic() < self._ends.get(received.value("authorization") or "", 0)
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if not self._is_valid(arrived):
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if not self._is_valid(received):
             if self.complains_with_500:
                 raise _fault(500, "UNEXPECTED_EXCEPTION", "Not a valid authentication token")
             raise _fault(401, "INVALID_TOKEN", "Authentication token is not valid or has expired")
         if self.refuses_calls_with:
             # 401 is overloaded: these have nothing to do with the token.
             raise _fault(401, self.refuses_calls_with)
-        if not (arrived.path.startswith(PREFIX) or arrived.path == UNVERSIONED):
+        if not (received.path.startswith(PREFIX) or received.path == UNVERSIONED):
             raise _fault(404, "RESOURCE_NOT_FOUND")
-        return Answer.json(200, {"campaigns": [], "links": []})
+        return FakeResponse.json(200, {"campaigns": [], "links": []})
 
 
-def _fault(status: int, code: str, detail: str = "") -> Refused:
+def _fault(status: int, code: str, detail: str = "") -> RefusedError:
     """Build an error of Responsys. `type` and `errorDetails` are reserved and empty."""
     title = _TITLES[code]
     body = {"type": "", "title": title, "errorCode": code, "detail": detail or title, "errorDetails": []}
-    return Refused(Answer.json(status, body))
+    return RefusedError(FakeResponse.json(status, body))

@@ -1,4 +1,4 @@
-"""Salesforce's core platform: tokens that do not say how long they live, at the host of the API.
+"""Salesforce's core platform: token responses without a lifetime, at the host of the API.
 
 https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_client_credentials_flow.htm
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 TOKEN_PATH = "/services/oauth2/token"
@@ -23,17 +23,17 @@ class Salesforce(Platform):
         self.api = Host(HOST, self._respond, switched=TOKEN_PATH)
         super().__init__(ca, self.api)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        return self._token(arrived) if arrived.path == TOKEN_PATH else self._call(arrived)
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        return self._token(received) if received.path == TOKEN_PATH else self._call(received)
 
-    def _token(self, arrived: Arrived) -> Answer:
-        oauth2.expect_post(arrived, TOKEN_PATH)
-        fields = oauth2.form(arrived)
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
+        oauth2.expect_post(received, TOKEN_PATH)
+        fields = oauth2.form(received)
         oauth2.expect_grant(fields)
         if (fields.get("client_id"), fields.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             raise oauth2.error(400, "invalid_client", "invalid client credentials")
         # There is no expires_in: the session settings decide.
-        return Answer.json(
+        return FakeResponse.json(
             200,
             {
                 "access_token": self.tokens.issue().value,
@@ -46,10 +46,10 @@ class Salesforce(Platform):
             },
         )
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if self.tokens.find(oauth2.bearer(received)) is None:
             error = {"message": "Session expired or invalid", "errorCode": "INVALID_SESSION_ID"}
-            raise Refused(Answer.json(401, [error], {"WWW-Authenticate": "Token"}))
-        if not arrived.path.startswith("/services/data/"):
-            raise Refused(Answer.json(404, [{"errorCode": "NOT_FOUND", "message": "not found"}]))
-        return Answer.json(200, {"totalSize": 0, "done": True, "records": []})
+            raise RefusedError(FakeResponse.json(401, [error], {"WWW-Authenticate": "Token"}))
+        if not received.path.startswith("/services/data/"):
+            raise RefusedError(FakeResponse.json(404, [{"errorCode": "NOT_FOUND", "message": "not found"}]))
+        return FakeResponse.json(200, {"totalSize": 0, "done": True, "records": []})

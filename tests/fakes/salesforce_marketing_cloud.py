@@ -9,7 +9,7 @@ from typing import Any
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused, read_json
+from fakes.server import FakeResponse, Host, MinuteLimit, Platform, ReceivedRequest, RefusedError, read_json
 from support.private_ca import Authority
 
 TOKEN_PATH = "/v2/token"
@@ -19,9 +19,9 @@ ACCOUNT_ID = 7_281_234
 
 
 class SalesforceMarketingCloud(Platform):
-    """`async with SalesforceMarketingCloud(ca) as cloud`; `scopes` are those of the installed package.
+    """`async with SalesforceMarketingCloud(ca) as cloud`. `scopes` are those of the installed package.
 
-    `rest_subdomain` is where the response says that the API is: it need not be that of the token endpoint.
+    `rest_subdomain` is the host of the API in the response. It may differ from that of the token endpoint.
     """
 
     def __init__(
@@ -29,25 +29,25 @@ class SalesforceMarketingCloud(Platform):
     ) -> None:
         self.scopes = scopes
         self.tokens = oauth2.Tokens(expires_in=1079)
-        self.requests = PerMinute(5)
+        self.requests = MinuteLimit(5)
         """Token requests; the guidance is one per 20 minutes."""
         self.auth = Host(f"{SUBDOMAIN}.auth.marketingcloudapis.com", self._token)
         self.rest = Host(f"{rest_subdomain}.rest.marketingcloudapis.com", self._call)
         self._soap_instance_url = f"https://{rest_subdomain}.soap.marketingcloudapis.com/"
         super().__init__(ca, self.auth, self.rest)
 
-    def _token(self, arrived: Arrived) -> Answer:
-        oauth2.expect_post(arrived, TOKEN_PATH)
+    def _token(self, received: ReceivedRequest) -> FakeResponse:
+        oauth2.expect_post(received, TOKEN_PATH)
         if not self.requests.admits():
             error = {"error": "rate_limit_exceeded", "error_description": "Too many token requests."}
-            raise Refused(Answer.json(429, error, {"Retry-After": "60"}))
+            raise RefusedError(FakeResponse.json(429, error, {"Retry-After": "60"}))
         # The parameters are documented as a JSON payload.
-        fields = read_json(arrived)
+        fields = read_json(received)
         if fields is None:
             raise _refusal(400, "invalid_request", "The request body must be application/json.")
         if fields.get("grant_type") != "client_credentials":
             raise _refusal(400, "unsupported_grant_type", "Grant type is invalid.")
-        if arrived.values("authorization"):
+        if received.values("authorization"):
             raise _refusal(400, "invalid_request", "More than one way of client authentication.")
         if fields.get("client_id") != CLIENT_ID:
             message = "Invalid client ID. Use the client ID in Marketing Cloud Installed Packages."
@@ -59,7 +59,7 @@ class SalesforceMarketingCloud(Platform):
         scope = self._scope(fields)
         # The REST and SOAP base URIs of the tenant; both end with a slash.
         instances = {"soap_instance_url": self._soap_instance_url, "rest_instance_url": f"https://{self.rest.name}/"}
-        return oauth2.bearer_answer(self.tokens.issue(scope), scope=scope, **instances)
+        return oauth2.bearer_response(self.tokens.issue(scope), scope=scope, **instances)
 
     def _scope(self, fields: dict[str, Any]) -> str:
         # "If scope isn't specified, the token has the scopes of the installed package"; an empty one asks for none.
@@ -68,25 +68,25 @@ class SalesforceMarketingCloud(Platform):
             raise _refusal(400, "invalid_scope", "The requested scope is invalid.")
         return scope
 
-    def _call(self, arrived: Arrived) -> Answer:
-        token = self.tokens.find(oauth2.bearer(arrived))
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        token = self.tokens.find(oauth2.bearer(received))
         if token is None:
             error = {"message": "Not Authorized", "errorcode": 1, "documentation": ""}
-            raise Refused(Answer.json(401, error, {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
+            raise RefusedError(FakeResponse.json(401, error, {"WWW-Authenticate": 'Bearer error="invalid_token"'}))
         if not token.scope:
             message = "Insufficient privileges to make this call."
-            raise Refused(Answer.json(403, {"message": message, "errorcode": 20001, "documentation": ""}))
-        return Answer.json(200, {"count": 0, "page": 1, "pageSize": 50, "items": []})
+            raise RefusedError(FakeResponse.json(403, {"message": message, "errorcode": 20001, "documentation": ""}))
+        return FakeResponse.json(200, {"count": 0, "page": 1, "pageSize": 50, "items": []})
 
 
 def _check_account(fields: dict[str, Any]) -> None:
     """`account_id` is typed as a number; public examples also send it as a string, which works as well."""
-    given = fields.get("account_id", ACCOUNT_ID)
-    if isinstance(given, bool) or given not in (ACCOUNT_ID, str(ACCOUNT_ID)):
+    account_id = fields.get("account_id", ACCOUNT_ID)
+    if isinstance(account_id, bool) or account_id not in (ACCOUNT_ID, str(ACCOUNT_ID)):
         raise _refusal(400, "invalid_request", "The client doesn't have access to the account.")
 
 
-def _refusal(status: int, code: str, message: str) -> Refused:
+def _refusal(status: int, code: str, message: str) -> RefusedError:
     """Build the recorded form of an error: RFC 6749 5.2 with an error_uri."""
     body = {"error": code, "error_description": message, "error_uri": "https://developer.salesforce.com/docs"}
-    return Refused(Answer.json(status, body))
+    return RefusedError(FakeResponse.json(status, body))

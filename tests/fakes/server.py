@@ -30,11 +30,11 @@ PORT = 443
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class ReceivedRequest:
     """A received request. `path` and `query` are unchanged; header names keep their case and order."""
 
     host: str
-    """The host name of the server that it reached, whatever its Host header says."""
+    """Host name of the server that received it, with any Host header."""
     method: str
     path: str
     query: str
@@ -43,15 +43,17 @@ class Arrived:
 
     def values(self, name: str) -> list[str]:
         """Return every value of a header, by its lower-case name."""
-        wanted = name.encode()
-        return [value.decode("latin-1") for key, value in self.headers if key.lower() == wanted]
+        expected = name.encode()
+        return [value.decode("latin-1") for key, value in self.headers if key.lower() == expected]
 
     def value(self, name: str) -> str | None:
         """Return a header's value. Refuses the request with 400 if there are several."""
-        found = self.values(name)
-        if len(found) > 1:
-            raise Refused(Answer.json(400, {"error": "invalid_request", "error_description": f"{name} came twice"}))
-        return found[0] if found else None
+        result = self.values(name)
+        if len(result) > 1:
+            raise RefusedError(
+                FakeResponse.json(400, {"error": "invalid_request", "error_description": f"{name} came twice"})
+            )
+        return result[0] if result else None
 
     @property
     def media_type(self) -> str:
@@ -60,7 +62,7 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FakeResponse:
     """A response of a fake. aiohttp adds Date, Server and Content-Length."""
 
     status: int
@@ -68,29 +70,29 @@ class Answer:
     body: bytes = b""
 
     @classmethod
-    def json(cls, status: int, value: object, headers: Mapping[str, str] | None = None) -> Answer:
+    def json(cls, status: int, value: object, headers: Mapping[str, str] | None = None) -> FakeResponse:
         """Build a JSON response that must not be stored (RFC 6749 5.1)."""
         fields = {"Content-Type": "application/json;charset=UTF-8", "Cache-Control": "no-store"} | dict(headers or {})
         return cls(status, tuple(fields.items()), json.dumps(value).encode())
 
 
-class Refused(Exception):
-    """A request that breaks a rule of the platform. `answer` is the response."""
+class RefusedError(Exception):
+    """A request that breaks a rule of the platform. `response` is the error response."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.status)
-        self.answer = answer
+    def __init__(self, response: FakeResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
-Respond = Callable[[Arrived], Answer]
+Respond = Callable[[ReceivedRequest], FakeResponse]
 """Decides on one request; raises Refused where a rule is broken."""
 
 
 def addresses() -> Iterator[str]:
-    """Loopback addresses, other ones in each process: 127.x.y.z where x and y come from the process's number.
+    """Yield loopback addresses 127.x.y.z, where x and y depend on the process ID.
 
-    x is at least 16: nothing but these fakes is expected there. Two processes that meet all the same lose no more
-    than an address, because the second cannot listen on it.
+    x is at least 16, because only these fakes use such addresses. If two processes choose the same address, the
+    second one cannot listen on it, and uses the next.
     """
     number = os.getpid()
     for step in range(240):
@@ -121,23 +123,23 @@ class Host:
     name: str
     respond: Respond
     address: str = ""
-    """Empty: the first `open` takes one of its own. It stays the same after `close` and `open`."""
+    """If empty, the first `open` chooses a free address, which stays the same."""
     port: int = PORT
-    """Zero, beside an address: the first `open` takes a free one."""
-    received: list[Arrived] = field(default_factory=list)
-    """Every request whose body arrived whole, also those that were refused."""
+    """If 0, with an address, the first `open` chooses a free port."""
+    received: list[ReceivedRequest] = field(default_factory=list)
+    """Every complete request, including refused ones."""
     switched: str = ""
-    """The path that `delay` and `fail_next` are about, such as a token endpoint's; empty: every path."""
+    """The path for `delay` and `fail_next`, such as a token endpoint. If empty, every path."""
     delay: asyncio.Event | None = None
-    """Where set, a request is recorded at once but answered only when the event happens; `close` makes it happen."""
-    _failures: list[Answer] = field(default_factory=list)
+    """If set, requests are recorded at once, and their responses wait for this event. `close` sets it."""
+    _failures: list[FakeResponse] = field(default_factory=list)
     _ssl: ssl.SSLContext | None = None
     _site: web.Server | None = None
     _server: asyncio.Server | None = None
 
     def fail_next(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
         """Give the next request to `switched` this response. Each further call applies to one more request."""
-        self._failures.append(Answer(status, tuple((headers or {}).items()), body))
+        self._failures.append(FakeResponse(status, tuple((headers or {}).items()), body))
 
     async def open(self, ca: Authority | None = None) -> None:
         """Listen: first with the CA for the certificate, later again on the same address."""
@@ -154,7 +156,7 @@ class Host:
             self._server.close()
             for connection in self._site.connections:
                 if connection.transport is not None:
-                    # Without an abort, TLS would wait for the other side's close_notify.
+                    # Without an abort, TLS would wait for close_notify.
                     connection.transport.abort()
             if self.delay is not None:
                 self.delay.set()
@@ -164,28 +166,30 @@ class Host:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
-        arrived = Arrived(self.name, request.method, path, query, tuple(request.raw_headers), await request.read())
-        self.received.append(arrived)
+        received = ReceivedRequest(
+            self.name, request.method, path, query, tuple(request.raw_headers), await request.read()
+        )
+        self.received.append(received)
         switched = self.switched in ("", path)
         if switched and self.delay is not None:
             await self.delay.wait()
-        answer = self._failures.pop(0) if switched and self._failures else self._decide(arrived)
-        response = web.Response(status=answer.status, body=answer.body)
-        for name, value in answer.headers:
+        reply = self._failures.pop(0) if switched and self._failures else self._decide(received)
+        response = web.Response(status=reply.status, body=reply.body)
+        for name, value in reply.headers:
             response.headers[name] = value
         return response
 
-    def _decide(self, arrived: Arrived) -> Answer:
-        # RFC 9110 7.4 and 15.5.20: a server that does not stand for the authority in question says 421.
-        if arrived.values("host") not in ([self.name], [f"{self.name}:{self.port}"]):
-            return Answer.json(421, {"error": f"{self.name} does not serve this Host"})
+    def _decide(self, received: ReceivedRequest) -> FakeResponse:
+        # RFC 9110 7.4 and 15.5.20: a server that is not responsible for the authority returns 421.
+        if received.values("host") not in ([self.name], [f"{self.name}:{self.port}"]):
+            return FakeResponse.json(421, {"error": f"{self.name} does not serve this Host"})
         try:
-            return self.respond(arrived)
-        except Refused as refused:
-            return refused.answer
+            return self.respond(received)
+        except RefusedError as refused:
+            return refused.response
 
 
-class PerMinute:
+class MinuteLimit:
     """A limit of actions in any 60 seconds. `limit` may change."""
 
     def __init__(self, limit: int) -> None:
@@ -219,9 +223,9 @@ class Platform:
         return {host.name: [host.address] for host in self._hosts}
 
     @property
-    def received(self) -> list[Arrived]:
+    def received(self) -> list[ReceivedRequest]:
         """Return every received request, host by host."""
-        return [arrived for host in self._hosts for arrived in host.received]
+        return [received for host in self._hosts for received in host.received]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -237,12 +241,12 @@ class Platform:
         await self._stack.aclose()
 
 
-def read_json(arrived: Arrived) -> dict[str, Any] | None:
+def read_json(received: ReceivedRequest) -> dict[str, Any] | None:
     """Parse the JSON object of a body. Return None without a body, an object or the media type."""
-    if arrived.media_type != "application/json":
+    if received.media_type != "application/json":
         return None
     try:
-        value = json.loads(arrived.body)
+        value = json.loads(received.body)
     except ValueError:
         return None
     return value if isinstance(value, dict) else None

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fakes.server import Answer, Arrived, Host, Platform, Refused
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError
 from support.private_ca import Authority
 
 GHOST_ID, GHOST_SECRET = "6489d2cf3f1a2b0001a7e5b1", "0123456789abcdef" * 4
@@ -34,8 +34,8 @@ class Ghost(Platform):
         self.host = Host("acme.ghost.io", self._respond)
         super().__init__(ca, self.host)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        scheme, _, token = (arrived.value("authorization") or "").partition(" ")
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        scheme, _, token = (received.value("authorization") or "").partition(" ")
         if scheme.lower() != "ghost":
             raise self._error(401, 'Authorization header format is "Authorization: Ghost [token]"')
         try:
@@ -50,13 +50,13 @@ class Ghost(Platform):
             raise self._error(401, "Invalid token: invalid signature") from None
         if claims["iat"] + 300 <= time.time():
             raise self._error(401, "Invalid token: maxAge exceeded")
-        if arrived.path != self.api:
+        if received.path != self.api:
             raise self._error(404, "Resource not found")
-        return Answer.json(200, {"posts": []})
+        return FakeResponse.json(200, {"posts": []})
 
     @staticmethod
-    def _error(status: int, message: str) -> Refused:
-        return Refused(Answer.json(status, {"errors": [{"message": message}]}))
+    def _error(status: int, message: str) -> RefusedError:
+        return RefusedError(FakeResponse.json(status, {"errors": [{"message": message}]}))
 
 
 class AppStoreConnect(Platform):
@@ -69,18 +69,18 @@ class AppStoreConnect(Platform):
         self.host = Host("api.appstoreconnect.apple.com", self._respond)
         super().__init__(ca, self.host)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        claims, header = _verified(arrived, self._public, "ES256", audience="appstoreconnect-v1", issuer=ISSUER_ID)
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        claims, header = _verified(received, self._public, "ES256", audience="appstoreconnect-v1", issuer=ISSUER_ID)
         if claims is None or header.get("kid") != KEY_ID or claims["exp"] > time.time() + 1200:
             error = {
                 "status": "401",
                 "code": "NOT_AUTHORIZED",
                 "title": "Authentication credentials are missing or invalid.",
             }
-            raise Refused(Answer.json(401, {"errors": [error]}))
-        if arrived.path != self.api:
-            raise Refused(Answer.json(404, {"errors": [{"status": "404", "code": "NOT_FOUND"}]}))
-        return Answer.json(200, {"data": [], "meta": {"paging": {"total": 0}}})
+            raise RefusedError(FakeResponse.json(401, {"errors": [error]}))
+        if received.path != self.api:
+            raise RefusedError(FakeResponse.json(404, {"errors": [{"status": "404", "code": "NOT_FOUND"}]}))
+        return FakeResponse.json(200, {"data": [], "meta": {"paging": {"total": 0}}})
 
 
 class Snowflake(Platform):
@@ -95,21 +95,21 @@ class Snowflake(Platform):
         self.host = Host(f"{ACCOUNT.lower()}.snowflakecomputing.com", self._respond)
         super().__init__(ca, self.host)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        claims, _ = _verified(arrived, self._public, "RS256", issuer=self.issuer)
-        said = arrived.value("x-snowflake-authorization-token-type")
-        good = claims is not None and claims.get("sub") == f"{ACCOUNT}.{USER}" and said in (None, "KEYPAIR_JWT")
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        claims, _ = _verified(received, self._public, "RS256", issuer=self.issuer)
+        token_type = received.value("x-snowflake-authorization-token-type")
+        good = claims is not None and claims.get("sub") == f"{ACCOUNT}.{USER}" and token_type in (None, "KEYPAIR_JWT")
         # "The JWT is valid for at most one hour after the token is issued".
         if claims is None or not good or claims["exp"] > claims["iat"] + 3600:
             message = "JWT token is invalid. [0ce9eb56-821d-4ca9-a774-04ae89a0cf5a]"
-            raise Refused(Answer.json(401, {"code": "390144", "message": message, "success": False}))
-        if arrived.path != self.api:
-            raise Refused(Answer.json(404, {"code": "390404"}))
-        return Answer.json(200, {"code": "090001", "data": []})
+            raise RefusedError(FakeResponse.json(401, {"code": "390144", "message": message, "success": False}))
+        if received.path != self.api:
+            raise RefusedError(FakeResponse.json(404, {"code": "390404"}))
+        return FakeResponse.json(200, {"code": "090001", "data": []})
 
 
 def _verified(
-    arrived: Arrived,
+    received: ReceivedRequest,
     public: EllipticCurvePublicKey | RSAPublicKey,
     algorithm: str,
     *,
@@ -117,7 +117,7 @@ def _verified(
     audience: str | None = None,
 ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Return claims and header of a bearer token if both are valid for the platform."""
-    scheme, _, token = (arrived.value("authorization") or "").partition(" ")
+    scheme, _, token = (received.value("authorization") or "").partition(" ")
     try:
         claims = jwt.decode(
             token,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 
-from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError, read_json
 from support.private_ca import Authority
 
 VERSION = "3.24"
@@ -34,22 +34,22 @@ class Tableau(Platform):
         """End the session."""
         self.live = ""
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        return self._sign_in(arrived) if arrived.path == SIGN_IN else self._call(arrived)
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        return self._sign_in(received) if received.path == SIGN_IN else self._call(received)
 
-    def _sign_in(self, arrived: Arrived) -> Answer:
-        if arrived.method != "POST":
+    def _sign_in(self, received: ReceivedRequest) -> FakeResponse:
+        if received.method != "POST":
             raise _error(405, "405000", "Method Not Allowed", "")
         # The default of request and response is XML.
-        if arrived.value("accept") != "application/json":
+        if received.value("accept") != "application/json":
             raise _error(406, "406000", "Not Acceptable", "this fake answers in JSON only")
-        said = read_json(arrived)
-        wanted = {
+        credentials = read_json(received)
+        expected = {
             "personalAccessTokenName": TOKEN_NAME,
             "personalAccessTokenSecret": TOKEN_SECRET,
             "site": {"contentUrl": CONTENT_URL},
         }
-        if said != {"credentials": wanted}:
+        if credentials != {"credentials": expected}:
             raise _error(401, "401001", "Signin Error", "Error signing in to Tableau Server")
         # "You can't request concurrent Tableau sessions with a personal access token": a new one ends the one before.
         self.live = f"HvZMqFFfQQmOM4L-AZNIQA|5fI6T54OPK1Gn1p4w0RtHv6EkojWRTwq|{next(self._numbers)}"
@@ -60,15 +60,15 @@ class Tableau(Platform):
             "token": self.live,
             "estimatedTimeToExpiration": "364:28:37",
         }
-        return Answer.json(200, {"credentials": credentials})
+        return FakeResponse.json(200, {"credentials": credentials})
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if not self.live or arrived.value("x-tableau-auth") != self.live:
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if not self.live or received.value("x-tableau-auth") != self.live:
             raise _error(401, "401002", "Unauthorized Access", "Invalid authentication credentials were provided.")
-        if not arrived.path.startswith(f"/api/{VERSION}/sites/{SITE_ID}/"):
+        if not received.path.startswith(f"/api/{VERSION}/sites/{SITE_ID}/"):
             raise _error(404, "404000", "Resource Not Found", "")
-        return Answer.json(200, {"pagination": {"totalAvailable": "0"}, "workbooks": {}})
+        return FakeResponse.json(200, {"pagination": {"totalAvailable": "0"}, "workbooks": {}})
 
 
-def _error(status: int, code: str, summary: str, detail: str) -> Refused:
-    return Refused(Answer.json(status, {"error": {"summary": summary, "detail": detail, "code": code}}))
+def _error(status: int, code: str, summary: str, detail: str) -> RefusedError:
+    return RefusedError(FakeResponse.json(status, {"error": {"summary": summary, "detail": detail, "code": code}}))

@@ -1,4 +1,4 @@
-"""Toast: a login with the client's ID and secret in JSON brings a bearer token of a day.
+"""Toast: a login with the client's ID and secret in JSON returns a bearer token that is valid for a day.
 
 https://doc.toasttab.com/doc/devguide/authentication.html
 """
@@ -9,7 +9,7 @@ import time
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, PerMinute, Platform, Refused, read_json
+from fakes.server import FakeResponse, Host, MinuteLimit, Platform, ReceivedRequest, RefusedError, read_json
 from support.private_ca import Authority
 
 LOGIN = "/authentication/v1/authentication/login"
@@ -21,37 +21,37 @@ class Toast(Platform):
 
     def __init__(self, ca: Authority) -> None:
         self.tokens = oauth2.Tokens(expires_in=86400)
-        self.logins = PerMinute(20)
+        self.logins = MinuteLimit(20)
         """Right and wrong ones count."""
         self.host = Host("ws-api.toasttab.com", self._respond, switched=LOGIN)
         super().__init__(ca, self.host)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        return self._login(arrived) if arrived.path == LOGIN else self._call(arrived)
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        return self._login(received) if received.path == LOGIN else self._call(received)
 
-    def _login(self, arrived: Arrived) -> Answer:
+    def _login(self, received: ReceivedRequest) -> FakeResponse:
         if not self.logins.admits():
             raise _error(429, 10009, "Too many requests")
-        if arrived.method != "POST" or arrived.query:
+        if received.method != "POST" or received.query:
             raise _error(405, 10005, "Method not allowed")
-        said = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET, "userAccessType": "TOAST_MACHINE_CLIENT"}
-        if read_json(arrived) != said:
+        expected = {"clientId": CLIENT_ID, "clientSecret": CLIENT_SECRET, "userAccessType": "TOAST_MACHINE_CLIENT"}
+        if read_json(received) != expected:
             raise _error(401, 10010, "Unauthorized")
         token = self.tokens.issue()
         life = round(token.expires_at - time.monotonic())
         issued = {"tokenType": "Bearer", "scope": None, "expiresIn": life, "accessToken": token.value, "idToken": None}
-        return Answer.json(200, {"@class": ".SuccessfulResponse", "token": issued, "status": "SUCCESS"})
+        return FakeResponse.json(200, {"@class": ".SuccessfulResponse", "token": issued, "status": "SUCCESS"})
 
-    def _call(self, arrived: Arrived) -> Answer:
-        if self.tokens.find(oauth2.bearer(arrived)) is None:
+    def _call(self, received: ReceivedRequest) -> FakeResponse:
+        if self.tokens.find(oauth2.bearer(received)) is None:
             raise _error(401, 10010, "Full authentication is required to access this resource")
         # The restaurant is the caller's to name.
-        if arrived.value("toast-restaurant-external-id") != RESTAURANT:
+        if received.value("toast-restaurant-external-id") != RESTAURANT:
             raise _error(403, 10019, "Access to this restaurant is not allowed")
-        if not arrived.path.startswith("/orders/v2/"):
+        if not received.path.startswith("/orders/v2/"):
             raise _error(404, 10004, "Not found")
-        return Answer.json(200, [])
+        return FakeResponse.json(200, [])
 
 
-def _error(status: int, code: int, message: str) -> Refused:
-    return Refused(Answer.json(status, {"status": status, "code": code, "message": message}))
+def _error(status: int, code: int, message: str) -> RefusedError:
+    return RefusedError(FakeResponse.json(status, {"status": status, "code": code, "message": message}))

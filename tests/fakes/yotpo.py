@@ -6,7 +6,7 @@ https://core-api.yotpo.com/reference/yotpo-authentication
 from __future__ import annotations
 
 from fakes import oauth2
-from fakes.server import Answer, Arrived, Host, Platform, Refused, read_json
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest, RefusedError, read_json
 from support.private_ca import Authority
 
 STORE_ID = "rvR3359XuCuuuEgCgcHNrQ9TE8zwC5dMzWMULHZm"
@@ -23,17 +23,17 @@ class Yotpo(Platform):
         self.host = Host("api.yotpo.com", self._respond, switched=LOGIN)
         super().__init__(ca, self.host)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        if arrived.path == LOGIN:
-            if arrived.method != "POST" or read_json(arrived) != {"secret": API_SECRET}:
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        if received.path == LOGIN:
+            if received.method != "POST" or read_json(received) != {"secret": API_SECRET}:
                 raise _error(401, "Unauthorized")
-            return Answer.json(200, {"access_token": self.tokens.issue().value})
-        if self.tokens.find(arrived.value("x-yotpo-token") or "") is None:
+            return FakeResponse.json(200, {"access_token": self.tokens.issue().value})
+        if self.tokens.find(received.value("x-yotpo-token") or "") is None:
             raise _error(401, "Invalid access token")
-        if not arrived.path.startswith(f"{STORE}/"):
+        if not received.path.startswith(f"{STORE}/"):
             raise _error(404, "Not found")
-        return Answer.json(200, {"orders": []})
+        return FakeResponse.json(200, {"orders": []})
 
 
-def _error(status: int, message: str) -> Refused:
-    return Refused(Answer.json(status, {"errors": [{"message": message, "code": status}]}))
+def _error(status: int, message: str) -> RefusedError:
+    return RefusedError(FakeResponse.json(status, {"errors": [{"message": message, "code": status}]}))

@@ -23,9 +23,9 @@ def parse(data: bytes) -> Loaded:
 def check(data: bytes) -> None:
     """Require a snapshot, or errors that each have a place in the file. A second load must have the same result."""
     loaded = parse(data)
-    errors = [str(each) for each in loaded.errors]
+    errors = [str(item) for item in loaded.errors]
     assert (loaded.snapshot is None) is bool(errors)
-    assert [str(each) for each in parse(data).errors] == errors
+    assert [str(item) for item in parse(data).errors] == errors
 
 
 TARGET: Final = Target(

@@ -15,7 +15,7 @@ import h11
 from fuzz.target import LONGEST, Target
 from support import wire
 from support.plane import base_url, get, integration, request
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 
 _LOOP: Final = asyncio.new_event_loop()
 _RESPONSE: Final = b"HTTP/1.1 204 No Content\r\nUpstream: 1\r\n\r\n"
@@ -71,40 +71,40 @@ class Outcome:
 
 async def _converse(pieces: Sequence[bytes]) -> Outcome:
     """Deliver each piece in a read of its own, then close the connection in an orderly way."""
-    sidekey = Scripted(integration("h", base_url(1)))
+    sidekey = ScriptedPlane(integration("h", base_url(1)))
     caller = sidekey.caller()
-    arrived: list[Read] = []
+    received: list[Read] = []
     answered: dict[int, int] = {}
     for piece in pieces:
         caller.feed(piece)
-        await _answer(sidekey, answered, arrived)
+        await _answer(sidekey, answered, received)
     caller.finish()
-    await _answer(sidekey, answered, arrived)
+    await _answer(sidekey, answered, received)
     for upstream in sidekey.upstreams:
         upstream.finish()
     await settle()
     assert sidekey.defects == [], sidekey.defects
-    return Outcome(tuple(_responses(bytes(caller.written))), tuple(arrived))
+    return Outcome(tuple(_responses(bytes(caller.written))), tuple(received))
 
 
-async def _answer(sidekey: Scripted, answered: dict[int, int], arrived: list[Read]) -> None:
+async def _answer(sidekey: ScriptedPlane, answered: dict[int, int], received: list[Read]) -> None:
     """Respond to each complete request of an upstream connection, until nothing more arrives."""
     while True:
         await settle()
-        fresh = [pair for pair in enumerate(sidekey.upstreams) if _next(*pair, answered, arrived)]
+        fresh = [pair for pair in enumerate(sidekey.upstreams) if _next(*pair, answered, received)]
         if not fresh:
             return
 
 
-def _next(number: int, upstream: RecordingTransport, answered: dict[int, int], arrived: list[Read]) -> bool:
-    """Respond to the next request of an upstream connection. Raises Unclean for ambiguous bytes."""
+def _next(number: int, upstream: RecordingTransport, answered: dict[int, int], received: list[Read]) -> bool:
+    """Respond to the next request of an upstream connection. Raises InvalidMessage for ambiguous bytes."""
     at = answered.get(number, 0)
     message = wire.first_request(bytes(upstream.written[at:]))
     if message is None:
         return False
     answered[number] = at + message.length
     fields = tuple(field for field in message.headers if field[0] not in _REWRITTEN)
-    arrived.append(Read(message.method, message.target, fields, message.body))
+    received.append(Read(message.method, message.target, fields, message.body))
     upstream.feed(_RESPONSE)
     return True
 
@@ -134,17 +134,14 @@ def parse(data: bytes) -> None:
 
 
 async def _begin(data: bytes) -> None:
-    caller = Scripted(integration("h", base_url(1))).caller()
+    caller = ScriptedPlane(integration("h", base_url(1))).caller()
     caller.feed(data)
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
 def read_by_h11(data: bytes) -> list[Read]:
-    """Return every request that h11 reads whole, up to what it refuses, and up to the last one of a connection.
-
-    h11 is stricter than RFC 9112 in two ways, which are evened out here.
-    """
+    """Return every request that h11 parses completely, up to the first error and the last request of the connection."""
     result: list[Read] = []
     while True:
         # RFC 9112 2.2: empty lines before a request line are ignored; h11 refuses them.
@@ -206,11 +203,11 @@ def _first_refusal(outcome: Outcome) -> int | None:
 
 def compare(outcome: Outcome, expected: Sequence[Read]) -> None:
     """Raise AssertionError for a request at the upstream that h11 reads differently or refuses."""
-    arrived = iter(outcome.arrived)
+    received = iter(outcome.arrived)
     for number, (_, from_upstream) in enumerate(outcome.responses):
         if not from_upstream:
             continue
-        read = next(arrived)
+        read = next(received)
         assert number < len(expected), f"h11 refuses request {number}: {read}"
         other = expected[number]
         assert (read.method, read.body) == (other.method, other.body), f"{read} and {other}"

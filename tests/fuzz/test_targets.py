@@ -30,9 +30,9 @@ def test_request_in_two_reads_equals_one_read(seed: bytes) -> None:
 
 def test_requests_are_compared_with_h11() -> None:
     """Also those that h11 refuses."""
-    arrived = Read(b"GET", b"/api/1", ((b"x", b"1"),), b"")
+    received = Read(b"GET", b"/api/1", ((b"x", b"1"),), b"")
     expected = Read(b"GET", b"/i/h/1", ((b"accept", b"*/*"), (b"x", b"1")), b"")
-    outcome = Outcome(((204, True),), (arrived,))
+    outcome = Outcome(((204, True),), (received,))
     requests.compare(outcome, [expected])
     others = (
         Read(b"POST", b"/i/h/1", expected.fields, b""),

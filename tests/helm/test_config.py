@@ -23,14 +23,14 @@ from sidekey.cli.environment import TOKEN_PLACEHOLDER
 from sidekey.config.load import load
 from support import helm, programs
 from support.api import Api
-from support.browsing import Browser
-from support.child import Child, run_cli
-from support.http_get import get, within
+from support.console_browser import ConsoleBrowser
+from support.http_get import get, wait_until
 from support.local_cas import cert_manager_secret
 from support.nginx import Nginx
 from support.ports import free_port
 from support.postgres import Postgres
 from support.private_ca import Authority
+from support.sidekey_process import SidekeyProcess, run_cli
 
 CASES = [case for case in helm.cases() if not case.startswith("none")]
 PASSWORD = "s3cret-of-crm"
@@ -186,7 +186,7 @@ def test_config_check_names_a_host_outside_of_the_ca(tmp_path: Path) -> None:
 @contextmanager
 def running(
     chart: Path, values: helm.Values, tmp_path: Path, ca: Authority, upstream: str, database: str = DATABASE
-) -> Iterator[tuple[Child, int, list[helm.Object]]]:
+) -> Iterator[tuple[SidekeyProcess, int, list[helm.Object]]]:
     """Run the rendered config; yield the process, its port for metrics, and the objects.
 
     `upstream` is the base URL of the CRM, `database` the URL of a store. Only the following differs from a pod: ports,
@@ -219,7 +219,7 @@ def running(
     head = head.replace(":15080", ":{proxy}").replace(":15090", ":{admin}")
     # The image's user has no home, and its environment names no folder for a CA.
     homeless = {"HOME": "", "XDG_STATE_HOME": "", "STATE_DIRECTORY": ""}
-    with Child("", tmp_path, head=head, environment=homeless, metrics_port=metrics) as child:
+    with SidekeyProcess("", tmp_path, head=head, environment=homeless, metrics_port=metrics) as child:
         yield child, metrics, objects
 
 
@@ -318,9 +318,9 @@ def test_store_in_a_volume_outlives_the_pod(upstream: Nginx, ca: Authority, tmp_
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, metrics, _):
         created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
         api = Api(child.admin_port, created.stdout.strip())
-        within(lambda: api.ask("GET", "/whoami").status == 200)
-        api.make("/integrations", shop_integration(upstream))
-        caller = {"Sidekey-Token": api.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
+        wait_until(lambda: api.request("GET", "/whoami").status == 200)
+        api.create("/integrations", shop_integration(upstream))
+        caller = {"Sidekey-Token": api.create("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
         responses = [get(child.proxy_port, "/i/shop/events", caller)]
         scraped = {path: get(metrics, path, {"Host": "10.1.2.3:15091"}) for path in ("/readyz", "/healthz", "/metrics")}
         assert get(child.proxy_port, "/i/shop/events").status == 401
@@ -350,11 +350,11 @@ def test_pods_share_a_store_in_postgresql(upstream: Nginx, ca: Authority, tmp_pa
             pods.append(stack.enter_context(pod)[0])
         first, second = (Api(pod.admin_port, token("ops")) for pod in pods)
         assert Api(pods[1].admin_port, token("grafana")).get("/whoami")["role"] == "viewer"
-        first.make("/integrations", shop_integration(upstream))
-        caller = {"Sidekey-Token": first.make("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
-        within(lambda: get(pods[1].proxy_port, "/i/shop/events", caller).status == 200)
-        assert second.ask("DELETE", "/integrations/shop", match='"1"').status == 204
-        within(lambda: get(pods[0].proxy_port, "/i/shop/events", caller).status == 403)
+        first.create("/integrations", shop_integration(upstream))
+        caller = {"Sidekey-Token": first.create("/callers", {"name": "billing", "integrations": ["shop"]})["token"]}
+        wait_until(lambda: get(pods[1].proxy_port, "/i/shop/events", caller).status == 200)
+        assert second.request("DELETE", "/integrations/shop", match='"1"').status == 204
+        wait_until(lambda: get(pods[0].proxy_port, "/i/shop/events", caller).status == 403)
     assert len(upstream.requests(1)) >= 1
 
 
@@ -384,10 +384,10 @@ def new_integration(name: str) -> dict[str, Any]:
     return {"id": name, "endpoint_prefix": "https://shop.example.com", "auth": auth}
 
 
-def create_token(child: Child, browser: Browser) -> str:
+def create_token(child: SidekeyProcess, browser: ConsoleBrowser) -> str:
     """Create an operator's token as with `kubectl exec`, and wait until the API at the console's host accepts it."""
     created = run_cli("token", "create", "me", "--role", "admin", environment={"SIDEKEY_CONFIG": str(child.config)})
-    within(lambda: browser.ask("GET", "/whoami", headers=bearer(created.stdout.strip())).status == 200)
+    wait_until(lambda: browser.request("GET", "/whoami", headers=bearer(created.stdout.strip())).status == 200)
     return created.stdout.strip()
 
 
@@ -405,15 +405,15 @@ def test_browser_uses_the_console_through_an_ingress(
     with running(helm.CHART, console_values("gateway-console", tls=tls), tmp_path, ca, base(upstream)) as (child, _, _):
         settings = ingress_settings("https" if tls else "http", child.admin_port)
         with Nginx(folder, settings, leaf=ca.leaf(HOST)) as ingress:
-            browser = Browser(ingress.tls_port, host=HOST, trusted=ca.client_context())
+            browser = ConsoleBrowser(ingress.tls_port, host=HOST, trusted=ca.client_context())
             admin = create_token(child, browser)
             assert browser.log_in(admin).headers["Set-Cookie"].startswith("__Host-sidekey-ui=")
             statuses = [
-                browser.ask("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": site}).status
+                browser.request("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": site}).status
                 for site in ("cross-site", "same-site", "none", "")
             ]
-            misdirected = browser.ask("GET", "/session", headers={"Host": "evil.example"}).status
-            saved = browser.ask("POST", "/integrations", new_integration("shop"))
+            misdirected = browser.request("GET", "/session", headers={"Host": "evil.example"}).status
+            saved = browser.request("POST", "/integrations", new_integration("shop"))
             read = browser.get("/integrations/shop")
             body = browser.get("/audit")
     assert statuses == [403] * 4
@@ -428,11 +428,11 @@ def test_browser_uses_the_console_with_sidekeys_certificate(upstream: Nginx, ca:
     trusted = ssl.create_default_context(cadata=ISSUER.cert_pem.bytes().decode())
     values = console_values("gateway-console-tls", service=None)
     with running(helm.CHART, values, tmp_path, ca, base(upstream)) as (child, _, _):
-        browser = Browser(child.admin_port, host=HOST, trusted=trusted)
+        browser = ConsoleBrowser(child.admin_port, host=HOST, trusted=trusted)
         browser.log_in(token("ops"))
-        refused = browser.ask("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": "cross-site"})
+        refused = browser.request("POST", "/integrations", new_integration("shop"), {"Sec-Fetch-Site": "cross-site"})
         forwarded = {"X-Forwarded-For": "10.1.2.3", "X-Forwarded-Proto": "http"}
-        sent = browser.ask("POST", "/integrations", new_integration("shop"), forwarded)
+        sent = browser.request("POST", "/integrations", new_integration("shop"), forwarded)
         body = browser.get("/audit")
         with pytest.raises(OSError):
             get(child.admin_port, "/ui/", {"Host": HOST})
@@ -440,7 +440,7 @@ def test_browser_uses_the_console_with_sidekeys_certificate(upstream: Nginx, ca:
     assert {entry["from"] for entry in body["items"]} == {"127.0.0.1"}
 
 
-class BrowserOfAllPods(Browser):
+class BrowserOfAllPods(ConsoleBrowser):
     """A browser behind an ingress that terminates TLS and sends each request to the next pod."""
 
     def __init__(self, ports: list[int], cookie: str = "") -> None:
@@ -465,15 +465,15 @@ def test_every_pod_serves_every_session(upstream: Nginx, ca: Authority, tmp_path
         browser = BrowserOfAllPods(pods)
         browser.log_in(token("ops"))
         for name in ("shop", "till", "desk"):
-            assert browser.ask("POST", "/integrations", new_integration(name)).status == 201
+            assert browser.request("POST", "/integrations", new_integration(name)).status == 201
             # The other pod serves it within 2 seconds.
             path = f"/integrations/{name}"
-            within(lambda path=path: all(browser.ask("GET", path).status == 200 for _ in pods))
+            wait_until(lambda path=path: all(browser.request("GET", path).status == 200 for _ in pods))
         cookie = browser.cookie
-        assert browser.ask("DELETE", "/session").status == 204
+        assert browser.request("DELETE", "/session").status == 204
         for port in pods:
             browser_of_pod = BrowserOfAllPods([port], cookie)
-            within(lambda browser_of_pod=browser_of_pod: browser_of_pod.ask("GET", "/whoami").status == 401)
+            wait_until(lambda browser_of_pod=browser_of_pod: browser_of_pod.request("GET", "/whoami").status == 401)
 
 
 def environment_of(objects: list[helm.Object], ports: dict[str, str]) -> dict[str, str]:
@@ -580,7 +580,7 @@ def trust_of(folder: Path) -> Path:
     return folder / "run/sidekey/trust"
 
 
-def local_values(folder: Path, child: Child) -> dict[str, str]:
+def local_values(folder: Path, child: SidekeyProcess) -> dict[str, str]:
     """Return the replacements for values of a pod: the port, and the path of the trust folder."""
     return {":15080": f":{child.proxy_port}", "/run/sidekey/trust": str(trust_of(folder))}
 

@@ -11,7 +11,7 @@ import yaml
 from sidekey.cli.environment import TOKEN_PLACEHOLDER, Proxy, build_variables
 from sidekey.snapshot.snapshot import Address
 from support import helm
-from support.child import run_cli
+from support.sidekey_process import run_cli
 
 ADDRESS = Address("127.0.0.1", 15080)
 TRUST = "/run/sidekey/trust"

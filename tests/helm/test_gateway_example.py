@@ -13,7 +13,7 @@ from sidekey.ca import trust_folder
 from sidekey.certificates.source import WARN_DAYS
 from sidekey.cli.environment import TOKEN_PLACEHOLDER
 from support import helm
-from support.child import run_cli
+from support.sidekey_process import run_cli
 
 README = (helm.GATEWAY / "README.md").read_text("utf-8")
 VALUES: helm.Values = yaml.safe_load((helm.GATEWAY / "values.yaml").read_text("utf-8"))

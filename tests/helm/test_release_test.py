@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from support import helm
-from support.child import Child
 from support.ports import free_port
+from support.sidekey_process import SidekeyProcess
 
 CONFIG = """\
 integrations:
@@ -76,7 +76,7 @@ def test_pods_that_end_have_no_service_mesh(gateway: list[helm.Object]) -> None:
 
 
 def test_program_passes_if_sidekey_responds(gateway: list[helm.Object], tmp_path: Path) -> None:
-    with Child(CONFIG, tmp_path) as child:
+    with SidekeyProcess(CONFIG, tmp_path) as child:
         result = run(gateway, child.proxy_port)
     assert (result.returncode, result.stderr) == (0, "")
     assert f"Sidekey responds at http://127.0.0.1:{child.proxy_port}" in result.stdout

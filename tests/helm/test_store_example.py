@@ -106,5 +106,5 @@ def test_each_request_of_the_readme_succeeds(tmp_path: Path) -> None:
     assert [path for path, _ in requests] == ["/integrations", "/callers", "/tokens"]
     with managed(tmp_path) as child:
         api = Api(child.admin_port)
-        created = [api.make(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
+        created = [api.create(path, json.loads(body.replace("'$TOKEN'", api.token))) for path, body in requests]
     assert ["token" in response for response in created] == [False, True, True]

@@ -14,7 +14,7 @@ import pytest
 
 from fakes import responsys
 from fakes.responsys import Responsys
-from fakes.server import Arrived
+from fakes.server import ReceivedRequest
 from support import authlib_server
 from support.api import Api, basic, managed
 from support.authlib_server import AuthlibServer
@@ -23,13 +23,13 @@ from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE, connect
 from support.recording import recording
-from support.serving import HEAD, Serving, problem, serving
-from support.upstream import RawUpstream, answering
+from support.serving import HEAD, RunningApp, problem, serving
+from support.upstream import RawUpstream, respond_with
 
 BASIC = b64encode(b"svc:hunter2")
 PLACES = "headers: {X-Tenant: acme, X-Key: {prefix: 'Key ', secret: {file: key}}}, query: {key: {secret: {file: key}}}"
 QUERY = b"key=a%2Bb%20%C3%BC%26c%3Dd"
-"""How the secret of these tests travels in a query or form."""
+"""The secret of these tests in a query or form."""
 
 
 def beside(port: int, add: str, more: str = "") -> str:
@@ -42,7 +42,7 @@ def beside(port: int, add: str, more: str = "") -> str:
 @asynccontextmanager
 async def added(
     folder: Path, ca: Authority, add: str = PLACES, more: str = ""
-) -> AsyncIterator[tuple[Serving, RawUpstream]]:
+) -> AsyncIterator[tuple[RunningApp, RawUpstream]]:
     (folder / "key").write_text("a+b \u00fc&c=d\n")
     (folder / "password").write_text("hunter2\n")
     async with RawUpstream() as upstream:
@@ -52,7 +52,7 @@ async def added(
 
 
 def sent(port: int, target: bytes, body: bytes = b"", *fields: bytes, method: bytes = b"GET") -> bytes:
-    """A request as it must arrive."""
+    """Build a request as it must arrive."""
     lines = [
         b"%b %b HTTP/1.1" % (method, target),
         b"Host: 127.0.0.1:%d" % port,
@@ -65,7 +65,7 @@ def sent(port: int, target: bytes, body: bytes = b"", *fields: bytes, method: by
 
 
 def without_via(data: bytes) -> bytes:
-    """Via names the process."""
+    """Remove Via, which contains the name of the process."""
     head, end, body = data.partition(b"\r\n\r\n")
     return b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"Via:")) + end + body
 
@@ -94,7 +94,7 @@ async def test_headers_and_query_are_added_with_the_credential(
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "arrived"),
+    ("kind", "body", "received"),
     [
         ("application/json", b'{"to": 1.0}', b'{"to": 1.0,"key":"a+b \\u00fc&c=d","async":true,"n":5,"t":"x"}'),
         ("application/json", b"{}", b'{"key":"a+b \\u00fc&c=d","async":true,"n":5,"t":"x"}'),
@@ -103,7 +103,7 @@ async def test_headers_and_query_are_added_with_the_credential(
 )
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_fields_are_added_to_a_body(
-    kind: str, body: bytes, arrived: bytes, chunked: bool, ca: Authority, tmp_path: Path
+    kind: str, body: bytes, received: bytes, chunked: bool, ca: Authority, tmp_path: Path
 ) -> None:
     """The caller's fields stay, the length is updated, and the credential is added."""
     add = "body: {key: {secret: {file: key}}, async: true, n: 5, t: x}, headers: {X-Tenant: acme}"
@@ -111,15 +111,15 @@ async def test_fields_are_added_to_a_body(
     sent_body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked else body
     async with added(tmp_path, ca, add) as (sidekey, upstream):
         head = b"POST /i/it/a HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\n%b\r\n\r\n"
-        assert (await sidekey.ask(head % (kind.encode(), framing) + sent_body)).status == 200
+        assert (await sidekey.send(head % (kind.encode(), framing) + sent_body)).status == 200
         (message,) = upstream.requests
-        assert message.body == arrived
-        assert message.values(b"content-length") == [b"%d" % len(arrived)]
+        assert message.body == received
+        assert message.values(b"content-length") == [b"%d" % len(received)]
         assert message.values(b"authorization") == [b"Basic " + BASIC]
 
 
 @pytest.mark.parametrize(
-    ("method", "fields", "body", "said"),
+    ("method", "fields", "body", "detail"),
     [
         ("GET", (), b"", "the request has no body, so nothing can be added to it"),
         ("POST", ("Content-Type: text/plain",), b"a", "Content-Type must be application/x-www-form-urlencoded or JSON"),
@@ -127,13 +127,13 @@ async def test_fields_are_added_to_a_body(
     ],
 )
 async def test_body_that_cannot_take_a_field_is_refused(
-    method: str, fields: tuple[str, ...], body: bytes, said: str, ca: Authority, tmp_path: Path
+    method: str, fields: tuple[str, ...], body: bytes, detail: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """With 415; nothing is sent."""
+    """With 415. Nothing is sent."""
     async with added(tmp_path, ca, "body: {key: {secret: {file: key}}}") as (sidekey, upstream):
-        answer = await sidekey.reverse("/a", *fields, method=method, body=body)
-        assert answer.status == 415
-        assert (problem(answer)["code"], problem(answer)["detail"]) == ("body_unsupported", said)
+        response = await sidekey.reverse("/a", *fields, method=method, body=body)
+        assert response.status == 415
+        assert (problem(response)["code"], problem(response)["detail"]) == ("body_unsupported", detail)
         assert upstream.connections == []
 
 
@@ -154,9 +154,9 @@ async def test_caller_may_not_send_an_added_parameter(
     """The server would decide which of the two counts."""
     add = "query: {key: {secret: {file: key}}}, body: {mode: live}"
     async with added(tmp_path, ca, add) as (sidekey, upstream):
-        answer = await sidekey.reverse(path, field, method="POST", body=body)
-        assert answer.status == 400
-        assert problem(answer)["code"] == "request_invalid"
+        response = await sidekey.reverse(path, field, method="POST", body=body)
+        assert response.status == 400
+        assert problem(response)["code"] == "request_invalid"
         assert upstream.connections == []
 
 
@@ -171,8 +171,8 @@ async def test_added_header_replaces_the_callers(ca: Authority, tmp_path: Path) 
             "X-Other: mine",
         )
         assert (await sidekey.reverse("/a", *fields)).status == 200
-        arrived = without_via(upstream.received[0])
-        assert arrived == sent(upstream.port, b"/v1/a?" + QUERY, b"", b"X-Other: mine")
+        received = without_via(upstream.received[0])
+        assert received == sent(upstream.port, b"/v1/a?" + QUERY, b"", b"X-Other: mine")
 
 
 async def test_preset_request_gets_the_additions(ca: Authority, tmp_path: Path) -> None:
@@ -192,8 +192,8 @@ async def test_preset_request_gets_the_additions(ca: Authority, tmp_path: Path) 
                 b"POST /p/welcome HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n" % len(body)
             )
-            answer = await sidekey.ask(head + body)
-            assert answer.status == 200, answer
+            response = await sidekey.send(head + body)
+            assert response.status == 200, response
         written = b'{"name":"ann","mode":"live"}'
         expected = sent(
             upstream.port,
@@ -211,12 +211,12 @@ async def test_added_secret_is_redacted_in_a_redirect(ca: Authority, tmp_path: P
     (tmp_path / "password").write_text("hunter2")
     location = b"/v1/b?v=3&key=canary-of-a-query&w=4"
     echo = b"HTTP/1.1 302 Found\r\nLocation: %b\r\nX-Echo: canary-of-a-query\r\nContent-Length: 0\r\n\r\n" % location
-    async with RawUpstream(answering(echo)) as upstream:
+    async with RawUpstream(respond_with(echo)) as upstream:
         text = beside(upstream.port, "query: {v: '3', key: {secret: {file: key}}}")
         async with serving(text, tmp_path, ca) as sidekey:
-            answer = await sidekey.reverse("/a")
-            assert answer.values(b"location") == [b"/v1/b?v=3&w=4"]
-            assert answer.values(b"x-echo") == [b"[redacted]"]
+            response = await sidekey.reverse("/a")
+            assert response.values(b"location") == [b"/v1/b?v=3&w=4"]
+            assert response.values(b"x-echo") == [b"[redacted]"]
             assert "canary-of-a-query" not in sidekey.log.read_text()
 
 
@@ -226,9 +226,9 @@ OAUTH2 = (
 )
 
 
-def shown(arrived: Arrived) -> tuple[Any, ...]:
-    """What of an API's request is injected."""
-    return arrived.values("x-tenant"), arrived.query, arrived.values("authorization")
+def injected_fields(received: ReceivedRequest) -> tuple[Any, ...]:
+    """Return the injected fields of a request at the API."""
+    return received.values("x-tenant"), received.query, received.values("authorization")
 
 
 async def test_token_is_kept_when_additions_change(ca: Authority, tmp_path: Path) -> None:
@@ -246,35 +246,35 @@ async def test_token_is_kept_when_additions_change(ca: Authority, tmp_path: Path
             reloads = 0
 
             async def reloaded() -> None:
-                """The watch of the folder may have been quicker than the signal, whose reload then changes nothing."""
+                """Reload, and wait. The file watch may be faster than the signal, whose reload then changes nothing."""
                 nonlocal reloads
                 reloads += 1
                 sidekey.hang_up()
                 await eventually(lambda: sum(line.get("changed", 0) for line in sidekey.lines()) >= reloads)
 
-            async def ask() -> tuple[Any, ...]:
+            async def send() -> tuple[Any, ...]:
                 assert (await sidekey.reverse("/api/orders?a=b")).status == 200
-                return shown(server.received[-1])
+                return injected_fields(server.received[-1])
 
-            tenant, query, token = await ask()
+            tenant, query, token = await send()
             assert (tenant, query) == (["one"], "a=b&key=k1")
             replace(key, "k2")
             await reloaded()
-            assert await ask() == (["one"], "a=b&key=k2", token)
+            assert await send() == (["one"], "a=b&key=k2", token)
             head, _, _ = (tmp_path / "sidekey.yaml").read_text().partition("  it:")
             replace(tmp_path / "sidekey.yaml", head + text("headers: {X-Tenant: two}"))
             await reloaded()
-            assert await ask() == (["two"], "a=b", token)
+            assert await send() == (["two"], "a=b", token)
             # A refusal is about the token, whatever was added to it.
             server.tokens.revoke()
-            tenant, query, renewed = await ask()
+            tenant, query, renewed = await send()
             assert (tenant, query) == (["two"], "a=b")
             assert renewed != token
-        assert [arrived.path for arrived in server.received].count("/token") == 2
+        assert [received.path for received in server.received].count("/token") == 2
 
 
 async def test_additions_go_to_the_base_url_of_the_token(ca: Authority, tmp_path: Path) -> None:
-    """And not to the login."""
+    """Not to the login."""
     auth = (
         "  it: {auth: {type: responsys, login_endpoint: 'https://login2.responsys.net', username: api_user, "
         "password: {env: PASSWORD}}, add: {headers: {X-Tenant: acme}, query: {key: {secret: {env: KEY}}}}}\n"
@@ -284,8 +284,8 @@ async def test_additions_go_to_the_base_url_of_the_token(ca: Authority, tmp_path
         async with serving(auth, tmp_path, ca, hosts=platform.hosts, environ=environ) as sidekey:
             assert (await sidekey.reverse("/campaigns?a=b")).status == 200
         (login,), (call,) = platform.login.received, platform.api.received
-        assert shown(login)[:2] == ([], "")
-        assert shown(call) == (["acme"], "a=b&key=k1", platform.issued)
+        assert injected_fields(login)[:2] == ([], "")
+        assert injected_fields(call) == (["acme"], "a=b&key=k1", platform.issued)
 
 
 async def test_unreadable_addition_is_named(ca: Authority, tmp_path: Path) -> None:
@@ -294,9 +294,9 @@ async def test_unreadable_addition_is_named(ca: Authority, tmp_path: Path) -> No
         (tmp_path / "password").write_text("hunter2")
         text = beside(upstream.port, "query: {key: {secret: {file: key}}}")
         async with serving(text, tmp_path, ca, whole=False) as sidekey:
-            said = problem(await sidekey.reverse("/a"))
-            assert said["code"] == "credential_unavailable"
-            assert said["detail"].startswith("add.query.key.secret: ")
+            error = problem(await sidekey.reverse("/a"))
+            assert error["code"] == "credential_unavailable"
+            assert error["detail"].startswith("add.query.key.secret: ")
             assert upstream.connections == []
 
 
@@ -309,12 +309,12 @@ def test_additions_of_a_stored_integration_are_sealed_and_sent(tmp_path: Path) -
     }
     with recording() as upstream, managed(tmp_path) as child:
         api = Api(child.admin_port)
-        made = api.make("/integrations", {"id": "it", **basic(upstream.port), "add": add})
-        assert "canary" not in json.dumps(made)
-        assert made["add"]["headers"]["X-Tenant"] == "acme"
-        assert made["add"]["headers"]["X-Key"]["prefix"] == "Key "
-        assert made["add"]["body"]["live"] is True
-        token = api.make("/callers", {"name": "billing", "integrations": ["it"]})["token"]
+        created = api.create("/integrations", {"id": "it", **basic(upstream.port), "add": add})
+        assert "canary" not in json.dumps(created)
+        assert created["add"]["headers"]["X-Tenant"] == "acme"
+        assert created["add"]["headers"]["X-Key"]["prefix"] == "Key "
+        assert created["add"]["body"]["live"] is True
+        token = api.create("/callers", {"name": "billing", "integrations": ["it"]})["token"]
 
         def send() -> None:
             with closing(HTTPConnection("127.0.0.1", child.proxy_port, timeout=DEADLINE)) as connection:
@@ -323,13 +323,15 @@ def test_additions_of_a_stored_integration_are_sealed_and_sent(tmp_path: Path) -
                 assert connection.getresponse().status == 200
 
         send()
-        wrong = api.ask("POST", "/integrations", {"id": "two", **basic(1), "add": {"headers": {"authorization": "a"}}})
+        wrong = api.request(
+            "POST", "/integrations", {"id": "two", **basic(1), "add": {"headers": {"authorization": "a"}}}
+        )
         assert (wrong.status, wrong.pointers) == (422, {"/add/headers/authorization"})
         # Sent back as it reads, it keeps all; what is added differently needs all the secrets.
-        own = {key: made[key] for key in ("endpoint_prefix", "auth", "test", "add")}
-        kept = api.ask("PUT", "/integrations/it", {**own, "description": "edited"}, match='"1"')
+        own = {key: created[key] for key in ("endpoint_prefix", "auth", "test", "add")}
+        kept = api.request("PUT", "/integrations/it", {**own, "description": "edited"}, match='"1"')
         assert kept.status == 200, kept
-        moved = api.ask("PATCH", "/integrations/it", {"add": {"headers": {"X-Tenant": "evil"}}}, match='"2"')
+        moved = api.request("PATCH", "/integrations/it", {"add": {"headers": {"X-Tenant": "evil"}}}, match='"2"')
         assert (moved.status, moved.code) == (422, "reenter")
         assert moved.pointers == {
             "/auth/password",
@@ -339,7 +341,7 @@ def test_additions_of_a_stored_integration_are_sealed_and_sent(tmp_path: Path) -
             "/add/body/field/secret",
         }
         send()
-        explained = api.ask("POST", "/integrations/it/explain", {"url": "/a"}).json
+        explained = api.request("POST", "/integrations/it/explain", {"url": "/a"}).json
         assert explained["credential"]["query"] == ["key"]
         assert explained["credential"]["headers"] == ["X-Tenant", "X-Key", "Authorization"]
         first, second = upstream.requests

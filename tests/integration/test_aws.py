@@ -39,14 +39,14 @@ DONE: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
-    """A server."""
-    with Moto(tmp_path_factory.mktemp("moto")) as found:
-        yield found
+    """Run a server."""
+    with Moto(tmp_path_factory.mktemp("moto")) as result:
+        yield result
 
 
 @pytest.fixture
 def moto(started: Moto, tmp_path: Path) -> Moto:
-    """A server with one key, and a bucket with a secret that is for others."""
+    """A server with one key, a bucket, and a secret that belongs to another user."""
     started.begin()
     (tmp_path / "id").write_text(started.key_id)
     (tmp_path / "key").write_text(started.secret)
@@ -81,8 +81,8 @@ EACH = (
 )
 
 
-def boto(services: tuple[str, ...], **variables: str) -> dict[str, Any]:
-    """What a service says, which has dummy keys and these variables."""
+def run_boto(services: tuple[str, ...], **variables: str) -> dict[str, Any]:
+    """Run a service with dummy keys and these variables, and return its output."""
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     keys = {"AWS_ACCESS_KEY_ID": "dummy", "AWS_SECRET_ACCESS_KEY": "dummy", "AWS_SESSION_TOKEN": "theirs"}
     files = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
@@ -94,12 +94,12 @@ def boto(services: tuple[str, ...], **variables: str) -> dict[str, Any]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 async def test_boto3_through_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """Only HTTPS_PROXY and a bundle are set. Over https, boto3 sends bodies with an unsigned trailer."""
+    """With HTTPS_PROXY and a CA bundle only. Over https, boto3 sends bodies with an unsigned trailer."""
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}
         async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
@@ -109,26 +109,26 @@ async def test_boto3_through_a_tunnel(moto: Moto, ca: Authority, tmp_path: Path)
             }
             # To the host of another bucket no tunnel is opened.
             expected = {**DONE, "s3": {**DONE["s3"], "another": "ProxyConnectionError"}}
-            assert await asyncio.to_thread(boto, tuple(DONE), **variables) == expected
+            assert await asyncio.to_thread(run_boto, tuple(DONE), **variables) == expected
 
 
 async def test_boto3_through_the_forward_proxy(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """HTTP_PROXY and http endpoints; bodies are signed by their hash."""
+    """With HTTP_PROXY and http endpoints. boto3 signs the hash of each body."""
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}
         async with serving(EACH, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
             endpoints = {f"AWS_ENDPOINT_URL_{name.upper()}": url(name).replace("https", "http") for name in DONE}
             proxy = f"http://127.0.0.1:{sidekey.port}"
-            assert await asyncio.to_thread(boto, tuple(DONE), HTTP_PROXY=proxy, **endpoints) == DONE
+            assert await asyncio.to_thread(run_boto, tuple(DONE), HTTP_PROXY=proxy, **endpoints) == DONE
 
 
 async def test_wrong_key_is_refused(moto: Moto, ca: Authority, tmp_path: Path) -> None:
-    """So the server verifies, and sees Sidekey's key."""
+    """It shows that the server verifies signatures, and gets Sidekey's key."""
     text = integration("sqs", url("sqs"), key="wrong") + integration("dynamodb", url("dynamodb"), key="wrong")
     async with moto.by_https(ca, *HOSTS) as address:
         hosts = {host: [address] for host in HOSTS}
         async with serving(text, tmp_path, ca, hosts=hosts, head=WITH_CA) as sidekey:
             endpoints = {f"AWS_ENDPOINT_URL_{name.upper()}": url(name).replace("https", "http") for name in DONE}
             proxy = f"http://127.0.0.1:{sidekey.port}"
-            found = await asyncio.to_thread(boto, ("sqs", "dynamodb"), HTTP_PROXY=proxy, **endpoints)
-    assert found["sqs"]["create"][1] == found["dynamodb"]["create"][1] == 403
+            result = await asyncio.to_thread(run_boto, ("sqs", "dynamodb"), HTTP_PROXY=proxy, **endpoints)
+    assert result["sqs"]["create"][1] == result["dynamodb"]["create"][1] == 403

@@ -1,4 +1,4 @@
-"""Requests signed by AWS Signature Version 4 as they arrive, byte for byte, and refused requests."""
+"""AWS Signature Version 4 requests, byte for byte at the upstream, and refused requests."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from support.http_strategies import soup
 from support.private_ca import Authority
 from support.raw_connection import connect
-from support.serving import Serving, problem, serving
-from support.upstream import RawUpstream, answering
+from support.serving import RunningApp, problem, serving
+from support.upstream import RawUpstream, respond_with
 from support.wire import Message
 
 KEY_ID, SECRET, TOKEN = "AKIAEXAMPLE", "wJalrXUtnFEMI/K7MDENG", "canary-session-token"
@@ -38,15 +38,15 @@ def auth(service: str, more: str = "") -> str:
     return f"{{type: aws_sigv4, region: eu-west-1, service: {service}, {keys}{more}}}"
 
 
-def verify(arrived: Message, scheme: str, service: str, *, payload: str = "") -> None:
-    """Compute the signature of what arrived by botocore, over the fields that are said to be signed."""
-    fields = {name.decode(): value.decode("latin-1") for name, value in arrived.headers}
-    assert len(fields) == len(arrived.headers)
+def verify(received: Message, scheme: str, service: str, *, payload: str = "") -> None:
+    """Verify a received request with botocore, over its signed headers."""
+    fields = {name.decode(): value.decode("latin-1") for name, value in received.headers}
+    assert len(fields) == len(received.headers)
     signature = fields.pop("authorization")
     signed = signature.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     assert signed == sorted(name for name in fields if name in ("host", "content-type") or name.startswith("x-amz-"))
-    request = AWSRequest(arrived.method.decode(), f"{scheme}://{fields['host']}{arrived.target.decode()}")
-    request.data = arrived.body
+    request = AWSRequest(received.method.decode(), f"{scheme}://{fields['host']}{received.target.decode()}")
+    request.data = received.body
     for name in signed:
         request.headers[name] = fields[name]
     if payload == "STREAMING-UNSIGNED-PAYLOAD-TRAILER":
@@ -75,8 +75,8 @@ def _without(headers: object, name: str) -> object:
 @asynccontextmanager
 async def front(
     folder: Path, ca: Authority, service: str, more: str = "", *, tls: bool = False, prefix: str = "", beside: str = ""
-) -> AsyncIterator[tuple[Serving, RawUpstream]]:
-    """A Sidekey and an upstream that keeps every byte, at a host where the bucket is in the path."""
+) -> AsyncIterator[tuple[RunningApp, RawUpstream]]:
+    """A Sidekey and a recording upstream, at a host with the bucket in the path."""
     names = ("s3.aws.test", "mine.s3.aws.test")
     async with RawUpstream(ssl_context=ca.server_context(*names) if tls else None) as upstream:
         origin = f"http{'s' if tls else ''}://s3.aws.test:{upstream.port}"
@@ -87,53 +87,53 @@ async def front(
 
 
 async def test_signature_of_the_callers_key_is_replaced(ca: Authority, tmp_path: Path) -> None:
-    """The rest stays the same, and the session token of the config is added."""
+    """The rest is unchanged. Sidekey adds the session token of the config."""
     async with front(tmp_path, ca, "sqs", f", session_token: {{insecure_value: {TOKEN}}}") as (sidekey, upstream):
         fields = ("X-Amz-Target: AmazonSQS.SendMessage", "Content-Type: application/x-amz-json-1.0", "X-Own:  a  b")
-        answer = await sidekey.reverse("/q", *THEIRS, *fields, method="POST", body=b'{"a": 1}')
-        assert answer.status == 200
-        (arrived,) = upstream.requests
-        verify(arrived, "http", "sqs")
-        assert arrived.body == b'{"a": 1}'
-        assert arrived.values(b"x-amz-security-token") == [TOKEN.encode()]
-        assert arrived.values(b"x-amz-target") == [b"AmazonSQS.SendMessage"]
-        assert arrived.values(b"x-own") == [b"a  b"]
-        names = [name for name, _ in arrived.headers]
+        response = await sidekey.reverse("/q", *THEIRS, *fields, method="POST", body=b'{"a": 1}')
+        assert response.status == 200
+        (received,) = upstream.requests
+        verify(received, "http", "sqs")
+        assert received.body == b'{"a": 1}'
+        assert received.values(b"x-amz-security-token") == [TOKEN.encode()]
+        assert received.values(b"x-amz-target") == [b"AmazonSQS.SendMessage"]
+        assert received.values(b"x-own") == [b"a  b"]
+        names = [name for name, _ in received.headers]
         assert not {b"date", b"x-amz-content-sha256", b"x_amz_security-token"} & set(names)
 
 
 async def test_session_token_of_the_caller_is_removed(ca: Authority, tmp_path: Path) -> None:
-    """Otherwise AWS would take it for the token of Sidekey's key."""
+    """AWS would use it with Sidekey's key."""
     async with front(tmp_path, ca, "s3") as (sidekey, upstream):
         assert (await sidekey.reverse("/a", *THEIRS)).status == 200
-        (arrived,) = upstream.requests
-        verify(arrived, "http", "s3")
-        assert not arrived.values(b"x-amz-security-token")
-        assert arrived.values(b"x-amz-content-sha256") == [
+        (received,) = upstream.requests
+        verify(received, "http", "s3")
+        assert not received.values(b"x-amz-security-token")
+        assert received.values(b"x-amz-content-sha256") == [
             b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
         ]
 
 
 @pytest.mark.parametrize("service", ["s3", "execute-api"])
 async def test_targets_arrive_in_canonical_form(service: str, ca: Authority, tmp_path: Path) -> None:
-    """Through both proxies, chunked or not; the query keeps its order."""
+    """Through both proxies, chunked or not. The query keeps its order."""
     async with front(tmp_path, ca, service, prefix="/v1@x") as (sidekey, upstream):
         rest = "/a@b/c+d;e=1/%7euser/%2f?b=x+y&a=@&uploads&c=%41"
         origin = f"http://s3.aws.test:{upstream.port}"
         await sidekey.reverse(rest, method="PUT", body=b"x")
         await sidekey.forward(f"{origin}/v1%40x{rest}", method="PUT")
         chunked = f"PUT {origin}/v1@x{rest} HTTP/1.1\r\nHost: x\r\nX-Integration-Id: it\r\nTransfer-Encoding: chunked"
-        await sidekey.ask(f"{chunked}\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".encode())
+        await sidekey.send(f"{chunked}\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n".encode())
         first, *others = upstream.requests
         assert first.target == b"/v1%40x/a%40b/c%2Bd%3Be%3D1/~user/%2F?b=x%20y&a=%40&uploads&c=A"
-        for arrived in (first, *others):
-            assert arrived.target == first.target
-            verify(arrived, "http", service)
+        for received in (first, *others):
+            assert received.target == first.target
+            verify(received, "http", service)
         assert others[-1].body == b"abc"
 
 
 async def test_body_is_signed_for_every_framing(ca: Authority, tmp_path: Path) -> None:
-    """By single bytes, after 100, chunked, empty, and so long that a thread signs it."""
+    """In single bytes, after 100 Continue, chunked, empty, and long enough for a signing thread."""
     head = b"PUT /i/it/mine/k HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     large = b"0123456789abcdef" * (20 << 10)
     sent = (
@@ -152,10 +152,10 @@ async def test_body_is_signed_for_every_framing(ca: Authority, tmp_path: Path) -
                         assert (await caller.response()).status == 100
                     await asyncio.sleep(0)
                 assert (await caller.response()).status == 200
-        for (body, _), arrived in zip(sent, upstream.requests, strict=True):
-            assert (arrived.body, arrived.values(b"content-length")) == (body, [b"%d" % len(body)])
-            assert not arrived.values(b"expect")
-            verify(arrived, "http", "s3")
+        for (body, _), received in zip(sent, upstream.requests, strict=True):
+            assert (received.body, received.values(b"content-length")) == (body, [b"%d" % len(body)])
+            assert not received.values(b"expect")
+            verify(received, "http", "s3")
 
 
 async def test_added_parameter_is_signed(ca: Authority, tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ async def test_added_parameter_is_signed(ca: Authority, tmp_path: Path) -> None:
     beside = ", add: {query: {k~y: 'a+b@c d'}, headers: {X-Amz-Meta-Own: 'a  b'}}"
     async with front(tmp_path, ca, "s3", beside=beside) as (sidekey, upstream):
         assert (await sidekey.reverse("/a?b=1")).status == 200
-        (arrived,) = upstream.requests
-        assert arrived.target == b"/a?b=1&k~y=a%2Bb%40c%20d"
-        assert arrived.values(b"x-amz-meta-own") == [b"a  b"]
-        verify(arrived, "http", "s3")
+        (received,) = upstream.requests
+        assert received.target == b"/a?b=1&k~y=a%2Bb%40c%20d"
+        assert received.values(b"x-amz-meta-own") == [b"a  b"]
+        verify(received, "http", "s3")
 
 
 TRAILER = ("X-Amz-Content-SHA256: STREAMING-UNSIGNED-PAYLOAD-TRAILER", "X-Amz-Trailer: x-amz-checksum-crc32")
@@ -175,7 +175,7 @@ CHUNKED = ("Content-Encoding: aws-chunked", "X-Amz-Decoded-Content-Length: 3")
 
 @pytest.mark.parametrize("payload", ["STREAMING-UNSIGNED-PAYLOAD-TRAILER", "UNSIGNED-PAYLOAD"])
 async def test_unsigned_payload_streams(payload: str, ca: Authority, tmp_path: Path) -> None:
-    """The upstream gets the beginning before the caller sends the end."""
+    """The upstream gets the start before the caller sends the end."""
     trailer = payload.startswith("STREAMING")
     more = "" if trailer else ", payload: unsigned"
     async with front(tmp_path, ca, "s3", more, tls=True) as (sidekey, upstream):
@@ -194,11 +194,11 @@ async def test_unsigned_payload_streams(payload: str, ca: Authority, tmp_path: P
             await connection.until_contains(b"\r\n\r\n" + body[:4])
             await caller.send(body[4:])
             assert (await caller.response()).status == 200
-        (arrived,) = upstream.requests
-        assert arrived.body == body
-        assert arrived.values(b"x-amz-content-sha256") == [payload.encode()]
-        assert arrived.values(b"x-amz-trailer") == ([b"x-amz-checksum-crc32"] if trailer else [])
-        verify(arrived, "https", "s3", payload=payload)
+        (received,) = upstream.requests
+        assert received.body == body
+        assert received.values(b"x-amz-content-sha256") == [payload.encode()]
+        assert received.values(b"x-amz-trailer") == ([b"x-amz-checksum-crc32"] if trailer else [])
+        verify(received, "https", "s3", payload=payload)
 
 
 REFUSED = {
@@ -230,31 +230,31 @@ async def test_refused_request_is_not_sent(case: str, ca: Authority, tmp_path: P
         by_reverse = await sidekey.reverse(path.removeprefix("/mine"), *fields, method="PUT", body=b"x")
         url = f"http://s3.aws.test:{upstream.port}{path}"
         by_forward = await sidekey.forward(url, *fields, method="PUT", body=b"x")
-        for answer in (by_reverse, by_forward):
-            assert (answer.status, problem(answer)["code"], problem(answer)["sent"]) == (status, code, "no")
+        for response in (by_reverse, by_forward):
+            assert (response.status, problem(response)["code"], problem(response)["sent"]) == (status, code, "no")
         assert upstream.connections == []
 
 
 async def test_copy_from_an_allowed_source_is_sent(ca: Authority, tmp_path: Path) -> None:
     """With the field signed as the caller sent it."""
     async with front(tmp_path, ca, "s3", prefix="/mine") as (sidekey, upstream):
-        answer = await sidekey.reverse("/k", "X-Amz-Copy-Source: mine/a%20b?versionId=1", method="PUT")
-        assert answer.status == 200
-        (arrived,) = upstream.requests
-        assert arrived.values(b"x-amz-copy-source") == [b"mine/a%20b?versionId=1"]
-        verify(arrived, "http", "s3")
+        response = await sidekey.reverse("/k", "X-Amz-Copy-Source: mine/a%20b?versionId=1", method="PUT")
+        assert response.status == 200
+        (received,) = upstream.requests
+        assert received.values(b"x-amz-copy-source") == [b"mine/a%20b?versionId=1"]
+        verify(received, "http", "s3")
 
 
 async def test_repeated_session_token_is_redacted(ca: Authority, tmp_path: Path) -> None:
-    """AWS repeats the signed text when it refuses a signature; a field does so here."""
+    """When AWS refuses a signature, it repeats the signed text."""
     echo = f"HTTP/1.1 403 Forbidden\r\nX-Echo: {TOKEN}\r\nContent-Length: 0\r\n\r\n".encode()
-    async with RawUpstream(answering(echo)) as upstream:
+    async with RawUpstream(respond_with(echo)) as upstream:
         more = f", session_token: {{insecure_value: {TOKEN}}}"
         text = f"  it: {{endpoint_prefix: 'http://127.0.0.1:{upstream.port}', auth: {auth('sqs', more)}}}\n"
         async with serving(text, tmp_path, ca) as sidekey:
-            answer = await sidekey.reverse("/")
-            assert answer.status == 403
-            assert not any(TOKEN.encode() in value for _, value in answer.headers)
+            response = await sidekey.reverse("/")
+            assert response.status == 403
+            assert not any(TOKEN.encode() in value for _, value in response.headers)
         log = (tmp_path / "sidekey.log").read_text()
         assert all(secret not in log for secret in (TOKEN, SECRET, "Signature="))
 
@@ -267,11 +267,11 @@ def test_any_admitted_request_is_signed_as_it_arrives(
 
     async def main() -> None:
         async with front(tmp_path, ca, service, prefix="/api") as (sidekey, upstream):
-            answer = await sidekey.reverse(rest, method="POST", body=body)
-            assert answer.status in (200, 400, 403, 404)
-            assert len(upstream.requests) == (answer.status == 200)
-            for arrived in upstream.requests:
-                assert arrived.body == body
-                verify(arrived, "http", service)
+            response = await sidekey.reverse(rest, method="POST", body=body)
+            assert response.status in (200, 400, 403, 404)
+            assert len(upstream.requests) == (response.status == 200)
+            for received in upstream.requests:
+                assert received.body == body
+                verify(received, "http", service)
 
     asyncio.run(main())

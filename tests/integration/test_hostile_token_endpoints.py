@@ -1,4 +1,4 @@
-"""Hostile token endpoints, seen from outside: the response, the log, the metrics and the memory of the process."""
+"""Hostile token endpoints: effects on the response, the log, the metrics and the memory of the process."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import WITHOUT_UVLOOP, Child
 from support.raw_connection import DEADLINE
+from support.sidekey_process import WITHOUT_UVLOOP, SidekeyProcess
 
 SECRET = "not-to-be-guessed"
 MIB = 1 << 20
@@ -48,11 +48,11 @@ HOSTILE: dict[str, tuple[bytes, bytes, str, str]] = {
     "nothing": (b"", b"", "unreachable", "closed the connection before it responded"),
     "cut": (OK + b"Content-Length: 9\r\n\r\n{", b"", "invalid", "closed the connection in the middle of its response"),
 }
-"""How the response begins, what follows without end (if anything), the outcome, and what is said of it."""
+"""Start of the response, its endless rest if any, the outcome, and the reported reason."""
 
 
 class Endpoint:
-    """`with Endpoint(...) as endpoint`: sends its response to each request, at full speed, and counts the requests."""
+    """Sends its response to each request at full speed, and counts the requests: `with Endpoint(...) as endpoint`."""
 
     def __init__(self, begin: bytes, piece: bytes) -> None:
         self.requests: list[bytes] = []
@@ -96,27 +96,27 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 
 def memory(pid: int) -> int:
-    """Return the most bytes that the process has had in memory."""
+    """Return the peak memory of the process in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 @pytest.mark.parametrize("code", [None, WITHOUT_UVLOOP], ids=["uvloop", "asyncio"])
 def test_hostile_token_endpoint_is_reported_and_bounded(tmp_path: Path, code: str | None) -> None:
-    """Each call is sent once, although it is a GET. The report does not contain the secret, which is in the URL."""
-    with endpoints() as found:
+    """Sidekey sends each call once, although it is a GET. The report does not contain the secret from the URL."""
+    with endpoints() as result:
         text = "log: {level: debug, path: true, access: all}\nintegrations:\n" + "".join(
             f"  {name}:\n"
             f"    endpoint_prefix: http://127.0.0.1:{endpoint.port}/api\n"
             f"    auth: {{type: oauth2, token_endpoint: 'http://127.0.0.1:{endpoint.port}/token', client_id: id,\n"
             f"      token_request: {{method: GET}}, client_authentication: query,\n"
             f"      client_secret: {{insecure_value: {SECRET}}}}}\n"
-            for name, endpoint in found.items()
+            for name, endpoint in result.items()
         )
-        with Child(text, tmp_path, code=code) as child:
+        with SidekeyProcess(text, tmp_path, code=code) as child:
             get(child.proxy_port, "/i/nothing/orders")
             before = memory(child.process.pid)
-            responses = {name: get(child.proxy_port, f"/i/{name}/orders") for name in found}
+            responses = {name: get(child.proxy_port, f"/i/{name}/orders") for name in result}
             grown = memory(child.process.pid) - before
             _, metrics = get(child.admin_port, "/metrics")
             child.stop()
@@ -124,8 +124,8 @@ def test_hostile_token_endpoint_is_reported_and_bounded(tmp_path: Path, code: st
         status, body = responses[name]
         assert (status, json.loads(body)["detail"]) == (502, f"token endpoint {reason}"), name
         assert f'sidekey_token_requests_total{{integration="{name}",outcome="{outcome}"}} 1' in metrics
-        assert [request.split(b"?")[0] for request in found[name].requests] == [b"GET /token"]
-        assert SECRET.encode() in found[name].requests[0]
+        assert [request.split(b"?")[0] for request in result[name].requests] == [b"GET /token"]
+        assert SECRET.encode() in result[name].requests[0]
         assert any(name in line and reason in line for line in child.lines)
     assert SECRET not in metrics + "".join(child.lines) + "".join(body for _, body in responses.values())
     assert grown < MOST

@@ -1,4 +1,4 @@
-"""Profiles of signed tokens end to end: only a key and its parameters, against fakes that verify each request."""
+"""Profiles of signed tokens: only a key and parameters, against fakes that verify each request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from support.serving import serving
 
 @cache
 def apple(name: str) -> ec.EllipticCurvePrivateKey:
-    """A key of each name."""
+    """Return the key with a name."""
     del name
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def pem(key: ec.EllipticCurvePrivateKey) -> str:
-    """As a .p8 file has it."""
+    """Encode a key as in a .p8 file."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
@@ -38,7 +38,7 @@ def snowflake(ca: Authority) -> Platform:
 
 
 class Case(NamedTuple):
-    """One platform: its fake, the `auth` of a user, what its reference leads to, and an API call by each door."""
+    """A platform: its fake, the `auth` block, the value of its reference, and an API call through each proxy."""
 
     make: Callable[[Authority], Platform]
     auth: str
@@ -89,9 +89,13 @@ async def test_key_gives_access_to_the_api(name: str, ca: Authority, tmp_path: P
         case.make(ca) as fake,
         serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": case.key}) as sidekey,
     ):
-        answers = [await sidekey.reverse(case.path), await sidekey.forward(case.url), await sidekey.reverse(case.path)]
-        assert [answer.status for answer in answers] == [200] * 3
-        assert len({arrived.value("authorization") for arrived in fake.received}) == 1
+        responses = [
+            await sidekey.reverse(case.path),
+            await sidekey.forward(case.url),
+            await sidekey.reverse(case.path),
+        ]
+        assert [response.status for response in responses] == [200] * 3
+        assert len({received.value("authorization") for received in fake.received}) == 1
         assert len(fake.received) == 3
     log = (tmp_path / "sidekey.log").read_text()
     assert case.key.splitlines()[-2 if "\n" in case.key else 0] not in log
@@ -106,7 +110,7 @@ async def test_wrong_key_gets_the_error_of_the_platform(name: str, ca: Authority
         case.make(ca) as fake,
         serving(text, tmp_path, ca, hosts=fake.hosts, environ={"KEY": case.wrong}) as sidekey,
     ):
-        answer = await sidekey.reverse(case.path)
-        assert (answer.status, case.denied in answer.body) == (401, True)
-        assert json.loads(answer.body)
-        assert len({arrived.value("authorization") for arrived in fake.received}) == len(fake.received) == 2
+        response = await sidekey.reverse(case.path)
+        assert (response.status, case.denied in response.body) == (401, True)
+        assert json.loads(response.body)
+        assert len({received.value("authorization") for received in fake.received}) == len(fake.received) == 2

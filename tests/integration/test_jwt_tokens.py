@@ -26,12 +26,12 @@ from support.keys import private_key
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.serving import Serving, serving
+from support.serving import RunningApp, serving
 from support.upstream import OK, RawUpstream
 from support.wire import Message
 
 SECRET = "0123456789abcdef" * 4
-"""Of 64 characters, as HS512 needs it."""
+"""A secret of 64 characters, the minimum for HS512."""
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 
 
@@ -47,16 +47,16 @@ def config(upstream: RawUpstream, auth: str) -> str:
 
 def token_in(message: Message, scheme: str = "Bearer") -> str:
     (value,) = message.values(b"authorization")
-    found, _, token = value.decode("ascii").partition(" ")
-    assert found == scheme
+    result, _, token = value.decode("ascii").partition(" ")
+    assert result == scheme
     return token
 
 
 def verifier() -> jwt.PyJWT:
-    """PyJWT, with the name that RFC 9864 gives to EdDSA by Ed25519."""
-    made = jwt.PyJWT()
-    made._jws.register_algorithm("Ed25519", OKPAlgorithm())
-    return made
+    """Build a PyJWT decoder that accepts RFC 9864's name of EdDSA with Ed25519."""
+    decoder = jwt.PyJWT()
+    decoder._jws.register_algorithm("Ed25519", OKPAlgorithm())
+    return decoder
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def verifier() -> jwt.PyJWT:
     [*KEY_PAIR_ALGORITHMS, *SECRET_ALGORITHMS],
 )
 async def test_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority, tmp_path: Path) -> None:
-    """Its times count from 30 s back, and the claims arrive as configured."""
+    """Its times start 30 s ago, and the claims are those of the config."""
     if algorithm[:2] == "HS":
         auth, key = f"secret: {{env: KEY}}, algorithm: {algorithm}", SECRET
     else:
@@ -87,19 +87,19 @@ async def test_token_of_each_algorithm_is_verified(algorithm: str, ca: Authority
     assert first == second
     header = jwt.get_unverified_header(first)
     assert header == {"alg": algorithm, "typ": "JWT", "kid": "k/1"}
-    found = verifier().decode(first, key, algorithms=[algorithm], audience="b", issuer="me")
-    issued, expires = found.pop("iat"), found.pop("exp")
+    result = verifier().decode(first, key, algorithms=[algorithm], audience="b", issuer="me")
+    issued, expires = result.pop("iat"), result.pop("exp")
     assert before - 30 <= issued <= time.time() - 30
     assert expires == issued + 300
     assert abs(expiry - expires) < 1.5
-    text = json.dumps(found)
+    text = json.dumps(result)
     assert text == json.dumps(
         {"iss": "me", "aud": ["a", "b"], "n": 1, "f": 1.5, "yes": True, "deep": {"list": [1, "x", SECRET]}}
     )
 
 
 async def test_token_for_ghost(ca: Authority, tmp_path: Path) -> None:
-    """The secret is hex, the scheme `Ghost`, and no token is older than five minutes."""
+    """With a hex secret, the scheme `Ghost`, and a lifetime of at most five minutes."""
     secret = SECRET
     auth = (
         "algorithm: HS256, secret: {env: KEY}, secret_encoding: hex, key_id: 6489d2, claims: {aud: /admin/}, "
@@ -111,13 +111,13 @@ async def test_token_for_ghost(ca: Authority, tmp_path: Path) -> None:
     ):
         await sidekey.reverse("/ghost/api/admin/posts/")
         token = token_in(upstream.requests[0], "Ghost")
-    found = jwt.decode(token, bytes.fromhex(secret), algorithms=["HS256"], audience="/admin/")
-    assert found["exp"] - found["iat"] == 300
+    result = jwt.decode(token, bytes.fromhex(secret), algorithms=["HS256"], audience="/admin/")
+    assert result["exp"] - result["iat"] == 300
     assert jwt.get_unverified_header(token)["kid"] == "6489d2"
 
 
 async def test_token_for_snowflake(ca: Authority, tmp_path: Path) -> None:
-    """The issuer has the fingerprint of the public key that the server knows."""
+    """The issuer contains the fingerprint of the public key."""
     private = private_key("RS256")
     der = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     fingerprint = f"SHA256:{base64.b64encode(hashlib.sha256(der).digest()).decode()}"
@@ -128,12 +128,12 @@ async def test_token_for_snowflake(ca: Authority, tmp_path: Path) -> None:
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
         await sidekey.reverse("/api/v2/statements")
         token = token_in(upstream.requests[0])
-    found = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer=f"ACME-ORG.SVC.{fingerprint}")
-    assert (found["sub"], found["exp"] - found["iat"]) == ("ACME-ORG.SVC", 3600)
+    result = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer=f"ACME-ORG.SVC.{fingerprint}")
+    assert (result["sub"], result["exp"] - result["iat"]) == ("ACME-ORG.SVC", 3600)
 
 
 async def test_token_for_app_store_connect(ca: Authority, tmp_path: Path) -> None:
-    """A .p8 file as Apple issues it, and at most twenty minutes."""
+    """With a .p8 file from Apple, and a lifetime of at most twenty minutes."""
     private = private_key("ES256")
     auth = (
         f"algorithm: ES256, private_key: {{file: {written(private, tmp_path)}}}, key_id: 2X9R4HXF34, lifetime: 20m, "
@@ -142,34 +142,34 @@ async def test_token_for_app_store_connect(ca: Authority, tmp_path: Path) -> Non
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
         await sidekey.reverse("/v1/apps")
         token = token_in(upstream.requests[0])
-    found = jwt.decode(token, private.public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
-    assert found["exp"] - time.time() <= 1200
-    assert found["scope"] == ["GET /v1/apps"]
+    result = jwt.decode(token, private.public_key(), algorithms=["ES256"], audience="appstoreconnect-v1")
+    assert result["exp"] - time.time() <= 1200
+    assert result["scope"] == ["GET /v1/apps"]
     assert jwt.get_unverified_header(token) == {"alg": "ES256", "typ": "JWT", "kid": "2X9R4HXF34"}
 
 
 async def test_token_for_github(ca: Authority, tmp_path: Path) -> None:
-    """A PKCS #1 file as GitHub issues it, in an environment variable."""
+    """With a PKCS #1 file from GitHub in an environment variable."""
     private = private_key("RS256")
     pem = written(private, tmp_path, PrivateFormat.TraditionalOpenSSL).read_text()
     auth = "algorithm: RS256, private_key: {env: KEY}, lifetime: 10m, claims: {iss: Iv1.8a61f9b3a7aba766}"
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca, environ={"KEY": pem}) as it:
         await it.reverse("/app")
         token = token_in(upstream.requests[0])
-    found = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer="Iv1.8a61f9b3a7aba766")
-    assert found["exp"] - time.time() < 600
+    result = jwt.decode(token, private.public_key(), algorithms=["RS256"], issuer="Iv1.8a61f9b3a7aba766")
+    assert result["exp"] - time.time() < 600
 
 
 async def test_rejected_token_is_replaced_once(ca: Authority, tmp_path: Path) -> None:
-    """The request is retried once. Within the renewal interval a 401 passes. No token call is counted."""
+    """Sidekey retries the request once. Within the renewal interval it forwards a 401. No token call is counted."""
     auth = "algorithm: HS256, secret: {env: KEY}, jti: true"
 
-    answers = iter((REFUSED, OK, REFUSED))
+    responses = iter((REFUSED, OK, REFUSED))
 
     async def refuse_twice(connection: RawConnection) -> None:
         while True:
             await connection.request()
-            await connection.send(next(answers))
+            await connection.send(next(responses))
 
     async with (
         RawUpstream(refuse_twice) as upstream,
@@ -187,7 +187,7 @@ async def test_rejected_token_is_replaced_once(ca: Authority, tmp_path: Path) ->
 
 
 async def test_changed_key_signs_after_the_reload(ca: Authority, tmp_path: Path) -> None:
-    """A rotated key replaces the token at once; an unrelated change keeps it."""
+    """A rotated key replaces the token at once. An unrelated change keeps it."""
     old, new = private_key("PS256"), rsa.generate_private_key(65537, 2048)
     auth = f"algorithm: PS256, private_key: {{file: {written(old, tmp_path)}}}, jti: true"
     async with RawUpstream() as upstream, serving(config(upstream, auth), tmp_path, ca) as sidekey:
@@ -205,7 +205,7 @@ async def test_changed_key_signs_after_the_reload(ca: Authority, tmp_path: Path)
     assert jwt.decode(tokens[2], new.public_key(), algorithms=["PS256"])
 
 
-async def reloaded(sidekey: Serving, times: int) -> None:
+async def reloaded(sidekey: RunningApp, times: int) -> None:
     await eventually(lambda: [line["event"] for line in sidekey.lines()].count("config reloaded") >= times)
 
 
@@ -239,20 +239,20 @@ async def test_repeated_secret_claim_is_redacted(ca: Authority, tmp_path: Path) 
     """As plain text and as base64: always in headers, and in bodies if the integration redacts them."""
     auth = "algorithm: HS256, secret: {env: KEY}, claims: {iss: public-issuer, team: {env: TEAM}}"
     team = "team-of-4711/zoë"
-    told = team.encode() + b" " + base64.b64encode(b"a" + team.encode()) + b" public-issuer"
+    echoed = team.encode() + b" " + base64.b64encode(b"a" + team.encode()) + b" public-issuer"
 
     async def repeat(connection: RawConnection) -> None:
         while True:
             await connection.request()
-            head = f"HTTP/1.1 200 OK\r\nX-Team: {told.decode('latin-1')}\r\nContent-Length: {len(told)}\r\n\r\n"
-            await connection.send(head.encode("latin-1") + told)
+            head = f"HTTP/1.1 200 OK\r\nX-Team: {echoed.decode('latin-1')}\r\nContent-Length: {len(echoed)}\r\n\r\n"
+            await connection.send(head.encode("latin-1") + echoed)
 
     async with RawUpstream(repeat) as upstream:
         text = config(upstream, auth).replace("{endpoint", "{redact_response: true, endpoint")
         async with serving(text, tmp_path, ca, environ={"KEY": SECRET, "TEAM": team}) as sidekey:
-            answer = await sidekey.reverse("/x")
-    (field,) = answer.values(b"x-team")
-    for shown in (field, answer.body):
+            response = await sidekey.reverse("/x")
+    (field,) = response.values(b"x-team")
+    for shown in (field, response.body):
         assert shown.startswith(b"[redacted] ")
         assert shown.endswith(b" public-issuer")
         assert shown.count(b"[redacted]") == 2

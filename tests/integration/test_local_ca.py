@@ -1,4 +1,4 @@
-"""Clients such as curl and Go verify leaves of the local CA with the files of the trust folder."""
+"""Clients such as curl and Go verify certificates of the local CA with the files of the trust folder."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ HOSTS = ("localhost", "127.0.0.1")
 
 
 class Site:
-    """A CA for `HOSTS`, its trust folder, and servers with leaves of it; programs are compiled into `compiled`."""
+    """A CA for `HOSTS`, its trust folder, and servers with its certificates. `compiled` is the folder of programs."""
 
     def __init__(self, folder: Path, compiled: Path) -> None:
-        found = ensure_authorities(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
-        self.authority: LocalAuthority = found.created[0]
+        result = ensure_authorities(rules_in(folder, *(f"https://{host}" for host in HOSTS)), time.time())
+        self.authority: LocalAuthority = result.created[0]
         self.trust = folder / "trust"
         self.compiled = compiled
         self._signer = Signer(self.authority, make_key())
         self._servers: list[asyncio.Server] = []
 
     async def serve(self, host: str) -> str:
-        """The port of a server whose leaf is for this host, whatever the CA may sign."""
+        """Run a server with a certificate for this host, even outside the constraints. Return its port."""
         pem, _ = self._signer.leaf(host, time.time())
         server = await asyncio.start_server(_respond, "127.0.0.1", 0, ssl=server_context(host, pem.encode()))
         self._servers.append(server)
@@ -66,13 +66,13 @@ async def _respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 @pytest.fixture
 async def site(tmp_path: Path, compiled: Path) -> AsyncIterator[Site]:
-    found = Site(tmp_path, compiled)
-    yield found
-    found.close()
+    result = Site(tmp_path, compiled)
+    yield result
+    result.close()
 
 
 async def run(*command: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Exit status and output."""
+    """Return exit status and output."""
 
     def call() -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, **(environment or {})}
@@ -123,7 +123,7 @@ async def test_clients_trust_a_leaf_with_their_file_of_the_trust_folder(client: 
 @pytest.mark.parametrize("host", ["evil.test", "127.0.0.2"])
 @pytest.mark.parametrize("client", [curl, node], ids=lambda client: client.__name__)
 async def test_clients_refuse_hosts_outside_the_constraints(client: object, host: str, site: Site) -> None:
-    """With a stolen key nobody could pose as such a host; only Java ignores the constraints."""
+    """A stolen key cannot impersonate such a host. Only Java ignores the constraints."""
     status, text = await client(site, host, await site.serve(host))  # type: ignore[operator]
     assert status != 0
     assert "permitted subtree violation" in text

@@ -1,4 +1,4 @@
-"""An http token endpoint on loopback, as mock servers have it: allowed with a warning, and never dialled elsewhere."""
+"""http token endpoints on loopback, as of mock servers: allowed with a warning, and dialled only on loopback."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from support.child import run_cli
 from support.private_ca import Authority
 from support.serving import HEAD, problem, serving
-from support.upstream import RawUpstream, answering
+from support.sidekey_process import run_cli
+from support.upstream import RawUpstream, respond_with
 
 WARNING = "the client's secret and the token travel in the clear: for tests only"
 REFUSAL = "must be an https URL: the secret would travel in the clear (RFC 6749 3.2)"
@@ -26,7 +26,7 @@ def auth(endpoint: str) -> str:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_token_is_fetched_from_http_endpoint_on_loopback(host: str, ca: Authority, tmp_path: Path) -> None:
     """The request then reaches the upstream with the token."""
-    async with RawUpstream(answering(RESPONSE)) as upstream:
+    async with RawUpstream(respond_with(RESPONSE)) as upstream:
         text = f"  it: {{{auth(f'http://{host}:{upstream.port}/token')}}}\n"
         hosts = {"localhost": ["127.0.0.1"]}
         async with serving(text, tmp_path, ca, hosts=hosts, environ={"SECRET": "s3cret"}) as sidekey:
@@ -37,7 +37,7 @@ async def test_token_is_fetched_from_http_endpoint_on_loopback(host: str, ca: Au
 
 
 async def test_localhost_that_resolves_elsewhere_is_not_dialled(ca: Authority, tmp_path: Path) -> None:
-    """Although the network rules allow that address: the secret would leave this machine in the clear."""
+    """Even if the network rules allow that address: the secret would leave this machine in plain text."""
     head = HEAD.replace('["127.0.0.0/8"]', '["127.0.0.0/8", "10.0.0.0/8"]')
     text = f"  it: {{{auth('http://localhost:8080/token')}}}\n"
     hosts = {"localhost": ["10.0.0.1"]}
@@ -63,20 +63,23 @@ async def test_localhost_that_resolves_elsewhere_is_not_dialled(ca: Authority, t
 def test_check_warns_on_loopback_and_refuses_http_elsewhere(
     endpoint: str, status: int, expected: str, tmp_path: Path
 ) -> None:
-    """A URL from a variable is refused on loopback too: `check` may not see what `run` reads."""
+    """It refuses a URL from a variable, because `run` may read another value."""
     path = tmp_path / "sidekey.yaml"
     network = 'network: {allow_private: ["127.0.0.0/8", "::1/128"]}\n'
     text = endpoint if endpoint.startswith("{") else f'"{endpoint}"'
     path.write_text(f"version: 1\n{network}integrations:\n  it: {{{auth(text)}}}\n")
     environment = {"SECRET": "s3cret", "ENDPOINT": "http://127.0.0.1/token"}
     result = run_cli("check", "--config", str(path), environment=environment)
-    found = [line for line in result.stdout.splitlines() if ".auth.token_endpoint: " in line]
-    assert (result.returncode, [line.partition(".auth.token_endpoint: ")[2] for line in found]) == (status, [expected])
-    assert all(line.startswith("warning: ") is (status == 0) for line in found)
+    results = [line for line in result.stdout.splitlines() if ".auth.token_endpoint: " in line]
+    assert (result.returncode, [line.partition(".auth.token_endpoint: ")[2] for line in results]) == (
+        status,
+        [expected],
+    )
+    assert all(line.startswith("warning: ") is (status == 0) for line in results)
 
 
 def test_client_certificate_needs_an_https_endpoint(tmp_path: Path) -> None:
-    """Without TLS no certificate is sent."""
+    """Without TLS, no certificate can be sent."""
     path = tmp_path / "sidekey.yaml"
     keys = "token_endpoint: 'http://localhost/token', client_id: id, client_authentication: tls_client_auth"
     certificate = "client_certificate: {pem: {file: pem}}"
@@ -86,7 +89,7 @@ def test_client_certificate_needs_an_https_endpoint(tmp_path: Path) -> None:
 
 
 def test_http_prefix_and_http_domain_are_both_warned_about(tmp_path: Path) -> None:
-    """The credential travels in the clear to either."""
+    """The credential would be sent in plain text."""
     path = tmp_path / "sidekey.yaml"
     (tmp_path / "secret").write_text("s3cret")
     domains = "allow_other_domains: true, allowed_domains: ['https://a.example.com', 'HTTP://b.example.com']"
@@ -95,7 +98,7 @@ def test_http_prefix_and_http_domain_are_both_warned_about(tmp_path: Path) -> No
     path.write_text(f"version: 1\nintegrations:\n  it: {{{prefixes}, {domains}, {basic}}}\n")
     result = json.loads(run_cli("check", "--json", "--config", str(path)).stdout)
     message = "the credential travels in the clear"
-    assert [(found["path"], found["message"]) for found in result["warnings"]] == [
+    assert [(results["path"], results["message"]) for results in result["warnings"]] == [
         ("integrations.it.endpoint_prefix[1]", message),
         ("integrations.it.allowed_domains[1]", message),
     ]

@@ -1,4 +1,4 @@
-"""Each platform end to end: a caller's plain request reaches the API through both proxies."""
+"""Each platform: a plain request of a caller reaches the API through both proxies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fakes import (
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
 from support.private_ca import Authority
-from support.serving import Serving, problem, serving
+from support.serving import RunningApp, problem, serving
 
 SECRETS = {
     "SECRET": CLIENT_SECRET,
@@ -39,7 +39,7 @@ SECRETS = {
 
 
 class Case(NamedTuple):
-    """One platform: its fake, the `auth` of a user who read our docs, and an API call by each door."""
+    """A platform: its fake, the `auth` block from the docs, and an API call through each proxy."""
 
     make: Callable[[Authority], Platform]
     auth: str
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 
 def oauth2(provider: str, parameters: str = "") -> str:
-    """An `auth` block with the profile's parameters and the user's own client."""
+    """Build an `auth` block with the parameters of a profile and a client."""
     return (
         f"{{type: oauth2, provider: {provider}, {parameters}client_id: '{CLIENT_ID}', client_secret: {{env: SECRET}}}}"
     )
@@ -184,28 +184,28 @@ CASES = {
 
 def served(
     case: Case, platform: Platform, folder: Path, ca: Authority, environ: dict[str, str]
-) -> AbstractAsyncContextManager[Serving]:
-    """A Sidekey with the case's integration, which finds the platform's hosts."""
+) -> AbstractAsyncContextManager[RunningApp]:
+    """Run a Sidekey with the integration of a case and the addresses of its fake."""
     text = f"  it: {{auth: {case.auth}}}\n"
     return serving(text, folder, ca, hosts=platform.hosts, environ=environ)
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
-    """One token serves both proxies. Caller and log never see it."""
+    """One token serves both proxies. Neither the caller nor the log gets it."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         body = b"{}" if case.method == "POST" else b""
         fields = ("Content-Type: application/json",) if body else ()
-        answers = [
+        responses = [
             await sidekey.reverse(case.path, *fields, method=case.method, body=body),
             await sidekey.forward(case.url, *fields, method=case.method, body=body),
             await sidekey.reverse(case.path, *fields, method=case.method, body=body),
         ]
-        assert [answer.status for answer in answers] == [200] * 3
+        assert [response.status for response in responses] == [200] * 3
         assert (sidekey.calls("ok"), len(platform.received)) == (1, 4)
-        api = [arrived for arrived in platform.received if arrived.values("via")]
-        assert len({tuple(arrived.values(case.header)) for arrived in api}) == 1
+        api = [received for received in platform.received if received.values("via")]
+        assert len({tuple(received.values(case.header)) for received in api}) == 1
         (token,) = api[0].values(case.header)
         assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="ok"}') == 1
         assert await sidekey.metric('sidekey_credential_expiry_timestamp_seconds{integration="it",credential="token"}')
@@ -224,28 +224,28 @@ async def test_revoked_token_is_replaced(name: str, ca: Authority, tmp_path: Pat
         assert (await sidekey.reverse(case.path, method=case.method)).status == 200
         assert sidekey.calls("ok") == 2
         assert (await sidekey.reverse(case.path, method=case.method)).status == 200
-        assert len([arrived for arrived in platform.received if arrived.values("via")]) == 4
+        assert len([received for received in platform.received if received.values("via")]) == 4
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_wrong_secret_is_reported_without_it(name: str, ca: Authority, tmp_path: Path) -> None:
-    """credential_unavailable names the step and the platform's code. Neither API nor endpoint is called again."""
+    """credential_unavailable contains the step and the platform's code. Neither API nor endpoint is called again."""
     case = CASES[name]
     wrong = dict.fromkeys(SECRETS, "not-it-at-all")
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, wrong) as sidekey:
-        answer = await sidekey.reverse(case.path, method=case.method)
-        said = problem(answer)
-        assert (answer.status, said["code"], said["sent"]) == (502, "credential_unavailable", "no")
-        assert said["detail"].startswith("login returned 400" if name == "responsys" else "token endpoint returned 4")
-        assert int(answer.values(b"retry-after")[0]) >= 1
+        response = await sidekey.reverse(case.path, method=case.method)
+        error = problem(response)
+        assert (response.status, error["code"], error["sent"]) == (502, "credential_unavailable", "no")
+        assert error["detail"].startswith("login returned 400" if name == "responsys" else "token endpoint returned 4")
+        assert int(response.values(b"retry-after")[0]) >= 1
         assert (await sidekey.reverse(case.path, method=case.method)).status == 502
         assert (sidekey.calls("refused"), len(platform.received)) == (1, 1)
-        assert b"not-it-at-all" not in answer.body
+        assert b"not-it-at-all" not in response.body
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
-    """Through neither proxy, in no form of the path; the endpoint is not called."""
+    """Through neither proxy, in any form of the path. The endpoint is not called."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         for host, path in ENDPOINTS[name]:
@@ -256,8 +256,8 @@ async def test_token_endpoint_is_never_a_target(name: str, ca: Authority, tmp_pa
                 path.replace("/", "//", 1),
                 path[:-1] + f"%{ord(path[-1]):02x}",
             ):
-                answer = await sidekey.forward(f"http://{host}{spelled}", method="POST")
-                assert problem(answer)["code"] == "target_denied", spelled
+                response = await sidekey.forward(f"http://{host}{spelled}", method="POST")
+                assert problem(response)["code"] == "target_denied", spelled
         assert platform.received == []
 
 
@@ -304,18 +304,18 @@ async def test_entra_token_goes_only_to_the_hosts_of_its_scope(ca: Authority, tm
     ):
         async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
             for other in others:
-                answer = await sidekey.forward(f"{other.replace('https', 'http')}/v1.0/users")
-                assert problem(answer)["code"] == "target_denied"
+                response = await sidekey.forward(f"{other.replace('https', 'http')}/v1.0/users")
+                assert problem(response)["code"] == "target_denied"
             assert platform.received == []
 
 
 async def test_contentsquare_token_goes_only_to_its_base_url(ca: Authority, tmp_path: Path) -> None:
-    """Discovered before or by this request. Requests to the host of the token endpoint go there, too."""
+    """Learned before or by this request. Requests to the host of the token endpoint go to the base URL, too."""
     case = CASES["contentsquare"]
     async with contentsquare.Contentsquare(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         for _ in range(2):
-            answer = await sidekey.forward(f"http://{contentsquare.OTHER}/v1/exports")
-            assert problem(answer)["code"] == "target_denied"
+            response = await sidekey.forward(f"http://{contentsquare.OTHER}/v1/exports")
+            assert problem(response)["code"] == "target_denied"
         assert (await sidekey.forward("http://api.contentsquare.com/v1/exports")).status == 200
         assert (await sidekey.forward(case.url)).status == 200
         assert (platform.other.received, len(platform.cloud.received), len(platform.auth.received)) == ([], 2, 1)
@@ -334,7 +334,7 @@ async def test_foreign_base_url_is_refused(endpoint: str, ca: Authority, tmp_pat
 
 
 async def test_the_soap_host_of_marketing_cloud_gets_no_token(ca: Authority, tmp_path: Path) -> None:
-    """It reads a token only in the envelope."""
+    """It accepts a token only in the SOAP envelope."""
     case = CASES["salesforce-marketing-cloud"]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         url = f"http://{salesforce_marketing_cloud.SUBDOMAIN}.soap.marketingcloudapis.com/Service.asmx"
@@ -343,7 +343,7 @@ async def test_the_soap_host_of_marketing_cloud_gets_no_token(ca: Authority, tmp
 
 
 async def test_salesforce_token_is_used_for_the_shortest_session(ca: Authority, tmp_path: Path) -> None:
-    """The response has no lifetime."""
+    """The response contains no lifetime."""
     case = CASES["salesforce"]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
         before = time.time()
@@ -353,7 +353,7 @@ async def test_salesforce_token_is_used_for_the_shortest_session(ca: Authority, 
 
 
 async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path) -> None:
-    """Proxies and servers log URLs. The token then works through both proxies."""
+    """Proxies and servers log URLs. The token works through both proxies."""
     case = Case(
         marketo.Marketo,
         oauth2("marketo", f"munchkin_id: {marketo.MUNCHKIN_ID}, "),
@@ -361,8 +361,8 @@ async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path
         f"http://{marketo.HOST}/rest/v1/leads.json",
     )
     async with marketo.Marketo(ca) as platform, served(case, platform, tmp_path, ca, SECRETS) as sidekey:
-        for answer in (await sidekey.reverse(case.path), await sidekey.forward(case.url)):
-            assert (answer.status, json.loads(answer.body)["success"]) == (200, True)
+        for response in (await sidekey.reverse(case.path), await sidekey.forward(case.url)):
+            assert (response.status, json.loads(response.body)["success"]) == (200, True)
         asked = platform.received[0]
         assert (asked.method, asked.path, asked.query) == ("POST", marketo.TOKEN_PATH, "")
         assert dict(parse_qsl(asked.body.decode())) == {
@@ -373,7 +373,7 @@ async def test_marketo_gets_its_secret_in_the_body(ca: Authority, tmp_path: Path
 
 
 async def test_every_host_of_a_serving_test_is_a_fake(ca: Authority) -> None:
-    """No test of this file can reach a real platform, because each name has a loopback address."""
+    """Each name has a loopback address, so no test of this file can reach a real platform."""
     for case in CASES.values():
         async with case.make(ca) as platform:
-            assert all(address.startswith("127.") for found in platform.hosts.values() for address in found)
+            assert all(address.startswith("127.") for result in platform.hosts.values() for address in result)

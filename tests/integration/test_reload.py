@@ -1,4 +1,4 @@
-"""Reload under load: a real Sidekey, a real nginx that shows the received request, and steady callers (F88)."""
+"""Reloads under load: a real Sidekey, a real nginx that echoes the received request, and concurrent callers (F88)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from support.child import Child
-from support.configmap_mount import Projected
+from support.configmap_mount import ConfigMapMount
 from support.nginx import Nginx
 from support.raw_connection import DEADLINE
 from support.scraping import value_of
+from support.sidekey_process import SidekeyProcess
 
 TELL = """
         location / {
@@ -42,7 +42,7 @@ CALLERS = 4
 
 
 class Load:
-    """Callers on kept connections; `seen` is what the upstream was shown, `wrong` what was no 200 or was a mixture."""
+    """Callers on reused connections. `seen` has the echoed requests, `wrong` errors and mixed credentials."""
 
     def __init__(self, port: int) -> None:
         self.seen: set[str] = set()
@@ -59,14 +59,14 @@ class Load:
             oldest = self.newest
             try:
                 connection.request("POST", "/i/a/hook", body=b"x" * 1024)
-                answer = connection.getresponse()
-                body = answer.read().decode()
+                response = connection.getresponse()
+                body = response.read().decode()
             except OSError as error:
                 self.wrong.append(repr(error))
                 return
             one, _, two = body.partition(" ")
-            if answer.status != 200 or one != two or int(one) < int(oldest):
-                self.wrong.append(f"{answer.status} {body} after {oldest}")
+            if response.status != 200 or one != two or int(one) < int(oldest):
+                self.wrong.append(f"{response.status} {body} after {oldest}")
             self.seen.add(one)
             self.count += 1
             # Only for the machine's sake: there are requests under way at every moment.
@@ -85,12 +85,12 @@ class Load:
 
 
 class Scene:
-    """A Sidekey whose integration `a` shows the upstream the same secret in two headers."""
+    """A Sidekey whose integration `a` sends the same secret in two headers."""
 
     def __init__(self, folder: Path, upstream: Nginx) -> None:
         self.upstream = upstream
-        self.mount = Projected(folder / "mounted", {"pw": "0"})
-        self.child = Child(self.config("first"), folder)
+        self.mount = ConfigMapMount(folder / "mounted", {"pw": "0"})
+        self.child = SidekeyProcess(self.config("first"), folder)
         self._head = self.child.config.read_text().partition("integrations:")[0]
         self._events = 0
 
@@ -107,21 +107,21 @@ class Scene:
         self.child.process.send_signal(signal.SIGHUP)
 
     def happens(self, event: str, *, changed: bool = False) -> dict[str, Any]:
-        """The next such line of the log after the last that was waited for; with `changed` one that changed all."""
+        """Wait for the next log line of this event. With `changed`, for one that changed every integration."""
 
-        def wanted(line: str) -> bool:
+        def matches(line: str) -> bool:
             # All lines are asked for, again and again.
             if event not in line or self.child.lines.index(line) < self._events:
                 return False
-            said = json.loads(line)
-            if said["event"] != event:
+            error = json.loads(line)
+            if error["event"] != event:
                 return False
-            return not changed or said["changed"] == said["integrations"]
+            return not changed or error["changed"] == error["integrations"]
 
-        line = self.child.wait_for_line(wanted)
+        line = self.child.wait_for_line(matches)
         self._events = self.child.lines.index(line) + 1
-        found: dict[str, Any] = json.loads(line)
-        return found
+        result: dict[str, Any] = json.loads(line)
+        return result
 
     def metric(self, series: str) -> float:
         connection = HTTPConnection("127.0.0.1", self.child.admin_port, timeout=DEADLINE)
@@ -134,15 +134,15 @@ class Scene:
 @contextmanager
 def scene(folder: Path) -> Iterator[Scene]:
     with Nginx(folder, TELL) as upstream:
-        made = Scene(folder, upstream)
-        with made.child:
-            yield made
+        scene_ = Scene(folder, upstream)
+        with scene_.child:
+            yield scene_
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Scene]:
-    with scene(tmp_path) as made:
-        yield made
+    with scene(tmp_path) as created:
+        yield created
 
 
 def test_many_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> None:
@@ -177,7 +177,7 @@ def test_many_reloads_fail_no_request_and_mix_no_credentials(running: Scene) -> 
     assert running.metric('sidekey_requests_total{integration="a",outcome="2xx"}') == load.count
 
 
-def test_an_invalid_config_leaves_the_former_in_use_and_turns_the_metric(running: Scene) -> None:
+def test_invalid_config_keeps_the_previous_one_and_sets_the_metric(running: Scene) -> None:
     running.write("bogus: 1\n" + running.config("first"))
     running.happens(REFUSED)
     place = running.happens("config error")["place"]
@@ -190,7 +190,7 @@ def test_an_invalid_config_leaves_the_former_in_use_and_turns_the_metric(running
     assert running.metric("sidekey_config_last_reload_successful") == 1
 
 
-def test_a_changed_listener_is_an_error_that_says_it_needs_a_restart(running: Scene) -> None:
+def test_changed_listener_is_an_error_that_requires_a_restart(running: Scene) -> None:
     text = running.child.config.read_text().replace(str(running.child.proxy_port), "1")
     running.child.rewrite(text)
     running.happens(REFUSED)
@@ -199,14 +199,14 @@ def test_a_changed_listener_is_an_error_that_says_it_needs_a_restart(running: Sc
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
 
 
-def test_swaps_of_a_mounted_secret_are_seen_without_a_signal_each_time(running: Scene) -> None:
+def test_every_swap_of_a_mounted_secret_is_loaded_without_a_signal(running: Scene) -> None:
     for value in ("1", "2", "3"):
         running.mount.update({"pw": value})
         running.happens(TAKEN_UP)
         assert _get(running.child.proxy_port, "/i/a/x") == (200, f"{value} {value}")
 
 
-def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scene) -> None:
+def test_emptied_secret_keeps_the_previous_one_and_is_counted(running: Scene) -> None:
     running.mount.update({"pw": ""})
     running.happens("new secret or CA file cannot be used; the previous one stays in use")
     running.happens(TAKEN_UP)
@@ -215,7 +215,7 @@ def test_an_emptied_secret_leaves_the_former_in_use_and_is_counted(running: Scen
 
 
 def test_unusable_secret_is_counted_once_for_each_change_of_its_file(running: Scene) -> None:
-    """Although each load reads the secret again while the config has an error."""
+    """Each load reads the secret again while the config has an error."""
     failures = 'sidekey_credential_reload_failures_total{integration="a",credential="secret"}'
     running.write("bogus: 1\n" + running.config("first"))
     running.happens(REFUSED)
@@ -231,7 +231,7 @@ def test_unusable_secret_is_counted_once_for_each_change_of_its_file(running: Sc
     assert running.metric(failures) == 2
 
 
-def test_an_integration_that_is_gone_is_denied_and_its_series_with_it(running: Scene) -> None:
+def test_removed_integration_is_denied_and_has_no_series(running: Scene) -> None:
     assert _get(running.child.proxy_port, "/i/other-0/x")[0] == 200
     running.write(running.config("x", others=0))
     running.happens(TAKEN_UP)
@@ -246,7 +246,7 @@ def test_log_level_and_access_lines_follow_the_config(running: Scene) -> None:
     assert running.happens("request")["integration"] == "a"
 
 
-def test_a_hangup_without_a_change_keeps_everything(running: Scene) -> None:
+def test_sighup_without_a_change_has_no_effect(running: Scene) -> None:
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
     running.hang_up()
     running.happens(TAKEN_UP)
@@ -255,7 +255,7 @@ def test_a_hangup_without_a_change_keeps_everything(running: Scene) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
-def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
+def test_sighup_during_the_start_is_ignored(tmp_path: Path) -> None:
     with Nginx(tmp_path, TELL) as upstream:
         child = Scene(tmp_path, upstream).child
         child.start()
@@ -270,7 +270,7 @@ def test_a_hangup_while_it_starts_does_not_end_it(tmp_path: Path) -> None:
 def _get(port: int, path: str) -> tuple[int, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     connection.request("GET", path)
-    answer = connection.getresponse()
-    body = answer.read().decode()
+    response = connection.getresponse()
+    body = response.read().decode()
     connection.close()
-    return answer.status, body
+    return response.status, body

@@ -1,4 +1,4 @@
-"""Responsys beyond the first 200: refusals that do not concern the token, refreshes, and the limit of logins."""
+"""Responsys beyond the first 200: errors unrelated to the token, refreshes, and the rate limit of logins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fakes.responsys import PASSWORD, Responsys
-from fakes.server import Arrived
+from fakes.server import ReceivedRequest
 from support.private_ca import Authority
 from support.serving import problem, serving
 
@@ -21,15 +21,15 @@ def served(responsys: Responsys, folder: Path, ca: Authority, auth: str = AUTH) 
     return serving(auth, folder, ca, hosts=responsys.hosts, environ={"PASSWORD": PASSWORD})
 
 
-def logins(responsys: Responsys) -> list[Arrived]:
-    return [arrived for arrived in responsys.login.received if b"auth_type=password" in arrived.body]
+def logins(responsys: Responsys) -> list[ReceivedRequest]:
+    return [received for received in responsys.login.received if b"auth_type=password" in received.body]
 
 
 async def test_token_goes_without_a_scheme_to_the_endpoint_only(ca: Authority, tmp_path: Path) -> None:
     """The login host receives only the login."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         assert (await sidekey.forward("http://login2.responsys.net/rest/api/v1.3/campaigns")).status == 200
-        assert [arrived.path for arrived in responsys.login.received] == ["/rest/api/v1.3/auth/token"]
+        assert [received.path for received in responsys.login.received] == ["/rest/api/v1.3/auth/token"]
         (call,) = responsys.api.received
         assert call.values("authorization") == responsys.issued
         assert call.values("host") == ["api2-009.responsys.net"]
@@ -39,13 +39,13 @@ async def test_token_goes_without_a_scheme_to_the_endpoint_only(ca: Authority, t
     "code", ["API_LIMIT_EXCEEDED", "INSUFFICIENT_ACCESS", "API_DISABLED_FOR_USER", "ACCOUNT_SUSPENDED"]
 )
 async def test_other_refusal_passes_without_a_login(code: str, ca: Authority, tmp_path: Path) -> None:
-    """Responsys uses 401 for several errors."""
+    """Responsys returns 401 for several errors."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.refuses_calls_with = code
         for _ in range(20):
-            answer = await sidekey.reverse("/campaigns")
-            assert answer.status == 401
-            assert code.encode() in answer.body
+            response = await sidekey.reverse("/campaigns")
+            assert response.status == 401
+            assert code.encode() in response.body
         assert len(responsys.login.received) == 1
         assert len(responsys.api.received) == 20
 
@@ -56,15 +56,15 @@ async def test_recorded_500_drops_the_token_without_a_retry(ca: Authority, tmp_p
         responsys.complains_with_500 = True
         assert (await sidekey.reverse("/campaigns")).status == 200
         responsys.revoke()
-        answer = await sidekey.reverse("/campaigns", method="POST", body=b"{}")
-        assert (answer.status, b"Not a valid authentication token" in answer.body) == (500, True)
+        response = await sidekey.reverse("/campaigns", method="POST", body=b"{}")
+        assert (response.status, b"Not a valid authentication token" in response.body) == (500, True)
         assert len(responsys.api.received) == 2
         assert (await sidekey.reverse("/campaigns")).status == 200
         assert len(logins(responsys)) == 2
 
 
 async def test_at_most_five_logins_a_minute(ca: Authority, tmp_path: Path) -> None:
-    """For tokens that never work, with 401 and 500 in turn, the platform's limit is never reached."""
+    """With tokens that never work, and 401 and 500 in turn. The limit of the platform is never reached."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.lifetime = 0
         for number in range(40):
@@ -90,18 +90,18 @@ async def test_endpoint_outside_the_allowed_domains_is_refused(end_point: str, c
     """Neither the token nor the request is sent."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.end_point = end_point
-        answer = await sidekey.reverse("/campaigns")
-        said = problem(answer)
-        assert (said["code"], said["sent"]) == ("credential_unavailable", "no")
-        assert "login" in said["detail"]
-        assert "evil" not in said["detail"]
+        response = await sidekey.reverse("/campaigns")
+        error = problem(response)
+        assert (error["code"], error["sent"]) == ("credential_unavailable", "no")
+        assert "login" in error["detail"]
+        assert "evil" not in error["detail"]
         assert responsys.api.received == []
         assert sidekey.calls("invalid") == 1
 
 
 @pytest.mark.parametrize("end_point", ["api2-009.responsys.net", "https://api2-009.responsys.net/"])
 async def test_endpoint_may_be_a_bare_host(end_point: str, ca: Authority, tmp_path: Path) -> None:
-    """It means https."""
+    """It means an https URL."""
     async with Responsys(ca) as responsys, served(responsys, tmp_path, ca) as sidekey:
         responsys.end_point = end_point
         assert (await sidekey.reverse("/campaigns")).status == 200

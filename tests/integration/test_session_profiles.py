@@ -1,4 +1,4 @@
-"""Profiles of logins end to end: only their parameters and secrets, against the platforms' fakes."""
+"""Profiles of logins: only parameters and secrets, against the platforms' fakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.serving import problem, serving
 
 
 class Case(NamedTuple):
-    """One platform: its fake, the `auth` of a user, what its reference leads to, and an API call."""
+    """A platform: its fake, the `auth` block, the value of its reference, and an API call."""
 
     make: Callable[[Authority], Platform]
     auth: str
@@ -90,6 +90,6 @@ async def test_login_with_a_wrong_secret_is_refused(name: str, ca: Authority, tm
             f"  it: {{auth: {case.auth}}}\n", tmp_path, ca, hosts=fake.hosts, environ={"SECRET": case.wrong}
         ) as sidekey,
     ):
-        answer = await sidekey.reverse(case.path, *case.fields)
-        assert (answer.status, problem(answer)["code"]) == (502, "credential_unavailable")
+        response = await sidekey.reverse(case.path, *case.fields)
+        assert (response.status, problem(response)["code"]) == (502, "credential_unavailable")
         assert (sidekey.calls("refused"), len(fake.received)) == (1, 1)

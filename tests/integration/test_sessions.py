@@ -1,4 +1,4 @@
-"""Logins of platforms end to end: what the login and the API receive, and how tokens are replaced."""
+"""Logins of platforms: requests to login and API, and replaced tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from joserfc.jwk import RSAKey
 
 from fakes import github_app, tableau, toast
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
-from fakes.server import Answer, Arrived, Host, Platform
-from support.child import Child
+from fakes.server import FakeResponse, Host, Platform, ReceivedRequest
 from support.files import replace
 from support.http_get import get
 from support.oauth import signer
 from support.plane import eventually
 from support.private_ca import Authority
-from support.serving import Serving, problem, serving
+from support.serving import RunningApp, problem, serving
+from support.sidekey_process import SidekeyProcess
 
 TABLEAU = f"""\
   it:
@@ -65,12 +65,12 @@ GITHUB = f"""\
 
 
 def github(ca: Authority) -> Platform:
-    """A fake that knows the app's key."""
+    """Build a fake that knows the app's key."""
     return github_app.GitHubApp(ca, RSAKey.import_key(signer().public_jwk))
 
 
 class Case(NamedTuple):
-    """One platform: its fake, the integration of a user who read our docs, and an API call by each door."""
+    """A platform: its fake, the integration from the docs, and an API call through each proxy."""
 
     make: Callable[[Authority], Platform]
     text: str
@@ -114,21 +114,21 @@ CASES = {
 }
 
 
-def served(case: Case, platform: Platform, folder: Path, ca: Authority) -> AbstractAsyncContextManager[Serving]:
-    """A Sidekey with the case's integration, which finds the platform's hosts."""
+def served(case: Case, platform: Platform, folder: Path, ca: Authority) -> AbstractAsyncContextManager[RunningApp]:
+    """Run a Sidekey with the integration of a case and the addresses of its fake."""
     return serving(case.text, folder, ca, hosts=platform.hosts, environ=case.secret)
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_plain_request_reaches_the_platform_with_a_token(name: str, ca: Authority, tmp_path: Path) -> None:
-    """One login serves both proxies. No token of the caller arrives, and the log has none."""
+    """One login serves both proxies. Tokens of the caller are removed, and the log has none."""
     case = CASES[name]
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
-        answers = [
+        responses = [
             await sidekey.reverse(case.path, *case.fields),
             await sidekey.forward(f"http://{case.url}", *case.fields, f"{case.header}: mine"),
         ]
-        assert [answer.status for answer in answers] == [200] * 2
+        assert [response.status for response in responses] == [200] * 2
         login, *calls = platform.received
         assert f"{login.host}{login.path}" == case.login
         assert (sidekey.calls("ok"), len(calls)) == (1, 2)
@@ -154,13 +154,13 @@ async def test_revoked_token_is_replaced(name: str, ca: Authority, tmp_path: Pat
 
 @pytest.mark.parametrize("name", CASES)
 async def test_login_is_never_a_target(name: str, ca: Authority, tmp_path: Path) -> None:
-    """In no form of the path; the login is not called."""
+    """In any form of the path. The login is not called."""
     case = CASES[name]
     host, _, path = case.login.partition("/")
     async with case.make(ca) as platform, served(case, platform, tmp_path, ca) as sidekey:
         for spelled in (path, path.upper(), f"{path}/", f"/{path}", f"{path[:-1]}%{ord(path[-1]):02x}"):
-            answer = await sidekey.forward(f"http://{host}/{spelled}", method="POST")
-            assert problem(answer)["code"] == "target_denied", spelled
+            response = await sidekey.forward(f"http://{host}/{spelled}", method="POST")
+            assert problem(response)["code"] == "target_denied", spelled
         assert platform.received == []
 
 
@@ -182,31 +182,31 @@ async def test_github_app_logs_in_with_a_new_jwt(ca: Authority, tmp_path: Path) 
 
 @dataclass
 class Login:
-    """A login that answers what a test says, and an API that takes one token in one place."""
+    """A login with scripted responses, and an API that accepts one token in one place."""
 
-    answer: Answer
-    accepts: Callable[[Arrived], bool]
+    answer: FakeResponse
+    accepts: Callable[[ReceivedRequest], bool]
     refusal: int = 401
 
     def __post_init__(self) -> None:
         self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        if arrived.path == "/login":
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        if received.path == "/login":
             return self.answer
-        return Answer.json(200 if self.accepts(arrived) else self.refusal, {})
+        return FakeResponse.json(200 if self.accepts(received) else self.refusal, {})
 
     @property
-    def logins(self) -> list[Arrived]:
-        """Every login."""
-        return [arrived for arrived in self.host.received if arrived.path == "/login"]
+    def logins(self) -> list[ReceivedRequest]:
+        """Return every login request."""
+        return [received for received in self.host.received if received.path == "/login"]
 
 
 @asynccontextmanager
 async def logging_in(
     login: Login, auth: str, ca: Authority, folder: Path, environ: dict[str, str] | None = None
-) -> AsyncIterator[Serving]:
-    """A Sidekey with a session; `{port}` in its block is that of the login."""
+) -> AsyncIterator[RunningApp]:
+    """Run a Sidekey with a session. `{port}` in the block is that of the login."""
     await login.host.open(ca)
     try:
         text = f"  it: {{auth: {{type: session, {auth.replace('{port}', str(login.host.port))}}}}}\n"
@@ -216,19 +216,19 @@ async def logging_in(
         await login.host.close()
 
 
-def sent(arrived: Arrived) -> dict[str, str]:
-    """The headers of a call, but those that every call has."""
+def sent(received: ReceivedRequest) -> dict[str, str]:
+    """Return the headers of a call without its default headers."""
     usual = {"Host", "Content-Length", "Accept-Encoding", "User-Agent", "Connection"}
-    return {key.decode(): value.decode() for key, value in arrived.headers if key.decode() not in usual}
+    return {key.decode(): value.decode() for key, value in received.headers if key.decode() not in usual}
 
 
 URL = "url: 'https://127.0.0.1:{port}/login'"
 
 
 async def test_token_from_a_header_goes_into_the_query(ca: Authority, tmp_path: Path) -> None:
-    """The login has a form and a query, and its response no body."""
-    answer = Answer(204, (("X-Auth-Token", "tok-1"),))
-    login = Login(answer, lambda arrived: arrived.query == "a=b&session=tok-1")
+    """The login has a form and a query, and its response has no body."""
+    response = FakeResponse(204, (("X-Auth-Token", "tok-1"),))
+    login = Login(response, lambda received: received.query == "a=b&session=tok-1")
     auth = (
         f"login: {{{URL}, format: form, query: {{tenant: a b, n: 5}}, body: {{user: svc, password: {{env: PASSWORD}}, "
         "remember: true}}, token: {from: 'header:x-auth-token', lifetime: 1h}, placement: {in: query, name: session}"
@@ -237,17 +237,17 @@ async def test_token_from_a_header_goes_into_the_query(ca: Authority, tmp_path: 
         assert (await sidekey.reverse("/orders?a=b")).status == 200
         assert (await sidekey.reverse("/orders?session=mine")).status == 400
         assert "tok-1" not in sidekey.log.read_text()
-    (arrived,) = login.logins
-    assert (arrived.method, arrived.query) == ("POST", "tenant=a%20b&n=5")
-    assert arrived.body == b"user=svc&password=p%C3%A4+ss%26&remember=true"
-    assert sent(arrived) == {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
+    (received,) = login.logins
+    assert (received.method, received.query) == ("POST", "tenant=a%20b&n=5")
+    assert received.body == b"user=svc&password=p%C3%A4+ss%26&remember=true"
+    assert sent(received) == {"Accept": "*/*", "Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.mark.parametrize("body", [b"tok-1", b'"tok-1"', b" tok-1\r\n", b'\xef\xbb\xbf"tok-1"'])
 async def test_token_from_a_whole_body_goes_into_the_body(body: bytes, ca: Authority, tmp_path: Path) -> None:
     """The login uses GET and HTTP Basic. The token is text, or a JSON string."""
     login = Login(
-        Answer(200, (("Content-Type", "text/plain"),), body), lambda each: each.body == b'{"a":1,"key":"tok-1"}'
+        FakeResponse(200, (("Content-Type", "text/plain"),), body), lambda item: item.body == b'{"a":1,"key":"tok-1"}'
     )
     auth = (
         f"login: {{{URL}, method: GET, headers: {{X-App: {{secret: {{env: APP}}}}}}, "
@@ -256,19 +256,21 @@ async def test_token_from_a_whole_body_goes_into_the_body(body: bytes, ca: Autho
     )
     environ = {"PASSWORD": "hunter2", "APP": "app-key"}
     async with logging_in(login, auth, ca, tmp_path, environ) as sidekey:
-        answer = await sidekey.reverse("/orders", "Content-Type: application/json", method="POST", body=b'{"a":1}')
-        assert answer.status == 200, login.host.received[-1]
+        response = await sidekey.reverse("/orders", "Content-Type: application/json", method="POST", body=b'{"a":1}')
+        assert response.status == 200, login.host.received[-1]
         assert all(secret not in sidekey.log.read_text() for secret in ("tok-1", *environ.values()))
-    (arrived,) = login.logins
-    assert (arrived.method, arrived.body) == ("GET", b"")
+    (received,) = login.logins
+    assert (received.method, received.body) == ("GET", b"")
     basic = f"Basic {b64encode(b'svc:hunter2').decode()}"
-    assert sent(arrived) == {"Authorization": basic, "Accept": "*/*", "X-App": "app-key"}
+    assert sent(received) == {"Authorization": basic, "Accept": "*/*", "X-App": "app-key"}
 
 
 @pytest.mark.parametrize("status", [401, 403, 419, 440, 498])
 async def test_configured_statuses_reject_a_token(status: int, ca: Authority, tmp_path: Path) -> None:
-    """One login and one retry with the same body. Another status passes without a login."""
-    login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("x-s") == "Token tok-2", refusal=status)
+    """One login, and one retry with the same body. Other statuses pass without a login."""
+    login = Login(
+        FakeResponse.json(200, {"t": "tok-1"}), lambda item: item.value("x-s") == "Token tok-2", refusal=status
+    )
     auth = (
         f"login: {{{URL}}}, token: {{from: t}}, placement: {{in: header, name: X-S, prefix: 'Token '}}, "
         f"rejected: [{status}], renewal_interval: 1s"
@@ -277,32 +279,32 @@ async def test_configured_statuses_reject_a_token(status: int, ca: Authority, tm
         login.refusal = 404
         assert (await sidekey.reverse("/orders")).status == 404
         assert len(login.logins) == 1
-        login.refusal, login.answer = status, Answer.json(200, {"t": "tok-2"})
+        login.refusal, login.answer = status, FakeResponse.json(200, {"t": "tok-2"})
         assert (await sidekey.reverse("/orders", method="POST", body=b"once")).status == 200
         assert len(login.logins) == 2
-        calls = [(each.body, each.value("x-s")) for each in login.host.received if each.path != "/login"]
+        calls = [(item.body, item.value("x-s")) for item in login.host.received if item.path != "/login"]
         assert calls[1:] == [(b"once", "Token tok-1"), (b"once", "Token tok-2")]
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("reply", "reason"),
     [
-        (Answer.json(401, {"error": "hunter2"}), "login returned 401"),
-        (Answer(302, (("Location", "https://evil.example/hunter2"),)), "login returned 302"),
-        (Answer.json(200, {"error": "hunter2"}), "login did not return a usable token under t"),
-        (Answer.json(200, {"t": "hunter2 x"}), "login did not return a usable token under t"),
-        (Answer(200, (), b"hunter2"), "login did not return a JSON object"),
+        (FakeResponse.json(401, {"error": "hunter2"}), "login returned 401"),
+        (FakeResponse(302, (("Location", "https://evil.example/hunter2"),)), "login returned 302"),
+        (FakeResponse.json(200, {"error": "hunter2"}), "login did not return a usable token under t"),
+        (FakeResponse.json(200, {"t": "hunter2 x"}), "login did not return a usable token under t"),
+        (FakeResponse(200, (), b"hunter2"), "login did not return a JSON object"),
     ],
 )
 async def test_failed_login_is_reported_without_its_text(
-    answer: Answer, reason: str, ca: Authority, tmp_path: Path
+    reply: FakeResponse, reason: str, ca: Authority, tmp_path: Path
 ) -> None:
     """Nothing is sent to the API, and the next login is delayed."""
-    login = Login(answer, lambda _: True)
+    login = Login(reply, lambda _: True)
     async with logging_in(login, f"login: {{{URL}}}, token: {{from: t}}", ca, tmp_path) as sidekey:
         response = await sidekey.reverse("/orders")
-        said = problem(response)
-        assert (response.status, said["code"], said["detail"], said["sent"]) == (
+        error = problem(response)
+        assert (response.status, error["code"], error["detail"], error["sent"]) == (
             502,
             "credential_unavailable",
             reason,
@@ -310,19 +312,19 @@ async def test_failed_login_is_reported_without_its_text(
         )
         assert response.values(b"retry-after")
         assert (await sidekey.reverse("/orders")).status == 502
-        assert [each.path for each in login.host.received] == ["/login"]
+        assert [item.path for item in login.host.received] == ["/login"]
         assert "hunter2" not in sidekey.log.read_text()
 
 
 async def test_reload_does_not_lift_the_limit_of_logins(ca: Authority, tmp_path: Path) -> None:
-    """Each token is rejected at once; after two logins in a minute there are no more."""
-    login = Login(Answer.json(200, {"t": "tok"}), lambda _: False)
+    """The API rejects each token at once. After two logins in a minute there are no more."""
+    login = Login(FakeResponse.json(200, {"t": "tok"}), lambda _: False)
     auth = f"login: {{{URL}}}, token: {{from: t, lifetime: 1s}}, renewal_interval: 1s, logins_a_minute: 2"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
-        while (answer := await sidekey.reverse("/orders")).status != 502:
-            assert answer.status == 401
+        while (response := await sidekey.reverse("/orders")).status != 502:
+            assert response.status == 401
             await asyncio.sleep(0.05)
-        assert problem(answer)["detail"] == "login skipped: limit of 2 calls a minute reached"
+        assert problem(response)["detail"] == "login skipped: limit of 2 calls a minute reached"
         assert len(login.logins) == 2
         config = tmp_path / "sidekey.yaml"
         replace(config, config.read_text().replace("logins_a_minute: 2", "logins_a_minute: 1"))
@@ -333,8 +335,8 @@ async def test_reload_does_not_lift_the_limit_of_logins(ca: Authority, tmp_path:
 
 
 async def test_session_is_kept_over_an_unrelated_reload(ca: Authority, tmp_path: Path) -> None:
-    """Over a change of description and status. Another user in the body logs in."""
-    login = Login(Answer.json(200, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
+    """After a change of description and status. Another user in the body causes a login."""
+    login = Login(FakeResponse.json(200, {"t": "tok-1"}), lambda item: item.value("authorization") == "Bearer tok-1")
     auth = f"login: {{{URL}, body: {{user: ann}}}}, token: {{from: t, lifetime: 1h}}"
     async with logging_in(login, auth, ca, tmp_path) as sidekey:
         config = tmp_path / "sidekey.yaml"
@@ -351,19 +353,19 @@ async def test_session_is_kept_over_an_unrelated_reload(ca: Authority, tmp_path:
         assert len(login.logins) == 1
         await change("user: ann", "user: ben")
         assert (await sidekey.reverse("/orders")).status == 200
-        assert [json.loads(each.body) for each in login.logins] == [{"user": "ann"}, {"user": "ben"}]
+        assert [json.loads(item.body) for item in login.logins] == [{"user": "ann"}, {"user": "ben"}]
 
 
 async def test_many_cold_requests_make_one_login(ca: Authority, tmp_path: Path) -> None:
-    login = Login(Answer.json(201, {"t": "tok-1"}), lambda each: each.value("authorization") == "Bearer tok-1")
+    login = Login(FakeResponse.json(201, {"t": "tok-1"}), lambda item: item.value("authorization") == "Bearer tok-1")
     async with logging_in(login, f"login: {{{URL}}}, token: {{from: 'json:t'}}", ca, tmp_path) as sidekey:
-        answers = await asyncio.gather(*(sidekey.reverse("/orders") for _ in range(50)))
-        assert {answer.status for answer in answers} == {200}
+        responses = await asyncio.gather(*(sidekey.reverse("/orders") for _ in range(50)))
+        assert {response.status for response in responses} == {200}
         assert len(login.logins) == 1
 
 
 async def test_processes_share_the_session_of_a_user(ca: Authority, tmp_path: Path) -> None:
-    """On one store the second process uses the session of the first, and neither ends the other's."""
+    """With one store, the second process uses the session of the first, and does not end it."""
     (tmp_path / "key").write_text(b64encode(bytes(range(32))).decode())
     async with tableau.Tableau(ca) as fake:
         network = {"allow_private": ["127.0.0.0/8"], "hosts": fake.hosts, "trusted_ca": {"file": str(ca.bundle)}}
@@ -375,19 +377,19 @@ integrations:
 {TABLEAU}"""
         secret = {"SECRET": tableau.TOKEN_SECRET}
 
-        def ask(child: Child) -> int:
+        def send(child: SidekeyProcess) -> int:
             return get(child.proxy_port, f"/i/it{WORKBOOKS}", {"Sidekey-Token": "caller"}).status
 
         def both() -> list[int]:
             folders = [tmp_path / name for name in ("one", "two")]
             for folder in folders:
                 folder.mkdir()
-            children = [Child(text, folder, head=OF_CHILDREN, environment=secret) for folder in folders]
+            children = [SidekeyProcess(text, folder, head=OF_CHILDREN, environment=secret) for folder in folders]
             with children[0] as one, children[1] as two:
-                statuses = [ask(child) for child in (one, two, one, two)]
+                statuses = [send(child) for child in (one, two, one, two)]
                 fake.revoke()
                 with ThreadPoolExecutor(2) as pool:
-                    statuses += pool.map(ask, (one, two))
+                    statuses += pool.map(send, (one, two))
                 return statuses
 
         assert await asyncio.to_thread(both) == [200] * 6

@@ -1,4 +1,4 @@
-"""Processes on one store with an OAuth server that revokes everything if a refresh token comes twice."""
+"""Processes with one store, and an OAuth server that revokes all tokens when a refresh token is used twice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import httpx
 import pytest
 
 from sidekey.tokens.shared import SPENT_REASON
-from support.child import DEADLINE, Child, run_process
 from support.files import replace
-from support.http_get import Answer, get, within
+from support.http_get import HttpResponse, get, wait_until
 from support.oidc import SECRET, OidcProvider
 from support.postgres import Postgres
 from support.private_ca import Authority
+from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess, run_process
 
 T = TypeVar("T")
 CALLER = {"Sidekey-Token": "caller"}
@@ -38,7 +39,7 @@ listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
 
 
 class Gateway:
-    """One process of several that have the same store and, each in a file of its own, the same integration."""
+    """One of several processes with one store and equal integrations in separate files."""
 
     def __init__(self, folder: Path, ca: Authority, place: str, endpoint: str) -> None:
         folder.mkdir()
@@ -58,37 +59,37 @@ integrations:
            grant: {{type: refresh_token, refresh_token: {{file: {name}}}}}}}
     test: {{path: /api/orders}}
 """
-        self.child: Child
+        self.child: SidekeyProcess
 
     def start(self) -> None:
-        """Start it, also again."""
-        self.child = Child(self._text, self._folder, head=HEAD).__enter__()
+        """Start the process, or start it again."""
+        self.child = SidekeyProcess(self._text, self._folder, head=HEAD).__enter__()
 
     def edit(self) -> None:
-        """Change a field that has nothing to do with the token, and wait until it is in use."""
+        """Change a field that does not affect the token, and wait until it is in use."""
         seen = len(self.child.lines)
         self._text = self._text.replace("description: first", "description: second")
         text = self.child.config.read_text().replace("description: first", "description: second")
         self.child.rewrite(text)
         self.child.process.send_signal(signal.SIGHUP)
-        within(lambda: any('"config reloaded"' in line for line in self.child.lines[seen:]))
+        wait_until(lambda: any('"config reloaded"' in line for line in self.child.lines[seen:]))
 
     def enter(self, name: str, token: str) -> None:
-        """Write a refresh token into its file."""
+        """Write a new refresh token into the files of all gateways."""
         replace(self._folder / name, token)
 
-    def ask(self, name: str = "it") -> Answer:
-        """A request, with whatever is the token."""
+    def send(self, name: str = "it") -> HttpResponse:
+        """Send a request with the current token."""
         return get(self.child.proxy_port, f"/i/{name}/api/orders", CALLER)
 
-    def is_told(self, reason: str, name: str = "it") -> bool:
-        """Whether a request has no token, for this reason."""
-        answer = self.ask(name)
-        return answer.status == 502 and reason in json.loads(answer.body)["detail"]
+    def is_refused_with(self, reason: str, name: str = "it") -> bool:
+        """Return True if a request gets no token, for this reason."""
+        response = self.send(name)
+        return response.status == 502 and reason in json.loads(response.body)["detail"]
 
 
 class World:
-    """The OAuth server, and gateways that are started with a first refresh token."""
+    """The OAuth server, and gateways with a first refresh token."""
 
     def __init__(self, folder: Path, ca: Authority, provider: OidcProvider, place: str, count: int) -> None:
         self.client = httpx.Client(base_url=provider.issuer, verify=ca.client_context(), trust_env=False)
@@ -103,27 +104,27 @@ class World:
         for gateway in self.gateways:
             gateway.enter(name, token)
 
-    def at_once(self, do: Callable[[Gateway], T]) -> list[T]:
-        """What comes of doing it with all of them at once."""
+    def run_concurrently(self, do: Callable[[Gateway], T]) -> list[T]:
+        """Run this with all gateways concurrently, and return the results."""
         with ThreadPoolExecutor(len(self.gateways)) as pool:
             return list(pool.map(do, self.gateways))
 
-    def hold(self, gateways: Sequence[Gateway], name: str, pool: ThreadPoolExecutor) -> list[Future[Answer]]:
-        """Keep back the response to a call that one of these makes. The requests that wait for it, or did not need to.
+    def hold(self, gateways: Sequence[Gateway], name: str, pool: ThreadPoolExecutor) -> list[Future[HttpResponse]]:
+        """Delay the response to the next call. Return the requests of all gateways, some of which wait for it.
 
-        They are sent until there is a call: a token may just have been renewed, and one that is not used is not again.
+        Sends requests until there is a call: an unused fresh token is not renewed.
         """
-        asked: list[Future[Answer]] = []
+        calls: list[Future[HttpResponse]] = []
 
         def held() -> bool:
             if self.client.post("/hold").json()["held"]:
                 return True
-            if all(each.done() for each in asked):
-                asked[:] = [pool.submit(gateway.ask, name) for gateway in gateways]
+            if all(item.done() for item in calls):
+                calls[:] = [pool.submit(gateway.send, name) for gateway in gateways]
             return False
 
-        within(held)
-        return asked
+        wait_until(held)
+        return calls
 
     def close(self) -> None:
         for gateway in self.gateways:
@@ -131,43 +132,43 @@ class World:
         self.client.close()
 
     def families(self) -> dict[str, int]:
-        found: dict[str, int] = self.client.get("/families").json()
-        return found
+        result: dict[str, int] = self.client.get("/families").json()
+        return result
 
     def renew(self, times: int) -> None:
-        """Send requests by all until their tokens were renewed so often; each of them is answered 200."""
+        """Send requests with all gateways until this many renewals. Each request must return 200."""
         until = self.families()["renewed"] + times
         while self.families()["renewed"] < until:
-            answers = self.at_once(Gateway.ask)
-            assert [answer.status for answer in answers] == [200] * len(answers), answers
+            responses = self.run_concurrently(Gateway.send)
+            assert [response.status for response in responses] == [200] * len(responses), responses
             time.sleep(PAUSE)
 
 
 @pytest.fixture(scope="module")
 def provider(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
-    """Its tokens live a second."""
+    """Run the OAuth server with tokens of one second."""
     with OidcProvider(tmp_path_factory.mktemp("provider"), ca.leaf("127.0.0.1"), lifetime=1) as running:
         yield running
 
 
 def live(world: World, times: int) -> None:
-    """Renewals by all, a command beside them, an edit, restarts in good order and by SIGKILL.
+    """Renew tokens in all processes, with a concurrent command, an edit, graceful restarts and SIGKILL.
 
-    No refresh token comes twice.
+    No refresh token is used twice.
     """
     first = world.gateways[0]
     world.renew(times)
     tested = run_process("test", "it", "--config", str(first.child.config))
     assert tested.returncode == 0, tested
-    world.at_once(Gateway.edit)
+    world.run_concurrently(Gateway.edit)
     world.renew(2)
     assert first.child.stop() == 0
     first.start()
     world.renew(2)
-    assert world.at_once(lambda gateway: gateway.child.stop()) == [0] * len(world.gateways)
+    assert world.run_concurrently(lambda gateway: gateway.child.stop()) == [0] * len(world.gateways)
     end_in_a_call(world)
-    world.at_once(Gateway.start)
-    # Nothing is under way in a process that was not asked for anything.
+    world.run_concurrently(Gateway.start)
+    # A process without requests makes no token calls.
     first.child.stop(signal.SIGKILL)
     first.start()
     world.renew(2)
@@ -175,21 +176,21 @@ def live(world: World, times: int) -> None:
 
 
 def end_in_a_call(world: World) -> None:
-    """A process that ends in good order stores what its call brings, although no request waits for it."""
+    """A process that shuts down stores the result of its call, although no request waits for it."""
     gateway = world.gateways[0]
     gateway.start()
-    assert gateway.ask().status == 200
+    assert gateway.send().status == 200
     with ThreadPoolExecutor(1) as pool:
         (used,) = world.hold([gateway], "it", pool)
         gateway.child.process.send_signal(signal.SIGTERM)
-        within(lambda: _is_refused(gateway))
+        wait_until(lambda: _is_refused(gateway))
         world.client.post("/release")
         assert gateway.child.wait() == 0
         assert used.result().status == 200
 
 
 def _is_refused(gateway: Gateway) -> bool:
-    """Whether it accepts no connection any more; a request would wait for the call that is kept back."""
+    """Return True if the process accepts no connection: a request would wait for the delayed call."""
     try:
         socket.create_connection(("127.0.0.1", gateway.child.proxy_port), DEADLINE).close()
     except ConnectionError:
@@ -198,27 +199,27 @@ def _is_refused(gateway: Gateway) -> bool:
 
 
 def cut(world: World, postgres: Postgres) -> None:
-    """The database ends while a call is under way. Nothing is presented while it is away; once it is back, all goes on.
+    """Stop the database during a call. No refresh token is used until it is back, and then renewals continue.
 
-    With what that call has brought: it is stored as soon as it can be.
+    The process stores the result of that call as soon as it can.
     """
     with ThreadPoolExecutor(len(world.gateways)) as pool:
-        asked = world.hold(world.gateways, "it", pool)
+        calls = world.hold(world.gateways, "it", pool)
         postgres.stop()
         world.client.post("/release")
         # Those that did not wait had a token still.
-        assert {each.result().status for each in asked} <= {200, 502}
+        assert {item.result().status for item in calls} <= {200, 502}
     renewed = world.families()["renewed"]
-    world.at_once(lambda gateway: within(lambda: gateway.is_told(AWAY)))
+    world.run_concurrently(lambda gateway: wait_until(lambda: gateway.is_refused_with(AWAY)))
     assert world.families() == {"renewed": renewed, "revoked": 0}
     postgres.start()
-    world.at_once(lambda gateway: within(lambda: gateway.ask().status == 200))
+    world.run_concurrently(lambda gateway: wait_until(lambda: gateway.send().status == 200))
     world.renew(2)
     assert world.families()["revoked"] == 0
 
 
 def lose(world: World) -> None:
-    """The response is kept back, and whoever waits for it is killed: its token may be spent, and is."""
+    """Delay the response, and kill the process that waits for it: its refresh token is used."""
     first = world.gateways[0]
     with ThreadPoolExecutor(1) as pool:
         (lost,) = world.hold([first], "lost", pool)
@@ -230,13 +231,13 @@ def lose(world: World) -> None:
 
 
 def miss(world: World) -> None:
-    """Once the turn of whoever was killed has run out, no one presents what was lost, until another is entered."""
-    world.at_once(lambda gateway: within(lambda: gateway.is_told(SPENT_REASON, "lost")))
+    """After the lease of the killed process, no process uses the lost token. The operator enters a new one."""
+    world.run_concurrently(lambda gateway: wait_until(lambda: gateway.is_refused_with(SPENT_REASON, "lost")))
     assert world.families()["revoked"] == 0
     world.enter("lost")
     for gateway in world.gateways:
         gateway.child.process.send_signal(signal.SIGHUP)
-    world.at_once(lambda gateway: within(lambda: gateway.ask("lost").status == 200))
+    world.run_concurrently(lambda gateway: wait_until(lambda: gateway.send("lost").status == 200))
     assert world.families()["revoked"] == 0
 
 
@@ -249,7 +250,7 @@ def test_three_processes_on_one_postgresql_never_repeat_a_refresh_token(
         world = World(tmp_path, ca, provider, f"url: {{file: {tmp_path}/url}}", 3)
         try:
             before = world.families()["renewed"]
-            world.at_once(Gateway.start)
+            world.run_concurrently(Gateway.start)
             lose(world)
             live(world, 12)
             cut(world, postgres)
@@ -262,11 +263,11 @@ def test_three_processes_on_one_postgresql_never_repeat_a_refresh_token(
 def test_two_processes_on_one_sqlite_file_never_repeat_a_refresh_token(
     ca: Authority, provider: OidcProvider, tmp_path: Path
 ) -> None:
-    """Fewer refreshes, without a kill."""
+    """With fewer refreshes, and without SIGKILL."""
     (tmp_path / "db").mkdir()
     world = World(tmp_path, ca, provider, f"path: {tmp_path}/db/store.db", 2)
     try:
-        world.at_once(Gateway.start)
+        world.run_concurrently(Gateway.start)
         live(world, 4)
         assert world.families()["revoked"] == 0
     finally:

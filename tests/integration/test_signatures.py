@@ -1,4 +1,4 @@
-"""Signed requests as they arrive at a raw upstream, verified by the libraries of receivers."""
+"""Signed requests at a raw upstream, verified by the libraries of receivers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from support.outgoing_requests import private_key
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import RawConnection, connect
-from support.serving import Serving, problem, serving
+from support.serving import RunningApp, problem, serving
 from support.upstream import OK, RawUpstream
 from support.wire import Message
 
@@ -47,7 +47,7 @@ ALGORITHMS: Final[dict[str, Any]] = {
 }
 
 Verify = Callable[[Message, str], bool]
-"""Whether a receiver with this secret takes a request for genuine."""
+"""Verifies a request with this secret, as a receiver does."""
 
 
 def config(upstream: RawUpstream, rest: str) -> str:
@@ -88,7 +88,7 @@ def by_slack(message: Message, secret: str) -> bool:
 
 
 class Receiver(HTTPSignatureKeyResolver, HTTPSignatureComponentResolver):
-    """What http-message-signatures asks for: the key, whatever its ID."""
+    """The key resolver of http-message-signatures: one key for any ID."""
 
     def __init__(self, key: Any) -> None:
         self._key = key
@@ -98,15 +98,15 @@ class Receiver(HTTPSignatureKeyResolver, HTTPSignatureComponentResolver):
 
 
 def by_message_signatures(message: Message, algorithm: str, key: Any, *, port: int) -> dict[str, str]:
-    """The components that are signed, with their values. Raises InvalidSignature."""
+    """Return the signed components with their values. Raises InvalidSignature."""
     lines = SimpleNamespace(items=lambda: ((name.decode(), value.decode("latin-1")) for name, value in message.headers))
     (host,) = message.values(b"host")
     assert host == f"127.0.0.1:{port}".encode()
     url = f"http://{host.decode()}{message.target.decode()}"
     request = SimpleNamespace(method=message.method.decode(), url=url, headers=lines)
     verifier = HTTPMessageVerifier(signature_algorithm=ALGORITHMS[algorithm], key_resolver=Receiver(key))
-    (found,) = verifier.verify(request, body=message.body)
-    return dict(found.covered_components)
+    (result,) = verifier.verify(request, body=message.body)
+    return dict(result.covered_components)
 
 
 LIBRARIES: Final[dict[str, tuple[str, Verify]]] = {
@@ -119,7 +119,7 @@ ENVIRON: Final = {"NEW": NEW, "OLD": OLD, "SHARED": SHARED}
 
 
 def bodies() -> Iterator[tuple[str, bytes, list[bytes]]]:
-    """Requests as callers send them: a name, the body, and what is written, piece by piece."""
+    """Build requests: a name, the body, and the pieces to write."""
     head = b"%b /i/it/hooks?a=b HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n%b\r\n"
     sized = head % (b"POST", b"Content-Length: %d\r\n" % len(BODY))
     chunked = head % (b"POST", b"Transfer-Encoding: chunked\r\n")
@@ -135,7 +135,7 @@ def bodies() -> Iterator[tuple[str, bytes, list[bytes]]]:
     yield "large", BODY * 20_000, [head % (b"POST", b"Content-Length: %d\r\n" % (len(BODY) * 20_000)), BODY * 20_000]
 
 
-async def send(sidekey: Serving, parts: list[bytes]) -> Message:
+async def send(sidekey: RunningApp, parts: list[bytes]) -> Message:
     async with connect(sidekey.port) as caller:
         for part in parts:
             await caller.send(part)
@@ -155,10 +155,10 @@ async def test_receivers_accept_every_framing_of_a_body(scheme: str, ca: Authori
         serving(config(upstream, auth), tmp_path, ca, environ=ENVIRON) as sidekey,
     ):
         sent = [(body, (await send(sidekey, parts)).status) for _, body, parts in bodies()]
-        arrived = upstream.requests
+        received = upstream.requests
     assert [status for _, status in sent] == [200] * len(sent)
-    assert [message.body for message in arrived] == [body for body, _ in sent]
-    for message in arrived:
+    assert [message.body for message in received] == [body for body, _ in sent]
+    for message in received:
         assert message.target == b"/hooks?a=b&tenant=acme"
         assert not message.values(b"expect")
         assert verify(message, NEW)
@@ -168,7 +168,7 @@ async def test_receivers_accept_every_framing_of_a_body(scheme: str, ca: Authori
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 async def test_receiver_accepts_message_signatures(algorithm: str, ca: Authority, tmp_path: Path) -> None:
-    """RFC 9421, with the digest of the received body; a caller's digest is replaced."""
+    """RFC 9421, with the digest of the received body. Sidekey replaces the caller's digest."""
     if algorithm == "hmac-sha256":
         key, verified_by = "key: {env: SHARED}, key_id: shared", SHARED.encode()
     else:
@@ -192,22 +192,22 @@ async def test_receiver_accepts_message_signatures(algorithm: str, ca: Authority
         assert (await sidekey.reverse("/forged", "Content-Type: a/b", *forged, method="POST", body=b"x")).status == 200
         refused = await sidekey.reverse("/x", method="POST", body=b"x")
         assert (refused.status, problem(refused)["code"]) == (400, "request_invalid")
-        arrived, port = upstream.requests, upstream.port
-    for (_, body, _), message in zip((*bodies(), ("forged", b"x", [])), arrived, strict=True):
+        received, port = upstream.requests, upstream.port
+    for (_, body, _), message in zip((*bodies(), ("forged", b"x", [])), received, strict=True):
         assert message.body == body
         assert len(message.values(b"content-digest")) == bool(body)
         covered = by_message_signatures(message, algorithm, verified_by, port=port)
         assert ('"content-digest"' in covered) is ('"content-type"' in covered) is bool(body)
     for other in (
-        dataclasses.replace(arrived[0], body=BODY + b" "),
-        dataclasses.replace(arrived[0], start=b"GET /x 1"),
+        dataclasses.replace(received[0], body=BODY + b" "),
+        dataclasses.replace(received[0], start=b"GET /x 1"),
     ):
         with pytest.raises(InvalidSignature):
             by_message_signatures(other, algorithm, verified_by, port=port)
 
 
 async def test_signature_covers_additions_and_credential(ca: Authority, tmp_path: Path) -> None:
-    """In their order; the caller's signature header is removed."""
+    """In their order. Sidekey removes the caller's signature header."""
     rest = (
         "auth: {type: basic, username: svc, password: {env: SHARED}}, "
         "add: {headers: {X-Tenant: acme}, query: {key: {secret: {env: OLD}}}}, "
@@ -229,18 +229,18 @@ async def test_signature_covers_additions_and_credential(ca: Authority, tmp_path
 
 
 async def test_retried_request_keeps_only_its_message_id(ca: Authority, tmp_path: Path) -> None:
-    """After a 401, with a new token: another nonce, another signature."""
+    """After a 401, with a new token, a new nonce and a new signature."""
     rest = (
         "auth: {type: jwt, algorithm: HS256, secret: {env: NEW}, jti: true}, "
         'signature: {scheme: custom, secret: {env: SHARED}, signed: "{id}.{nonce}.{header:authorization}.{body}", '
         'headers: {X-Id: "{id}", X-Nonce: "{nonce}", X-Signature: "{signature}"}}'
     )
-    answers = iter((REFUSED, OK))
+    responses = iter((REFUSED, OK))
 
     async def refuse_once(connection: RawConnection) -> None:
         while True:
             await connection.request()
-            await connection.send(next(answers))
+            await connection.send(next(responses))
 
     async with (
         RawUpstream(refuse_once) as upstream,
@@ -251,13 +251,13 @@ async def test_retried_request_keeps_only_its_message_id(ca: Authority, tmp_path
     assert first["x-id"] == second["x-id"]
     for name in ("x-nonce", "authorization", "x-signature"):
         assert first[name] != second[name]
-    for found in (first, second):
-        text = f"{found['x-id']}.{found['x-nonce']}.{found['authorization']}.".encode() + BODY
-        assert found["x-signature"] == hmac.new(SHARED.encode(), text, "sha256").hexdigest()
+    for result in (first, second):
+        text = f"{result['x-id']}.{result['x-nonce']}.{result['authorization']}.".encode() + BODY
+        assert result["x-signature"] == hmac.new(SHARED.encode(), text, "sha256").hexdigest()
 
 
 async def test_message_id_of_the_caller_is_kept_or_refused(ca: Authority, tmp_path: Path) -> None:
-    """Retries of a caller have the same ID; timestamps are always Sidekey's."""
+    """Retries of a caller have the same ID. Timestamps are always Sidekey's."""
     auth = "auth: {type: signature, scheme: standard-webhooks, secret: {env: NEW}}"
     async with (
         RawUpstream() as upstream,
@@ -270,13 +270,13 @@ async def test_message_id_of_the_caller_is_kept_or_refused(ca: Authority, tmp_pa
         for wrong in (("webhook-id: a.1700000000",), ("webhook-id: a", "webhook_id: a"), ("webhook-id:",)):
             refused = await sidekey.reverse("/x", *wrong, method="POST", body=BODY)
             assert (refused.status, problem(refused)["code"]) == (400, "request_invalid")
-        arrived = upstream.requests
-    assert [message.values(b"webhook-id") for message in arrived[:2]] == [[b"msg_1-a"]] * 2
-    (new,) = arrived[2].values(b"webhook-id")
+        received = upstream.requests
+    assert [message.values(b"webhook-id") for message in received[:2]] == [[b"msg_1-a"]] * 2
+    (new,) = received[2].values(b"webhook-id")
     assert new.startswith(b"msg_")
     assert len(new) == 36
-    assert len(arrived) == 3
-    assert all(by_standard_webhooks(message, NEW) for message in arrived)
+    assert len(received) == 3
+    assert all(by_standard_webhooks(message, NEW) for message in received)
 
 
 async def test_changed_secret_signs_after_the_reload(ca: Authority, tmp_path: Path) -> None:
@@ -305,8 +305,8 @@ async def test_changed_secret_signs_after_the_reload(ca: Authority, tmp_path: Pa
             await eventually(lambda: len(answered) >= before + 8)
             done.set()
         assert set(answered) == {200}
-        arrived = upstream.requests
-    old, new = ([by_standard_webhooks(message, secret) for message in arrived] for secret in (OLD, NEW))
+        received = upstream.requests
+    old, new = ([by_standard_webhooks(message, secret) for message in received] for secret in (OLD, NEW))
     assert old[0]
     assert new[-1]
     assert all(one is not other for one, other in zip(old, new, strict=True))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from support.child import Child
 from support.raw_connection import connect
+from support.sidekey_process import SidekeyProcess
 from support.upstream import OK
 
 MIB = 1 << 20
@@ -16,7 +16,7 @@ UPLOADS = 200
 
 REFUSED = UPLOADS - 32
 FIRST_READ = 128 << 10
-"""What a socket of loopback takes before anything of it is read."""
+"""Bytes that a loopback socket buffers before the first read."""
 
 CONFIG = """
 integrations:
@@ -27,13 +27,13 @@ integrations:
 
 
 def memory(pid: int, name: str) -> int:
-    """Bytes of a line of /proc/PID/status: VmRSS are those of now, VmHWM the most so far."""
+    """Return a value of /proc/PID/status in bytes: VmRSS is the current memory, VmHWM the peak."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 
 
 async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An upstream that keeps nothing of what it reads."""
+    """Read requests, and store nothing."""
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             (length,) = (line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
@@ -47,9 +47,9 @@ async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 @pytest.mark.parametrize("expects", [True, False])
 async def test_two_hundred_parallel_uploads_of_a_mebibyte_take_little_memory(tmp_path: Path, *, expects: bool) -> None:
-    """The process grows by 48 MiB at most: one integration may hold 32 MiB, buffers are the rest.
+    """The process grows by at most 48 MiB: 32 MiB for bodies of one integration, the rest for buffers.
 
-    A caller that does not wait for a 100 (RFC 9110 10.1.1) may have sent a first read before it is refused.
+    A caller that does not wait for 100 Continue (RFC 9110 10.1.1) may send one read before it is refused.
     """
     async with await asyncio.start_server(receive, "127.0.0.1", 0) as server:
         config = CONFIG.format(port=server.sockets[0].getsockname()[1])
@@ -57,7 +57,7 @@ async def test_two_hundred_parallel_uploads_of_a_mebibyte_take_little_memory(tmp
         head += b"Expect: 100-continue\r\n\r\n" if expects else b"\r\n"
         most = 48 * MIB + (0 if expects else REFUSED * FIRST_READ)
         body = b"x" * MIB
-        child = await asyncio.to_thread(Child(config, tmp_path).__enter__)
+        child = await asyncio.to_thread(SidekeyProcess(config, tmp_path).__enter__)
         try:
 
             async def upload(size: int) -> int:

@@ -1,4 +1,4 @@
-"""The source address of Sidekey's connections, as servers see it: requests, token calls, and certificates by URL."""
+"""The source address of connections, as servers see it: requests, token calls, and certificates by URL."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from support.certificate_files import current
-from support.child import Child, run_cli, run_process
+from support.certificate_files import valid_now
 from support.files import replace
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
 from support.serving import HEAD, problem, serving
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
 from support.upstream import OK, RawUpstream
 
 NETWORK, OWN, OTHER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -29,10 +29,10 @@ Factory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Platform:
-    """An upstream, a token endpoint and a server of certificates in one. `seen` are (path, where it came from)."""
+    """An upstream, a token endpoint and a server of certificates. `seen` has paths and peer addresses."""
 
     def __init__(self, ca: Authority) -> None:
-        issued = current()
+        issued = valid_now()
         self.seen: set[tuple[str, str]] = set()
         self.upstream = RawUpstream(self._script, ssl_context=ca.server_context("up.test"))
         self._bodies = {b"/token": TOKEN, b"/pem": issued.pem + issued.key_pem}
@@ -47,13 +47,13 @@ class Platform:
 
 
 def keyed(name: str, port: int, *more: str) -> str:
-    """An integration with a header."""
+    """Build an integration with a header."""
     keys = (f"endpoint_prefix: 'https://up.test:{port}/{name}'", *more)
     return f"  {name}: {{{', '.join(keys)}, auth: {{type: headers, headers: {{X-Tenant: acme}}}}}}\n"
 
 
 def calling(name: str, port: int, *more: str) -> str:
-    """An integration that calls for its token, and for its certificate."""
+    """Build an integration that fetches its token and its certificate."""
     auth = f"type: oauth2, token_endpoint: 'https://up.test:{port}/token', client_id: c, client_secret: {{env: SECRET}}"
     certificate = f"client_certificate: {{pem: {{url: 'https://up.test:{port}/pem'}}, allow_private_ca: true}}"
     keys = (f"endpoint_prefix: 'https://up.test:{port}/{name}'", certificate, *more)
@@ -61,13 +61,13 @@ def calling(name: str, port: int, *more: str) -> str:
 
 
 def head(source: str) -> str:
-    """A config whose network has a source address."""
+    """Build a config with a source address for the network."""
     return HEAD.replace("hosts: {hosts}", f"hosts: {{hosts}}, source_address: '{source}'")
 
 
 @pytest.mark.parametrize("loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_every_connection_uses_the_configured_source_address(loop: Factory, ca: Authority, tmp_path: Path) -> None:
-    """The integration's, else the network's. Connections are not shared between addresses."""
+    """That of the integration, else of the network. Different addresses share no connection."""
     platform = Platform(ca)
 
     async def play() -> None:
@@ -94,7 +94,7 @@ def test_every_connection_uses_the_configured_source_address(loop: Factory, ca: 
 
 
 async def test_new_source_address_is_used_after_the_reload(ca: Authority, tmp_path: Path) -> None:
-    """The previous pool is dropped. An address that is not of this machine changes nothing."""
+    """Sidekey drops the previous pool. An address of another machine changes nothing."""
     platform = Platform(ca)
 
     def write(source: str) -> None:
@@ -119,12 +119,12 @@ async def test_new_source_address_is_used_after_the_reload(ca: Authority, tmp_pa
 
 
 async def test_lost_source_address_is_reported_in_the_response(ca: Authority, tmp_path: Path) -> None:
-    """Without the address itself."""
+    """Without the address."""
     async with serving(keyed("it", 1), tmp_path, ca, hosts=HOSTS, head=head(ABSENT)) as sidekey:
-        said = problem(await sidekey.reverse("/a"))
+        error = problem(await sidekey.reverse("/a"))
         await eventually(lambda: sidekey.app.metrics.stats("it").connects == {"destination_unavailable": 1})
-    assert (said["code"], said["sent"]) == ("upstream_unreachable", "no")
-    assert said["detail"] == "source_address is not an address of this machine"
+    assert (error["code"], error["sent"]) == ("upstream_unreachable", "no")
+    assert error["detail"] == "source_address is not an address of this machine"
 
 
 ELSEWHERE = f"""\
@@ -149,12 +149,12 @@ def test_run_does_not_start_without_its_source_address(tmp_path: Path) -> None:
     path.write_text(ELSEWHERE)
     result = run_process("run", "--config", str(path))
     assert (result.returncode, result.stdout) == (1, "")
-    found = [json.loads(line)["place"] for line in result.stderr.splitlines()]
-    assert found == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
+    results = [json.loads(line)["place"] for line in result.stderr.splitlines()]
+    assert results == [f"{path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES]
 
 
 def test_check_warns_of_a_missing_source_address(tmp_path: Path) -> None:
-    """The config may be for another machine. A certificate that would be fetched from there is not."""
+    """The config may be for another machine. `check` fetches no certificate with that address."""
     path = tmp_path / "sidekey.yaml"
     path.write_text(ELSEWHERE)
     result = run_cli("check", "--config", str(path))
@@ -163,13 +163,13 @@ def test_check_warns_of_a_missing_source_address(tmp_path: Path) -> None:
         *(f"warning: {path}:{line}:{column}: {key}: {MESSAGE}" for line, column, key in PLACES),
         "ok: 2 integrations",
     ]
-    told = json.loads(run_cli("check", "--json", "--config", str(path)).stdout)
-    assert (told["ok"], [warning["path"] for warning in told["warnings"]]) == (True, [key for *_, key in PLACES])
+    report = json.loads(run_cli("check", "--json", "--config", str(path)).stdout)
+    assert (report["ok"], [warning["path"] for warning in report["warnings"]]) == (True, [key for *_, key in PLACES])
 
 
 def test_run_starts_with_an_address_of_this_machine(tmp_path: Path) -> None:
-    """Every address of 127.0.0.0/8 is one."""
+    """Every address in 127.0.0.0/8 is one."""
     head = 'version: 1\nlisten: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}\n'
     text = f"network: {{source_address: {NETWORK}}}\nintegrations:\n{keyed('it', 443)}"
-    with Child(text, tmp_path, head=head) as child:
+    with SidekeyProcess(text, tmp_path, head=head) as child:
         assert child.stop() == 0

@@ -1,4 +1,4 @@
-"""Tokens over changes of the config: requests that platforms receive while a running Sidekey reloads edited files."""
+"""Tokens during config changes: requests to platforms while a running Sidekey reloads edited files."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from fakes import responsys, salesforce_marketing_cloud
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.responsys import Responsys
 from fakes.salesforce_marketing_cloud import SalesforceMarketingCloud
-from fakes.server import Arrived
+from fakes.server import ReceivedRequest
 from support import authlib_server
 from support.authlib_server import AuthlibServer
-from support.configmap_mount import Projected
+from support.configmap_mount import ConfigMapMount
 from support.files import replace
 from support.plane import eventually
 from support.private_ca import Authority
-from support.serving import Serving, problem, serving
+from support.serving import RunningApp, problem, serving
 
 RELOADED = "config reloaded"
 RESPONSYS = (
@@ -29,38 +29,43 @@ RESPONSYS = (
 
 
 class Config:
-    """The config file of a running Sidekey, and how often it was reloaded."""
+    """The config file of a running Sidekey, with a count of its reloads."""
 
-    def __init__(self, sidekey: Serving, folder: Path) -> None:
+    def __init__(self, sidekey: RunningApp, folder: Path) -> None:
         self._sidekey = sidekey
         self._path = folder / "sidekey.yaml"
         self._reloads = 0
 
     async def edit(self, integrations: str) -> None:
-        """Replace the integrations as editors do it, and wait until they are in use."""
+        """Replace the integrations as editors do, and wait until they are in use."""
         head, key, _ = self._path.read_text().partition("integrations:\n")
         replace(self._path, head + key + integrations)
         await self.reloaded()
 
     async def reloaded(self) -> None:
-        """Wait for one more reload."""
+        """Wait for the next reload."""
         self._reloads += 1
         lines = self._sidekey.lines
         await eventually(lambda: [line["event"] for line in lines()].count(RELOADED) >= self._reloads)
 
 
-def authorizations(received: list[Arrived]) -> list[str]:
-    """What the API was shown, request by request."""
-    return [value for arrived in received if arrived.values("via") for value in arrived.values("authorization")]
+def authorizations(received: list[ReceivedRequest]) -> list[str]:
+    """Return the Authorization of each request at the API."""
+    return [
+        value
+        for received_message in received
+        if received_message.values("via")
+        for value in received_message.values("authorization")
+    ]
 
 
-def asked(server: AuthlibServer) -> list[Arrived]:
-    """The token requests that arrived."""
-    return [arrived for arrived in server.received if arrived.path == "/token"]
+def token_requests(server: AuthlibServer) -> list[ReceivedRequest]:
+    """Return the token requests."""
+    return [received for received in server.received if received.path == "/token"]
 
 
 async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Path) -> None:
-    """Seven edits within seconds: descriptions, and a secret's file that is written again."""
+    """Seven edits within seconds: descriptions, and a rewritten file of a secret."""
     password = tmp_path / "password"
     password.write_text(responsys.PASSWORD)
     text = RESPONSYS.format(text="0", password=password, more="")
@@ -80,7 +85,7 @@ async def test_edits_of_an_integration_make_no_login(ca: Authority, tmp_path: Pa
         await config.edit(RESPONSYS.format(text=8, password=password, more=", path_prefix: /rest/api/v1.3/lists"))
         await sidekey.reverse("/x")
         assert platform.api.received[-1].path == "/rest/api/v1.3/lists/x"
-        assert [b"auth_type=token" in each.body for each in platform.login.received] == [False, True]
+        assert [b"auth_type=token" in item.body for item in platform.login.received] == [False, True]
 
 
 async def test_edit_while_the_token_endpoint_is_down_keeps_the_token(ca: Authority, tmp_path: Path) -> None:
@@ -100,10 +105,10 @@ async def test_edit_while_the_token_endpoint_is_down_keeps_the_token(ca: Authori
 
 
 async def test_one_changed_key_of_a_secret_volume_refetches_one_token(ca: Authority, tmp_path: Path) -> None:
-    """Each swap replaces every file of a mounted Secret. A wrong secret leaves the old token in use."""
+    """Each swap replaces every file of a mounted Secret. With a wrong secret, Sidekey keeps the old token."""
     names = [f"crm{number}" for number in range(11)]
     keys = dict.fromkeys(names, authlib_server.SECRET)
-    secret = Projected(tmp_path / "secret", keys)
+    secret = ConfigMapMount(tmp_path / "secret", keys)
     async with AuthlibServer(ca) as server:
         text = "".join(
             f"  {name}: {{auth: {{type: oauth2, token_endpoint: '{server.token_endpoint}', client_id: basic, "
@@ -118,7 +123,7 @@ async def test_one_changed_key_of_a_secret_volume_refetches_one_token(ca: Author
             await config.reloaded()
             for name in names:
                 assert (await sidekey.reverse("/api/orders", name=name)).status == 200
-            assert len(asked(server)) == 12
+            assert len(token_requests(server)) == 12
             assert sidekey.calls("refused", "crm3") == 1
             shown = authorizations(server.received)
             assert shown[:11] == shown[11:]
@@ -131,7 +136,7 @@ async def test_one_changed_key_of_a_secret_volume_refetches_one_token(ca: Author
 
 
 async def test_rotating_refresh_token_is_kept_over_changes(ca: Authority, tmp_path: Path) -> None:
-    """The configured one was spent with its first use; presented again, it would revoke the whole grant."""
+    """The first use spent the configured one. A second use would revoke all tokens."""
     async with AuthlibServer(ca) as server:
         spent = tmp_path / "refresh"
         spent.write_text(server.refresh_token(rotates=True))
@@ -156,13 +161,13 @@ async def test_rotating_refresh_token_is_kept_over_changes(ca: Authority, tmp_pa
                 server.tokens.revoke()
                 await sidekey.reverse("/api/orders")
                 assert sidekey.calls("refused") == 0
-            used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked(server)]
+            used = [dict(parse_qsl(received.body.decode()))["refresh_token"] for received in token_requests(server)]
             assert len(set(used)) == len(used) >= 3
             # A new one in the config is for good reason there.
             replace(spent, new := server.refresh_token(rotates=True))
             await config.reloaded()
             assert (await sidekey.reverse("/api/orders")).status == 200
-            used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked(server)]
+            used = [dict(parse_qsl(received.body.decode()))["refresh_token"] for received in token_requests(server)]
             assert used[-1] == new
 
 
@@ -182,8 +187,8 @@ async def test_running_call_serves_requests_of_both_configs(ca: Authority, tmp_p
             after = asyncio.create_task(sidekey.reverse("/api/orders"))
             await eventually(lambda: sidekey.app.metrics.in_flight == 2)
             server.host.delay.set()
-            assert [(await each).status for each in (before, after)] == [200, 200]
-            assert len(asked(server)) == 1
+            assert [(await item).status for item in (before, after)] == [200, 200]
+            assert len(token_requests(server)) == 1
             first, second = authorizations(server.received)
             assert first == second
 
@@ -204,16 +209,16 @@ async def test_base_url_is_checked_by_the_new_policy(ca: Authority, tmp_path: Pa
     ):
         config = Config(sidekey, tmp_path)
         assert (await sidekey.reverse("/asset/v1/content/assets")).status == 200
-        arrived = len(authorizations(platform.received))
+        received = len(authorizations(platform.received))
         await config.edit(config_of(", allowed_domains: ['https://other.example']"))
         denied = await sidekey.reverse("/asset/v1/content/assets")
         assert problem(denied)["code"] in ("credential_unavailable", "target_denied")
-        assert len(authorizations(platform.received)) == arrived
+        assert len(authorizations(platform.received)) == received
 
 
 @pytest.mark.parametrize("secret", [True, False], ids=["secret", "description"])
 async def test_changed_secret_ends_the_pause_of_the_endpoint(secret: bool, ca: Authority, tmp_path: Path) -> None:
-    """An hour, as callers see in Retry-After; a changed description keeps it."""
+    """Retry-After is an hour. A changed description keeps the pause."""
     async with AuthlibServer(ca) as server:
         file = tmp_path / "client"
         file.write_text("wrong")
@@ -232,5 +237,5 @@ async def test_changed_secret_ends_the_pause_of_the_endpoint(secret: bool, ca: A
                 await config.reloaded()
             else:
                 await config.edit(auth.format(text="after", endpoint=server.token_endpoint, file=file))
-            answer = await sidekey.reverse("/api/orders")
-            assert (answer.status, len(asked(server))) == ((200, 2) if secret else (502, 1))
+            response = await sidekey.reverse("/api/orders")
+            assert (response.status, len(token_requests(server))) == ((200, 2) if secret else (502, 1))

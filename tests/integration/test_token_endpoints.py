@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from joserfc import jws
 
-from fakes.server import Answer, Arrived, Host
+from fakes.server import FakeResponse, Host, ReceivedRequest
 from sidekey.tokens import service
 from support import authlib_server, oauth, oidc
 from support.authlib_server import AuthlibServer
@@ -23,7 +23,7 @@ from support.oidc import OidcProvider
 from support.plane import eventually
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.serving import Serving, problem, serving
+from support.serving import RunningApp, problem, serving
 
 PAUSE = 0.05
 """Seconds between two requests where they go on until tokens have ended: for the machine's sake."""
@@ -37,19 +37,19 @@ ENVIRON = {
 
 
 def auth(endpoint: str, more: str) -> str:
-    """An integration whose only allowed base URL is the token endpoint's."""
+    """Build an integration whose only allowed base URL is that of the token endpoint."""
     return f"  it: {{auth: {{type: oauth2, token_endpoint: '{endpoint}', {more}}}}}\n"
 
 
 def key(folder: Path) -> str:
-    """The client's private key as a file, referenced."""
+    """Write the client's private key to a file, and return the reference."""
     path = folder / "client.pem"
     path.write_bytes(oauth.signer().private_pem)
     return f"private_key: {{file: {path}}}"
 
 
 def signed_by_key(folder: Path) -> str:
-    """Client authentication by the client's private key."""
+    """Build client authentication with the client's private key."""
     return f"{{type: private_key_jwt, {key(folder)}}}"
 
 
@@ -69,8 +69,8 @@ async def test_oidc_provider_accepts_each_client_authentication(ca: Authority, t
             client = more.replace("{KEY}", signed_by_key(tmp_path))
             text = auth(provider.token_endpoint, f"{client}, token_request: {{body: {{scope: orders}}}}")
             async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
-                answer = await sidekey.reverse("/api/orders")
-                assert (answer.status, json.loads(answer.body)["scope"]) == (200, "orders"), method
+                response = await sidekey.reverse("/api/orders")
+                assert (response.status, json.loads(response.body)["scope"]) == (200, "orders"), method
                 assert (await sidekey.forward(f"https://127.0.0.1:{provider.port}/api/orders")).status == 200, method
                 counts = json.loads((await sidekey.reverse("/counts")).body)
                 assert counts == {"issued": number, "accepted": 2 * number, "refused": 0}, method
@@ -83,8 +83,8 @@ async def test_short_lifetimes_under_load_send_no_expired_token(ca: Authority, t
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             counts = {"issued": 0, "accepted": 0, "refused": 0}
             while counts["issued"] < 5:
-                answers = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(8)))
-                assert {answer.status for answer in answers} == {200}
+                responses = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(8)))
+                assert {response.status for response in responses} == {200}
                 counts = json.loads((await sidekey.reverse("/counts")).body)
                 await asyncio.sleep(PAUSE)
             assert counts["refused"] == 0
@@ -103,7 +103,7 @@ AUTHLIB_METHODS = {
 
 @pytest.mark.parametrize("method", AUTHLIB_METHODS)
 async def test_authlib_accepts_each_client_authentication(method: str, ca: Authority, tmp_path: Path) -> None:
-    """Exactly one method in one request: Authlib refuses a client with another method."""
+    """Authlib refuses a client with another method, or with two methods in one request."""
     more = AUTHLIB_METHODS[method].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -119,16 +119,16 @@ async def test_authlib_accepts_each_client_authentication(method: str, ca: Autho
 
 
 async def test_wrong_client_authentication_is_reported_by_its_code(ca: Authority, tmp_path: Path) -> None:
-    """`invalid_client` (RFC 6749 5.2), and nothing else of the response."""
+    """`invalid_client` (RFC 6749 5.2), without other parts of the response."""
     more = AUTHLIB_METHODS["header"] + ", client_authentication: body"
     async with (
         AuthlibServer(ca) as server,
         serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey,
     ):
-        answer = await sidekey.reverse("/api/orders")
-        assert problem(answer)["detail"] == "token endpoint returned 401 invalid_client"
-        assert problem(answer)["code"] == "credential_unavailable"
-        assert answer.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
+        response = await sidekey.reverse("/api/orders")
+        assert problem(response)["detail"] == "token endpoint returned 401 invalid_client"
+        assert problem(response)["code"] == "credential_unavailable"
+        assert response.values(b"proxy-status") == [b"sidekey; error=proxy_configuration_error"]
 
 
 async def test_assertion_is_used_once_and_expires_within_minutes(ca: Authority, tmp_path: Path) -> None:
@@ -136,14 +136,14 @@ async def test_assertion_is_used_once_and_expires_within_minutes(ca: Authority, 
     more = AUTHLIB_METHODS["private_key_jwt"].replace("{KEY}", signed_by_key(tmp_path))
     async with AuthlibServer(ca, lifetime=2) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca, environ=ENVIRON) as sidekey:
-            while len([arrived for arrived in server.received if arrived.path == "/token"]) < 2:
+            while len([received for received in server.received if received.path == "/token"]) < 2:
                 assert (await sidekey.reverse("/api/orders")).status == 200
                 await asyncio.sleep(PAUSE)
-        asked = [arrived for arrived in server.received if arrived.path == "/token"]
-        claims = [assertion_claims(dict(parse_qsl(arrived.body.decode()))["client_assertion"]) for arrived in asked]
-        assert len({each["jti"] for each in claims}) == len(asked)
-        assert all(0 < each["exp"] - each["iat"] <= 300 for each in claims)
-        assert all((each["iss"], each["sub"], each["aud"]) == ("jwt", "jwt", server.token_endpoint) for each in claims)
+        asked = [received for received in server.received if received.path == "/token"]
+        claims = [assertion_claims(dict(parse_qsl(received.body.decode()))["client_assertion"]) for received in asked]
+        assert len({item["jti"] for item in claims}) == len(asked)
+        assert all(0 < item["exp"] - item["iat"] <= 300 for item in claims)
+        assert all((item["iss"], item["sub"], item["aud"]) == ("jwt", "jwt", server.token_endpoint) for item in claims)
 
 
 def assertion_claims(token: str) -> dict[str, object]:
@@ -152,7 +152,7 @@ def assertion_claims(token: str) -> dict[str, object]:
 
 
 async def test_jwt_bearer_grant_needs_no_client_secret(ca: Authority, tmp_path: Path) -> None:
-    """RFC 7523 2.1, as for Google service accounts and Salesforce."""
+    """RFC 7523 2.1. For example, Google service accounts and Salesforce."""
     more = f"client_id: jwt, grant: {{type: jwt_bearer, {key(tmp_path)}, subject: ann, claims: {{scope: orders}}}}"
     async with AuthlibServer(ca) as server:
         async with serving(auth(server.token_endpoint, more), tmp_path, ca) as sidekey:
@@ -165,7 +165,7 @@ async def test_jwt_bearer_grant_needs_no_client_secret(ca: Authority, tmp_path: 
 
 @pytest.mark.parametrize("rotates", [False, True])
 async def test_rotated_refresh_token_is_used(rotates: bool, ca: Authority, tmp_path: Path) -> None:
-    """RFC 6749 6."""
+    """RFC 6749 6"""
     async with AuthlibServer(ca, lifetime=2) as server:
         environ = ENVIRON | {"REFRESH": server.refresh_token(rotates=rotates)}
         more = AUTHLIB_METHODS["header"] + ", grant: {type: refresh_token, refresh_token: {env: REFRESH}}"
@@ -174,8 +174,8 @@ async def test_rotated_refresh_token_is_used(rotates: bool, ca: Authority, tmp_p
                 assert (await sidekey.reverse("/api/orders")).status == 200
                 await asyncio.sleep(PAUSE)
             assert sidekey.calls("refused") == 0
-        asked = [arrived for arrived in server.received if arrived.path == "/token"]
-        used = [dict(parse_qsl(arrived.body.decode()))["refresh_token"] for arrived in asked]
+        asked = [received for received in server.received if received.path == "/token"]
+        used = [dict(parse_qsl(received.body.decode()))["refresh_token"] for received in asked]
         assert len(set(used)) == (len(used) if rotates else 1)
 
 
@@ -191,12 +191,12 @@ async def test_five_hundred_cold_requests_make_one_call(
             asking = [asyncio.create_task(sidekey.reverse("/api/orders")) for _ in range(500)]
             await flying(sidekey, 500)
             server.host.delay.set()
-            assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
+            assert {response.status for response in await asyncio.gather(*asking)} == {200}
             assert sidekey.calls("ok") == 1
 
 
-async def flying(sidekey: Serving, count: int) -> None:
-    """Wait until so many requests are in flight."""
+async def flying(sidekey: RunningApp, count: int) -> None:
+    """Wait until this many requests are in flight."""
     while sidekey.app.metrics.in_flight < count:
         await asyncio.sleep(0.01)
 
@@ -215,7 +215,7 @@ async def test_first_caller_that_disconnects_does_not_cancel_the_call(ca: Author
                 await asyncio.sleep(0.01)
             server.host.delay.set()
             assert (await waiter).status == 200
-            assert [arrived.path for arrived in server.received] == ["/token", "/api/second"]
+            assert [received.path for received in server.received] == ["/token", "/api/second"]
 
 
 async def test_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Authority, tmp_path: Path) -> None:
@@ -226,30 +226,32 @@ async def test_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Auth
         )
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             await server.host.close()
-            answers = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(50)))
-            assert {problem(answer)["code"] for answer in answers} == {"credential_unavailable"}
-            assert {problem(answer)["detail"] for answer in answers} == {"token endpoint: it refused the connection"}
+            responses = await asyncio.gather(*(sidekey.reverse("/api/orders") for _ in range(50)))
+            assert {problem(response)["code"] for response in responses} == {"credential_unavailable"}
+            assert {problem(response)["detail"] for response in responses} == {
+                "token endpoint: it refused the connection"
+            }
             assert (sidekey.calls("unreachable"), api.received) == (1, [])
             await server.host.open()
-            while (answer := await sidekey.reverse("/api/orders")).status == 502:
+            while (response := await sidekey.reverse("/api/orders")).status == 502:
                 await asyncio.sleep(0.1)
             # The token is of the other server, which is what this upstream says of it.
-            assert answer.status == 401
+            assert response.status == 401
             await server.host.close()
             assert (await sidekey.reverse("/api/orders")).status == 401
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(429, "rate_limited"), (503, "unreachable")])
 async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority, tmp_path: Path) -> None:
-    """O20: no call before, and callers get Retry-After."""
+    """O20: Sidekey sends no earlier call, and callers get Retry-After."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             server.host.fail_next(status, {"Retry-After": "3000"}, b"secret words")
             for _ in range(3):
-                answer = await sidekey.reverse("/api/orders")
-                assert problem(answer)["detail"] == f"token endpoint returned {status}"
-                assert 2900 <= int(answer.values(b"retry-after")[0]) <= 3000
+                response = await sidekey.reverse("/api/orders")
+                assert problem(response)["detail"] == f"token endpoint returned {status}"
+                assert 2900 <= int(response.values(b"retry-after")[0]) <= 3000
             assert (sidekey.calls(outcome), len(server.received)) == (1, 1)
 
 
@@ -261,13 +263,13 @@ async def test_response_with_201_and_gzip_is_accepted(ca: Authority, tmp_path: P
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             server.host.fail_next(201, {"Content-Encoding": "gzip"}, gzip.compress(json.dumps(token).encode()))
             assert (await sidekey.reverse("/api/orders")).status == 200
-            asked, arrived, *_ = server.received
+            asked, received, *_ = server.received
             assert asked.values("accept-encoding") == ["identity"]
-            assert (arrived.path, arrived.values("authorization")) == ("/api/orders", ["Bearer tok-created"])
+            assert (received.path, received.values("authorization")) == ("/api/orders", ["Bearer tok-created"])
 
 
 @pytest.mark.parametrize(
-    ("coding", "body", "said"),
+    ("coding", "body", "detail"),
     [
         ("br", b"ok", "token endpoint returned a content coding other than gzip, which was not requested"),
         ("gzip", b"{}", "token endpoint returned a body that is not valid gzip"),
@@ -276,34 +278,34 @@ async def test_response_with_201_and_gzip_is_accepted(ca: Authority, tmp_path: P
     ids=["br", "no gzip", "bomb"],
 )
 async def test_undecodable_response_is_reported(
-    coding: str, body: bytes, said: str, ca: Authority, tmp_path: Path
+    coding: str, body: bytes, detail: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """Nothing is sent to the upstream, and decoding stops at the size limit."""
+    """Sidekey sends nothing to the upstream, and stops decoding at the size limit."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             server.host.fail_next(200, {"Content-Encoding": coding}, body)
-            assert problem(await sidekey.reverse("/api/orders"))["detail"] == said
+            assert problem(await sidekey.reverse("/api/orders"))["detail"] == detail
             assert (sidekey.calls("invalid"), len(server.received)) == (1, 1)
 
 
 async def test_error_number_of_the_provider_is_in_response_and_log(ca: Authority, tmp_path: Path) -> None:
-    """With the code of RFC 6749, and nothing else of the provider's text."""
+    """With the code of RFC 6749, and no other text of the provider."""
     body = {"error": "invalid_client", "error_description": "AADSTS7000222: hunter2 keys expired", "error_codes": [1]}
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
             server.host.fail_next(401, None, json.dumps(body).encode())
-            answer = await sidekey.reverse("/api/orders")
-            said = "token endpoint returned 401 invalid_client AADSTS7000222"
-            assert problem(answer)["detail"] == said
-            await eventually(lambda: any(said in str(line) for line in sidekey.lines()))
-        assert "hunter2" not in (tmp_path / "sidekey.log").read_text() + str(answer)
+            response = await sidekey.reverse("/api/orders")
+            detail = "token endpoint returned 401 invalid_client AADSTS7000222"
+            assert problem(response)["detail"] == detail
+            await eventually(lambda: any(detail in str(line) for line in sidekey.lines()))
+        assert "hunter2" not in (tmp_path / "sidekey.log").read_text() + str(response)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: Authority, tmp_path: Path) -> None:
-    """It would receive the secret."""
+    """Its target would receive the secret."""
     async with AuthlibServer(ca) as server, AuthlibServer(ca) as other:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -313,7 +315,7 @@ async def test_redirect_of_the_token_endpoint_is_not_followed(status: int, ca: A
 
 
 async def test_many_rejections_make_one_call(ca: Authority, tmp_path: Path) -> None:
-    """The first rejection refreshes the token; the others pass for a minute."""
+    """The first rejection refreshes the token. Sidekey forwards the others for a minute."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:
@@ -321,10 +323,10 @@ async def test_many_rejections_make_one_call(ca: Authority, tmp_path: Path) -> N
             assert (await sidekey.reverse("/api/orders")).status == 200
             for _ in range(10):
                 server.tokens.revoke()
-                answers = await asyncio.gather(
+                responses = await asyncio.gather(
                     *(sidekey.reverse("/api/orders", method="POST", body=b"x") for _ in range(20))
                 )
-                assert {answer.status for answer in answers} <= {200, 401}
+                assert {response.status for response in responses} <= {200, 401}
             assert sidekey.calls("ok") == 2
 
 
@@ -334,16 +336,16 @@ async def test_token_endpoint_in_a_late_file_is_used(ca: Authority, tmp_path: Pa
         late = tmp_path / "endpoint"
         text = auth("LATE", AUTHLIB_METHODS["header"]).replace("'LATE'", f"{{file: {late}}}")
         async with serving(text, tmp_path, ca, environ=ENVIRON, whole=False) as sidekey:
-            said = problem(await sidekey.reverse("/api/orders"))
-            assert (said["code"], said["detail"]) == (
+            error = problem(await sidekey.reverse("/api/orders"))
+            assert (error["code"], error["detail"]) == (
                 "credential_unavailable",
                 f"auth.token_endpoint: {late} does not exist",
             )
             replace(late, server.token_endpoint + "\n")
-            while (answer := await sidekey.reverse("/api/orders")).status == 502:
+            while (response := await sidekey.reverse("/api/orders")).status == 502:
                 # Readings that failed are a second apart.
                 await asyncio.sleep(0.1)
-            assert answer.status == 200
+            assert response.status == 200
             assert problem(await sidekey.reverse("/token", method="POST"))["code"] == "target_denied"
 
 
@@ -356,18 +358,18 @@ async def test_rejected_token_is_withheld_during_the_refresh(ca: Authority, tmp_
             server.tokens.revoke()
             server.host.delay = asyncio.Event()
             asking = [asyncio.create_task(sidekey.reverse("/api/orders"))]
-            await eventually(lambda: len([each for each in server.received if each.path == "/token"]) == 2)
+            await eventually(lambda: len([item for item in server.received if item.path == "/token"]) == 2)
             asking += [asyncio.create_task(sidekey.reverse("/api/orders")) for _ in range(5)]
             await flying(sidekey, 6)
             server.host.delay.set()
-            assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * 6
-        shown = [each.value("authorization") for each in server.received if each.path != "/token"]
+            assert [response.status for response in await asyncio.gather(*asking)] == [200] * 6
+        shown = [item.value("authorization") for item in server.received if item.path != "/token"]
         old, new = dict.fromkeys(shown)
         assert shown == [old] * 2 + [new] * 6
 
 
 class OneToken:
-    """An endpoint that returns one token until it dies, with what is left of it in whole seconds; and its API."""
+    """An endpoint that returns one token until it expires, with its remaining whole seconds, and its API."""
 
     def __init__(self, life: float) -> None:
         self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
@@ -376,15 +378,15 @@ class OneToken:
         self._life = life
         self._ends = 0.0
 
-    def _respond(self, arrived: Arrived) -> Answer:
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
         now = time.monotonic()
-        if arrived.path == "/token":
+        if received.path == "/token":
             self.calls += 1
             if now >= self._ends:
                 self._ends, self.issued = now + self._life, self.issued + 1
-            return Answer.json(200, {"access_token": f"t{self.issued}", "expires_in": int(self._ends - now)})
-        is_valid = arrived.value("authorization") == f"Bearer t{self.issued}" and now < self._ends
-        return Answer.json(200 if is_valid else 401, {})
+            return FakeResponse.json(200, {"access_token": f"t{self.issued}", "expires_in": int(self._ends - now)})
+        is_valid = received.value("authorization") == f"Bearer t{self.issued}" and now < self._ends
+        return FakeResponse.json(200 if is_valid else 401, {})
 
 
 async def test_endpoint_that_repeats_a_token_until_it_expires_fails_no_request(ca: Authority, tmp_path: Path) -> None:
@@ -402,20 +404,20 @@ async def test_endpoint_that_repeats_a_token_until_it_expires_fails_no_request(c
 
 
 class OneLiveToken(Host):
-    """An endpoint whose each token ends the one before, as soon as it is asked for; its response takes a while."""
+    """An endpoint whose tokens end as soon as the next one is requested. Its response takes a while."""
 
     def __init__(self) -> None:
         super().__init__("127.0.0.1", self._answer, address="127.0.0.1", port=0)
         self.issued = 0
         self.refused = 0
 
-    def _answer(self, arrived: Arrived) -> Answer:
-        if arrived.path == "/token":
+    def _answer(self, received: ReceivedRequest) -> FakeResponse:
+        if received.path == "/token":
             self.issued += 1
-            return Answer.json(200, {"access_token": f"t{self.issued}", "expires_in": 1})
-        is_live = arrived.value("authorization") == f"Bearer t{self.issued}"
+            return FakeResponse.json(200, {"access_token": f"t{self.issued}", "expires_in": 1})
+        is_live = received.value("authorization") == f"Bearer t{self.issued}"
         self.refused += not is_live
-        return Answer.json(200 if is_live else 401, {})
+        return FakeResponse.json(200 if is_live else 401, {})
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         response = await super()._serve(request)
@@ -425,7 +427,7 @@ class OneLiveToken(Host):
 
 
 async def test_single_live_token_is_not_sent_during_a_refresh(ca: Authority, tmp_path: Path) -> None:
-    """`single_live_token`: refreshed at its end, while requests use it."""
+    """`single_live_token`: Sidekey refreshes it when it ends, although requests use it."""
     server = OneLiveToken()
     await server.open(ca)
     more = "client_id: basic, client_secret: {env: AUTHLIB_SECRET}, single_live_token: true"
@@ -437,23 +439,23 @@ async def test_single_live_token_is_not_sent_during_a_refresh(ca: Authority, tmp
     await server.close()
 
 
-class Scripted:
-    """A token endpoint that issues what a test says for each request, and the API that takes it."""
+class ScriptedEndpoint:
+    """A token endpoint with scripted responses, and the API for its tokens."""
 
     def __init__(self, status: int = 200, **response: object) -> None:
         self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0)
-        self._answer = Answer.json(status, {"access_token": "tok-1", **response})
+        self._answer = FakeResponse.json(status, {"access_token": "tok-1", **response})
 
-    def _respond(self, arrived: Arrived) -> Answer:
-        if arrived.path.startswith("/token"):
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
+        if received.path.startswith("/token"):
             return self._answer
-        return Answer.json(200 if arrived.value("authorization") == "Bearer tok-1" else 401, {})
+        return FakeResponse.json(200 if received.value("authorization") == "Bearer tok-1" else 401, {})
 
 
-async def asked(
-    endpoint: Scripted, more: str, ca: Authority, folder: Path, environ: dict[str, str]
-) -> tuple[Arrived, dict[str, str]]:
-    """The one token request behind a request that succeeds, and its headers but those of every call."""
+async def token_request(
+    endpoint: ScriptedEndpoint, more: str, ca: Authority, folder: Path, environ: dict[str, str]
+) -> tuple[ReceivedRequest, dict[str, str]]:
+    """Send a request that succeeds. Return its token request, and the headers of that except default ones."""
     await endpoint.host.open(ca)
     try:
         text = auth(f"https://127.0.0.1:{endpoint.host.port}/token", more)
@@ -465,7 +467,7 @@ async def asked(
         await endpoint.host.close()
     assert all(secret not in written for secret in environ.values())
     call, *others = endpoint.host.received
-    assert [each.path for each in others] == ["/orders", "/orders"]
+    assert [item.path for item in others] == ["/orders", "/orders"]
     headers = {name.decode(): value.decode() for name, value in call.headers}
     length = str(len(call.body))
     host = f"127.0.0.1:{endpoint.host.port}"
@@ -478,27 +480,29 @@ FORM = {"Accept": "application/json", "Content-Type": "application/x-www-form-ur
 
 
 async def test_custom_grant_arrives_with_its_name(ca: Authority, tmp_path: Path) -> None:
-    """As for Zoom: with the client secret and further parameters."""
+    """For example Zoom's: with the client secret and further parameters."""
     more = (
         "grant: {type: custom, grant_type: account_credentials}, client_id: id, client_secret: {env: SECRET}, "
         "token_request: {body: {account_id: abc}, headers: {apiKey: {secret: {env: KEY}}, X-Tenant: {env: TENANT}}}"
     )
     environ = {"SECRET": "hunter2", "KEY": "k\u00e9y-of-mine", "TENANT": "acme"}
-    call, headers = await asked(Scripted(token_type="bearer", expires_in=3600), more, ca, tmp_path, environ)
+    call, headers = await token_request(
+        ScriptedEndpoint(token_type="bearer", expires_in=3600), more, ca, tmp_path, environ
+    )
     assert call.body == b"grant_type=account_credentials&account_id=abc"
     basic = f"Basic {b64encode(b'id:hunter2').decode()}"
     assert headers == {**FORM, "Authorization": basic, "apiKey": "k\u00e9y-of-mine", "X-Tenant": "acme"}
 
 
 async def test_password_grant_of_a_public_client_in_json(ca: Authority, tmp_path: Path) -> None:
-    """RFC 6749 4.3.2, in the format of Akeneo, with an Authorization of the operator's."""
+    """RFC 6749 4.3.2, in the format of Akeneo, with an Authorization header of the operator."""
     more = (
         "grant: {type: password, username: svc, password: {env: PASSWORD}}, client_id: id, "
         "token_request: {format: json, headers: {accept: application/vnd.x+json, "
         "Authorization: {prefix: 'Basic ', secret: {env: KEY}}}}"
     )
     environ = {"PASSWORD": 'pa"ss\u00e9', "KEY": "aWQ6c2VjcmV0"}
-    call, headers = await asked(Scripted(refresh_token="r-1"), more, ca, tmp_path, environ)
+    call, headers = await token_request(ScriptedEndpoint(refresh_token="r-1"), more, ca, tmp_path, environ)
     assert json.loads(call.body) == {
         "grant_type": "password",
         "username": "svc",
@@ -527,5 +531,5 @@ async def test_tolerated_deviations_of_a_token_response(
 ) -> None:
     """Another 2xx status, a lifetime as text, and no token type."""
     more = "client_id: id, client_secret: {env: SECRET}"
-    call, _ = await asked(Scripted(status, **response), more, ca, tmp_path, {"SECRET": "hunter2"})
+    call, _ = await token_request(ScriptedEndpoint(status, **response), more, ca, tmp_path, {"SECRET": "hunter2"})
     assert call.body == b"grant_type=client_credentials"

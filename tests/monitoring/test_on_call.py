@@ -17,14 +17,14 @@ from urllib.parse import quote
 
 import pytest
 
-from support.child import Child, run_cli, run_process
 from support.http_get import get
 from support.ports import free_port
 from support.private_ca import Authority
 from support.programs import require
 from support.prometheus import expressions_of, metrics_of
-from support.prometheus_server import SCRAPES, ask, prometheus, until
+from support.prometheus_server import SCRAPES, prometheus, query, until
 from support.raw_connection import RawConnection
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
 from support.upstream import RawUpstream
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def send_requests(port: int) -> None:
 class OnCall:
     """The person on call, who queries Prometheus and filters the log."""
 
-    def __init__(self, child: Child, port: int, folder: Path) -> None:
+    def __init__(self, child: SidekeyProcess, port: int, folder: Path) -> None:
         self.child = child
         self._port = port
         self._folder = folder
@@ -108,7 +108,7 @@ class OnCall:
             if time.monotonic() > self._used + SCRAPES / 2:
                 send_requests(self.child.proxy_port)
                 self._used = time.monotonic()
-            data = ask(self._port, f"query?query={quote(expression)}")
+            data = query(self._port, f"query?query={quote(expression)}")
             series = [] if data is None else data["result"]
             return [sample["metric"] for sample in series if sample["value"][1] != "NaN"] or None
 
@@ -135,7 +135,7 @@ async def on_call(ca: Authority, tmp_path: Path) -> Any:
     ):
         text = config(ca, upstream.port, foreign.port, closed)
         with (
-            Child(text, tmp_path, head=HEAD, environment=ENVIRONMENT) as child,
+            SidekeyProcess(text, tmp_path, head=HEAD, environment=ENVIRONMENT) as child,
             prometheus(tmp_path, child.admin_port) as port,
         ):
             yield OnCall(child, port, tmp_path)

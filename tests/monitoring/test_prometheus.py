@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.child import Child
 from support.http_get import get
-from support.prometheus_server import ask, prometheus, until
+from support.prometheus_server import prometheus, query, until
+from support.sidekey_process import SidekeyProcess
 
 ALERT = "SidekeyUnknownIntegration"
 CONFIG = """\
@@ -17,13 +17,13 @@ integrations:
 
 def scrapes(port: int, value: str) -> bool | None:
     """Return True if the target's `up` has this value in the last scrape."""
-    data = ask(port, "query?query=up")
+    data = query(port, "query?query=up")
     return True if data and [sample["value"][1] for sample in data["result"]] == [value] else None
 
 
 def firing(port: int) -> str | None:
     """Return the time at which the alert began to fire."""
-    alerts = (ask(port, "alerts") or {"alerts": []})["alerts"]
+    alerts = (query(port, "alerts") or {"alerts": []})["alerts"]
     times = [
         alert["activeAt"] for alert in alerts if alert["labels"]["alertname"] == ALERT and alert["state"] == "firing"
     ]
@@ -32,7 +32,7 @@ def firing(port: int) -> str | None:
 
 def test_alerts_of_a_real_prometheus_keep_firing_through_a_restart(tmp_path: Path) -> None:
     """The alert keeps its start time, and no rule has an error."""
-    child = Child(CONFIG, tmp_path, environment={"SECRET": "s3cret"})
+    child = SidekeyProcess(CONFIG, tmp_path, environment={"SECRET": "s3cret"})
     with child, prometheus(tmp_path, child.admin_port) as port:
         until(lambda: scrapes(port, "1"))
         for _ in range(6):
@@ -44,8 +44,8 @@ def test_alerts_of_a_real_prometheus_keep_firing_through_a_restart(tmp_path: Pat
         with child:
             until(lambda: scrapes(port, "1"))
             assert get(child.proxy_port, "/i/stranger/x").status == 403
-            until(lambda: ask(port, "query?query=sidekey_requests_total")["result"] or None)
+            until(lambda: query(port, "query?query=sidekey_requests_total")["result"] or None)
             assert firing(port) == since
-            groups = ask(port, "rules")["groups"]
+            groups = query(port, "rules")["groups"]
 
             assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from support.certificate_files import asking, current, mount
-from support.child import Child
+from support.certificate_files import mount, require_client_certificate, valid_now
 from support.http_get import get
 from support.ports import free_port
 from support.private_ca import Authority
 from support.prometheus import documented, expressions_of, metrics_of, promtool, rules_of, without_data
 from support.raw_connection import DEADLINE, RawConnection
 from support.scraping import OPENMETRICS, samples
+from support.sidekey_process import SidekeyProcess
 from support.upstream import RawUpstream
 
 FILES = Path(__file__).parents[2] / "helm" / "sidekey" / "files"
@@ -152,12 +152,12 @@ def scraped(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Scraped:
 
 async def scrape(ca: Authority, folder: Path) -> Scraped:
     """Return the metrics of a process after all these requests."""
-    context = asking(ca.server_context("up.test"), mount(folder, current()))
+    context = require_client_certificate(ca.server_context("up.test"), mount(folder, valid_now()))
     context.verify_mode = ssl.CERT_OPTIONAL
     async with RawUpstream(respond, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
-        with Child(text, folder, head=HEAD, environment=variables) as child:
+        with SidekeyProcess(text, folder, head=HEAD, environment=variables) as child:
             statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
             assert await asyncio.to_thread(status_in_tunnel, child.proxy_port, upstream.port) == 403
             assert await asyncio.to_thread(operate, child.admin_port) == 404

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from support.dialling import Dial
+from support.dialling import LoopbackDialer
 from support.private_ca import Authority
 
 
@@ -27,6 +27,6 @@ def release() -> Iterator[threading.Event]:
 
 
 @pytest.fixture
-def dial(ca: Authority) -> Dial:
+def dial(ca: Authority) -> LoopbackDialer:
     """Build a dialer that knows the hosts of `support.dialling` and may dial loopback."""
-    return Dial(ca)
+    return LoopbackDialer(ca)

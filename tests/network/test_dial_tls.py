@@ -20,11 +20,11 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls import tls_problem
 from sidekey.network.tls_sessions import RESUMES, Sessions
 from support import programs
-from support.dialling import Connection, Dial, told, upstream
-from support.leak_check import nothing_left
+from support.dialling import LoopbackDialer, RecordingProtocol, summary, upstream
+from support.leak_check import assert_no_leaks
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.tls_peer import TlsPeer, s_server
+from support.tls_peer import ScriptedTlsServer, s_server
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
@@ -37,38 +37,38 @@ def server_context(issued: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
-async def certificate_error(dial: Dial, context: ssl.SSLContext) -> str:
+async def certificate_error(dial: LoopbackDialer, context: ssl.SSLContext) -> str:
     """Return the detail of the problem for a server's certificate."""
     async with upstream(context) as port:
         problem = await dial.failure("https://up.test", port)
-    assert told(problem) == ("upstream_tls_failed", 502, "tls_certificate_error")
+    assert summary(problem) == ("upstream_tls_failed", 502, "tls_certificate_error")
     return problem.detail
 
 
-async def test_expired_certificate_is_refused(dial: Dial, ca: Authority) -> None:
+async def test_expired_certificate_is_refused(dial: LoopbackDialer, ca: Authority) -> None:
     """F08: even from a trusted issuer."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW - 3 * DAY, not_after=NOW - DAY)
     assert "it has expired" in await certificate_error(dial, server_context(issued))
 
 
-async def test_certificate_that_is_not_valid_yet_is_refused(dial: Dial, ca: Authority) -> None:
+async def test_certificate_that_is_not_valid_yet_is_refused(dial: LoopbackDialer, ca: Authority) -> None:
     """F08."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW + DAY, not_after=NOW + 3 * DAY)
     assert "not valid yet" in await certificate_error(dial, server_context(issued))
 
 
-async def test_certificate_of_an_unknown_issuer_is_refused(dial: Dial) -> None:
+async def test_certificate_of_an_unknown_issuer_is_refused(dial: LoopbackDialer) -> None:
     """F08."""
     issued = trustme.CA().issue_cert("up.test")
     assert "issuer is not trusted" in await certificate_error(dial, server_context(issued))
 
 
-async def test_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Dial, ca: Authority) -> None:
+async def test_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: LoopbackDialer, ca: Authority) -> None:
     dial.dialer._contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
     assert "which signs for callers" in await certificate_error(dial, ca.server_context("up.test"))
 
 
-async def test_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) -> None:
+async def test_self_signed_certificate_is_refused(dial: LoopbackDialer, tmp_path: Path) -> None:
     """F08."""
     certificate, key = tmp_path / "self.crt", tmp_path / "self.key"
     subject = ["-subj", "/CN=up.test", "-addext", "subjectAltName=DNS:up.test"]
@@ -81,18 +81,20 @@ async def test_self_signed_certificate_is_refused(dial: Dial, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
-async def test_upstream_with_old_tls_versions_only_is_refused(dial: Dial, ca: Authority, version: str) -> None:
+async def test_upstream_with_old_tls_versions_only_is_refused(
+    dial: LoopbackDialer, ca: Authority, version: str
+) -> None:
     """F12: Sidekey does not use TLS 1.0 and 1.1 (RFC 8996)."""
     with s_server(ca, version, "-cipher", "ALL:@SECLEVEL=0") as server:
         problem = await dial.failure("https://up.test", server.port)
-    assert told(problem) in {
+    assert summary(problem) in {
         ("upstream_tls_failed", 502, "tls_alert_received"),
         ("upstream_tls_failed", 502, "tls_protocol_error"),
     }
     assert "version" in problem.detail
 
 
-async def test_upstream_with_tls_1_2_only_is_connected(dial: Dial, ca: Authority) -> None:
+async def test_upstream_with_tls_1_2_only_is_connected(dial: LoopbackDialer, ca: Authority) -> None:
     with s_server(ca, "-tls1_2") as server:
         connection = await dial.connect("https://up.test", server.port)
         assert connection.transport.get_extra_info("ssl_object").version() == "TLSv1.2"
@@ -103,15 +105,15 @@ async def test_upstream_with_tls_1_2_only_is_connected(dial: Dial, ca: Authority
 MUTUAL = ("-Verify", "1", "-verify_return_error")
 
 
-async def test_missing_client_certificate_is_an_alert_in_tls_1_2(dial: Dial, ca: Authority) -> None:
+async def test_missing_client_certificate_is_an_alert_in_tls_1_2(dial: LoopbackDialer, ca: Authority) -> None:
     """The server ends the handshake with it."""
     with s_server(ca, "-tls1_2", *MUTUAL) as server:
         problem = await dial.failure("https://up.test", server.port)
-    assert told(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
+    assert summary(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
     assert "handshake failure" in problem.detail
 
 
-async def test_missing_client_certificate_is_a_late_alert_in_tls_1_3(dial: Dial, ca: Authority) -> None:
+async def test_missing_client_certificate_is_a_late_alert_in_tls_1_3(dial: LoopbackDialer, ca: Authority) -> None:
     """It arrives after the handshake, and causes the same problem."""
     with s_server(ca, "-tls1_3", *MUTUAL) as server:
         connection = await dial.connect("https://up.test", server.port)
@@ -119,11 +121,11 @@ async def test_missing_client_certificate_is_a_late_alert_in_tls_1_3(dial: Dial,
             error = await connection.lost
     assert isinstance(error, OSError)
     problem = tls_problem(error)
-    assert told(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
+    assert summary(problem) == ("upstream_tls_failed", 502, "tls_alert_received")
     assert "certificate required" in problem.detail
 
 
-class Ending(Connection):
+class Ending(RecordingProtocol):
     """Records whether the stream ended, which over TLS means close_notify."""
 
     def __init__(self) -> None:
@@ -140,10 +142,10 @@ class Ending(Connection):
 
 @pytest.mark.parametrize("maximum", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("clean", [True, False], ids=["close_notify", "bare FIN"])
-async def test_cut_connection_differs_from_an_ended_one(
-    dial: Dial, ca: Authority, clean: bool, maximum: ssl.TLSVersion
+async def test_truncated_connection_differs_from_a_closed_one(
+    dial: LoopbackDialer, ca: Authority, clean: bool, maximum: ssl.TLSVersion
 ) -> None:
-    """Only close_notify ends a body that is delimited by the connection's end (RFC 9112 9.8)."""
+    """Only close_notify completes a close-delimited body (RFC 9112 9.8)."""
     context = ca.server_context("up.test")
     context.maximum_version = maximum
 
@@ -169,20 +171,20 @@ async def test_cut_connection_differs_from_an_ended_one(
     assert connection.clean is clean
 
 
-async def test_tls_problem_has_no_trace_of_the_exception(dial: Dial, ca: Authority) -> None:
+async def test_tls_problem_has_no_trace_of_the_exception(dial: LoopbackDialer, ca: Authority) -> None:
     async with upstream(ca.server_context("other.test")) as port:
         problem = await dial.failure("https://up.test", port)
     assert isinstance(problem, Problem)
     assert "other.test" not in repr(problem)
 
 
-async def test_abandoned_dial_logs_no_error(dial: Dial, ca: Authority) -> None:
+async def test_abandoned_dial_logs_no_error(dial: LoopbackDialer, ca: Authority) -> None:
     """Its handshake may end when no task waits any more."""
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, report: reported.append(report))
     async with upstream(ca.server_context("other.test")) as port:
         for turns in range(30):
-            async with nothing_left():
+            async with assert_no_leaks():
                 task = asyncio.create_task(dial.connect("https://up.test", port))
                 for _ in range(turns):
                     await asyncio.sleep(0)
@@ -197,7 +199,7 @@ async def test_abandoned_dial_logs_no_error(dial: Dial, ca: Authority) -> None:
 @pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_connection_resumes_only_the_session_of_its_slot(
-    dial: Dial, ca: Authority, version: ssl.TLSVersion
+    dial: LoopbackDialer, ca: Authority, version: ssl.TLSVersion
 ) -> None:
     context = ca.server_context("up.test")
     context.maximum_version = version
@@ -208,9 +210,9 @@ async def test_connection_resumes_only_the_session_of_its_slot(
 
     mine, other = Sessions(), Sessions()
     resumed = []
-    with TlsPeer(context, script, 6) as peer:
+    with ScriptedTlsServer(context, script, 6) as peer:
         for sessions in (mine, mine, mine, other, None, mine):
-            connection = await dial.connect_as(Connection, "https://up.test", peer.port, sessions=sessions)
+            connection = await dial.connect_as(RecordingProtocol, "https://up.test", peer.port, sessions=sessions)
             resumed.append(connection.transport.get_extra_info("ssl_object").session_reused)
             await connection.lost
         await peer.served()

@@ -23,11 +23,11 @@ from sidekey.policy.addresses import Address, Network
 from sidekey.snapshot.snapshot import NetworkRules, Trust
 from support.blackhole import Blackhole
 from support.dialling import HOSTS, LOOPBACK, RULES
-from support.leak_check import nothing_left
+from support.leak_check import assert_no_leaks
 from support.ports import free_port
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE, RawConnection
-from support.upstream import OK, RawUpstream, Script, answering
+from support.upstream import OK, RawUpstream, Script, respond_with
 
 LARGEST = 4 << 10
 
@@ -67,7 +67,7 @@ class Calls:
         self, url: str, timeout: float = DEADLINE, *, then: Callable[[], None] = lambda: None
     ) -> tuple[str, str, bool]:
         """Return outcome, reason and `settings` of a call that must fail without leaks. `then` releases the server."""
-        async with nothing_left():
+        async with assert_no_leaks():
             with pytest.raises(CallError) as failed:
                 await self.fetch(url, timeout=timeout)
             then()
@@ -93,11 +93,11 @@ def tls(ca: Authority) -> ssl.SSLContext:
 
 
 async def test_call_is_sent_with_its_headers_and_few_defaults(calls: Calls, tls: ssl.SSLContext) -> None:
-    """Its URL unchanged, its headers in order, its length, and no name of a library."""
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    """With its URL, its headers in order and its length, and without the name of a library."""
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         url = f"https://up.test:{upstream.port}/a%2Fb/token?x=%7e+1"
         headers = (("Authorization", "Basic eDp5"), ("Content-Type", "application/json"))
-        async with nothing_left():
+        async with assert_no_leaks():
             reply = await calls.fetch(url, headers=headers, body=b'{"a": 1}')
     assert (reply.status, reply.body) == (200, b"ok")
     (request,) = upstream.requests
@@ -116,7 +116,7 @@ async def test_call_is_sent_with_its_headers_and_few_defaults(calls: Calls, tls:
 
 async def test_call_may_replace_the_default_headers(calls: Calls, tls: ssl.SSLContext) -> None:
     """User-Agent and Accept-Encoding."""
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         headers = (("user-agent", "kind"), ("ACCEPT-ENCODING", "identity;q=1"), ("Accept", "application/json"))
         await calls.fetch(f"https://up.test:{upstream.port}", method="GET", headers=headers)
     (request,) = upstream.requests
@@ -136,14 +136,14 @@ async def test_proxy_variables_and_netrc_are_ignored(
     monkeypatch.setenv("NETRC", str(netrc))
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(f"https://up.test:{upstream.port}/")).status == 200
     assert b"authorization" not in upstream.received[0].lower()
 
 
 async def test_cookies_are_not_kept_between_calls(calls: Calls, tls: ssl.SSLContext) -> None:
-    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
-    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+    response = b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n"
+    async with RawUpstream(respond_with(response), ssl_context=tls) as upstream:
         for _ in range(2):
             await calls.fetch(f"https://up.test:{upstream.port}/")
     assert len(upstream.requests) == 2
@@ -152,7 +152,7 @@ async def test_cookies_are_not_kept_between_calls(calls: Calls, tls: ssl.SSLCont
 
 async def test_post_without_a_body_has_a_length_of_0(calls: Calls, tls: ssl.SSLContext) -> None:
     """RFC 9110 8.6."""
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         await calls.fetch(f"https://up.test:{upstream.port}/")
     (request,) = upstream.requests
     assert dict(request.headers)[b"content-length"] == b"0"
@@ -169,8 +169,8 @@ async def test_header_with_a_line_break_raises(calls: Calls, value: str) -> None
 @pytest.mark.parametrize("status", [301, 307, 401, 503])
 async def test_response_of_any_status_is_returned(calls: Calls, tls: ssl.SSLContext, status: int) -> None:
     """Redirects are not followed."""
-    answer = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
-    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+    response = b"HTTP/1.1 %d X\r\nLocation: https://up.test/\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n" % status
+    async with RawUpstream(respond_with(response), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
         assert len(upstream.connections) == 1
     assert reply.status == status
@@ -179,25 +179,25 @@ async def test_response_of_any_status_is_returned(calls: Calls, tls: ssl.SSLCont
 
 async def test_repeated_header_is_one_list(calls: Calls, tls: ssl.SSLContext) -> None:
     """RFC 9110 5.3."""
-    answer = b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nContent-Length: 0\r\n\r\n"
-    async with RawUpstream(answering(answer), ssl_context=tls) as upstream:
+    response = b"HTTP/1.1 401 X\r\nWWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nContent-Length: 0\r\n\r\n"
+    async with RawUpstream(respond_with(response), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
     assert reply.headers["www-authenticate"] == "Basic, Bearer"
 
 
 async def test_second_address_is_used_if_the_first_refuses(calls: Calls, tls: ssl.SSLContext) -> None:
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(f"https://dead-first.test:{upstream.port}/")).status == 200
 
 
 async def test_forbidden_addresses_of_a_name_are_skipped(ca: Authority) -> None:
-    async with RawUpstream(answering(OK), ssl_context=ca.server_context("mixed.test")) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=ca.server_context("mixed.test")) as upstream:
         assert (await Calls(ca).fetch(f"https://mixed.test:{upstream.port}/")).status == 200
 
 
 async def test_allow_private_of_the_integration_applies(ca: Authority, tls: ssl.SSLContext) -> None:
     calls = Calls(ca, NetworkRules(hosts=HOSTS))
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         url = f"https://up.test:{upstream.port}/"
         assert await calls.failure(url) == (
             "unreachable",
@@ -216,7 +216,7 @@ async def test_address_literal_is_checked(calls: Calls, host: str) -> None:
 
 
 async def test_permitted_literal_is_verified_by_its_address(calls: Calls, tls: ssl.SSLContext) -> None:
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         assert (await calls.fetch(f"https://127.0.0.1:{upstream.port}/")).status == 200
 
 
@@ -227,11 +227,11 @@ async def test_own_listener_is_not_called(calls: Calls) -> None:
 
 
 async def test_call_without_tls_reaches_loopback_only(ca: Authority) -> None:
-    """RFC 6749 3.2: whatever the name resolves to and the rules allow, the secret stays on this machine."""
+    """RFC 6749 3.2: with any DNS response and any rules, the secret stays on this machine."""
     hosts = {"localhost": ("10.0.0.1", "127.0.0.1"), "private.test": ("10.0.0.1",)}
     rules = NetworkRules(hosts=hosts, allow_private=(*RULES.allow_private, ip_network("10.0.0.0/8")))
     calls = Calls(ca, rules)
-    async with RawUpstream(answering(OK)) as upstream:
+    async with RawUpstream(respond_with(OK)) as upstream:
         assert (await calls.fetch(f"http://localhost:{upstream.port}/token")).body == b"ok"
     assert len(upstream.requests) == 1
     outcome, reason, settings = await calls.failure("http://private.test/token")
@@ -321,7 +321,7 @@ async def test_call_without_a_free_slot_is_a_timeout(ca: Authority) -> None:
     """It was not sent. Once another call ends, the next one starts."""
     calls = Calls(ca)
     calls.fetcher = Fetcher(calls.dialer, 1)
-    async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
+    async with RawUpstream(respond_with(), ssl_context=ca.server_context("up.test")) as upstream:
         url = f"https://up.test:{upstream.port}/token"
         hanging = asyncio.ensure_future(calls.fetch(url))
         await upstream.connection()
@@ -339,7 +339,7 @@ async def test_call_without_a_free_slot_is_a_timeout(ca: Authority) -> None:
         assert len(upstream.connections) == 2
 
 
-async def test_untrusted_certificate_is_named(ca: Authority, tls: ssl.SSLContext) -> None:
+async def test_untrusted_certificate_is_reported(ca: Authority, tls: ssl.SSLContext) -> None:
     calls = Calls(ca)
     calls.trust = Trust()
     async with RawUpstream(ssl_context=tls) as upstream:
@@ -362,7 +362,7 @@ async def test_unusable_ca_file_needs_a_config_change(calls: Calls) -> None:
     assert settings
 
 
-async def test_endpoint_without_tls_is_named(calls: Calls) -> None:
+async def test_endpoint_without_tls_is_reported(calls: Calls) -> None:
     async def plain(connection: RawConnection) -> None:
         await connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
         connection.transport.close()
@@ -372,7 +372,7 @@ async def test_endpoint_without_tls_is_named(calls: Calls) -> None:
     assert (outcome, reason) == ("unreachable", "token endpoint: it does not speak TLS on this port")
 
 
-async def test_closed_handshake_is_named(calls: Calls) -> None:
+async def test_closed_handshake_is_reported(calls: Calls) -> None:
     """A load balancer without a backend closes after the ClientHello."""
 
     async def leave(connection: RawConnection) -> None:
@@ -385,7 +385,7 @@ async def test_closed_handshake_is_named(calls: Calls) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome", "words"),
+    ("response", "outcome", "words"),
     [
         (b"", "unreachable", "closed the connection before it responded"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsome", "invalid", "in the middle of its response"),
@@ -406,16 +406,16 @@ async def test_closed_handshake_is_named(calls: Calls) -> None:
     ids=["nothing", "cut", "no HTTP", "a long field", "coded", "too large", "endless"],
 )
 async def test_unusable_response_has_an_outcome_and_a_reason(
-    calls: Calls, tls: ssl.SSLContext, answer: bytes, outcome: str, words: str
+    calls: Calls, tls: ssl.SSLContext, response: bytes, outcome: str, words: str
 ) -> None:
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(answer)
+        await connection.send(response)
         connection.transport.close()
 
     async with RawUpstream(script, ssl_context=tls) as upstream:
-        found, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
-    assert (found, calls.unspent) == (outcome, False)
+        result, reason, _ = await calls.failure(f"https://up.test:{upstream.port}/")
+    assert (result, calls.unspent) == (outcome, False)
     assert reason.startswith("token endpoint ")
     assert reason.endswith(words)
 
@@ -423,13 +423,13 @@ async def test_unusable_response_has_an_outcome_and_a_reason(
 async def test_response_of_exactly_the_maximum_size_is_read(calls: Calls, tls: ssl.SSLContext) -> None:
     """With a header field of 60 KiB: some platforms send long policies."""
     head = b"HTTP/1.1 200 %b\r\nX: %b\r\nContent-Length: %d\r\n\r\n" % (b"O" * 60_000, b"x" * 60_000, LARGEST)
-    async with RawUpstream(answering(head + bytes(LARGEST)), ssl_context=tls) as upstream:
+    async with RawUpstream(respond_with(head + bytes(LARGEST)), ssl_context=tls) as upstream:
         reply = await calls.fetch(f"https://up.test:{upstream.port}/")
         assert (len(reply.body), len(reply.headers["x"])) == (LARGEST, 60_000)
 
 
 async def test_cancelled_call_leaves_no_socket_or_task(calls: Calls, tls: ssl.SSLContext) -> None:
-    async with RawUpstream(silent, ssl_context=tls) as upstream, nothing_left():
+    async with RawUpstream(silent, ssl_context=tls) as upstream, assert_no_leaks():
         task = asyncio.create_task(calls.fetch(f"https://up.test:{upstream.port}/"))
         connection = await upstream.connection()
         await connection.request()

@@ -23,10 +23,10 @@ from sidekey.policy.addresses import Address
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot
 from support import wire
 from support.dialling import HOSTS, RULES
-from support.leak_check import nothing_left
+from support.leak_check import assert_no_leaks
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE, RawConnection
-from support.upstream import OK, RawUpstream, Script, always_ok, answering
+from support.upstream import OK, RawUpstream, Script, always_ok, respond_with
 
 SECRET = "s3cret-value"
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -61,7 +61,7 @@ class Calls:
         """Return the error of a call that must fail without leaks and without showing its secret."""
         reported: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
-        async with nothing_left():
+        async with assert_no_leaks():
             with pytest.raises(CallError) as failed:
                 await self.fetch(url, method=method, timeout=timeout)
         assert reported == []
@@ -121,15 +121,15 @@ async def test_ipv6_literal_is_called_and_named_in_brackets(ca: Authority) -> No
         port = server.sockets[0].getsockname()[1]
         assert (await calls.fetch(f"http://[0:0::1]:{port}/")).status == 200
         assert upstream.requests[0].values(b"host") == [b"[::1]:%d" % port]
-        await upstream.forget()
+        await upstream.reset()
 
 
 async def test_name_is_resolved_once_for_a_call(ca: Authority) -> None:
     """The checked address is dialled, so DNS rebinding has no effect."""
-    answers = iter([(ip_address("127.0.0.2"),), (ip_address("127.0.0.1"),)])
+    responses = iter([(ip_address("127.0.0.2"),), (ip_address("127.0.0.1"),)])
 
     def lookup(name: str) -> tuple[Address, ...]:
-        return next(answers)
+        return next(responses)
 
     rules = NetworkRules(allow_private=(ip_network("127.0.0.2/32"),))
     calls = Calls(ca, rules, resolver=Resolver(rules, hosts_file=HostsFile(), lookup=lookup))
@@ -277,17 +277,17 @@ async def test_response_that_arrived_while_the_process_was_stopped_is_read(calls
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
-@pytest.mark.parametrize("answer", [b"", OK], ids=["silent", "answering at once"])
+@pytest.mark.parametrize("response", [b"", OK], ids=["silent", "answering at once"])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_unread_request_is_dropped_with_its_connection(
-    ca: Authority, tls: ssl.SSLContext, scheme: str, answer: bytes
+    ca: Authority, tls: ssl.SSLContext, scheme: str, response: bytes
 ) -> None:
     """An orderly close would wait for the server."""
     body = bytes(16 << 20)
 
     async def script(connection: RawConnection) -> None:
         connection.transport.pause_reading()
-        await connection.send(answer)
+        await connection.send(response)
 
     async def call(port: int) -> Reply:
         return await Fetcher(Dialer(RULES), 1).fetch(
@@ -295,12 +295,12 @@ async def test_unread_request_is_dropped_with_its_connection(
             trust=ca.trust,
             allow_private=(),
             source_address=None,
-            timeout=DEADLINE if answer else 0.8,
+            timeout=DEADLINE if response else 0.8,
             max_size=9,
         )
 
     async with RawUpstream(script, ssl_context=tls if scheme == "https" else None) as upstream:
-        if answer:
+        if response:
             assert (await call(upstream.port)).body == b"ok"
         else:
             with pytest.raises(CallError, match="did not respond in time"):
@@ -326,7 +326,7 @@ FLOODS = {
     "chunk extension": (CHUNKED + b"1;", b"x" * 1000, "login returned more than 257 KiB with its header fields"),
     "trailers": (CHUNKED + b"0\r\n", b"a: b\r\n", "login did not return a valid HTTP/1.1 response"),
 }
-"""How a response begins, what then follows without end, and what is said of it."""
+"""Start of a response, its endless rest, and the reported reason."""
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -363,7 +363,7 @@ async def test_hanging_endpoint_uses_at_most_half_of_the_slots(ca: Authority, tl
     calls = Calls(
         ca, NetworkRules(hosts=HOSTS | {"other.test": ("127.0.0.1",)}, allow_private=RULES.allow_private), most=3
     )
-    async with RawUpstream(answering(), ssl_context=tls) as upstream, nothing_left():
+    async with RawUpstream(respond_with(), ssl_context=tls) as upstream, assert_no_leaks():
         up, other = (f"https://{host}:{upstream.port}/" for host in ("up.test", "other.test"))
         hanging = [await start_call(calls, upstream, "up.test", number) for number in range(2)]
         error = await calls.failure(up, timeout=0.05)
@@ -384,4 +384,4 @@ async def test_hanging_endpoint_uses_at_most_half_of_the_slots(ca: Authority, tl
             isinstance(end, asyncio.CancelledError)
             for end in await asyncio.gather(*hanging, *waiting, return_exceptions=True)
         )
-        await upstream.forget()
+        await upstream.reset()

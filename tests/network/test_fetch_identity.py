@@ -15,11 +15,11 @@ from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from support.certificate_files import asking, current, identity_of, shown
+from support.certificate_files import client_certificate_of, identity_of, require_client_certificate, valid_now
 from support.dialling import RULES
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.upstream import OK, RawUpstream, always_ok, answering
+from support.upstream import OK, RawUpstream, always_ok, respond_with
 
 
 class Calls:
@@ -52,33 +52,37 @@ def tls(ca: Authority) -> ssl.SSLContext:
     return ca.server_context("up.test")
 
 
-async def test_server_that_requests_a_certificate_sees_the_calls_own(calls: Calls, tls: ssl.SSLContext) -> None:
-    first, second = current("first"), current("second")
-    async with RawUpstream(always_ok, ssl_context=asking(tls, first, second)) as upstream:
+async def test_server_that_requests_a_certificate_gets_that_of_the_call(calls: Calls, tls: ssl.SSLContext) -> None:
+    first, second = valid_now("first"), valid_now("second")
+    async with RawUpstream(always_ok, ssl_context=require_client_certificate(tls, first, second)) as upstream:
         for issued in (first, second, first):
             assert (await calls.fetch(upstream.port, identity_of(issued))).status == 200
-        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der, first.der]
+        assert [client_certificate_of(connection) for connection in upstream.connections] == [
+            first.der,
+            second.der,
+            first.der,
+        ]
 
 
 async def test_call_without_a_certificate_presents_none(calls: Calls, tls: ssl.SSLContext) -> None:
     """Even right after a call with one to the same server."""
-    issued = current()
-    asking(tls, issued).verify_mode = ssl.CERT_OPTIONAL
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
+    issued = valid_now()
+    require_client_certificate(tls, issued).verify_mode = ssl.CERT_OPTIONAL
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
         await calls.fetch(upstream.port, identity_of(issued))
         await calls.fetch(upstream.port, None)
-        assert [shown(connection) for connection in upstream.connections] == [issued.der, None]
+        assert [client_certificate_of(connection) for connection in upstream.connections] == [issued.der, None]
 
 
 async def test_server_without_a_request_sees_no_certificate(calls: Calls, tls: ssl.SSLContext) -> None:
-    async with RawUpstream(answering(OK), ssl_context=tls) as upstream:
-        assert (await calls.fetch(upstream.port, identity_of(current()))).status == 200
-        assert shown(upstream.connections[0]) is None
+    async with RawUpstream(respond_with(OK), ssl_context=tls) as upstream:
+        assert (await calls.fetch(upstream.port, identity_of(valid_now()))).status == 200
+        assert client_certificate_of(upstream.connections[0]) is None
 
 
 @contextmanager
 def refusing(context: ssl.SSLContext, *, reset: bool = False) -> Iterator[int]:
-    """Yield the port of a server whose handshakes fail. It runs in a thread: asyncio's servers send no alert."""
+    """Run a server whose handshakes fail, and yield its port. It runs in a thread: asyncio's servers send no alert."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -114,8 +118,8 @@ async def test_rejected_client_certificate_is_reported_from_the_alert(
 ) -> None:
     """In TLS 1.3 the client's handshake is over by then (RFC 8446 4.4.2.4)."""
     tls.minimum_version = tls.maximum_version = version
-    with refusing(asking(tls, current())) as port:
-        for identity, alert in ((identity_of(current("unknown")), "unknown ca"), (None, without)):
+    with refusing(require_client_certificate(tls, valid_now())) as port:
+        for identity, alert in ((identity_of(valid_now("unknown")), "unknown ca"), (None, without)):
             with pytest.raises(CallError) as failed:
                 await calls.fetch(port, identity)
             assert failed.value.outcome == "unreachable"
@@ -125,9 +129,9 @@ async def test_rejected_client_certificate_is_reported_from_the_alert(
 async def test_reset_after_the_certificate_counts_as_its_rejection(calls: Calls, tls: ssl.SSLContext) -> None:
     """Many servers close without reading the request. Without a certificate, it is a closed connection."""
     tls.minimum_version = ssl.TLSVersion.TLSv1_3
-    with refusing(asking(tls, current()), reset=True) as port:
+    with refusing(require_client_certificate(tls, valid_now()), reset=True) as port:
         reasons = []
-        for identity in (identity_of(current("unknown")), None):
+        for identity in (identity_of(valid_now("unknown")), None):
             with pytest.raises(CallError) as failed:
                 await calls.fetch(port, identity)
             reasons.append(failed.value.reason)

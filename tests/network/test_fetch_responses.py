@@ -13,7 +13,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.snapshot.snapshot import Trust
 from support.dialling import RULES
-from support.leak_check import nothing_left
+from support.leak_check import assert_no_leaks
 from support.raw_connection import DEADLINE, RawConnection
 from support.upstream import OK, RawUpstream, Script
 
@@ -29,7 +29,7 @@ TOO_LARGE = "returned more than 1 KiB"
 
 async def reply_to(script: Script) -> Reply:
     """Call a local server that follows the script, without TLS. Nothing may be left open."""
-    async with nothing_left(), RawUpstream(script) as upstream:
+    async with assert_no_leaks(), RawUpstream(script) as upstream:
         return await Fetcher(Dialer(RULES), 16).fetch(
             Call("login", "GET", f"http://127.0.0.1:{upstream.port}/token"),
             trust=Trust(),
@@ -50,23 +50,23 @@ async def failure_of(script: Script) -> tuple[str, str]:
     return failed.value.outcome, reason
 
 
-def whole(answer: bytes) -> list[bytes]:
-    return [answer]
+def whole(response: bytes) -> list[bytes]:
+    return [response]
 
 
-def byte_by_byte(answer: bytes) -> list[bytes]:
-    return [answer[at : at + 1] for at in range(len(answer))]
+def byte_by_byte(response: bytes) -> list[bytes]:
+    return [response[at : at + 1] for at in range(len(response))]
 
 
 Cut = Callable[[bytes], list[bytes]]
 
 
-def closing(answer: bytes, cut: Cut = whole) -> Script:
-    """Answer one request in pieces, and close."""
+def closing(response: bytes, cut: Cut = whole) -> Script:
+    """Respond to one request in pieces, and close."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        for piece in cut(answer):
+        for piece in cut(response):
             await connection.send(piece)
             await asyncio.sleep(0)
         connection.close()
@@ -93,7 +93,7 @@ RESPONSES = pytest.mark.parametrize(
 
 @RESPONSES
 @CUTS
-async def test_every_framing_is_read(answer: bytes, status: int, body: bytes, cut: Cut) -> None:
+async def test_every_framing_is_parsed(answer: bytes, status: int, body: bytes, cut: Cut) -> None:
     """RFC 9112 6.3, in any segmentation."""
     reply = await reply_to(closing(answer, cut))
     assert (reply.status, reply.body) == (status, body)
@@ -102,24 +102,24 @@ async def test_every_framing_is_read(answer: bytes, status: int, body: bytes, cu
 
 
 @RESPONSES
-async def test_cut_response_is_never_complete(answer: bytes, status: int, body: bytes) -> None:
-    """Except a body that the connection's end delimits."""
+async def test_truncated_response_is_never_complete(answer: bytes, status: int, body: bytes) -> None:
+    """Except a close-delimited body."""
     for end in range(1, len(answer)):
         if answer.endswith(b"until the end") and b"\r\n\r\n" in answer[:end]:
             break
         assert await failure_of(closing(answer[:end])) == ("invalid", CUT)
 
 
-@pytest.mark.parametrize("answer", [b"", HEAD, HEAD + b"\r\nuntil", HEAD + b"Content-Length: 9\r\n\r\nsome", CHUNKED])
-async def test_reset_never_ends_a_response(answer: bytes) -> None:
-    """Not even a body that the connection's end delimits."""
+@pytest.mark.parametrize("response", [b"", HEAD, HEAD + b"\r\nuntil", HEAD + b"Content-Length: 9\r\n\r\nsome", CHUNKED])
+async def test_reset_never_completes_a_response(response: bytes) -> None:
+    """Not even a close-delimited body."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(answer)
+        await connection.send(response)
         connection.reset()
 
-    expected = ("invalid", CUT) if answer else ("unreachable", "closed the connection before it responded")
+    expected = ("invalid", CUT) if response else ("unreachable", "closed the connection before it responded")
     assert await failure_of(script) == expected
 
 
@@ -139,27 +139,27 @@ ZIPPED = gzip.compress(b'{"access_token": "tok-1"}', mtime=0)
 )
 async def test_unrequested_gzip_is_decoded(framed: bytes, coding: bytes, cut: Cut) -> None:
     """RFC 9110 8.4.1.3, in every framing."""
-    answer = HEAD + b"Content-Encoding: %b\r\n%b" % (coding, framed)
-    assert (await reply_to(closing(answer, cut))).body == b'{"access_token": "tok-1"}'
+    response = HEAD + b"Content-Encoding: %b\r\n%b" % (coding, framed)
+    assert (await reply_to(closing(response, cut))).body == b'{"access_token": "tok-1"}'
 
 
 @pytest.mark.parametrize(
-    ("answer", "body"),
+    ("response", "body"),
     [
         (b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n", b""),
         (b"HTTP/1.1 401 No\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n", b""),
         (HEAD + b"Content-Encoding: identity\r\nContent-Length: 2\r\n\r\nok", b"ok"),
     ],
 )
-async def test_empty_body_is_not_decoded(answer: bytes, body: bytes) -> None:
-    assert (await reply_to(closing(answer))).body == body
+async def test_empty_body_is_not_decoded(response: bytes, body: bytes) -> None:
+    assert (await reply_to(closing(response))).body == body
 
 
 @pytest.mark.parametrize("coding", [b"br", b"deflate", b"zstd", b"gzip, gzip", b"identity, gzip", b""])
 async def test_other_content_coding_is_an_error(coding: bytes) -> None:
-    answer = HEAD + b"Content-Encoding: %b\r\nContent-Length: 2\r\n\r\nok" % coding
+    response = HEAD + b"Content-Encoding: %b\r\nContent-Length: 2\r\n\r\nok" % coding
     reason = "returned a content coding other than gzip, which was not requested"
-    assert await failure_of(closing(answer)) == ("invalid", reason)
+    assert await failure_of(closing(response)) == ("invalid", reason)
 
 
 @pytest.mark.parametrize(
@@ -181,15 +181,15 @@ async def test_other_content_coding_is_an_error(coding: bytes) -> None:
 async def test_gzip_body_is_complete_and_within_the_limit(body: bytes, reason: str, framed: bool) -> None:
     """The limit applies to the decoded bytes."""
     length = b"Content-Length: %d\r\n" % len(body) if framed else b""
-    answer = closing(HEAD + b"Content-Encoding: gzip\r\n%b\r\n%b" % (length, body))
+    response = closing(HEAD + b"Content-Encoding: gzip\r\n%b\r\n%b" % (length, body))
     if reason:
-        assert await failure_of(answer) == ("invalid", reason)
+        assert await failure_of(response) == ("invalid", reason)
     else:
-        assert (await reply_to(answer)).body == bytes(LARGEST)
+        assert (await reply_to(response)).body == bytes(LARGEST)
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (HEAD + b"Transfer-Encoding: gzip\r\n\r\nx", AMBIGUOUS),
         (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", AMBIGUOUS),
@@ -207,12 +207,12 @@ async def test_gzip_body_is_complete_and_within_the_limit(body: bytes, reason: s
         (CHUNKED + b"401\r\n%b\r\n" % bytes(1025), TOO_LARGE),
     ],
 )
-async def test_ambiguous_or_invalid_response_is_an_error(answer: bytes, reason: str) -> None:
+async def test_ambiguous_or_invalid_response_is_an_error(response: bytes, reason: str) -> None:
     """The call does not wait for the rest of a long body."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(answer)
+        await connection.send(response)
 
     assert await failure_of(script) == ("invalid", reason)
 

@@ -34,8 +34,8 @@ def denial_of(*texts: str, own: tuple[Listener, ...] = (), allowed: tuple[Networ
 
 
 def test_forbidden_addresses_are_dropped_in_order() -> None:
-    answer = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
-    assert permitted(answer, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
+    response = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
+    assert permitted(response, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
 
 
 def test_denial_names_the_classes_and_not_the_addresses() -> None:

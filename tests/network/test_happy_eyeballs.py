@@ -15,10 +15,10 @@ from sidekey.errors import ProblemError
 from sidekey.network.happy_eyeballs import connect_problem, first_connected, interleave
 from sidekey.policy.addresses import Address
 from support.blackhole import Blackhole
-from support.leak_check import nothing_left, open_sockets
+from support.leak_check import assert_no_leaks, open_sockets
 from support.ports import free_port
 
-NOWHERE = ip_address("255.255.255.255")
+DISCARD = ip_address("255.255.255.255")
 """TCP to the broadcast address fails at once everywhere, as an unreachable network does."""
 DEAD, ALIVE = ip_address("127.0.0.2"), ip_address("127.0.0.3")
 
@@ -32,7 +32,7 @@ def alive() -> Iterator[int]:
 
 async def peer_of(addresses: list[Address], port: int) -> str:
     """Return the connected address, and close the connection."""
-    async with nothing_left():
+    async with assert_no_leaks():
         with await first_connected(addresses, port) as connection:
             assert not connection.getblocking()
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -41,7 +41,7 @@ async def peer_of(addresses: list[Address], port: int) -> str:
 
 async def failure(addresses: list[Address], port: int) -> tuple[str, int, str]:
     """Return code, status and error of the failure of all addresses."""
-    async with nothing_left():
+    async with assert_no_leaks():
         with pytest.raises(ProblemError) as failed:
             await first_connected(addresses, port)
     assert failed.value.__suppress_context__
@@ -94,10 +94,10 @@ async def test_refused_connection_is_connection_refused() -> None:
 
 
 async def test_unreachable_network_is_destination_unavailable() -> None:
-    assert await failure([NOWHERE], 9) == ("upstream_unreachable", 502, "destination_unavailable")
+    assert await failure([DISCARD], 9) == ("upstream_unreachable", 502, "destination_unavailable")
 
 
-@pytest.mark.parametrize("addresses", [[NOWHERE, DEAD], [DEAD, NOWHERE], [ip_address("::ffff:ffff:ffff"), DEAD]])
+@pytest.mark.parametrize("addresses", [[DISCARD, DEAD], [DEAD, DISCARD], [ip_address("::ffff:ffff:ffff"), DEAD]])
 async def test_refusal_wins_over_an_unreachable_network(addresses: list[Address]) -> None:
     """The host that refuses is up."""
     assert await failure(addresses, free_port()) == ("upstream_unreachable", 502, "connection_refused")
@@ -136,7 +136,7 @@ def test_errors_are_ranked_by_how_specific_they_are(numbers: list[int], code: st
 
 async def test_cancelled_connect_leaves_no_socket_open() -> None:
     with Blackhole(str(DEAD)) as one, Blackhole(str(ALIVE), one.port):
-        async with nothing_left():
+        async with assert_no_leaks():
             before = open_sockets()
             connecting = asyncio.create_task(first_connected([DEAD, ALIVE], one.port))
             while len(open_sockets() - before) < 2:

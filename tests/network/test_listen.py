@@ -69,9 +69,9 @@ async def test_unix_socket_has_its_mode_with_any_umask(tmp_path: Path, mode: int
     _, writer = await asyncio.open_unix_connection(str(path))
     writer.close()
     await writer.wait_closed()
-    found = path.stat().st_mode & 0o777
+    result = path.stat().st_mode & 0o777
     listener.close()
-    assert found == mode
+    assert result == mode
     assert not path.exists()
 
 
@@ -144,12 +144,12 @@ class Received(asyncio.Protocol):
 
 def loop_of(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Return the factory of a loop by its name."""
-    made = pytest.importorskip("uvloop").new_event_loop if name == "uvloop" else asyncio.new_event_loop
-    return cast(Callable[[], asyncio.AbstractEventLoop], made)
+    factory = pytest.importorskip("uvloop").new_event_loop if name == "uvloop" else asyncio.new_event_loop
+    return cast(Callable[[], asyncio.AbstractEventLoop], factory)
 
 
 def connected(address: Address) -> socket.socket:
-    """Open a connection that the kernel has completed and no one has accepted."""
+    """Open a connection that the kernel has completed and the process has not accepted."""
     if address.path is None:
         return socket.create_connection((address.host, address.port))
     sock = socket.socket(socket.AF_UNIX)
@@ -174,9 +174,9 @@ def test_pending_connections_are_accepted_before_the_stop(kind: str, loop: str, 
             with pytest.raises(ConnectionRefusedError):
                 connected(listener.addresses[0])
         assert not (tmp_path / "sock").exists()
-        while sum(len(each.data) > 0 for each in known) < len(callers):
+        while sum(len(item.data) > 0 for item in known) < len(callers):
             await asyncio.sleep(0)
-        assert sorted(int(each.data) for each in known) == list(range(20))
+        assert sorted(int(item.data) for item in known) == list(range(20))
         for caller in callers:
             caller.close()
         await asyncio.sleep(0.01)
@@ -189,7 +189,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="socket filters are L
 
 
 def half_connected(address: tuple[str, int]) -> socket.socket:
-    """Open a connection whose SYN is unanswered. The kernel sends its reply again after a second."""
+    """Open a connection whose SYN is unanswered. The kernel repeats its reply after a second."""
     caller = socket.socket()
     refuse_everything(caller)
     caller.setblocking(False)
@@ -199,7 +199,7 @@ def half_connected(address: tuple[str, int]) -> socket.socket:
 
 
 @linux
-async def test_handshake_under_way_completes_before_the_stop() -> None:
+async def test_pending_handshake_completes_before_the_stop() -> None:
     """Its caller considers itself connected early, and sends its request at once."""
     known: list[Received] = []
     listener = await listen(lambda: Received(known), Address(), KEY)

@@ -28,7 +28,7 @@ ANSWER = (ip_address("192.0.2.7"),)
 
 
 class Dns:
-    """A scripted lookup that records the names, and may hang for some of them."""
+    """A scripted lookup that records names, and hangs for some of them."""
 
     def __init__(
         self,
@@ -281,7 +281,7 @@ with socket.socket(type=socket.SOCK_DGRAM) as silent:
 """
 
 
-def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[Any]:
+def resolve_with_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[Any]:
     """Return the C library's results in a namespace whose only DNS server is dnsmasq, in order."""
     unshare, dnsmasq, ip = (programs.require(name) for name in ("unshare", "dnsmasq", "ip"))
     isolate = [unshare, "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child"]
@@ -305,7 +305,7 @@ def ask_dnsmasq(questions: list[tuple[bool, str, float]], folder: Path) -> list[
 
 def test_real_dns_server_gets_the_absolute_name_only(tmp_path: Path) -> None:
     """Both families are found; NXDOMAIN, a refusal and silence differ."""
-    answers = ask_dnsmasq(
+    responses = resolve_with_dnsmasq(
         [
             (False, "both.test", 10),
             (False, "absent.test", 10),
@@ -317,7 +317,7 @@ def test_real_dns_server_gets_the_absolute_name_only(tmp_path: Path) -> None:
         ],
         tmp_path,
     )
-    assert answers == [
+    assert responses == [
         ["192.0.2.7", "2001:db8::7"],
         ["upstream_unreachable", 502, "dns_error"],
         ["upstream_unreachable", 502, "dns_error"],
@@ -333,24 +333,24 @@ async def test_resolver_with_other_rules_keeps_hosts_file_and_lookup(tmp_path: P
     hosts = tmp_path / "hosts"
     hosts.write_text("10.0.0.2 b.test\n")
     dns = Dns()
-    former = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1",)}), hosts)
-    names = former.with_rules(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
+    previous = resolver(dns, NetworkRules(hosts={"a.test": ("10.0.0.1",)}), hosts)
+    names = previous.with_rules(NetworkRules(hosts={"c.test": ("10.0.0.3",)}, search=True))
     assert await resolve_name(names, "a.test") == ANSWER
     assert await resolve_name(names, "b.test") == (ip_address("10.0.0.2"),)
     assert await resolve_name(names, "c.test") == (ip_address("10.0.0.3"),)
     assert dns.asked == ["a.test"]
-    assert await resolve_name(former, "a.test") == (ip_address("10.0.0.1"),)
+    assert await resolve_name(previous, "a.test") == (ip_address("10.0.0.1"),)
 
 
 async def test_resolver_with_other_rules_shares_no_pending_lookup() -> None:
     """A waiter of the old one keeps waiting."""
     release = threading.Event()
     dns = Dns(hang=lambda name: name.endswith("."), until=release)
-    former = resolver(dns)
-    waiting = asyncio.create_task(resolve_name(former, "a.test"))
+    previous = resolver(dns)
+    waiting = asyncio.create_task(resolve_name(previous, "a.test"))
     while not dns.asked:
         await asyncio.sleep(0)
-    assert await resolve_name(former.with_rules(NetworkRules(search=True)), "a.test") == ANSWER
+    assert await resolve_name(previous.with_rules(NetworkRules(search=True)), "a.test") == ANSWER
     assert not waiting.done()
     release.set()
     assert await waiting == ANSWER

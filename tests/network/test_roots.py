@@ -31,19 +31,19 @@ from support import programs
 from support.certificates import issue
 from support.local_cas import authority_of
 from support.private_ca import Authority
-from support.tls_peer import shake
+from support.tls_peer import handshake
 
 
 @pytest.fixture(autouse=True)
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the parent of the folders in these tests."""
+    """Return the parent of the folders."""
     place = tmp_path / "places"
     place.mkdir()
     monkeypatch.setattr(roots, "_PARENTS", (str(place),))
     return place
 
 
-def made(folder: CaFolder) -> Path:
+def existing_folder(folder: CaFolder) -> Path:
     """Return the folder, which must exist."""
     path = folder.path()
     assert path is not None
@@ -53,7 +53,7 @@ def made(folder: CaFolder) -> Path:
 def test_every_certificate_of_the_bundle_verifies_with_the_folder(tmp_path: Path) -> None:
     openssl = programs.require("openssl")
     bundle = Path(roots.bundle())
-    folder = made(CaFolder(str(bundle)))
+    folder = existing_folder(CaFolder(str(bundle)))
     files = []
     for number, pem in enumerate(bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]):
         file = tmp_path / f"{number}.pem"
@@ -66,9 +66,9 @@ def test_every_certificate_of_the_bundle_verifies_with_the_folder(tmp_path: Path
         command = [openssl, "verify", "-no-CAstore", *where, *files]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
-    found = verdicts("-no-CAfile", "-CApath", str(folder))
-    assert found == verdicts("-no-CApath", "-CAfile", str(bundle))
-    assert found.count(": OK\n") == len(files)
+    result = verdicts("-no-CAfile", "-CApath", str(folder))
+    assert result == verdicts("-no-CApath", "-CAfile", str(bundle))
+    assert result.count(": OK\n") == len(files)
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ def test_anything_but_a_certificate_raises_value_error(der: bytes) -> None:
 
 
 def test_server_is_verified_by_the_folder_only(ca: Authority) -> None:
-    context = client_context(Trust(), str(made(CaFolder(str(ca.bundle)))))
-    shake(context, ca.server_context("up.test"))
+    context = client_context(Trust(), str(existing_folder(CaFolder(str(ca.bundle)))))
+    handshake(context, ca.server_context("up.test"))
     stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("up.test").configure_cert(stranger)
     with pytest.raises(ssl.SSLCertVerificationError) as refused:
-        shake(context, stranger)
+        handshake(context, stranger)
     assert refused.value.verify_code == 20
 
 
 def test_folder_is_private_and_created_once(places: Path, ca: Authority) -> None:
     """Other users cannot add a certificate."""
     folder = CaFolder(str(ca.bundle))
-    path = made(folder)
+    path = existing_folder(folder)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert made(folder) == path
+    assert existing_folder(folder) == path
     assert [entry.name for entry in places.iterdir()] == [path.name]
 
 
@@ -141,7 +141,7 @@ OAUTH2 = (
 
 
 @pytest.mark.parametrize(
-    ("stanza", "top", "wanted"),
+    ("stanza", "top", "expected"),
     [
         (f"{HTTPS}, {BASIC}", "", True),
         (f"{HTTP}, {BASIC}", "", False),
@@ -152,7 +152,7 @@ OAUTH2 = (
     ids=["https", "http", "other CAs", "a token endpoint", "unmatched targets"],
 )
 def test_folder_is_created_before_the_first_connection(
-    stanza: str, top: str, wanted: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stanza: str, top: str, expected: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roots, "_mozilla", None)
     config = tmp_path / "sidekey.yaml"
@@ -160,21 +160,21 @@ def test_folder_is_created_before_the_first_connection(
     snapshot = load(config, {}).snapshot
     assert snapshot is not None
     prepare_trust(snapshot)
-    assert any(places.iterdir()) is wanted
+    assert any(places.iterdir()) is expected
 
 
 @pytest.mark.parametrize("loss", ["a file", "the folder", "a foreign file"])
 def test_changed_folder_is_created_again(loss: str, places: Path, ca: Authority) -> None:
     """Otherwise a cleaner of temporary files would make every server untrusted."""
     folder = CaFolder(str(ca.bundle))
-    path = made(folder)
+    path = existing_folder(folder)
     if loss == "the folder":
         shutil.rmtree(path)
     elif loss == "a file":
         next(path.iterdir()).unlink()
     else:
         (path / "0123abcd.0").write_bytes(ca.bundle.read_bytes())
-    renewed = made(folder)
+    renewed = existing_folder(folder)
     assert len(list(renewed.iterdir())) == 1
     assert [entry.name for entry in places.iterdir()] == [renewed.name]
 
@@ -182,12 +182,12 @@ def test_changed_folder_is_created_again(loss: str, places: Path, ca: Authority)
 def test_bundle_is_loaded_if_no_folder_can_be_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority
 ) -> None:
-    """As in a container with read-only file systems."""
+    """For example in a container with read-only file systems."""
     monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path / "absent"),))
     assert CaFolder(str(ca.bundle)).path() is None
 
 
-def test_bundle_with_an_unreadable_certificate_is_loaded_itself(places: Path, tmp_path: Path) -> None:
+def test_bundle_with_an_unreadable_certificate_is_loaded_without_a_folder(places: Path, tmp_path: Path) -> None:
     """Distributions replace certifi's bundle."""
     odd = tmp_path / "odd.pem"
     odd.write_text("-----BEGIN CERTIFICATE-----\nMAIwAA==\n-----END CERTIFICATE-----\n")
@@ -235,8 +235,8 @@ def test_folder_of_a_killed_process_is_removed_by_the_next(places: Path, ca: Aut
     status, path = run(places, "killed")
     assert status == -signal.SIGKILL
     assert path.exists()
-    kept = made(living)
-    other = made(CaFolder(str(ca.bundle)))
+    kept = existing_folder(living)
+    other = existing_folder(CaFolder(str(ca.bundle)))
     assert sorted(places.iterdir()) == sorted([kept, other])
 
 
@@ -247,7 +247,7 @@ ANOTHER = issue("Another root", authority=True).pem.decode()
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file and a folder, as the environment may name them."""
+    """Return a file and a folder for the variables of the environment."""
     (tmp_path / "certs").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))

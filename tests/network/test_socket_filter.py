@@ -34,7 +34,7 @@ def where(server: socket.socket) -> tuple[str, int]:
 
 
 def readable(sock: socket.socket, *, within: float) -> bool:
-    """Return True if bytes arrive within so many seconds."""
+    """Return True if bytes arrive within this many seconds."""
     return bool(select.select([sock], [], [], within)[0])
 
 
@@ -55,8 +55,8 @@ def test_new_connections_are_dropped(server: socket.socket, refuse: type[refuse_
 
 
 @pytest.mark.parametrize(("refuse", "ends"), [(refuse_new, True), (refuse_everything, False)])
-def test_handshake_under_way_completes(server: socket.socket, refuse: type[refuse_new], *, ends: bool) -> None:
-    """If only new connections are dropped. The kernel sends its reply again after a second."""
+def test_pending_handshake_completes(server: socket.socket, refuse: type[refuse_new], *, ends: bool) -> None:
+    """If only new connections are dropped. The kernel repeats its reply after a second."""
     with socket.socket(server.family) as caller:
         caller.setblocking(False)
         refuse_everything(caller)

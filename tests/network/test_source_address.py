@@ -16,7 +16,7 @@ from sidekey.network.source_address import AbsentSource, NoPort, local_error, of
 from sidekey.policy.addresses import Address
 from sidekey.snapshot.snapshot import NetworkRules
 from support import programs
-from support.dialling import HOSTS, LOOPBACK, Connection, Dial, told
+from support.dialling import HOSTS, LOOPBACK, LoopbackDialer, RecordingProtocol, summary
 from support.private_ca import Authority
 from support.upstream import RawUpstream
 
@@ -26,16 +26,16 @@ ABSENT = ip_address("240.0.0.1")
 SIX = ip_address("2001:db8::1")
 
 
-def leaving(ca: Authority, source: Address | None) -> Dial:
-    """Build a dialer whose config has this source address."""
-    return Dial(ca, NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, source_address=source))
+def leaving(ca: Authority, source: Address | None) -> LoopbackDialer:
+    """Build a dialer with this source address in its config."""
+    return LoopbackDialer(ca, NetworkRules(hosts=HOSTS, allow_private=LOOPBACK, source_address=source))
 
 
-async def seen(dial: Dial, url: str, upstream: RawUpstream, *sources: Address | None) -> list[str]:
-    """Return the peer address that the server sees, for each of these addresses of integrations."""
+async def peer_addresses(dial: LoopbackDialer, url: str, upstream: RawUpstream, *sources: Address | None) -> list[str]:
+    """Return the peer address at the server for each source address of an integration."""
     peers_seen = []
     for number, source in enumerate(sources):
-        ours = await dial.connect_as(Connection, url, upstream.port, source_address=source)
+        ours = await dial.connect_as(RecordingProtocol, url, upstream.port, source_address=source)
         theirs = await upstream.connection(number)
         peers_seen.append(str(theirs.transport.get_extra_info("peername")[0]))
         ours.transport.abort()
@@ -49,26 +49,26 @@ async def test_connection_has_the_configured_source_address(scheme: str, host: s
     context = ca.server_context("up.test", "dead-first.test", "127.0.0.1") if scheme == "https" else None
     dial = leaving(ca, FIRST)
     async with RawUpstream(ssl_context=context) as upstream:
-        assert await seen(dial, f"{scheme}://{host}", upstream, None, SECOND) == [str(FIRST), str(SECOND)]
+        assert await peer_addresses(dial, f"{scheme}://{host}", upstream, None, SECOND) == [str(FIRST), str(SECOND)]
 
 
 async def test_system_chooses_the_source_address_by_default(ca: Authority) -> None:
     dial = leaving(ca, None)
     async with RawUpstream() as upstream:
-        assert await seen(dial, "http://up.test", upstream, None, FIRST) == ["127.0.0.1", str(FIRST)]
+        assert await peer_addresses(dial, "http://up.test", upstream, None, FIRST) == ["127.0.0.1", str(FIRST)]
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_missing_source_address_is_named_by_its_key(scheme: str, ca: Authority) -> None:
+async def test_missing_source_address_is_reported_with_its_key(scheme: str, ca: Authority) -> None:
     problem = await leaving(ca, ABSENT).failure(f"{scheme}://up.test", 1)
-    assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
+    assert summary(problem) == ("upstream_unreachable", 502, "destination_unavailable")
     assert problem.detail == "source_address is not an address of this machine"
 
 
 async def test_host_without_an_address_of_the_family_is_unreachable(ca: Authority) -> None:
     """No other source address is used."""
     problem = await leaving(ca, SIX).failure("http://up.test", 1)
-    assert told(problem) == ("upstream_unreachable", 502, "destination_unavailable")
+    assert summary(problem) == ("upstream_unreachable", 502, "destination_unavailable")
     assert problem.detail == (
         "the target's host has no IPv6 address that may be dialled, and source_address is an IPv6 one"
     )
@@ -121,17 +121,17 @@ from sidekey.network.happy_eyeballs import first_connected
 async def main():
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 5001)
     other = await asyncio.start_server(lambda *_: None, "127.0.0.5", 5002)
-    open_ones, said = [], []
+    open_ones, errors = [], []
     for source in (ip_address("127.0.0.2"), None):
-        for each in (server, other, server):
-            address, port = each.sockets[0].getsockname()
+        for listener in (server, other, server):
+            address, port = listener.sockets[0].getsockname()
             while True:
                 try:
                     open_ones.append(await first_connected([ip_address(address)], port, source))
                 except ProblemError as raised:
-                    said.append([len(open_ones), raised.problem.code, raised.problem.status])
+                    errors.append([len(open_ones), raised.problem.code, raised.problem.status])
                     break
-    print(json.dumps(said))
+    print(json.dumps(errors))
 
 asyncio.run(main())
 """
@@ -146,7 +146,7 @@ def test_exhausted_ports_of_a_destination_are_overload() -> None:
     if "Operation not permitted" in done.stderr:
         pytest.skip("this system lets no user make a network namespace")
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert {tuple(rest) for _, *rest in said} == {("overloaded", 503)}
-    counts = [count for count, *_ in said]
+    errors = json.loads(done.stdout)
+    assert {tuple(rest) for _, *rest in errors} == {("overloaded", 503)}
+    counts = [count for count, *_ in errors]
     assert [counts[0], counts[1] - counts[0], counts[2] - counts[1]] == [4, 4, 0]

@@ -30,10 +30,10 @@ from sidekey.network.tls import ChainDenied, TlsContexts, certificate_refused, c
 from sidekey.network.tls_server import server_context
 from sidekey.network.tls_sessions import Sessions
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
-from support.certificates import Issued, issue
+from support.certificates import IssuedCertificate, issue
 from support.local_cas import authority_of, rules_in
 from support.private_ca import Authority, file_trust
-from support.tls_peer import TlsPeer, shake
+from support.tls_peer import ScriptedTlsServer, handshake
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust("system"), Trust("file", "FILE")], ids=lambda trust: trust.source)
@@ -121,7 +121,7 @@ def test_new_folder_is_used_from_the_next_connection(
     second = contexts.get(Trust())
     assert second is not first
     assert contexts.get(Trust()) is second
-    shake(second, ca.server_context("up.test"))
+    handshake(second, ca.server_context("up.test"))
     folder.remove()
 
 
@@ -132,7 +132,10 @@ def test_bare_end_of_tcp_is_not_close_notify(ca: Authority) -> None:
         tls.sendall(b"half")
         socket.socket(fileno=tls.detach()).close()
 
-    with TlsPeer(ca.server_context("up.test"), cut) as peer, socket.create_connection(("127.0.0.1", peer.port)) as tcp:
+    with (
+        ScriptedTlsServer(ca.server_context("up.test"), cut) as peer,
+        socket.create_connection(("127.0.0.1", peer.port)) as tcp,
+    ):
         context = client_context(ca.trust)
         with context.wrap_socket(tcp, server_hostname="up.test", suppress_ragged_eofs=False) as tls:
             assert tls.recv(4) == b"half"
@@ -158,10 +161,10 @@ def test_private_ca_need_not_pass_strict_verification(tmp_path: Path) -> None:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "CN=up.test.pem")
     context = client_context(file_trust(tmp_path / "CN=old CA.pem"))
-    shake(context, server)
+    handshake(context, server)
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     with pytest.raises(ssl.SSLCertVerificationError) as refused:
-        shake(context, server)
+        handshake(context, server)
     assert "breaks a rule of RFC 5280" in tls_problem(refused.value).detail
 
 
@@ -269,18 +272,18 @@ def test_local_ca_is_never_trusted_for_upstreams(
     authority, server = local_server("up.test")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(authority.trusted + ca.bundle.read_text())
-    for each in bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]:
-        pem = f"{each}-----END CERTIFICATE-----\n"
+    for item in bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]:
+        pem = f"{item}-----END CERTIFICATE-----\n"
         (tmp_path / f"{roots.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv(where, str(bundle if where == "SSL_CERT_FILE" else tmp_path))
     careless = ssl.create_default_context()
-    shake(careless, server)
+    handshake(careless, server)
     ours = TlsContexts().get(Trust("system"))
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(ours, server)
-    shake(ours, ca.server_context("up.test"))
+        handshake(ours, server)
+    handshake(ours, ca.server_context("up.test"))
 
 
 def test_broken_certificate_in_the_system_store_is_skipped(
@@ -303,15 +306,15 @@ def test_local_ca_is_not_in_mozillas_folder(ca: Authority, tmp_path: Path) -> No
     folder = roots.CaFolder(str(bundle))
     context = client_context(Trust(), folder.path())
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake(context, server)
-    shake(context, ca.server_context("up.test"))
+        handshake(context, server)
+    handshake(context, ca.server_context("up.test"))
     folder.remove()
 
 
-def operators(*, again: bool = False) -> tuple[Issued, Issued, ssl.SSLContext]:
-    """An operator's root, the intermediate that signs for callers, and what poses as up.test with that one's key.
+def operators(*, again: bool = False) -> tuple[IssuedCertificate, IssuedCertificate, ssl.SSLContext]:
+    """An operator's root, an intermediate CA for callers, and a certificate of up.test with that CA's key.
 
-    Where it is `again`, that presents another certificate of the key, of another name and serial number.
+    With `again`, the server presents a second certificate of the key, with another name and serial number.
     """
     start, life = datetime.now(UTC) - timedelta(days=1), timedelta(days=30)
     root = issue("Corporate root", authority=True, start=start, life=life)
@@ -325,7 +328,7 @@ def operators(*, again: bool = False) -> tuple[Issued, Issued, ssl.SSLContext]:
     return root, own, server_context("up.test", pem.encode())
 
 
-def trust_in(root: Issued, folder: Path) -> Trust:
+def trust_in(root: IssuedCertificate, folder: Path) -> Trust:
     """Return the trust in a file with this certificate."""
     (folder / "root.pem").write_bytes(root.pem)
     return file_trust(folder / "root.pem")
@@ -338,14 +341,14 @@ def test_chain_with_a_denied_key_is_refused(tmp_path: Path, version: ssl.TLSVers
     root, own, server = operators(again=again)
     server.maximum_version = version
     contexts, trust = TlsContexts(), trust_in(root, tmp_path)
-    shake(contexts.get(trust), server)
+    handshake(contexts.get(trust), server)
     contexts.deny(frozenset({public_key(own.der)}))
     with pytest.raises(ChainDenied) as raised:
-        shake(contexts.get(trust), server)
+        handshake(contexts.get(trust), server)
     assert "which signs for callers" in tls_problem(raised.value).detail
     assert tls_problem(raised.value).error == "tls_certificate_error"
     contexts.deny(frozenset())
-    shake(contexts.get(trust), server)
+    handshake(contexts.get(trust), server)
 
 
 def test_other_chain_of_the_same_root_is_accepted(tmp_path: Path) -> None:
@@ -356,14 +359,14 @@ def test_other_chain_of_the_same_root_is_accepted(tmp_path: Path) -> None:
     pem, _ = Signer(authority, make_key()).leaf("up.test", time.time())
     contexts = TlsContexts()
     contexts.deny(frozenset({public_key(own.der)}))
-    shake(contexts.get(trust_in(root, tmp_path)), server_context("up.test", pem.encode()))
+    handshake(contexts.get(trust_in(root, tmp_path)), server_context("up.test", pem.encode()))
 
 
 def test_denied_root_is_refused_in_every_store(ca: Authority, tmp_path: Path) -> None:
     contexts, server = TlsContexts(), ca.server_context("up.test")
     contexts.deny(frozenset({public_key(ssl.PEM_cert_to_DER_cert(ca.bundle.read_text()))}))
     with pytest.raises(ChainDenied):
-        shake(contexts.get(ca.trust), server)
+        handshake(contexts.get(ca.trust), server)
 
 
 def test_system_store_with_the_operators_root_verifies_upstreams(
@@ -374,10 +377,10 @@ def test_system_store_with_the_operators_root_verifies_upstreams(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     contexts = TlsContexts()
-    shake(contexts.get(Trust("system")), server)
+    handshake(contexts.get(Trust("system")), server)
     contexts.deny(frozenset({public_key(own.der)}))
     with pytest.raises(ChainDenied):
-        shake(contexts.get(Trust("system")), server)
+        handshake(contexts.get(Trust("system")), server)
 
 
 def test_dialer_denies_the_configured_ca_that_signs_for_callers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sidekey.errors import ProblemError
 from sidekey.network.tls import client_context
 from sidekey.network.tls_identity import present
 from support.private_ca import Authority
-from support.tls_peer import shake
+from support.tls_peer import handshake
 
 
 def identity(leaf: trustme.LeafCert, key: bytes | None = None) -> ClientIdentity:
@@ -29,7 +29,7 @@ def subject_seen(ca: Authority, context: ssl.SSLContext) -> str:
     server = ca.server_context("up.test")
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_verify_locations(ca.bundle)
-    _, theirs = shake(context, server)
+    _, theirs = handshake(context, server)
     seen: dict[str, Any] = theirs.getpeercert() or {}
     return str({key: value for part in seen["subject"] for key, value in part}["commonName"])
 
@@ -65,8 +65,8 @@ def test_key_is_never_on_a_disk(ca: Authority, context: ssl.SSLContext, disk: Pa
     assert subject_seen(ca, context) == "alice"
 
 
-class Watching(ssl.SSLContext):
-    """Records the files it loads from, and their modes."""
+class LoadRecorder(ssl.SSLContext):
+    """Records the files that it loads, and their modes."""
 
     def load_cert_chain(self, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
         self.loaded = certfile
@@ -77,7 +77,7 @@ class Watching(ssl.SSLContext):
 def test_private_temporary_file_replaces_memfd(ca: Authority, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mode 0600, and removed once it is loaded."""
     monkeypatch.delattr("os.memfd_create")
-    context = Watching(ssl.PROTOCOL_TLS_CLIENT)
+    context = LoadRecorder(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(ca.bundle)
     present(context, identity(ca.ca.issue_cert("c@clients.test", common_name="alice")))
     assert Path(context.loaded).parent == disk
@@ -91,7 +91,7 @@ def test_private_temporary_file_replaces_memfd(ca: Authority, disk: Path, monkey
 def test_unusable_pair_is_a_problem_without_its_content(
     ca: Authority, context: ssl.SSLContext, disk: Path, monkeypatch: pytest.MonkeyPatch, flaw: str, memory: bool
 ) -> None:
-    """OpenSSL asks nothing at a terminal."""
+    """OpenSSL does not prompt on a terminal."""
     if not memory:
         monkeypatch.delattr("os.memfd_create")
     key = {

@@ -9,7 +9,7 @@ import pytest
 from sidekey.ca.certificates import Signer, make_key
 from sidekey.network.tls_server import handshake_outcome, server_context
 from support.local_cas import NOW, authority_of
-from support.tls_peer import shake
+from support.tls_peer import handshake
 
 PEM = Signer(authority_of("https://up.test", "https://10.0.0.1"), make_key()).leaf("up.test", NOW)[0].encode()
 
@@ -26,7 +26,7 @@ def client(**options: object) -> ssl.SSLContext:
 def test_both_tls_versions_negotiate_http_1_1(version: ssl.TLSVersion) -> None:
     context = client(minimum_version=version, maximum_version=version)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    ours, _ = shake(context, server_context("up.test", PEM))
+    ours, _ = handshake(context, server_context("up.test", PEM))
     assert ours.version() == version.name.replace("_", ".")
     assert ours.selected_alpn_protocol() == "http/1.1"
 
@@ -35,7 +35,7 @@ def test_client_without_http_1_1_continues_without_alpn() -> None:
     """gRPC then reports that it needs h2."""
     context = client()
     context.set_alpn_protocols(["h2"])
-    ours, _ = shake(context, server_context("up.test", PEM))
+    ours, _ = handshake(context, server_context("up.test", PEM))
     assert ours.selected_alpn_protocol() is None
 
 
@@ -45,13 +45,13 @@ def test_old_tls_versions_are_refused() -> None:
     context = client(minimum_version=ssl.TLSVersion.TLSv1_1, maximum_version=ssl.TLSVersion.TLSv1_1)
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(ssl.SSLError):
-        shake(context, server_context("up.test", PEM))
+        handshake(context, server_context("up.test", PEM))
 
 
 @pytest.mark.parametrize("name", ["up.test", "UP.TEST", None])
 def test_server_name_is_the_host_or_absent(name: str | None) -> None:
     """An address is never sent as a server name (RFC 6066 3)."""
-    ours, _ = shake(client(), server_context("up.test", PEM), name=name)
+    ours, _ = handshake(client(), server_context("up.test", PEM), name=name)
     shown = ours.getpeercert(binary_form=True)
     assert shown is not None
     assert ssl.DER_cert_to_PEM_cert(shown) in PEM.decode()
@@ -60,7 +60,7 @@ def test_server_name_is_the_host_or_absent(name: str | None) -> None:
 @pytest.mark.parametrize("name", ["other.test", "a.up.test", "test"])
 def test_other_server_name_is_refused_with_its_alert(name: str) -> None:
     with pytest.raises(ssl.SSLError) as refused:
-        shake(client(), server_context("up.test", PEM), name=name)
+        handshake(client(), server_context("up.test", PEM), name=name)
     assert refused.value.reason == "CALLBACK_FAILED"
 
 

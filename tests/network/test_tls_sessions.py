@@ -12,7 +12,7 @@ import pytest
 from sidekey.network.tls import client_context
 from sidekey.network.tls_sessions import MAX_AGE, RESUMES, IdentityContexts, ResumableSession, Sessions
 from support.private_ca import Authority
-from support.tls_peer import shake
+from support.tls_peer import handshake
 
 needs_resumption = pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
 
@@ -50,7 +50,7 @@ def server(ca: Authority) -> ssl.SSLContext:
 def connect(sessions: Sessions, client: ssl.SSLContext, server: ssl.SSLContext) -> bool:
     """Connect as the transport does. Return True if the session was resumed."""
     offer = sessions.offer(client)
-    tls, _ = shake(client, server, None if offer is None else offer.session)
+    tls, _ = handshake(client, server, None if offer is None else offer.session)
     sessions.keep(client, tls, offer)
     return bool(tls.session_reused)
 
@@ -65,7 +65,7 @@ def test_python_that_leaks_sessions_resumes_none(client: ssl.SSLContext, server:
 @needs_resumption
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_second_connection_resumes(client: ssl.SSLContext, server: ssl.SSLContext, version: ssl.TLSVersion) -> None:
-    """As does every later one, with the newest ticket."""
+    """Later connections do, too, with the newest ticket."""
     server.maximum_version = version
     sessions = Sessions()
     assert sessions.offer(client) is None
@@ -84,7 +84,7 @@ def test_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSLCo
     """A late connection with a rotated certificate stores none."""
     sessions = Sessions()
     connect(sessions, client, server)
-    tls, _ = shake(client, server)
+    tls, _ = handshake(client, server)
     rotated = client_context(ca.trust)
     assert sessions.offer(rotated) is None
     sessions.keep(client, tls, None)
@@ -117,7 +117,7 @@ def test_failed_handshake_drops_the_session(client: ssl.SSLContext, server: ssl.
 
 @needs_resumption
 def test_server_that_did_not_resume_is_offered_its_next_ticket(client: ssl.SSLContext, ca: Authority) -> None:
-    """As in a farm whose machines do not share keys."""
+    """For example several machines that do not share keys."""
     sessions = Sessions()
     assert not any(connect(sessions, client, ca.server_context("up.test")) for _ in range(5))
     server = ca.server_context("up.test")

@@ -22,17 +22,17 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.tls import client_context
 from sidekey.network.tls_sessions import RESUMES, IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from support.dialling import Connection, Dial, upstream
-from support.leak_check import nothing_left
+from support.dialling import LoopbackDialer, RecordingProtocol, upstream
+from support.leak_check import assert_no_leaks
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.tls_peer import TlsPeer, s_server
+from support.tls_peer import ScriptedTlsServer, s_server
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 BIG = hashlib.shake_128(b"a long body").digest(8 << 20)
 
 
-class Client(Connection):
+class Client(RecordingProtocol):
     """Records received bytes and events. It pauses reading after `pause_at` bytes."""
 
     pause_at = 1 << 40
@@ -78,10 +78,10 @@ class Client(Connection):
 
 
 async def connect(
-    dial: Dial, port: int, made: Callable[[], Client] = Client, identity: ClientIdentity | None = None
+    dial: LoopbackDialer, port: int, factory: Callable[[], Client] = Client, identity: ClientIdentity | None = None
 ) -> Client:
     """Connect to up.test."""
-    return await dial.connect_as(made, "https://up.test", port, identity=identity)
+    return await dial.connect_as(factory, "https://up.test", port, identity=identity)
 
 
 def context_of(ca: Authority, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
@@ -100,7 +100,7 @@ def read_all(tls: ssl.SSLSocket, into: bytearray) -> None:
 
 @VERSIONS
 async def test_long_body_is_sent_completely_before_close_notify(
-    dial: Dial, ca: Authority, version: ssl.TLSVersion
+    dial: LoopbackDialer, ca: Authority, version: ssl.TLSVersion
 ) -> None:
     """Although the connection closes at once and the peer reads late."""
     taken, go = bytearray(), threading.Event()
@@ -109,8 +109,8 @@ async def test_long_body_is_sent_completely_before_close_notify(
         go.wait(DEADLINE)
         read_all(tls, taken)
 
-    with TlsPeer(context_of(ca, version), script) as peer:
-        async with nothing_left():
+    with ScriptedTlsServer(context_of(ca, version), script) as peer:
+        async with assert_no_leaks():
             connection = await connect(dial, peer.port)
             connection.transport.set_write_buffer_limits(64 << 10)
             connection.transport.write(BIG)
@@ -127,7 +127,9 @@ async def test_long_body_is_sent_completely_before_close_notify(
 
 
 @VERSIONS
-async def test_writing_resumes_when_the_peer_reads(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+async def test_writing_resumes_when_the_peer_reads(
+    dial: LoopbackDialer, ca: Authority, version: ssl.TLSVersion
+) -> None:
     """Pieces of every size arrive in order."""
     taken, go = bytearray(), threading.Event()
 
@@ -137,7 +139,7 @@ async def test_writing_resumes_when_the_peer_reads(dial: Dial, ca: Authority, ve
 
     sizes = (0, 1, 100, 16 << 10, (16 << 10) + 1, 64 << 10, 300_001)
     sent = b""
-    with TlsPeer(context_of(ca, version), script) as peer:
+    with ScriptedTlsServer(context_of(ca, version), script) as peer:
         connection = await connect(dial, peer.port)
         connection.transport.set_write_buffer_limits(64 << 10)
         while "pause" not in connection.events:
@@ -155,8 +157,8 @@ async def test_writing_resumes_when_the_peer_reads(dial: Dial, ca: Authority, ve
 
 
 @VERSIONS
-async def test_paused_reader_stops_the_peer(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
-    """Nothing is lost, and the end is reported once, after the last byte."""
+async def test_paused_reader_stops_the_peer(dial: LoopbackDialer, ca: Authority, version: ssl.TLSVersion) -> None:
+    """No byte is lost, and the protocol gets the end once, after the last byte."""
     sent = threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -168,7 +170,7 @@ async def test_paused_reader_stops_the_peer(dial: Dial, ca: Authority, version: 
     class Halting(Client):
         pause_at = 1 << 20
 
-    with TlsPeer(context_of(ca, version), script) as peer:
+    with ScriptedTlsServer(context_of(ca, version), script) as peer:
         connection = await connect(dial, peer.port, Halting)
         async with asyncio.timeout(DEADLINE):
             await connection.paused.wait()
@@ -182,7 +184,7 @@ async def test_paused_reader_stops_the_peer(dial: Dial, ca: Authority, version: 
     assert connection.events == ["eof"]
 
 
-async def test_end_is_reported_when_a_paused_protocol_resumes(dial: Dial, ca: Authority) -> None:
+async def test_end_is_reported_when_a_paused_protocol_resumes(dial: LoopbackDialer, ca: Authority) -> None:
     class Halting(Client):
         pause_at = 1
 
@@ -197,7 +199,7 @@ async def test_end_is_reported_when_a_paused_protocol_resumes(dial: Dial, ca: Au
         tls.settimeout(DEADLINE)
         tls.unwrap()
 
-    with TlsPeer(context_of(ca), script) as peer:
+    with ScriptedTlsServer(context_of(ca), script) as peer:
         connection = await connect(dial, peer.port, Halting)
         async with asyncio.timeout(DEADLINE):
             await connection.paused.wait()
@@ -212,11 +214,11 @@ async def test_end_is_reported_when_a_paused_protocol_resumes(dial: Dial, ca: Au
 
 
 @VERSIONS
-async def test_abort_is_a_cut_connection(dial: Dial, ca: Authority, version: ssl.TLSVersion) -> None:
+async def test_abort_is_a_cut_connection(dial: LoopbackDialer, ca: Authority, version: ssl.TLSVersion) -> None:
     """An incomplete request never looks complete to the peer."""
     taken = bytearray()
-    with TlsPeer(context_of(ca, version), lambda tls: read_all(tls, taken)) as peer:
-        async with nothing_left():
+    with ScriptedTlsServer(context_of(ca, version), lambda tls: read_all(tls, taken)) as peer:
+        async with assert_no_leaks():
             connection = await connect(dial, peer.port)
             connection.transport.write(b"half a request")
             connection.transport.abort()
@@ -231,7 +233,7 @@ async def test_abort_is_a_cut_connection(dial: Dial, ca: Authority, version: ssl
     assert len(peer.errors) == 1
 
 
-async def test_forged_bytes_end_the_connection_with_an_alert(dial: Dial, ca: Authority) -> None:
+async def test_forged_bytes_end_the_connection_with_an_alert(dial: LoopbackDialer, ca: Authority) -> None:
     def script(tls: ssl.SSLSocket) -> None:
         tls.sendall(b"good")
         with socket.socket(fileno=tls.detach()) as bare:
@@ -239,7 +241,7 @@ async def test_forged_bytes_end_the_connection_with_an_alert(dial: Dial, ca: Aut
             while bare.recv(4096):
                 pass
 
-    with TlsPeer(context_of(ca), script) as peer:
+    with ScriptedTlsServer(context_of(ca), script) as peer:
         connection = await connect(dial, peer.port)
         error = await connection.ended()
         await peer.served()
@@ -247,7 +249,7 @@ async def test_forged_bytes_end_the_connection_with_an_alert(dial: Dial, ca: Aut
     assert (bytes(connection.received), connection.events) == (b"good", [])
 
 
-async def test_rejected_upload_ends_without_waiting_for_unsent_bytes(dial: Dial, ca: Authority) -> None:
+async def test_rejected_upload_ends_without_waiting_for_unsent_bytes(dial: LoopbackDialer, ca: Authority) -> None:
     go = threading.Event()
 
     def script(tls: ssl.SSLSocket) -> None:
@@ -255,7 +257,7 @@ async def test_rejected_upload_ends_without_waiting_for_unsent_bytes(dial: Dial,
             bare.sendall(b"\x17\x03\x03\x00\x20" + b"\0" * 32)
             go.wait(DEADLINE)
 
-    with TlsPeer(context_of(ca), script) as peer:
+    with ScriptedTlsServer(context_of(ca), script) as peer:
         connection = await connect(dial, peer.port)
         connection.transport.write(BIG)
         assert isinstance(await connection.ended(), ssl.SSLError)
@@ -263,7 +265,7 @@ async def test_rejected_upload_ends_without_waiting_for_unsent_bytes(dial: Dial,
         await peer.served()
 
 
-async def test_bytes_before_a_reset_are_read(dial: Dial, ca: Authority) -> None:
+async def test_bytes_before_a_reset_are_read(dial: LoopbackDialer, ca: Authority) -> None:
     """When the loop reports the loss after a failed write, the socket still holds them."""
 
     begun, go = threading.Event(), threading.Event()
@@ -280,7 +282,7 @@ async def test_bytes_before_a_reset_are_read(dial: Dial, ca: Authority) -> None:
         tls.sendall(b"refused")
         tls.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    with TlsPeer(context_of(ca), script) as peer:
+    with ScriptedTlsServer(context_of(ca), script) as peer:
         connection = await connect(dial, peer.port, Uploading)
         connection.transport.write(b"begin")
         assert await asyncio.to_thread(begun.wait, DEADLINE)
@@ -295,7 +297,7 @@ async def test_bytes_before_a_reset_are_read(dial: Dial, ca: Authority) -> None:
     assert (bytes(connection.received), connection.events) == (b"refused", [])
 
 
-async def test_key_update_is_answered(dial: Dial, ca: Authority) -> None:
+async def test_key_update_is_answered(dial: LoopbackDialer, ca: Authority) -> None:
     """RFC 8446 4.6.3: both directions continue."""
     with s_server(ca, "-tls1_3", "-msg") as server:
         connection = await connect(dial, server.port)
@@ -366,13 +368,13 @@ def certificate(ca: Authority) -> ClientIdentity:
 
 
 @pytest.mark.skipif(not RESUMES, reason="this Python leaks memory for each session that is read")
-async def test_only_recent_slots_with_a_client_certificate_resume(dial: Dial, ca: Authority) -> None:
+async def test_only_recent_slots_with_a_client_certificate_resume(dial: LoopbackDialer, ca: Authority) -> None:
     """A slot without one does not count, because it shares its context."""
     dial.dialer._identity_contexts = IdentityContexts(1)
     identity, plain, one, other = certificate(ca), Sessions(), Sessions(), Sessions()
     uses = ((plain, None), (one, identity), (one, identity), (other, identity), (one, identity), (plain, None))
     resumed = []
-    with TlsPeer(context_of(ca), lambda tls: (tls.sendall(b"answer"), tls.unwrap()), len(uses)) as peer:
+    with ScriptedTlsServer(context_of(ca), lambda tls: (tls.sendall(b"answer"), tls.unwrap()), len(uses)) as peer:
         for sessions, shown in uses:
             connection = await dial.connect_as(Client, "https://up.test", peer.port, identity=shown, sessions=sessions)
             resumed.append(connection.transport.get_extra_info("ssl_object").session_reused)
@@ -382,7 +384,7 @@ async def test_only_recent_slots_with_a_client_certificate_resume(dial: Dial, ca
     assert resumed == [False, False, True, False, False, True]
 
 
-async def test_certificate_is_presented_after_the_handshake(dial: Dial, ca: Authority) -> None:
+async def test_certificate_is_presented_after_the_handshake(dial: LoopbackDialer, ca: Authority) -> None:
     """RFC 8446 4.6.2."""
     context = context_of(ca)
     # With the first of these, the second does not ask in the handshake.
@@ -401,7 +403,7 @@ async def test_certificate_is_presented_after_the_handshake(dial: Dial, ca: Auth
         tls.sendall(b"answer")
         tls.unwrap()
 
-    with TlsPeer(context, script) as peer:
+    with ScriptedTlsServer(context, script) as peer:
         connection = await connect(dial, peer.port, identity=certificate(ca))
         connection.transport.write(b"request")
         await connection.until_received(b"wait")
@@ -414,7 +416,7 @@ async def test_certificate_is_presented_after_the_handshake(dial: Dial, ca: Auth
     assert "alice" in str(seen[1])
 
 
-async def test_connections_leave_no_garbage(dial: Dial, ca: Authority) -> None:
+async def test_connections_leave_no_garbage(dial: LoopbackDialer, ca: Authority) -> None:
     """Closed, failed or abandoned."""
     ends = weakref.WeakSet[Client]()
 
@@ -445,7 +447,7 @@ def test_loops_of_two_threads_do_not_share_buffers(ca: Authority) -> None:
 
     def fetch(number: int, port: int) -> None:
         async def run() -> None:
-            connection = await connect(Dial(ca), port)
+            connection = await connect(LoopbackDialer(ca), port)
             await connection.ended()
             received[number] = bytes(connection.received)
 
@@ -458,7 +460,10 @@ def test_loops_of_two_threads_do_not_share_buffers(ca: Authority) -> None:
 
         return script
 
-    with TlsPeer(context_of(ca), script_of(bodies[0])) as one, TlsPeer(context_of(ca), script_of(bodies[1])) as two:
+    with (
+        ScriptedTlsServer(context_of(ca), script_of(bodies[0])) as one,
+        ScriptedTlsServer(context_of(ca), script_of(bodies[1])) as two,
+    ):
         threads = [threading.Thread(target=fetch, args=(n, peer.port)) for n, peer in enumerate((one, two))]
         for thread in threads:
             thread.start()
@@ -467,8 +472,8 @@ def test_loops_of_two_threads_do_not_share_buffers(ca: Authority) -> None:
     assert received == dict(enumerate(bodies))
 
 
-class Told(asyncio.Protocol):
-    """A server's protocol that records the received pieces."""
+class Server(asyncio.Protocol):
+    """The protocol of a server, which records received pieces."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -488,7 +493,7 @@ class Told(asyncio.Protocol):
 @VERSIONS
 async def test_half_closed_server_receives_empty_pieces(ca: Authority, version: ssl.TLSVersion) -> None:
     """The bytes are dropped. The client receives the whole response and close_notify."""
-    loop, told = asyncio.get_running_loop(), Told()
+    loop, told = asyncio.get_running_loop(), Server()
 
     def accept() -> TlsTransport:
         return TlsTransport(told, context_of(ca, version), None, None, loop.create_future())

@@ -1,4 +1,4 @@
-"""Writing while an incoming handshake message is incomplete: OpenSSL then writes nothing."""
+"""Writes while an incoming handshake message is incomplete. OpenSSL writes nothing meanwhile."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from support.plane import callers_of, integration
 from support.presets import preset
 from support.programs import require
 from support.scraping import OPENMETRICS, listening, samples, scrape, series
-from support.statuses import certified, unread
+from support.statuses import with_certificate, with_unreadable_secrets
 
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -297,9 +297,9 @@ async def test_stored_integrations_are_counted_by_status() -> None:
     assert "sidekey_store_integrations" not in await scrape(metrics)
     names = ("a", "expired", "expiring", "fails", "unread")
     served = {name: replace(integration(name, "https://up.test"), stored=True) for name in names}
-    served["expired"] = certified(served["expired"], time() - 1)
-    served["expiring"] = certified(served["expiring"], time() + 86_400)
-    served["unread"] = unread(served["unread"], "auth.password: is empty")
+    served["expired"] = with_certificate(served["expired"], time() - 1)
+    served["expiring"] = with_certificate(served["expiring"], time() + 86_400)
+    served["unread"] = with_unreadable_secrets(served["unread"], "auth.password: is empty")
     problems = dict.fromkeys(served, "") | {"b": "its row was changed", "c": "it does not open"}
     metrics.prepare(Snapshot(served, stored=StoredObjects(problems=problems, integrations=served)))()
     metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}

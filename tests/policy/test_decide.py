@@ -19,7 +19,20 @@ from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy, Prefix, parse_domain, parse_prefix
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin, Target, parse_target
-from support.decisions import BASE, PASSING, POLICY, H, Integrations, Known, basic, head, known, outcome, rules, tokens
+from support.decisions import (
+    BASE,
+    PASSING,
+    POLICY,
+    H,
+    IntegrationTable,
+    KnownIntegration,
+    basic,
+    head,
+    integration_rules,
+    integration_table,
+    outcome,
+    tokens,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +63,18 @@ def test_target_form_selects_the_proxy(target: str, forward: bool) -> None:
 def test_forward_proxy_accepts_absolute_urls_and_upgrades_http(url: str, expected: str) -> None:
     """http is upgraded only if https rules alone name the host. Host is ignored."""
     for host in (b"evil.test", None, b"h.test"):
-        assert outcome(decide(head(url, host=host, integration_id="h"), None, known(H))) == expected
+        assert outcome(decide(head(url, host=host, integration_id="h"), None, integration_table(H))) == expected
 
 
 def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
     """The fast match comes first. It gets the part after the ID, or the complete target."""
-    exact = decide(head("/i/h/a"), None, known(H))
+    exact = decide(head("/i/h/a"), None, integration_table(H))
     assert isinstance(exact, Admitted)
     assert (exact.candidate, exact.rule) == (H, "https://a.test/api")
     fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
-    quick = Known(rules(), {b"/a": fast_target, b"http://a.test/x": fast_target})
+    quick = KnownIntegration(integration_rules(), {b"/a": fast_target, b"http://a.test/x": fast_target})
     for result in (head("/i/h/a"), head("http://a.test/x", integration_id="h")):
-        decision = decide(result, None, known(quick))
+        decision = decide(result, None, integration_table(quick))
         assert isinstance(decision, Admitted)
         assert (decision.candidate, decision.target, decision.rule) == (quick, fast_target, "")
 
@@ -90,7 +103,7 @@ def test_exact_parser_names_the_rule_and_fast_match_does_not() -> None:
 )
 def test_all_sources_of_the_integration_id_must_agree(headers: dict[str, Any], forward: str, reverse: str) -> None:
     """The path, X-Integration-Id and the proxy user."""
-    routes = known(H, Known(rules("o")))
+    routes = integration_table(H, KnownIntegration(integration_rules("o")))
     for target, expected in (("https://a.test/api/a", forward), ("/i/h/a", reverse)):
         decision = decide(head(target, **headers), None, routes)
         assert (outcome(decision) if isinstance(decision, Denied) else repr(decision.candidate)) == expected
@@ -98,7 +111,7 @@ def test_all_sources_of_the_integration_id_must_agree(headers: dict[str, Any], f
 
 def test_missing_integration_id_gets_a_challenge() -> None:
     """Proxy clients understand this challenge."""
-    decision = decide(head("https://a.test/api/a"), None, known(H))
+    decision = decide(head("https://a.test/api/a"), None, integration_table(H))
     assert isinstance(decision, Denied)
     assert (decision.problem.status, decision.problem.headers) == (
         407,
@@ -107,17 +120,17 @@ def test_missing_integration_id_gets_a_challenge() -> None:
 
 
 def test_token_is_ignored_without_callers() -> None:
-    assert outcome(decide(head("/i/h/a", token="t"), None, known(H))) == "https://a.test/api/a"
+    assert outcome(decide(head("/i/h/a", token="t"), None, integration_table(H))) == "https://a.test/api/a"
 
 
 def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
     """The same problem without an integration. Sidekey does not even look up another caller's integration."""
     callers = tokens(t=frozenset({"o", "gone"}))
-    routes = known(H)
+    routes = integration_table(H)
     foreign = decide(head("/i/h/a", token="t"), callers, routes)
-    assert routes.asked == []
+    assert routes.lookups == []
     unknown = decide(head("/i/gone/a", token="t"), callers, routes)
-    assert routes.asked == [b"gone"]
+    assert routes.lookups == [b"gone"]
     assert isinstance(foreign, Denied)
     assert isinstance(unknown, Denied)
     expected = Problem("integration_denied", foreign.problem.detail, denial="integration_unlisted")
@@ -131,7 +144,7 @@ def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
 def test_trace_is_refused_by_either_way_in(target: str) -> None:
     """RFC 9110 9.3.8: it reflects credentials. For every caller and target."""
     for callers in ({}, tokens(t=None)):
-        decision = decide(head(target, b"TRACE", host=b"evil.test"), callers, known(H))
+        decision = decide(head(target, b"TRACE", host=b"evil.test"), callers, integration_table(H))
         assert isinstance(decision, Denied)
         assert (decision.problem.code, decision.candidate) == ("method_denied", None)
         assert decision.problem.headers == (("Allow", COMMON_METHODS),)
@@ -154,8 +167,8 @@ def test_method_that_the_integration_does_not_allow_is_denied(
 ) -> None:
     """405 with Allow (RFC 9110 10.2.1). TRACE, and methods that llhttp does not parse, are always denied."""
     policy = Policy(prefixes=(BASE,), methods=None if methods is None else frozenset(methods))
-    narrow = Known(rules(policy=policy))
-    decision = decide(head("/i/h/a", method), None, known(narrow))
+    narrow = KnownIntegration(integration_rules(policy=policy))
+    decision = decide(head("/i/h/a", method), None, integration_table(narrow))
     if allow is None:
         assert outcome(decision) == "https://a.test/api/a"
         return
@@ -171,11 +184,11 @@ def test_integration_without_methods_allows_those_that_llhttp_parses() -> None:
         " UNLOCK UNSUBSCRIBE"
     )
     for method in known_methods.encode().split():
-        assert outcome(decide(head("/i/h/", method), None, known(H))) == "https://a.test/api/", method
+        assert outcome(decide(head("/i/h/", method), None, integration_table(H))) == "https://a.test/api/", method
 
 
 def test_no_integration_allows_trace_or_connect() -> None:
-    narrowed = rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
+    narrowed = integration_rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"TRACE", "CONNECT", "GET"})))
     assert narrowed.methods == {b"GET"}
     assert not DEFAULT_METHODS & {b"TRACE", b"CONNECT"}
 
@@ -193,22 +206,28 @@ def test_no_integration_allows_trace_or_connect() -> None:
 )
 def test_parameter_that_sidekey_adds_is_denied(query: str, expected: bool) -> None:
     """Servers disagree on which of two parameters counts."""
-    integration = Known(rules(parameters=("access_token",)))
+    integration = KnownIntegration(integration_rules(parameters=("access_token",)))
     for target in (f"/i/h/a{query}", f"https://a.test/api/a{query}"):
-        decision = decide(head(target, integration_id="h"), None, known(integration))
+        decision = decide(head(target, integration_id="h"), None, integration_table(integration))
         assert outcome(decision) == (f"https://a.test/api/a{query}" if expected else "request_invalid")
-    assert outcome(decide(head(f"/i/h/a{query}"), None, known(H))) == f"https://a.test/api/a{query}"
+    assert outcome(decide(head(f"/i/h/a{query}"), None, integration_table(H))) == f"https://a.test/api/a{query}"
 
 
 def test_unresolved_integration_is_admitted_without_a_target() -> None:
     """Its method is checked at once, its target once it is resolved. No fast match happens before."""
     fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
     policy = Policy(prefixes=(BASE,), methods=frozenset({"GET"}))
-    unresolved = Known(rules(policy=policy, unresolved=True), {b"/../x": fast_target})
-    assert outcome(decide(head("/i/h/../x"), None, known(unresolved))) == "unresolved"
-    assert outcome(decide(head("/i/h/../x", b"POST"), None, known(unresolved))) == "method_denied"
-    assert outcome(decide_again(head("/i/h/../x"), Known(rules(policy=policy)), None)) == "request_invalid"
-    assert outcome(decide_again(head("/i/h/x"), Known(rules(policy=policy)), None)) == "https://a.test/api/x"
+    unresolved = KnownIntegration(integration_rules(policy=policy, unresolved=True), {b"/../x": fast_target})
+    assert outcome(decide(head("/i/h/../x"), None, integration_table(unresolved))) == "unresolved"
+    assert outcome(decide(head("/i/h/../x", b"POST"), None, integration_table(unresolved))) == "method_denied"
+    assert (
+        outcome(decide_again(head("/i/h/../x"), KnownIntegration(integration_rules(policy=policy)), None))
+        == "request_invalid"
+    )
+    assert (
+        outcome(decide_again(head("/i/h/x"), KnownIntegration(integration_rules(policy=policy)), None))
+        == "https://a.test/api/x"
+    )
 
 
 # Where a grant tells the base URL.
@@ -227,7 +246,10 @@ def test_discovered_base_moves_targets() -> None:
     urls = ("/i/h/x", "http://login.a.test/rest/x", "https://api5.a.test/rest/x", "https://api6.a.test/rest/x")
 
     def outcomes(current: IntegrationRules) -> list[str]:
-        return [outcome(decide(head(url, integration_id="h"), None, known(Known(current)))) for url in urls]
+        return [
+            outcome(decide(head(url, integration_id="h"), None, integration_table(KnownIntegration(current))))
+            for url in urls
+        ]
 
     placeholder = ["https://login.a.test/rest/x"] * 2 + ["https://api5.a.test/rest/x", "https://api6.a.test/rest/x"]
     assert outcomes(first) == placeholder
@@ -266,7 +288,7 @@ def test_discovered_base_keeps_the_other_rules() -> None:
 )
 def test_target_that_no_integration_covers_passes(url: str, unnamed: str, named: str) -> None:
     """Covered hosts and malformed targets never pass."""
-    routes = known(H, passing=True)
+    routes = integration_table(H, passing=True)
     assert outcome(decide(head(url), None, routes)) == unnamed
     assert outcome(decide(head(url, integration_id="h"), None, routes)) == named
     if unnamed == url:
@@ -277,7 +299,7 @@ def test_target_that_no_integration_covers_passes(url: str, unnamed: str, named:
 
 def test_invalid_request_does_not_pass_without_a_credential() -> None:
     """An unknown ID, a loop, TRACE or an unknown caller is denied first."""
-    routes = known(H, passing=True)
+    routes = integration_table(H, passing=True)
     assert outcome(decide(head("http://up.test/", integration_id="nobody"), None, routes)) == "integration_denied"
     assert outcome(decide(head("http://up.test/", b"TRACE"), None, routes)) == "method_denied"
     assert outcome(decide(head("http://up.test/"), tokens(t=None), routes)) == "caller_denied"
@@ -288,8 +310,8 @@ def test_invalid_request_does_not_pass_without_a_credential() -> None:
 
 def test_nothing_passes_while_an_integration_is_unresolved() -> None:
     """It may cover the target. A named unresolved integration is awaited instead."""
-    unresolved = Known(rules("o", Policy(), unresolved=True))
-    routes = known(H, unresolved, passing=True, unresolved=("o",))
+    unresolved = KnownIntegration(integration_rules("o", Policy(), unresolved=True))
+    routes = integration_table(H, unresolved, passing=True, unresolved=("o",))
     for headers in ({}, {"integration_id": "h"}):
         decision = decide(head("http://up.test/", **headers), None, routes)
         assert isinstance(decision, Denied)
@@ -299,8 +321,8 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
         )
     assert outcome(decide(head("http://up.test/", integration_id="o"), None, routes)) == "unresolved"
     assert outcome(decide(head("https://a.test/api/x", integration_id="h"), None, routes)) == "https://a.test/api/x"
-    passthrough = known(H, passing=True).passthrough
-    resolved = Known(rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
+    passthrough = integration_table(H, passing=True).passthrough
+    resolved = KnownIntegration(integration_rules("o", Policy(prefixes=(parse_prefix("https://o.test"),))))
     passed = decide_again(head("http://up.test/"), resolved, passthrough)
     assert isinstance(passed, Admitted)
     assert (outcome(passed), passed.candidate.rules) == ("http://up.test/", PASSING)
@@ -310,15 +332,15 @@ def test_nothing_passes_while_an_integration_is_unresolved() -> None:
 
 def test_fast_match_proves_that_a_target_is_covered() -> None:
     fast_target = Target(Origin("https", "quick.test", 443), "/x", None)
-    quick = Known(rules(), {b"http://up.test/x": fast_target})
-    decision = decide(head("http://up.test/x", integration_id="h"), None, known(quick, passing=True))
+    quick = KnownIntegration(integration_rules(), {b"http://up.test/x": fast_target})
+    decision = decide(head("http://up.test/x", integration_id="h"), None, integration_table(quick, passing=True))
     assert isinstance(decision, Admitted)
     assert (decision.candidate, decision.target) == (quick, fast_target)
 
 
 def test_target_of_a_removed_integration_does_not_pass() -> None:
     """The request names an integration that a reload removed, and expects a credential."""
-    passthrough = known(passing=True).passthrough
+    passthrough = integration_table(passing=True).passthrough
     assert passthrough is not None
     assert passthrough.find_target(b"https://a.test:8443/x", H.rules) is None
     assert isinstance(passthrough.find_target(b"https://a.test:8443/x", None), Target)
@@ -332,7 +354,7 @@ def connect(target: str, **headers: Any) -> RequestHead:
     return head(target, b"CONNECT", **headers)
 
 
-def opening(result: TunnelAdmitted[Known] | Denied[Known]) -> object:
+def opening(result: TunnelAdmitted[KnownIntegration] | Denied[KnownIntegration]) -> object:
     """Summarize the decision on a CONNECT."""
     if isinstance(result, Denied):
         return result.problem.status, result.problem.code
@@ -375,7 +397,14 @@ PINNED = Policy(domains=(parse_domain("https://auth.test"),), placeholder_origin
 def test_tunnel_opens_if_the_policy_may_allow_its_authority(target: str, expected: object) -> None:
     """By https on this port, or by http after the upgrade. The path is not known yet."""
     assert (
-        opening(decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=WIDE))))) == expected
+        opening(
+            decide_connect(
+                connect(target, integration_id="h"),
+                None,
+                integration_table(KnownIntegration(integration_rules(policy=WIDE))),
+            )
+        )
+        == expected
     )
 
 
@@ -395,7 +424,9 @@ def test_tunnel_opens_if_the_policy_may_allow_its_authority(target: str, expecte
 )
 def test_tunnel_opens_only_to_hosts_that_the_policy_allows(policy: Policy, target: str, reached: bool) -> None:
     """Prefixes and domains together, and the discovered host or its placeholder."""
-    result = decide_connect(connect(target, integration_id="h"), None, known(Known(rules(policy=policy))))
+    result = decide_connect(
+        connect(target, integration_id="h"), None, integration_table(KnownIntegration(integration_rules(policy=policy)))
+    )
     assert isinstance(result, TunnelAdmitted) is reached
 
 
@@ -404,15 +435,15 @@ def test_discovered_base_and_its_placeholder_are_reached() -> None:
         domains=(parse_domain("https://auth.test"), parse_domain("https://*.inst.test")),
         placeholder_origin=Origin("https", "auth.test", 443),
     )
-    learnt = Known(rules(policy=policy).with_base(parse_prefix("https://x.inst.test")))
+    learnt = KnownIntegration(integration_rules(policy=policy).with_base(parse_prefix("https://x.inst.test")))
     for target, reached in (("auth.test:443", True), ("x.inst.test:443", True), ("y.inst.test:443", False)):
-        result = decide_connect(connect(target, integration_id="h"), None, known(learnt))
+        result = decide_connect(connect(target, integration_id="h"), None, integration_table(learnt))
         assert isinstance(result, TunnelAdmitted) is reached
 
 
 def test_unresolved_integration_opens_a_tunnel() -> None:
     """The data plane decides again once it is resolved."""
-    routes = known(Known(rules(unresolved=True)))
+    routes = integration_table(KnownIntegration(integration_rules(unresolved=True)))
     assert opening(decide_connect(connect("a.test:443", integration_id="h"), None, routes)) == ("h", False)
 
 
@@ -434,7 +465,14 @@ def test_unresolved_integration_opens_a_tunnel() -> None:
 )
 def test_caller_is_authenticated_before_the_id_of_a_tunnel(headers: dict[str, Any], expected: object) -> None:
     callers = tokens(one=frozenset({"h"}), two=frozenset())
-    assert opening(decide_connect(connect("a.test:443", **headers), callers, known(Known(rules())))) == expected
+    assert (
+        opening(
+            decide_connect(
+                connect("a.test:443", **headers), callers, integration_table(KnownIntegration(integration_rules()))
+            )
+        )
+        == expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,22 +488,26 @@ def test_caller_is_authenticated_before_the_id_of_a_tunnel(headers: dict[str, An
     ],
 )
 def test_tunnel_passes_to_listed_ports_of_uncovered_hosts(target: str, name: str, expected: object) -> None:
-    routes = known(Known(rules()), passing=True)
+    routes = integration_table(KnownIntegration(integration_rules()), passing=True)
     assert opening(decide_connect(connect(target, integration_id=name), None, routes)) == expected
-    unresolved = known(Known(rules()), passing=True, unresolved=("other",))
+    unresolved = integration_table(KnownIntegration(integration_rules()), passing=True, unresolved=("other",))
     if expected == ("-", True):
         assert opening(decide_connect(connect(target), None, unresolved)) == (502, "credential_unavailable")
 
 
-def by_host(*integrations: Known) -> Integrations:
+def by_host(*integrations: KnownIntegration) -> IntegrationTable:
     """Integrations that requests need not name."""
-    routes = known(*integrations)
+    routes = integration_table(*integrations)
     routes.matching = Matching.of({item.rules.name: item.rules.configured for item in integrations})
     return routes
 
 
-ONE = Known(rules("one", Policy(prefixes=(parse_prefix("https://a.test/one"),), methods=frozenset({"GET"}))))
-TWO = Known(rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), parse_prefix("https://b.test")))))
+ONE = KnownIntegration(
+    integration_rules("one", Policy(prefixes=(parse_prefix("https://a.test/one"),), methods=frozenset({"GET"})))
+)
+TWO = KnownIntegration(
+    integration_rules("two", Policy(prefixes=(parse_prefix("https://a.test/two"), parse_prefix("https://b.test"))))
+)
 
 
 @pytest.mark.parametrize(
@@ -539,18 +581,26 @@ ENTRY = TunnelContext(Origin("https", "a.test", 443), b"h", b"one")
 def test_request_in_a_tunnel_must_match_its_connect(sent: RequestHead, code: str) -> None:
     """Its ID and token must agree with those of the CONNECT. Browser headers are not checked."""
     callers = tokens(one=frozenset({"h"}), two=None)
-    result = decide(sent, callers, known(Known(rules())), ENTRY)
+    result = decide(sent, callers, integration_table(KnownIntegration(integration_rules())), ENTRY)
     assert (result.problem.code if isinstance(result, Denied) else "") == code
 
 
 def test_tunnel_keeps_the_id_and_the_token_of_its_connect() -> None:
     callers = tokens(one=frozenset({"h"}))
-    result = decide_connect(connect("a.test:443", integration_id="h", token="one"), callers, known(Known(rules())))
+    result = decide_connect(
+        connect("a.test:443", integration_id="h", token="one"),
+        callers,
+        integration_table(KnownIntegration(integration_rules())),
+    )
     assert isinstance(result, TunnelAdmitted)
     assert result.caller is next(iter(callers.values()))
     entry = result.context("https")
     assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
-    denied = decide_connect(connect("a.test:444", integration_id="h", token="one"), callers, known(Known(rules())))
+    denied = decide_connect(
+        connect("a.test:444", integration_id="h", token="one"),
+        callers,
+        integration_table(KnownIntegration(integration_rules())),
+    )
     assert isinstance(denied, Denied)
     assert denied.authority == ("a.test", 444)
 
@@ -565,90 +615,99 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
 @pytest.mark.parametrize(
     ("result", "detail"),
     [
-        (decide(head("*"), None, known(H), ENTRY), IN_TUNNEL),
+        (decide(head("*"), None, integration_table(H), ENTRY), IN_TUNNEL),
         (
-            decide(head("/x"), None, known(H)),
+            decide(head("/x"), None, integration_table(H)),
             "no such path: use /i/{id}/..., or /p/{id} of a preset, or configure Sidekey as HTTP_PROXY",
         ),
-        (decide(head("/i/h/", b"TRACE"), None, known(H)), "TRACE is never forwarded"),
+        (decide(head("/i/h/", b"TRACE"), None, integration_table(H)), "TRACE is never forwarded"),
         (
-            decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)),
+            decide(head("/i/h/", sec_fetch_site="cross-site"), None, integration_table(H)),
             "requests from web pages are refused (Sec-Fetch-Site)",
         ),
         (
-            decide(head("/i/h/", origin="https://b.test"), None, known(H)),
+            decide(head("/i/h/", origin="https://b.test"), None, integration_table(H)),
             "requests from web pages are refused (Origin) where no callers are configured",
         ),
         (
-            decide(head("/i/h/", host=b"b.test"), None, known(H)),
+            decide(head("/i/h/", host=b"b.test"), None, integration_table(H)),
             "Host must be this listener's: an IP address, localhost or one of listen.names",
         ),
-        (decide(head("/i/h/"), ONE_CALLER, known(H)), TOKEN),
-        (decide(head("https://a.test/"), ONE_CALLER, known(H)), TOKEN),
+        (decide(head("/i/h/"), ONE_CALLER, integration_table(H)), TOKEN),
+        (decide(head("https://a.test/"), ONE_CALLER, integration_table(H)), TOKEN),
         (
-            decide(head("https://a.test/", host=b"a.test"), tokens(two=None), known(H), ENTRY),
+            decide(head("https://a.test/", host=b"a.test"), tokens(two=None), integration_table(H), ENTRY),
             "the caller that opened the tunnel is no longer in the config: open another one with a valid token",
         ),
-        (decide(head("/i/k/"), None, known(H)), "there is no such integration for this caller"),
+        (decide(head("/i/k/"), None, integration_table(H)), "there is no such integration for this caller"),
         (
-            decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY),
+            decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, integration_table(H), ENTRY),
             "Host, and a target that is absolute, must name the authority that the tunnel was opened to",
         ),
-        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, known(H)), LOOP),
-        (decide(head("/i/h/", b"BREW"), None, known(H)), "BREW is not among the integration's methods"),
+        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, integration_table(H)), LOOP),
+        (decide(head("/i/h/", b"BREW"), None, integration_table(H)), "BREW is not among the integration's methods"),
         (
-            decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))),
+            decide(head("/i/h/a?k=1"), None, integration_table(KnownIntegration(integration_rules(parameters=("k",))))),
             "the query must not contain a parameter that Sidekey adds itself",
         ),
         (
             decide(
-                head("/i/h/a?" + "%25252525252525252561=1"), None, known(Known(rules(parameters=("access_token",))))
+                head("/i/h/a?" + "%25252525252525252561=1"),
+                None,
+                integration_table(KnownIntegration(integration_rules(parameters=("access_token",)))),
             ),
             "the query must not be encoded so many times",
         ),
         (
-            decide(head("/i/h/a?X-Amz-Date=1"), None, known(Known(rules(spelling=CanonicalForm("x-amz-"))))),
+            decide(
+                head("/i/h/a?X-Amz-Date=1"),
+                None,
+                integration_table(KnownIntegration(integration_rules(spelling=CanonicalForm("x-amz-")))),
+            ),
             "the query must not contain a parameter whose name begins with x-amz-",
         ),
-        (decide(head("https://a.test/api"), None, known(H)), UNNAMED),
+        (decide(head("https://a.test/api"), None, integration_table(H)), UNNAMED),
         (
             decide(head("https://c.test/"), None, by_host(ONE)),
             "no integration of this caller covers the target: name one, or see policies",
         ),
-        (decide(head("https://c.test./"), None, known(H, passing=True)), "the target's host must not end in a dot"),
         (
-            decide(head("https://c.test/"), None, known(H, passing=True, unresolved=("k",))),
+            decide(head("https://c.test./"), None, integration_table(H, passing=True)),
+            "the target's host must not end in a dot",
+        ),
+        (
+            decide(head("https://c.test/"), None, integration_table(H, passing=True, unresolved=("k",))),
             "the targets of an integration cannot be read: until then nothing passes without a credential",
         ),
-        (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), None, known(H)), LOOP),
-        (decide_connect(connect("a.test:443"), None, known(H)), UNNAMED),
+        (decide_connect(connect("a.test:443", via="1.1 sidekey (word)"), None, integration_table(H)), LOOP),
+        (decide_connect(connect("a.test:443"), None, integration_table(H)), UNNAMED),
         (
-            decide_connect(connect("c.test:25"), None, known(H, passing=True)),
+            decide_connect(connect("c.test:25"), None, integration_table(H, passing=True)),
             "the port of the target is not in forward.pass_ports",
         ),
         (
-            decide_connect(connect("a.test:444", integration_id="h"), None, known(H)),
+            decide_connect(connect("a.test:444", integration_id="h"), None, integration_table(H)),
             "no target at this host and port is inside the integration's policy",
         ),
     ],
 )
-def test_detail_of_a_denial_names_the_reason(result: Denied[Known], detail: str) -> None:
+def test_detail_of_a_denial_names_the_reason(result: Denied[KnownIntegration], detail: str) -> None:
     assert result.problem.detail == detail
 
 
 def test_unknown_caller_in_a_tunnel_is_403_before_a_wrong_host_is_checked() -> None:
     request = head("https://a.test/api", host=b"b.test")
-    result = decide(request, tokens(two=None), known(Known(rules())), ENTRY)
+    result = decide(request, tokens(two=None), integration_table(KnownIntegration(integration_rules())), ENTRY)
     assert isinstance(result, Denied)
     assert (result.problem.status, result.problem.code, result.problem.headers) == (403, "caller_denied", ())
 
 
-STORED = Known(rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),)), stored=True))
+STORED = KnownIntegration(integration_rules("s", Policy(prefixes=(parse_prefix("https://s.test/api"),)), stored=True))
 
 
-def ca_hosts(*hosts: str) -> Integrations:
+def ca_hosts(*hosts: str) -> IntegrationTable:
     """A stored integration and one of a file, both matched by host."""
-    result = known(H, STORED)
+    result = integration_table(H, STORED)
     policies = {item.rules.name: item.rules.policy for item in (H, STORED)}
     result.matching = Matching.of(policies, HostRestriction({"s"}, frozenset(hosts)))
     result.ca_hosts = frozenset(hosts)
@@ -657,9 +716,9 @@ def ca_hosts(*hosts: str) -> Integrations:
 
 def test_empty_callers_admit_nobody() -> None:
     """For example after an operator has deleted the last stored caller."""
-    assert outcome(decide(head("/i/h/a"), {}, known(H))) == "caller_denied"
-    assert outcome(decide(head("/i/h/a", token="t"), {}, known(H))) == "caller_denied"
-    decision = decide_connect(head("a.test:443", b"CONNECT"), {}, known(H))
+    assert outcome(decide(head("/i/h/a"), {}, integration_table(H))) == "caller_denied"
+    assert outcome(decide(head("/i/h/a", token="t"), {}, integration_table(H))) == "caller_denied"
+    decision = decide_connect(head("a.test:443", b"CONNECT"), {}, integration_table(H))
     assert isinstance(decision, Denied)
     assert decision.problem.code == "caller_denied"
 
@@ -712,49 +771,60 @@ ANY = {"integration_id": "h"}
 @pytest.mark.parametrize(
     ("result", "denial"),
     [
-        (decide(head("https://a.test/api"), None, known(H)), "integration_missing"),
-        (decide_connect(connect("a.test:443"), None, known(H)), "integration_missing"),
-        (decide(head("/i/h/a"), ONE_CALLER, known(H)), "token_missing"),
-        (decide(head("/i/h/a", token="wrong"), ONE_CALLER, known(H)), "token_unknown"),
-        (decide(head("https://a.test/api", host=b"a.test"), tokens(two=None), known(H), ENTRY), "token_unknown"),
-        (decide(head("/i/k/a"), None, known(H)), "integration_unknown"),
-        (decide(head("/i/k/a", token="one"), ONE_CALLER, known(H)), "integration_unknown"),
-        (decide(head("/i/h/a", token="t"), tokens(t=frozenset({"k"})), known(H)), "integration_unlisted"),
-        (decide(head("/i/k/a", token="t"), tokens(t=frozenset({"h"})), known(H)), "integration_unlisted"),
-        (decide(head("/i/h/", sec_fetch_site="cross-site"), None, known(H)), "browser"),
-        (decide(head("/i/h/", origin="https://b.test"), None, known(H)), "browser"),
-        (decide(head("/i/h/", host=b"b.test"), None, known(H)), "foreign_host"),
-        (decide(head("https://a.test/x", **ANY), None, known(H)), "outside_prefix"),
-        (decide(head("/i/h/%2e%2e/x"), None, known(H)), "path_ambiguous"),
-        (decide(head("/i/h/a%00"), None, known(H)), "path_ambiguous"),
-        (decide(head("ftp://a.test/api", **ANY), None, known(H)), "target_malformed"),
-        (decide(head("https:///api", **ANY), None, known(H, passing=True)), "target_malformed"),
-        (decide(head("https:///api"), None, known(H, passing=True)), "target_malformed"),
+        (decide(head("https://a.test/api"), None, integration_table(H)), "integration_missing"),
+        (decide_connect(connect("a.test:443"), None, integration_table(H)), "integration_missing"),
+        (decide(head("/i/h/a"), ONE_CALLER, integration_table(H)), "token_missing"),
+        (decide(head("/i/h/a", token="wrong"), ONE_CALLER, integration_table(H)), "token_unknown"),
+        (
+            decide(head("https://a.test/api", host=b"a.test"), tokens(two=None), integration_table(H), ENTRY),
+            "token_unknown",
+        ),
+        (decide(head("/i/k/a"), None, integration_table(H)), "integration_unknown"),
+        (decide(head("/i/k/a", token="one"), ONE_CALLER, integration_table(H)), "integration_unknown"),
+        (decide(head("/i/h/a", token="t"), tokens(t=frozenset({"k"})), integration_table(H)), "integration_unlisted"),
+        (decide(head("/i/k/a", token="t"), tokens(t=frozenset({"h"})), integration_table(H)), "integration_unlisted"),
+        (decide(head("/i/h/", sec_fetch_site="cross-site"), None, integration_table(H)), "browser"),
+        (decide(head("/i/h/", origin="https://b.test"), None, integration_table(H)), "browser"),
+        (decide(head("/i/h/", host=b"b.test"), None, integration_table(H)), "foreign_host"),
+        (decide(head("https://a.test/x", **ANY), None, integration_table(H)), "outside_prefix"),
+        (decide(head("/i/h/%2e%2e/x"), None, integration_table(H)), "path_ambiguous"),
+        (decide(head("/i/h/a%00"), None, integration_table(H)), "path_ambiguous"),
+        (decide(head("ftp://a.test/api", **ANY), None, integration_table(H)), "target_malformed"),
+        (decide(head("https:///api", **ANY), None, integration_table(H, passing=True)), "target_malformed"),
+        (decide(head("https:///api"), None, integration_table(H, passing=True)), "target_malformed"),
         (decide(head("https:///api"), None, by_host(ONE)), "target_malformed"),
-        (decide(head("*"), None, known(H), ENTRY), "target_malformed"),
-        (decide_connect(connect("a.test"), None, known(H)), "target_malformed"),
-        (decide_connect(connect("a.test:444", **ANY), None, known(H)), "outside_policy"),
+        (decide(head("*"), None, integration_table(H), ENTRY), "target_malformed"),
+        (decide_connect(connect("a.test"), None, integration_table(H)), "target_malformed"),
+        (decide_connect(connect("a.test:444", **ANY), None, integration_table(H)), "outside_policy"),
         (decide(head("https://c.test/"), None, by_host(ONE)), "not_covered"),
-        (decide(head("https://c.test./"), None, known(H, passing=True)), "trailing_dot"),
-        (decide_connect(connect("c.test:25"), None, known(H, passing=True)), "pass_ports"),
+        (decide(head("https://c.test./"), None, integration_table(H, passing=True)), "trailing_dot"),
+        (decide_connect(connect("c.test:25"), None, integration_table(H, passing=True)), "pass_ports"),
         (decide_connect(connect("s.test:443", integration_id="s"), None, ca_hosts()), "ca_hosts"),
-        (decide(head("/i/h/", b"BREW"), None, known(H)), "method_not_allowed"),
-        (decide(head("/i/h/", b"TRACE"), None, known(H)), "trace"),
-        (decide(head("/i/h/", integration_id="k"), None, known(H)), "names_differ"),
-        (decide_connect(connect("a.test:443", proxy_authorization=basic("k"), **ANY), None, known(H)), "names_differ"),
-        (decide(head("/i/h/a?k=1"), None, known(Known(rules(parameters=("k",))))), "parameter_injected"),
+        (decide(head("/i/h/", b"BREW"), None, integration_table(H)), "method_not_allowed"),
+        (decide(head("/i/h/", b"TRACE"), None, integration_table(H)), "trace"),
+        (decide(head("/i/h/", integration_id="k"), None, integration_table(H)), "names_differ"),
+        (
+            decide_connect(connect("a.test:443", proxy_authorization=basic("k"), **ANY), None, integration_table(H)),
+            "names_differ",
+        ),
+        (
+            decide(head("/i/h/a?k=1"), None, integration_table(KnownIntegration(integration_rules(parameters=("k",))))),
+            "parameter_injected",
+        ),
         (
             decide(
-                head("/i/h/a?" + "%25252525252525252561=1"), None, known(Known(rules(parameters=("access_token",))))
+                head("/i/h/a?" + "%25252525252525252561=1"),
+                None,
+                integration_table(KnownIntegration(integration_rules(parameters=("access_token",)))),
             ),
             "parameters_unreadable",
         ),
-        (decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, known(H), ENTRY), "other_host"),
-        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, known(H)), "loop"),
-        (decide(head("/x"), None, known(H)), None),
+        (decide(head("https://a.test/api", host=b"b.test"), ONE_CALLER, integration_table(H), ENTRY), "other_host"),
+        (decide(head("/i/h/", via="1.1 sidekey (word)"), None, integration_table(H)), "loop"),
+        (decide(head("/x"), None, integration_table(H)), None),
     ],
 )
-def test_denial_has_a_reason_from_the_closed_list(result: Denied[Known], denial: str | None) -> None:
+def test_denial_has_a_reason_from_the_closed_list(result: Denied[KnownIntegration], denial: str | None) -> None:
     """An error that is no denial, such as an unknown path, has none."""
     assert result.problem.denial == denial
 

@@ -11,7 +11,7 @@ import pytest
 
 from support import cases
 from support.plane import CREDENTIAL, get, integration
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 
 PREFIX = "https://secure.example.com/api/v1"
 
@@ -129,14 +129,14 @@ ROWS = cases.rows("endpoint_policy")
 
 async def reached(prefix: str, request: bytes) -> bytes | None:
     """Return the head that reached the upstream with the credential, or None if Sidekey refused the request."""
-    sidekey = Scripted(integration("h", prefix))
+    sidekey = ScriptedPlane(integration("h", prefix))
     caller = sidekey.caller()
     caller.feed(request)
     await settle()
     if not sidekey.upstreams:
-        assert caller.take().split(b" ")[1] in (b"400", b"403")
+        assert caller.read().split(b" ")[1] in (b"400", b"403")
         return None
-    head: bytes = sidekey.upstreams[0].take()
+    head: bytes = sidekey.upstreams[0].read()
     assert head.count(b"\r\nAuthorization: %b\r\n" % CREDENTIAL) == 1
     return head
 
@@ -223,9 +223,9 @@ async def test_token_endpoint_is_unreachable_in_any_spelling(path: str) -> None:
     base = "https://a.test"
     target_integration = integration("h", domains=[base], forbidden=[(base, "/oauth2/token")])
     for request in (get(path), forward(base + path)):
-        sidekey = Scripted(target_integration)
+        sidekey = ScriptedPlane(target_integration)
         caller = sidekey.caller()
         caller.feed(request)
         await settle()
         assert sidekey.upstreams == []
-        assert caller.take().split(b" ")[1] in (b"400", b"403")
+        assert caller.read().split(b" ")[1] in (b"400", b"403")

@@ -16,15 +16,25 @@ from sidekey.policy.targets import Policy
 from sidekey.presets.decide import PresetAdmitted, decide_preset
 from sidekey.presets.preset import Parameter, PresetRules
 from sidekey.presets.template import UrlTemplate, text_template
-from support.decisions import BASE, H, Integrations, Known, basic, head, known, outcome, rules
+from support.decisions import (
+    BASE,
+    H,
+    IntegrationTable,
+    KnownIntegration,
+    basic,
+    head,
+    integration_rules,
+    integration_table,
+    outcome,
+)
 
 INVALID = Problem("credential_unavailable", "the preset is invalid", error="proxy_configuration_error")
 HOOK = PresetRules("hook", "h", "PUT", UrlTemplate.parse("https://a.test/api/hook", ()), "text/plain")
 
 
-def by_preset(*integrations: Known) -> Integrations:
+def by_preset(*integrations: KnownIntegration) -> IntegrationTable:
     """Build routes with presets of `h`, an invalid one, one without its integration, and one outside the policy."""
-    routes = known(*integrations)
+    routes = integration_table(*integrations)
     outside = UrlTemplate.parse("https://a.test/other", ())
     gone = UrlTemplate.parse("https://a.test/api/hook", ())
     routes.presets = {
@@ -118,7 +128,7 @@ def test_target_with_placeholders_is_checked_after_they_are_filled() -> None:
 
 
 def test_preset_cannot_use_a_method_that_the_integration_denies() -> None:
-    narrow = Known(rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
+    narrow = KnownIntegration(integration_rules(policy=Policy(prefixes=(BASE,), methods=frozenset({"POST"}))))
     assert outcome(decide_preset(posted("/p/hook"), None, by_preset(narrow))) == "method_denied"
 
 
@@ -134,7 +144,7 @@ def test_preset_cannot_use_a_method_that_the_integration_denies() -> None:
     ],
 )
 def test_each_denial_of_a_preset_has_its_reason(
-    result: PresetAdmitted[Known] | Denied[Known], denial: str | None
+    result: PresetAdmitted[KnownIntegration] | Denied[KnownIntegration], denial: str | None
 ) -> None:
     """A preset that cannot be used now is no denial."""
     assert isinstance(result, Denied)

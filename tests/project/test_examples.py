@@ -18,8 +18,8 @@ import yaml
 from sidekey.ca.storage import state_file
 from sidekey.config.load import load
 from support import programs
-from support.child import Child, run_cli, run_process
 from support.raw_connection import DEADLINE
+from support.sidekey_process import SidekeyProcess, run_cli, run_process
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TRIAL = EXAMPLES.parent / "config" / "example.yaml"
@@ -94,7 +94,7 @@ def test_secret_of_the_container_is_a_file_for_sidekey_only() -> None:
 def test_gateway_serves_only_known_callers_and_its_own_name(tmp_path: Path) -> None:
     (tmp_path / "billing_token").write_text("the-token-of-billing")
     (tmp_path / "crm_password").write_text("secret")
-    child = Child("", tmp_path, head="")
+    child = SidekeyProcess("", tmp_path, head="")
     config = CONFIGS["gateway"][0].read_text().replace("/run/secrets", str(tmp_path))
     config = config.replace("0.0.0.0:8080", f"0.0.0.0:{child.proxy_port}").replace(":9090", f":{child.admin_port}")
     child.rewrite(config)

@@ -16,7 +16,7 @@ import yaml
 
 import sidekey
 from support import programs
-from support.child import run_process
+from support.sidekey_process import run_process
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"

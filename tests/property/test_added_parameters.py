@@ -15,7 +15,7 @@ from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, I
 from sidekey.snapshot.secret_loader import SecretLoader
 from support.http_strategies import chunked as coded
 from support.plane import GRANT, base_url, integration
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 from support.upstream import OK
 
 ADDED = Grant(
@@ -67,8 +67,8 @@ BODIES = st.one_of(
 )
 
 
-def lax(name: str) -> str:
-    """Return a name as lax servers read it."""
+def normalize_leniently(name: str) -> str:
+    """Normalize a name as lenient servers do."""
     return name.partition("[")[0].partition("\0")[0].strip().replace(".", "_").replace(" ", "_").casefold()
 
 
@@ -82,7 +82,9 @@ def check(data: bytes, kind: str) -> None:
     assert (names.count(b"x-tenant"), names.count(b"authorization")) == (1, 1)
     assert (b"x-tenant", b"ours") in list(request.headers)
     query = parse_qsl(request.target.partition(b"?")[2].decode(), keep_blank_values=True)
-    assert [(name, value) for name, value in query if lax(name) == "api_key"] == [("api_key", "o u&r=s")]
+    assert [(name, value) for name, value in query if normalize_leniently(name) == "api_key"] == [
+        ("api_key", "o u&r=s")
+    ]
     body = b""
     while isinstance(part := server.next_event(), h11.Data):
         body += part.data
@@ -93,7 +95,7 @@ def check(data: bytes, kind: str) -> None:
         result = [*parse_qsl(body.decode(), keep_blank_values=True)]
     else:
         result = json.loads(body, object_pairs_hook=lambda pairs: pairs)
-    own = [(name, value) for name, value in result if lax(name) in ("mode", "deep")]
+    own = [(name, value) for name, value in result if normalize_leniently(name) in ("mode", "deep")]
     assert own == [("mode", "ours"), ("deep", "true" if kind == FORM else True)]
 
 
@@ -109,7 +111,7 @@ def test_callers_cannot_duplicate_or_remove_added_values(
     lines = (f"POST /i/h/a{query} HTTP/1.1", "Host: h.test", *headers, f"Content-Type: {kind}", framing, "", "")
 
     async def main() -> None:
-        sidekey = Scripted(H)
+        sidekey = ScriptedPlane(H)
         caller = sidekey.caller()
         caller.feed("\r\n".join(lines).encode("latin-1") + sent)
         await settle()
@@ -117,10 +119,10 @@ def test_callers_cannot_duplicate_or_remove_added_values(
             check(bytes(upstream.written), kind)
             upstream.feed(OK)
         await settle()
-        answered = caller.take()
-        arrived = len(sidekey.upstreams)
-        assert answered.startswith(b"HTTP/1.1 200 " if arrived else (b"HTTP/1.1 400 ", b"HTTP/1.1 415 "))
-        event("arrived" if arrived else "refused")
+        answered = caller.read()
+        received = len(sidekey.upstreams)
+        assert answered.startswith(b"HTTP/1.1 200 " if received else (b"HTTP/1.1 400 ", b"HTTP/1.1 415 "))
+        event("arrived" if received else "refused")
         assert sidekey.defects == []
 
     asyncio.run(main())

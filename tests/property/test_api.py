@@ -1,4 +1,4 @@
-"""The API and its OpenAPI document: each response to requests of any role is one of those in the document."""
+"""The API and its OpenAPI document: every response, to any role, is in the document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sidekey.api.openapi import document
 from sidekey.api.route import PREFIX, Route
 from sidekey.api.routes import ROUTES
 from sidekey.snapshot.admin import PERMISSIONS
-from support.api import JSON, MERGE_PATCH, TOKENS, Api, Said, managed
+from support.api import JSON, MERGE_PATCH, TOKENS, Api, ApiResponse, managed
 from support.stored import documents
 
 DOCUMENT = document(ROUTES)
@@ -68,7 +68,7 @@ SECRETS = st.sampled_from(
 
 
 GOOD: dict[str, list[dict[str, Any]]] = {
-    "NewIntegration": [{"id": "first", **each} for each in documents().values()]
+    "NewIntegration": [{"id": "first", **item} for item in documents().values()]
     + [{"id": "second", "endpoint_prefix": "http://127.0.0.1:1", "auth": {"type": "headers", "headers": {"X-A": "b"}}}],
     "NewPreset": [
         {"id": "first", "integration": "of-a-file", "url": "http://127.0.0.1:1/x", "content_type": "text/plain"},
@@ -96,13 +96,13 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"url": "/x", "method": "POST", "headers": [["A", "b"]], "body": "{}", "at": "2026-01-31T23:59:59Z"},
     ],
 }
-GOOD["IntegrationDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewIntegration"]]
-GOOD["PresetDocument"] = [{key: each[key] for key in each if key != "id"} for each in GOOD["NewPreset"]]
+GOOD["IntegrationDocument"] = [{key: item[key] for key in item if key != "id"} for item in GOOD["NewIntegration"]]
+GOOD["PresetDocument"] = [{key: item[key] for key in item if key != "id"} for item in GOOD["NewPreset"]]
 GOOD["PresetTrial"] = [{"parameters": {"a": "x"}}, {"payload": "x", "content_type": "text/plain"}, {}]
 GOOD["SendRequest"] = [*({"parameters": {"user": user}} for user in ("x", "y")), {"payload": "x"}]
 GOOD["SendRequest"] += [{"parameters": {"user": "x"}, "batch": {"id": "b" * 32, "rows": 3}}]
 GOOD["CheckRequest"] = [{"rows": [{"user": "x"}, {"user": 1, "x": 2}]}]
-GOOD["PresetDraftTrial"] = [{**each, "sample": trial} for each in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
+GOOD["PresetDraftTrial"] = [{**item, "sample": trial} for item in GOOD["NewPreset"] for trial in GOOD["PresetTrial"]]
 GOOD["CallerDocument"] = [{"integrations": []}, {"integrations": "*"}]
 GOOD["Patch"] = [
     *GOOD["IntegrationDocument"],
@@ -163,7 +163,7 @@ ODD: list[Callable[[str], bytes]] = [
     lambda text: text.encode()[:-1],
     lambda text: text.encode().replace(b'"', b"\xff"),
 ]
-"""What is no JSON, or is JSON that not everybody reads alike."""
+"""Invalid JSON, and JSON that parsers read differently."""
 
 NAMES = ["first", "first", "first", "second", "of-a-file", "nobody", "A", "viewer-of-file", "hook-of-a-file"]
 KEYS = ["k" * 16, "l" * 16, f"{'b' * 32}-1", f"{'b' * 32}-2"]
@@ -184,7 +184,7 @@ ODD_FIELDS: list[dict[str, str]] = [
 
 
 class Sent(NamedTuple):
-    """A request. `match` "current" stands for the current ETag."""
+    """A request. `match` "current" means the current ETag."""
 
     route: Route
     method: str
@@ -252,37 +252,37 @@ ELSEWHERE = {
 """Where there is no such operation."""
 
 
-PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): each for path, each in DOCUMENT["paths"].items()}
+PATHS = {re.compile(re.sub(r"\{\w+\}", "[^/]+", path)): item for path, item in DOCUMENT["paths"].items()}
 
 
 def _operation(sent: Sent) -> Any:
     """Return the document's operation of a request. HEAD is GET without a body (RFC 9110 9.3.2)."""
     path = PREFIX + sent.path.partition("?")[0]
-    result = [each for pattern, each in PATHS.items() if pattern.fullmatch(path)]
+    result = [item for pattern, item in PATHS.items() if pattern.fullmatch(path)]
     return result[0].get("get" if sent.method == "HEAD" else sent.method.lower()) if result else None
 
 
-def _check(response: Said, responses: Mapping[str, Any], *, body: bool) -> None:
+def _check(response: ApiResponse, responses: Mapping[str, Any], *, body: bool) -> None:
     """Check status, media type, headers and body against the document."""
     assert str(response.status) in responses, response
     result = responses[str(response.status)]
-    headers = {name.lower(): each for name, each in result.get("headers", {}).items()}
+    headers = {name.lower(): item for name, item in result.get("headers", {}).items()}
     own = {name.lower() for name in response.headers} - ALWAYS - {"connection"}
     # What refuses a method says which there are (RFC 9110 15.5.6).
     assert own <= headers.keys() | ({"allow"} if response.status == 405 else set()), response
-    assert {name for name, each in headers.items() if each["required"]} <= own, response
+    assert {name for name, item in headers.items() if item["required"]} <= own, response
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     content = result.get("content")
     if content is None:
         assert (response.body, response.headers["Content-Type"]) == (b"", None)
         return
-    each = content[response.headers["Content-Type"]]
+    item = content[response.headers["Content-Type"]]
     if not body:
         assert response.body == b""
         return
     value = yaml.safe_load(response.body) if response.headers["Content-Type"] == YAML else response.json
-    errors = list(Draft202012Validator({"components": DOCUMENT["components"], **each["schema"]}).iter_errors(value))
+    errors = list(Draft202012Validator({"components": DOCUMENT["components"], **item["schema"]}).iter_errors(value))
     assert errors == [], (errors[0].message, response)
 
 
@@ -292,10 +292,10 @@ def test_every_response_is_in_the_document(api: Api, sent: Sent) -> None:
     """Never a 500 or a secret, and never more than the role permits."""
     route, match = sent.route, sent.match
     if match == "current":
-        match = api.ask("GET", sent.path.partition("?")[0]).headers.get("ETag")
+        match = api.request("GET", sent.path.partition("?")[0]).headers.get("ETag")
     media = MERGE_PATCH if route.method == "PATCH" else JSON
     fields = {"Content-Type": media, **sent.fields} if sent.body is not None else sent.fields
-    response = api.by(TOKENS.get(sent.role, sent.role)).ask(
+    response = api.by(TOKENS.get(sent.role, sent.role)).request(
         sent.method, sent.path, sent.body, match=match, headers=fields if sent.role else {**fields, "Authorization": ""}
     )
     assert response.status < 500, (response, sent)

@@ -8,10 +8,10 @@ from typing import Any, Final
 import pytest
 
 from support.api import OF_A_FILE, Api, managed
-from support.child import Child
+from support.sidekey_process import SidekeyProcess
 
 MOST: Final = 2.5
-"""How many times the cost of half a document the whole one may cost."""
+"""Maximum cost of a document relative to one of half its size."""
 
 NOISE: Final = 0.03
 """Seconds of CPU time below which a document holds up nobody, and fixed costs count."""
@@ -41,7 +41,7 @@ def xml_preset(size: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidekeyProcess]:
     """One process for both documents."""
     with managed(tmp_path_factory.mktemp("cost"), more=OF_A_FILE) as running:
         yield running
@@ -56,14 +56,14 @@ def child(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
     ids=["signed text", "XML preset"],
 )
 def test_twice_the_document_costs_at_most_two_and_a_half_times(
-    path: str, build: Callable[[int], dict[str, Any]], size: int, child: Child
+    path: str, build: Callable[[int], dict[str, Any]], size: int, child: SidekeyProcess
 ) -> None:
     """In CPU time of the process. The smallest of several measurements counts."""
     api = Api(child.admin_port)
 
     def cost(count: int) -> float:
         before = child.cpu_time()
-        assert api.ask("POST", path, build(count)).status == 200
+        assert api.request("POST", path, build(count)).status == 200
         return child.cpu_time() - before
 
     # A small document first: what grows with the square would take minutes at full size.

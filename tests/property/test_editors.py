@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.api import TOKENS, Api, managed
-from support.child import Child
 from support.http_get import get
 from support.nginx import Nginx
+from support.sidekey_process import SidekeyProcess
 
 SECRET = "canary-that-an-editor-wants"
 KEPT = {"set": True, "id": "{id}"}
@@ -29,10 +29,10 @@ TOKEN = {"Sidekey-Token": "the-token-of-a-file"}
 
 
 @dataclass(frozen=True)
-class Running:
-    """A process, and an upstream that returns each request. The editor may read what is under /theirs."""
+class EditorSetup:
+    """A process, and an upstream that returns each request. The editor may read responses under /theirs."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: int
 
     @property
@@ -45,14 +45,14 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EditorSetup]:
     """One process for all examples, each with its own integration."""
     folder = tmp_path_factory.mktemp("editors")
     with Nginx(folder) as nginx, managed(folder, more=MORE) as child:
-        yield Running(child, nginx.port)
+        yield EditorSetup(child, nginx.port)
 
 
-def documents(at: Running) -> list[dict[str, Any]]:
+def documents(at: EditorSetup) -> list[dict[str, Any]]:
     """Draw a document that an admin has entered."""
     header = {"Authorization": {"prefix": "Bearer ", "secret": {"value": SECRET}}}
     body = {"client_secret": {"value": SECRET}, "token_request": {"body": {"k": {"value": SECRET}}}}
@@ -133,40 +133,40 @@ _NUMBERS = count()
 @given(which=st.integers(0, 3), steps=STEPS)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_sequence_of_changes_reveals_or_redirects_a_secret(
-    running: Running, which: int, steps: list[tuple[str, dict[str, Any], int]]
+    running: EditorSetup, which: int, steps: list[tuple[str, dict[str, Any], int]]
 ) -> None:
     """By PATCH, PUT, recreation or a draft. Secrets that the editor entered may go anywhere."""
     admin = Api(running.child.admin_port)
     editor = admin.by(TOKENS["editor"])
     name = f"wanted-{next(_NUMBERS)}"
-    admin.make("/integrations", {"id": name, **documents(running)[which]})
+    admin.create("/integrations", {"id": name, **documents(running)[which]})
     for way, edit, number in steps:
-        shown = editor.ask("GET", f"/integrations/{name}")
+        shown = editor.request("GET", f"/integrations/{name}")
         ids = re.findall('"id": ?"(s_[0-9a-f]{16})"', shown.body.decode())
         text = json.dumps(edit).replace("{theirs}", running.theirs).replace("{ours}", running.ours)
         text = text.replace("{id}", ids[number % len(ids)] if ids else "s_1")
         patch = json.loads(text.replace("{port}", str(running.upstream)))
         whole = merged(shown.json, patch)
         if way == "PATCH":
-            response = editor.ask("PATCH", f"/integrations/{name}", patch, match=shown.etag)
+            response = editor.request("PATCH", f"/integrations/{name}", patch, match=shown.etag)
         elif way == "PUT":
-            response = editor.ask("PUT", f"/integrations/{name}", whole, match=shown.etag)
+            response = editor.request("PUT", f"/integrations/{name}", whole, match=shown.etag)
         elif way == "POST":
-            assert editor.ask("DELETE", f"/integrations/{name}", match=shown.etag).status == 204
-            response = editor.ask("POST", "/integrations", whole)
+            assert editor.request("DELETE", f"/integrations/{name}", match=shown.etag).status == 204
+            response = editor.request("POST", "/integrations", whole)
             assert response.status == 201 or response.code in ("invalid", "reenter")
         else:
-            response = editor.ask("POST", "/drafts/integration/test", whole)
-        answers = [
+            response = editor.request("POST", "/drafts/integration/test", whole)
+        responses = [
             response,
-            editor.ask("GET", f"/integrations/{name}"),
-            editor.ask("GET", f"/integrations/{name}/activity"),
+            editor.request("GET", f"/integrations/{name}"),
+            editor.request("GET", f"/integrations/{name}/activity"),
         ]
-        assert all(each.status < 500 and SECRET.encode() not in each.body for each in answers)
+        assert all(item.status < 500 and SECRET.encode() not in item.body for item in responses)
         for target in (f"/i/{name}/x", f"/i/{name}/../theirs/x", f"{running.theirs}/x"):
             sent = get(running.child.proxy_port, target, {**TOKEN, "X-Integration-Id": name}).body
             if "/theirs" in sent.partition("\n")[0]:
                 assert SECRET not in sent
                 assert "c3ZjOmNhbmFye" not in sent, sent
-        if answers[1].status == 404:
+        if responses[1].status == 404:
             return

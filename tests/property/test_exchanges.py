@@ -1,4 +1,4 @@
-"""Exchanges: whatever callers and upstreams send, Sidekey writes valid messages or visibly truncates them."""
+"""Exchanges: for any bytes of callers and upstreams, Sidekey writes valid messages or visibly truncates them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from support import wire
 from support.http_strategies import answers, cuts, damaged, pieces, requests
 from support.plane import CREDENTIAL, base_url, get, integration
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.upstream import OK
 
 H = integration("h", base_url(1))
 
 
-async def serve(sidekey: Scripted) -> dict[RecordingTransport, list[bytes]]:
+async def serve(sidekey: ScriptedPlane) -> dict[RecordingTransport, list[bytes]]:
     """Respond to each complete request until nothing more arrives. Return the bytes of each, and the rest."""
     seen: dict[RecordingTransport, list[bytes]] = {}
     busy = True
@@ -26,7 +26,7 @@ async def serve(sidekey: Scripted) -> dict[RecordingTransport, list[bytes]]:
         busy = False
         for upstream in sidekey.upstreams:
             parts = seen.setdefault(upstream, [b""])
-            parts[-1] += upstream.take()
+            parts[-1] += upstream.read()
             message = wire.first_request(parts[-1])
             if message is not None:
                 whole = parts[-1]
@@ -61,7 +61,7 @@ def test_upstream_gets_valid_requests_for_any_input(data: st.DataObject) -> None
     at = data.draw(cuts(len(raw)))
 
     async def main() -> None:
-        sidekey = Scripted(H)
+        sidekey = ScriptedPlane(H)
         caller = sidekey.caller()
         caller.feed(*pieces(raw, at))
         seen = await serve(sidekey)
@@ -85,7 +85,7 @@ def test_cuts_between_reads_do_not_change_the_request(data: st.DataObject) -> No
     at = data.draw(cuts(len(raw)))
 
     async def arrived(*reads: bytes) -> tuple[bytes, wire.Message]:
-        sidekey = Scripted(H, via=False)
+        sidekey = ScriptedPlane(H, via=False)
         sidekey.caller().feed(*reads)
         ((part, rest),) = (await serve(sidekey)).values()
         assert rest == b""
@@ -103,9 +103,9 @@ def test_cuts_between_reads_do_not_change_the_request(data: st.DataObject) -> No
 
 
 def as_client(method: str, data: bytes, *, ended: bool) -> tuple[int, bytes] | None:
-    """Status and body of the final response in `data` as h11 reads it; None where it is not complete.
+    """Return status and body of the final response as h11 parses it, or None if it is incomplete.
 
-    Raises h11.RemoteProtocolError where it is malformed.
+    Raises h11.RemoteProtocolError if it is malformed.
     """
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("Host", "h")]))
@@ -146,7 +146,7 @@ def test_caller_gets_complete_or_visibly_truncated_responses(data: st.DataObject
         end = data.draw(st.sampled_from(["finish", "lose", "stay"]))
 
     async def main() -> None:
-        sidekey = Scripted(H)
+        sidekey = ScriptedPlane(H)
         caller = sidekey.caller()
         caller.feed(get(version=version).replace(b"GET", method.encode(), 1))
         upstream = await sidekey.upstream()
@@ -154,15 +154,15 @@ def test_caller_gets_complete_or_visibly_truncated_responses(data: st.DataObject
         if end == "finish":
             upstream.finish()
         elif end == "lose":
-            upstream.lose(ConnectionResetError())
+            upstream.fail(ConnectionResetError())
         await settle()
         # What is still under way ends by a time-out.
         sidekey.plane.worker.deadlines.look(1e6)
         await settle()
-        received = caller.take()
+        received = caller.read()
         assert sidekey.metrics.in_flight == 0
         assert sidekey.defects == []
-        if caller.cut:
+        if caller.truncated:
             event("cut")
             return
         got = as_client(method, received, ended=caller.ended)
@@ -190,7 +190,7 @@ def test_bytes_of_one_exchange_never_reach_another(data: st.DataObject) -> None:
     mine = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine"
 
     async def main() -> None:
-        sidekey = Scripted(H)
+        sidekey = ScriptedPlane(H)
         first, second = sidekey.caller(), sidekey.caller()
         first.feed(get())
         upstream = await sidekey.upstream()
@@ -200,10 +200,10 @@ def test_bytes_of_one_exchange_never_reach_another(data: st.DataObject) -> None:
             return
         second.feed(get("/second"))
         await settle()
-        used = next(each for each in sidekey.upstreams if b"/second" in each.written)
+        used = next(item for item in sidekey.upstreams if b"/second" in item.written)
         used.feed(mine)
         await settle()
-        got = as_client("GET", second.take(), ended=second.ended)
+        got = as_client("GET", second.read(), ended=second.ended)
         assert got == (200, b"mine")
 
     asyncio.run(main())

@@ -18,10 +18,10 @@ from sidekey.policy.paths import UnreadablePath
 from sidekey.policy.targets import Forbidden, Prefix, judge_target, judge_url, upgrade
 from sidekey.policy.urls import InvalidTarget, Origin, parse_target
 from sidekey.snapshot.snapshot import Integration
-from support.admission import admission, head_of
+from support.admission import admit, head_of
 from support.http_strategies import soup
 from support.plane import integration
-from support.scripted import Scripted
+from support.scripted import ScriptedPlane
 
 
 def under(base: Integration, path: str) -> Integration:
@@ -52,11 +52,11 @@ def admitted(served: Integration, rest: str) -> bytes | None:
     """Return the path that would go to the upstream, or None if the request is refused."""
 
     async def main() -> bytes | None:
-        sidekey = Scripted(served)
-        # The fast parser needs an integration and a Host that an earlier request has used.
+        sidekey = ScriptedPlane(served)
+        # The integration and the host are known from an earlier request: what the quick reading asks for.
         sidekey.plane.router.find(b"h")
         sidekey.plane.router.is_listener_host(b"h.test")
-        result = admission(sidekey.plane, head_of(f"/i/h{rest}"))
+        result = admit(sidekey.plane, head_of(f"/i/h{rest}"))
         return None if isinstance(result, Problem) else result.path
 
     return asyncio.run(main())
@@ -136,8 +136,8 @@ def forwarded(served: Integration, target: str) -> tuple[Origin, bytes] | None:
     """Return the URL that a forward-proxy request would go to, or None if it is refused."""
 
     async def main() -> tuple[Origin, bytes] | None:
-        sidekey = Scripted(served)
-        result = admission(sidekey.plane, head_of(target, host=b"any", integration_id=b"h"))
+        sidekey = ScriptedPlane(served)
+        result = admit(sidekey.plane, head_of(target, host=b"any", integration_id=b"h"))
         return None if isinstance(result, Problem) else (result.route.origin, result.path)
 
     return asyncio.run(main())

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from sidekey.errors import Problem
 from support import wire
-from support.admission import admission, head_of
+from support.admission import admit, head_of
 from support.http_strategies import soup
 from support.plane import CREDENTIAL, integration
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 
 INTEGRATIONS = (
     integration("h", "https://up.test/api", "http://127.0.0.1:8080/v1"),
@@ -28,11 +28,11 @@ def passes(target: str, named: str | None) -> bool:
     """Return True if a request would pass without a credential."""
 
     async def main() -> bool:
-        sidekey = Scripted(*INTEGRATIONS, passing=True)
+        sidekey = ScriptedPlane(*INTEGRATIONS, passing=True)
         passthrough = sidekey.plane.router.passthrough
         assert passthrough is not None
         integration_id = None if named is None else named.encode()
-        result = admission(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
+        result = admit(sidekey.plane, head_of(target, host=b"any", integration_id=integration_id))
         return not isinstance(result, Problem) and result.integration is passthrough.candidate
 
     return asyncio.run(main())
@@ -146,7 +146,7 @@ def test_passed_request_has_only_the_callers_headers(given: Fields, body: bytes)
     """In order and byte for byte. Only Via is added."""
 
     async def main() -> bytes:
-        sidekey = Scripted(*INTEGRATIONS, passing=True)
+        sidekey = ScriptedPlane(*INTEGRATIONS, passing=True)
         caller = sidekey.caller()
         lines = ["POST http://free.test:81/a%2F..;b?c=%20 HTTP/1.1", "Host: up.test"]
         head = "\r\n".join([*lines, *given.sent, f"Content-Length: {len(body)}", "", ""])
@@ -154,7 +154,7 @@ def test_passed_request_has_only_the_callers_headers(given: Fields, body: bytes)
         await settle()
         (upstream,) = sidekey.upstreams
         word = sidekey.plane.worker.instance
-        return upstream.take().replace(word, b"WORD")
+        return upstream.read().replace(word, b"WORD")
 
     data = asyncio.run(main())
     message = wire.first_request(data)

@@ -1,4 +1,4 @@
-"""A check against many prefixes equals the checks against each of them."""
+"""A check against many prefixes equals the single checks."""
 
 from __future__ import annotations
 

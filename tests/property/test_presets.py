@@ -20,13 +20,13 @@ from sidekey.snapshot.snapshot import Preset
 from support import wire
 from support.plane import base_url, integration
 from support.presets import post, preset
-from support.scripted import Scripted
+from support.scripted import ScriptedPlane
 
 H = integration("h", base_url(1))
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 XML_TEXTS = st.text(
     st.characters(exclude_categories=("Cs",), exclude_characters="\ufffe\uffff").filter(
-        lambda each: each >= " " or each in "\t\n\r"
+        lambda item: item >= " " or item in "\t\n\r"
     ),
     max_size=20,
 )
@@ -94,10 +94,10 @@ def documents(draw: st.DrawFn) -> tuple[object, object]:
     def lists(inner: st.SearchStrategy[tuple[object, object]]) -> st.SearchStrategy[tuple[object, object]]:
         many = st.lists(inner, max_size=4)
         keys = st.dictionaries(LITERALS, inner, max_size=4)
-        return many.map(lambda result: ([each for each, _ in result], [each for _, each in result])) | keys.map(
+        return many.map(lambda result: ([item for item, _ in result], [item for _, item in result])) | keys.map(
             lambda result: (
-                {key: each for key, (each, _) in result.items()},
-                {key: each for key, (_, each) in result.items()},
+                {key: item for key, (item, _) in result.items()},
+                {key: item for key, (_, item) in result.items()},
             )
         )
 
@@ -107,9 +107,9 @@ def documents(draw: st.DrawFn) -> tuple[object, object]:
 def expected(shape: object, values: dict[str, Any]) -> object:
     """Return the document with these values."""
     if isinstance(shape, list):
-        return [expected(each, values) for each in shape]
+        return [expected(item, values) for item in shape]
     if isinstance(shape, dict):
-        return {key: expected(each, values) for key, each in shape.items()}
+        return {key: expected(item, values) for key, item in shape.items()}
     assert isinstance(shape, tuple)
     kind, what = shape
     if kind == "text":
@@ -129,15 +129,15 @@ def sent_for(preset_: Preset, raw: bytes) -> wire.Message | bytes:
     """Return the request that the upstream receives for a caller's, or the response without one."""
 
     async def main() -> wire.Message | bytes:
-        sidekey = Scripted(H, presets=[preset_])
+        sidekey = ScriptedPlane(H, presets=[preset_])
         caller = sidekey.caller()
         caller.feed(raw)
         for _ in range(8):
             await asyncio.sleep(0)
         assert sidekey.defects == []
         if not sidekey.upstreams:
-            return caller.take()
-        (message,) = wire.requests(sidekey.upstreams[0].take())
+            return caller.read()
+        (message,) = wire.requests(sidekey.upstreams[0].read())
         return message
 
     return asyncio.run(main())
@@ -182,7 +182,7 @@ def test_xml_has_the_elements_and_attributes_of_its_template(first: str, second:
 def test_characters_that_xml_does_not_allow_are_refused(value: str) -> None:
     preset_ = preset(parameters={"a": {"type": "text"}}, body={"text": "<r>{{a}}</r>", "content_type": "text/xml"})
     result = arrived(preset_, {"a": value})
-    allowed = all(each in "\t\n\r" or (each >= " " and each not in "\ufffe\uffff") for each in value)
+    allowed = all(item in "\t\n\r" or (item >= " " and item not in "\ufffe\uffff") for item in value)
     assert isinstance(result, wire.Message) is allowed
 
 
@@ -210,7 +210,7 @@ def test_filled_url_keeps_its_segments_in_any_decoding(first: str, second: str) 
     target = parse_target(url)
     assert target.origin == parse_target("https://h.test/").origin
     assert parse_qsl(target.query or "", keep_blank_values=True) == [("to", first), ("x", "1")]
-    assert [unquote_to_bytes(each).decode() for each in target.path.split("/")[2:4]] == [f"{first}.{second}", second]
+    assert [unquote_to_bytes(item).decode() for item in target.path.split("/")[2:4]] == [f"{first}.{second}", second]
     reading = target.path
     for _ in range(8):
         segments = reading.replace("\\", "/").split("/")

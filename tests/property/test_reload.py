@@ -88,7 +88,7 @@ def edits(draw: st.DrawFn) -> list[Edit]:
 
 def write(folder: Path, edit: Edit) -> None:
     for file in FILES:
-        lines = [f"  {name}: {{{each.text}}}" for name, each in edit.integrations.items() if each.file == file]
+        lines = [f"  {name}: {{{item.text}}}" for name, item in edit.integrations.items() if item.file == file]
         top = [f"network: {{trusted_ca: {edit.trust}}}"] if file == FILES[0] else []
         comment = ["# moves what is below"] if edit.comment else []
         broken = ["  broken: ["] if edit.broken == file else []
@@ -116,19 +116,10 @@ def built(loaded: Loaded) -> object:
         return None
     return result.network, [
         (
-            *(
-                each.id,
-                each.kind,
-                each.policy,
-                each.base,
-                each.traits,
-                each.trust,
-                each.allow_private,
-                each.profile_entries,
-            ),
-            *(granted(each), each.rebuild is None),
+            *(item.id, item.kind, item.policy, item.base, item.traits, item.trust, item.allow_private, item.filled),
+            *(granted(item), item.rebuild is None),
         )
-        for each in result.integrations.values()
+        for item in result.integrations.values()
     ]
 
 

@@ -1,7 +1,4 @@
-"""The fast parser and the exact one agree on requests of every caller through every door.
-
-A data plane reads a request in full if it has not used the integration yet.
-"""
+"""The fast and the full parser of requests agree, for every caller and proxy."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.plane import FixedSource, integration, secrets_of
 from support.presets import preset
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.upstream import OK
 
 LOGIN = parse_prefix("https://login.l.test/api")
@@ -126,7 +123,7 @@ def namings(draw: st.DrawFn) -> tuple[str, ...]:
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     path, method = draw(st.sampled_from(PATHS)), draw(st.sampled_from(METHODS))
-    more = draw(st.sampled_from([(), (), ("X-Any: 1",), *((each,) for each in EXTRA)]))
+    more = draw(st.sampled_from([(), (), ("X-Any: 1",), *((item,) for item in EXTRA)]))
     fields = (*draw(namings()), *more)
     way = draw(st.sampled_from(["reverse", "preset", "forward", "tunnel", "tunnel"]))
     if way == "reverse":
@@ -158,9 +155,9 @@ class Config:
 
     def snapshot(self) -> Snapshot:
         served = INTEGRATIONS if self.sharing else INTEGRATIONS[:-1]
-        scripted = Scripted(*served, presets=PRESETS, passing=self.passing)
+        scripted = ScriptedPlane(*served, presets=PRESETS, passing=self.passing)
         names = self.callers
-        callers = None if names is None else {key: each for key, each in CALLERS.items() if each.name in names}
+        callers = None if names is None else {key: item for key, item in CALLERS.items() if item.name in names}
         matching = build_matching(scripted.snapshot.integrations, frozenset(self.hosts)) if self.by_host else None
         return replace(scripted.snapshot, callers=callers, ca=CaRules(hosts=self.hosts), matching=matching)
 
@@ -183,7 +180,7 @@ FORWARD = Request("http://m.test/api/a", fields=(user(None, "some"),))
 
 def by_token(target: str) -> list[Request]:
     """Return a request with the token of a permitted caller, then one of another."""
-    return [Request(target, fields=(f"Sidekey-Token: {each}",)) for each in ("some", "none")]
+    return [Request(target, fields=(f"Sidekey-Token: {item}",)) for item in ("some", "none")]
 
 
 @given(CONFIGS, CONFIGS, st.lists(requests(), min_size=1, max_size=4))
@@ -194,12 +191,12 @@ def by_token(target: str) -> list[Request]:
 @example(Config(), Config(("all", "none")), by_token("/p/hook"))
 @example(Config(), Config(), by_token("/i/h/a"))
 @example(OPEN, OPEN, [Request("/p/hook"), Request("/p/hook", fields=("X-Integration-Id: k",))])
-@example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", each),)) for each in ("some", "none")])
+@example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", item),)) for item in ("some", "none")])
 @example(Config(), Config(), [replace(NAMED, target="http://s.test/api/a", fields=("Sidekey-Token: none",))])
 @example(Config(), Config(), [Request("/i/h/a", fields=(user("k", "all"), "Sidekey-Token: all"))])
 @example(OPEN, OPEN, [Request("/i/h/a"), Request("/i/h/a", fields=("Origin: https://a.test",))])
 @example(OPEN, OPEN, [Request("/i/h/a"), Request("/i/h/a", fields=(user("k", ""),))])
-@example(OPEN, OPEN, [Request("http://up.test/k/a", each, fields=(user("k", ""),)) for each in ("POST", "GET")])
+@example(OPEN, OPEN, [Request("http://up.test/k/a", item, fields=(user("k", ""),)) for item in ("POST", "GET")])
 @example(Config(), Config(), [Request("http://up.test/api/a", fields=(user("h", "all"), "Sidekey-Token: some"))])
 @example(Config(), Config(), [Request("/i/h/a", fields=(user("k", "some"),))])
 @example(BY_HOST, Config(), [UNNAMED, FORWARD, replace(FORWARD, fields=(user(None, "none"),))])
@@ -215,30 +212,30 @@ def test_fast_and_full_parser_agree(config: Config, reloaded: Config, sent: list
         source = FixedSource(GRANTS[0])
         sidekey = serving(first, source)
         snapshots = [first, reloaded.snapshot()]
-        tunnels = [[[await opened(sidekey, each) for _ in range(2)] for each in sent] for _ in snapshots]
+        tunnels = [[[await opened(sidekey, item) for _ in range(2)] for item in sent] for _ in snapshots]
         for snapshot, connections, grant in zip(snapshots, tunnels, GRANTS, strict=True):
             sidekey.plane.prepare(snapshot)()
             source.grant = grant
             use(sidekey)
             for request, pair in zip(sent, connections, strict=True):
                 expected = await parse_in_full(first, snapshot, request, grant)
-                assert [await result(sidekey, each, request) for each in pair] == [expected] * 2
+                assert [await result(sidekey, item, request) for item in pair] == [expected] * 2
         assert sidekey.defects == []
 
     asyncio.run(main())
 
 
-def serving(snapshot: Snapshot, source: FixedSource) -> Scripted:
-    sidekey = Scripted(*INTEGRATIONS, presets=PRESETS, leaves=Leaves(), sources={"l": source})
+def serving(snapshot: Snapshot, source: FixedSource) -> ScriptedPlane:
+    sidekey = ScriptedPlane(*INTEGRATIONS, presets=PRESETS, leaves=Leaves(), sources={"l": source})
     sidekey.metrics.prepare(snapshot)()
     sidekey.plane.prepare(snapshot)()
     return sidekey
 
 
-def use(sidekey: Scripted) -> None:
+def use(sidekey: ScriptedPlane) -> None:
     """Send earlier requests, so that the fast parser knows the integrations and the listener's host."""
-    for each in INTEGRATIONS:
-        sidekey.plane.router.find(each.id.encode())
+    for item in INTEGRATIONS:
+        sidekey.plane.router.find(item.id.encode())
     sidekey.plane.router.is_listener_host(b"h.test")
 
 
@@ -246,40 +243,40 @@ async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request, g
     """Return the result of a data plane that has served no integration of its snapshot yet."""
     sidekey = serving(first, FixedSource(grant))
     caller = await opened(sidekey, request)
-    unknown = {name: replace(each) for name, each in snapshot.integrations.items()}
+    unknown = {name: replace(item) for name, item in snapshot.integrations.items()}
     sidekey.plane.prepare(replace(snapshot, integrations=unknown))()
     return await result(sidekey, caller, request)
 
 
-async def opened(sidekey: Scripted, request: Request) -> RecordingTransport:
+async def opened(sidekey: ScriptedPlane, request: Request) -> RecordingTransport:
     """Connect as a caller, and open the request's tunnel, if it has one."""
     caller = sidekey.caller()
     if request.tunnel:
         caller.feed(head(f"CONNECT {request.tunnel}", request.tunnel, request.connect))
         await settle()
-        if not caller.take().startswith(b"HTTP/1.1 200 "):
+        if not caller.read().startswith(b"HTTP/1.1 200 "):
             return sidekey.caller()
     return caller
 
 
-async def result(sidekey: Scripted, caller: RecordingTransport, request: Request) -> Result:
+async def result(sidekey: ScriptedPlane, caller: RecordingTransport, request: Request) -> Result:
     """Send a request. Return the response and the upstream's bytes, both without IDs, and the counters."""
     counted = counts(sidekey)
     caller.feed(request.written())
     await settle()
     written = b""
     for upstream in sidekey.upstreams:
-        if data := upstream.take():
+        if data := upstream.read():
             assert not written
             written = data
             upstream.feed(OK)
     await settle()
     changing = re.compile(rb"[0-9a-f]{8}-[0-9a-f]+|Content-Length: \d+|\([0-9a-f]{8}\)")
-    return changing.sub(b"", caller.take()), changing.sub(b"", written), counts(sidekey) - counted
+    return changing.sub(b"", caller.read()), changing.sub(b"", written), counts(sidekey) - counted
 
 
-def counts(sidekey: Scripted) -> Counter[tuple[str, str]]:
+def counts(sidekey: ScriptedPlane) -> Counter[tuple[str, str]]:
     """Return the requests of callers and presets, by name and outcome."""
     metrics = sidekey.metrics
     series = [*metrics.callers.items(), *metrics.presets.items()]
-    return Counter({(name, outcome): number for name, each in series for outcome, number in each.items()})
+    return Counter({(name, outcome): number for name, item in series for outcome, number in item.items()})

@@ -1,4 +1,4 @@
-"""A stored secret opens only for the destination that it was entered for, whatever changes in its document."""
+"""A stored secret opens only for its original destination, after any change of its document."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ from support.key_edits import EDITS
 from support.stored import (
     BASIC,
     CANARY,
+    assessed,
     beside,
     copied,
     destination,
     documents,
     draft,
-    former,
     ids,
-    judged,
-    kept,
-    opened,
+    kept_pointers,
+    open_secrets,
     patched,
+    previous_row,
     settings_in,
     stored,
 )
@@ -83,7 +83,7 @@ def kinds() -> Iterator[tuple[type[BaseModel], str]]:
     yield from ((member, path) for path, members in UNIONS.items() for member in members)
 
 
-@pytest.mark.parametrize(("model", "where"), tuple(kinds()), ids=lambda each: getattr(each, "__name__", each))
+@pytest.mark.parametrize(("model", "where"), tuple(kinds()), ids=lambda item: getattr(item, "__name__", item))
 def test_added_key_changes_the_destination_only_if_it_is_set(model: type[BaseModel], where: str) -> None:
     """In any kind and section, even if its author did not think of stored secrets."""
     later = create_model(f"Later{model.__name__}", __base__=model, added=(str, "as before"))
@@ -101,7 +101,7 @@ def test_added_key_changes_the_destination_only_if_it_is_set(model: type[BaseMod
 
 @cache
 def settings_of_documents() -> tuple[IntegrationSettings, ...]:
-    """Return one document of each kind as it is read after it was saved. Nobody changes them."""
+    """Return the parsed settings of one saved document of each kind. Callers must not change them."""
     return tuple(settings_in(draft(document).saved.text()) for document in documents().values())
 
 
@@ -136,7 +136,7 @@ DEFAULTS: dict[str, Any] = {
     "auth.token_response.access_token": "access_token",
     "auth.token_response.pin_base_url": False,
 }
-"""What decides where a document says nothing."""
+"""Defaults of a document."""
 
 
 def test_no_default_in_a_destination_changes() -> None:
@@ -156,21 +156,21 @@ def test_secret_does_not_open_after_its_destination_was_edited(key: str) -> None
     """Through the rules or past them. Each secret must be entered again."""
     document, patch = EDITS[key]
     row = stored(document)
-    moved = former(row).apply_patch(patch)
+    moved = previous_row(row).patched(patch)
     past = replace(row, document=patched(row.document, patch))
     if not key.endswith(".type"):
         secrets = set(ids(row))
-        result = judged(moved, former(row))
+        result = assessed(moved, previous_row(row))
         assert result.draft is None
         assert result.errors == ()
-        again = {each.pointer for each in result.reenter}
+        again = {item.pointer for item in result.reenter}
         assert secrets - {"/auth/token_request/body/key"} <= again <= secrets
-        assert secrets <= set(opened(past).refused)
-        assert opened(past).values == {}
+        assert secrets <= set(open_secrets(past).refused)
+        assert open_secrets(past).values == {}
         # Nor in a document that was written whole.
-        assert judged(copied(moved), former(row)).reenter == result.reenter
+        assert assessed(copied(moved), previous_row(row)).reenter == result.reenter
     else:
-        assert judged(merge_patch(document_for_api(row), patch), former(row)).draft is None
+        assert assessed(merge_patch(document_for_api(row), patch), previous_row(row)).draft is None
 
 
 TEXT = st.text("abcXYZ 09-_", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -218,10 +218,10 @@ def test_document_that_is_read_and_written_keeps_all_secrets(name: str, data: st
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
         document = merge_patch(document_for_api(row), edits)
         if data.draw(st.booleans()):
-            document = former(row).apply_patch(edits)
+            document = previous_row(row).patched(edits)
         row = stored(document, before=row)
         assert row.secrets == first.secrets
-        assert opened(row).values == opened(first).values != {}
+        assert open_secrets(row).values == open_secrets(first).values != {}
 
 
 HOST = st.sampled_from(["a.example.com", "b.example.com"])
@@ -252,7 +252,7 @@ DOCUMENTS = st.builds(
     AUTHS,
     PREFIXES,
     st.booleans(),
-).filter(lambda document: judged(document).draft is not None)
+).filter(lambda document: assessed(document).draft is not None)
 
 
 @given(before=DOCUMENTS, after=DOCUMENTS)
@@ -268,11 +268,11 @@ def test_rules_keep_exactly_the_secrets_that_open(before: dict[str, Any], after:
         written = json.loads(json.dumps(written).replace(ids(changed)[where], ids(row)[where]))
     past = replace(row, document=json.dumps(written))
     same = destination(before) in accepted_destinations(settings_in(changed.document))
-    assert set(opened(past).values) == (shared if same else set())
+    assert set(open_secrets(past).values) == (shared if same else set())
     keeping = with_values(
         after, {loc_of_pointer(after, where): {"set": True, "id": ids(row)[where]} for where in shared}
     )
-    result = judged(keeping, former(row))
+    result = assessed(keeping, previous_row(row))
     assert result.errors == ()
     assert (result.draft is not None) is (same or not shared)
 
@@ -312,13 +312,13 @@ def test_equivalent_documents_have_one_destination(data: st.DataObject, document
     row = stored(document)
     other = respelled(data, document)
     assert destination(other) == destination(document)
-    assert ids(stored(former(row).apply_patch(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
+    assert ids(stored(previous_row(row).patched(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
 
 
 def test_added_client_certificate_needs_no_other_secret_again() -> None:
     row = stored(BASIC)
     block = beside()["client_certificate"]
-    assert kept(draft(former(row).apply_patch({"client_certificate": block}), former(row))) == {
+    assert kept_pointers(draft(previous_row(row).patched({"client_certificate": block}), previous_row(row))) == {
         "/auth/password",
         "/auth/username",
     }

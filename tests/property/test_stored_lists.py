@@ -15,7 +15,7 @@ from sidekey.config.errors import Loc
 from sidekey.config.stored.document import with_values
 from sidekey.config.stored.rows import document_for_api
 from sidekey.config.stored.validate import Draft
-from support.stored import CANARY, SESSION, copied, former, ids, judged, opened, stored
+from support.stored import CANARY, SESSION, assessed, copied, ids, open_secrets, previous_row, stored
 
 SECRET = "a secret"
 KEYS = st.sampled_from(["a", "b", "key", "name"])
@@ -62,7 +62,7 @@ def nodes(node: Any, place: Loc = ()) -> Iterator[tuple[Loc, Any]]:
 def public(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: public(value) for key, value in node.items() if not is_secret(value)}
-    return [public(each) for each in node if not is_secret(each)] if isinstance(node, list) else node
+    return [public(item) for item in node if not is_secret(item)] if isinstance(node, list) else node
 
 
 def homes(root: Any) -> dict[str, list[str]]:
@@ -85,7 +85,7 @@ def homes(root: Any) -> dict[str, list[str]]:
 def edited(data: st.DataObject, body: Any) -> Any:
     """Edit the body once: swap two values, copy, remove or replace one."""
     every = [(place, node) for place, node in nodes(body) if place]
-    secrets = [each for each in every if is_secret(each[1])]
+    secrets = [item for item in every if is_secret(item[1])]
     some = data.draw(st.sampled_from([every, secrets, secrets])) if secrets else every
     place, node = data.draw(st.sampled_from(some))
     other, with_it = data.draw(st.sampled_from(some))
@@ -112,7 +112,7 @@ def edited(data: st.DataObject, body: Any) -> Any:
 def test_secret_opens_only_where_it_was_entered(data: st.DataObject, tree: Any, url: str, edits: int) -> None:
     """Saving keeps exactly these secrets. A row that was edited past Sidekey with a valid MAC opens no more."""
     row = stored(document(tree))
-    values = {secret: opened(row).values[where] for where, secret in ids(row).items()}
+    values = {secret: open_secrets(row).values[where] for where, secret in ids(row).items()}
     saved, read = json.loads(row.document), document_for_api(row)
     body = saved["integration"]["auth"]["login"]["body"]
     after = body
@@ -125,13 +125,13 @@ def test_secret_opens_only_where_it_was_entered(data: st.DataObject, tree: Any, 
     # In a list, what is public beside a secret has a form of its own: it counts as the destination.
     same = destination_after(read, row) == destination_after(document_for_api(row), row)
     stay = {secret for secret in now if same and now[secret] == before[secret]}
-    result = opened(past)
+    result = open_secrets(past)
     assert result.values == {where: values[secret] for where, secret in ids(past).items() if secret in stay}
     once = all(len(ways) == 1 for ways in now.values())
-    judgement = judged(read, former(row))
+    judgement = assessed(read, previous_row(row))
     assert (judgement.draft is not None) is (once and stay == now.keys())
     if judgement.draft is not None:
-        assert opened(stored(read, before=row)).values == result.values
+        assert open_secrets(stored(read, before=row)).values == result.values
     else:
         assert (judgement.errors == ()) is once
         assert not isinstance(judgement, Draft)
@@ -148,6 +148,6 @@ def destination_after(read: Any, row: Any) -> Any:
             return {key: again(value) for key, value in node.items()}
         return [*map(again, node)] if isinstance(node, list) else node
 
-    result = judged(again(read), former(row)).draft
+    result = assessed(again(read), previous_row(row)).draft
     assert result is not None
     return result.purpose.destinations[0]

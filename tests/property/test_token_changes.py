@@ -33,7 +33,7 @@ from sidekey.policy.targets import Policy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.source import TokenSource
-from support.manual_clock import StillLoop, settle
+from support.manual_clock import ManualClockLoop, settle
 
 Whose = tuple[int, int]
 """A client, and what its token is for."""
@@ -155,7 +155,7 @@ class World:
             traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
             integration = Integration("crm", "oauth2", Policy(), None, config.secrets, traits)
             previous, self._previous = self._previous, None
-            made = TokenSource(
+            token_source = TokenSource(
                 integration,
                 self.provider.fetch,
                 Metrics(),
@@ -164,7 +164,7 @@ class World:
                 previous=previous,
                 jitter=float,
             )
-            config.source.append(made)
+            config.source.append(token_source)
         return config.source[0] if config.source else None
 
     def ask(self, back: int) -> None:
@@ -210,13 +210,13 @@ class World:
         if self._waiting:
             self._waiting[which % len(self._waiting)].cancel()
 
-    async def end(self, loop: StillLoop) -> None:
+    async def end(self, loop: ManualClockLoop) -> None:
         """Recover: the config in use gets a token, and no request waits."""
         self.provider.open.set()
         self.provider.down = self.provider.odd = False
         self.readable = True
         await loop.advance(200, step=10)
-        assert [each for each in self._waiting if not each.done()] == []
+        assert [item for item in self._waiting if not item.done()] == []
         self.ask(0)
         await loop.advance(10)
         assert self._waiting[-1].done()
@@ -244,14 +244,14 @@ def test_no_refresh_token_is_presented_twice_and_no_token_goes_to_another_config
     actions: list[tuple[object, ...]],
 ) -> None:
     """Each request gets a token of its own config, or the reason why there is none."""
-    with asyncio.Runner(loop_factory=StillLoop) as runner:
+    with asyncio.Runner(loop_factory=ManualClockLoop) as runner:
         runner.run(play(actions))
 
 
 async def play(actions: list[tuple[object, ...]]) -> None:
     """Run all steps, each while the previous one is still in progress."""
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
+    assert isinstance(loop, ManualClockLoop)
     loop.set_default_executor(AtOnce(1))
     world = World()
     for action in actions:

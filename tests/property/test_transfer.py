@@ -19,8 +19,8 @@ from sidekey.config.yaml_reader import parse
 from sidekey.config.yaml_writer import Inexpressible, write
 from sidekey.store.records import PresetRow
 from support.plane import integration
-from support.stored import CANARY, VAULT, draft, entered, former, ids, opened, stored
-from support.transfer import every_kind, imported
+from support.stored import CANARY, VAULT, draft, entered_values, ids, open_secrets, previous_row, stored
+from support.transfer import every_kind, import_exported
 
 SECRETS = (
     st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40)
@@ -34,7 +34,7 @@ EDITS = st.fixed_dictionaries(
         "description": st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
         "tags": st.lists(TEXTS | st.sampled_from(["off", "0660", "1.5", "~", "2001-01-01"]), max_size=3),
         # One has a test that sends GET.
-        "methods": st.lists(st.sampled_from(["POST", "PUT"]), max_size=2).map(lambda each: ["GET", *each]),
+        "methods": st.lists(st.sampled_from(["POST", "PUT"]), max_size=2).map(lambda item: ["GET", *item]),
         "limits": st.just({"in_flight": 7}),
         "trusted_ca": st.sampled_from(["mozilla", "system"]),
         "redact_response": st.booleans(),
@@ -60,7 +60,7 @@ def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
     """Replace the secrets of a document, if any text is one."""
     values = {
         loc_of_pointer(document, where): {"value": data.draw(SECRETS)}
-        for where, value in entered(draft(document)).items()
+        for where, value in entered_values(draft(document)).items()
         if CANARY in value
         and not where.endswith(("/url", "/username", "/key_passphrase", "/session_token", "/secret_access_key"))
     }
@@ -71,20 +71,20 @@ def with_secrets(data: st.DataObject, document: dict[str, Any]) -> Any:
 def test_imported_export_equals_the_stored_integration(name: str, edits: dict[str, Any], data: st.DataObject) -> None:
     """Every kind, with any secrets and values, its profile and its destinations."""
     row = stored(with_secrets(data, merge_patch(KINDS[name], edits)))
-    values = opened(row).values
+    values = open_secrets(row).values
     assert values.keys() == ids(row).keys()
     exported = export_integration(row)
     assert exported == export_integration(row)
     with tempfile.TemporaryDirectory() as folder:
-        result = imported(exported, Path(folder), values)
+        result = import_exported(exported, Path(folder), values)
     assert result.errors == result.warnings == ()
     again = draft(result.document)
     text = again.saved.text()
     # Secrets have new IDs, in the order of the former ones.
     new = dict(zip(ID.findall(text), ID.findall(row.document), strict=True))
     assert ID.sub(lambda result: new[result[0]], text) == row.document
-    assert entered(again) == values
-    before = former(row).purpose
+    assert entered_values(again) == values
+    before = previous_row(row).purpose
     assert before is not None
     assert again.purpose.destinations == before.destinations
     assert has_content_of(VAULT, row, again)
@@ -103,7 +103,7 @@ def test_imported_export_equals_the_stored_preset(body: Any, text: str, descript
     result = prepare_preset("hook", document, {"crm": integration("crm", "https://api.example.com/v1")}, 0.0)
     if isinstance(result, InvalidPreset):
         # Texts in it may hold {{ by chance.
-        assert {each.pointer.split("/")[1] for each in result.errors if each.pointer} <= {"body", "parameters"}
+        assert {item.pointer.split("/")[1] for item in result.errors if item.pointer} <= {"body", "parameters"}
         return
     row = PresetRow(row_id="r", id="hook", document=result.text)
     try:

@@ -1,4 +1,4 @@
-"""A target in a tunnel is decided like the absolute URL that it stands for."""
+"""The decision about a target in a tunnel equals that about its absolute URL."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from sidekey.errors import Problem
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin
-from support.admission import admission, head_of
+from support.admission import admit, head_of
 from support.http_strategies import soup
 from support.plane import integration
-from support.scripted import Scripted
+from support.scripted import ScriptedPlane
 
 INTEGRATIONS = (
     integration("h", "https://up.test/api", "http://127.0.0.1:8080/v1"),
@@ -37,12 +37,14 @@ ORIGINS = [
 ]
 
 
-def outcome(sidekey: Scripted, target: str, name: str | None, method: bytes, tunnel: TunnelContext | None) -> object:
+def outcome(
+    sidekey: ScriptedPlane, target: str, name: str | None, method: bytes, tunnel: TunnelContext | None
+) -> object:
     """Return target and integration of the request, or the problem."""
     integration_id = None if name is None else name.encode()
     host = b"any" if tunnel is None else tunnel.origin.authority.encode()
     head = head_of(target, method=method, host=host, integration_id=integration_id)
-    result = admission(sidekey.plane, head, tunnel)
+    result = admit(sidekey.plane, head, tunnel)
     if isinstance(result, Problem):
         return result.code, result.detail
     return result.integration.name, result.route.origin, result.path
@@ -67,7 +69,7 @@ def test_target_in_a_tunnel_equals_its_absolute_form(
     """With an ID in the CONNECT, in the request, or in neither."""
 
     async def main() -> None:
-        sidekey = Scripted(*INTEGRATIONS, passing=passing, matching=matching)
+        sidekey = ScriptedPlane(*INTEGRATIONS, passing=passing, matching=matching)
         sent_name = None if name is None else name.encode()
         tunnel = TunnelContext(origin, sent_name if at_connect else None, None)
         own = None if at_connect else name

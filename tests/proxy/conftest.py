@@ -1,4 +1,4 @@
-"""The loops that the data plane runs on, and what is said of them in the end."""
+"""Event loops for tests of the data plane. A failed callback fails the test."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from support import plane
 Factory = Callable[[], asyncio.AbstractEventLoop]
 
 broken: list[dict[str, Any]] = []
-"""What left a callback of the loop as an exception: nobody could catch it there."""
+"""Exceptions of callbacks of the loop."""
 
 
 def watched(factory: Factory) -> Factory:
-    """Loops of this kind, whose callbacks must not fail."""
+    """Build a class of event loops that record failed callbacks."""
 
     def make() -> asyncio.AbstractEventLoop:
         loop = factory()
@@ -35,7 +35,7 @@ LOOPS: dict[str, Factory] = {
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Factory]:
-    """Run the tests of modules that use sockets, or the loop's timer, on both loops; events that are fed know none."""
+    """Run modules that use sockets or timers on both loops, and others on one."""
     module = item.getparent(pytest.Module)
     assert module is not None
     names = vars(module.obj)
@@ -45,7 +45,7 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Factory]:
 
 @pytest.fixture(autouse=True)
 def no_callback_fails() -> Iterator[None]:
-    """A protocol that raises has no one to tell; the connection would be closed, and the test might not see why."""
+    """Fail the test if a callback raised: the loop would only close the connection."""
     broken.clear()
     yield
     assert broken == []

@@ -1,4 +1,4 @@
-"""What the access log says of each request, what `log.path` adds to it, and what it never does."""
+"""The access log: fields of each request, paths with `log.path`, and no secrets."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from sidekey.observe.writer import LineWriter
 from sidekey.proxy.connection import BYPASS
 from sidekey.snapshot.snapshot import TestRequest as Request
 from support import plane, wire
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import GRANT, UPSTREAM, RenewedSource, base_url, denied, get, integration, request
-from support.scripted import Awaited, RecordingTransport, Scripted, settle
+from support.scripted import GatedGrantSource, RecordingTransport, ScriptedPlane, settle
 from support.tunnels import connect_request
 from support.upstream import OK, RawUpstream
 
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Where the access log goes."""
+    """Return the path of the access log."""
     return tmp_path / "log"
 
 
 @pytest.fixture
 def access(log: Path) -> Iterator[AccessLog]:
-    """An access log of all requests, with their paths."""
+    """Build an access log of all requests with paths."""
     writer = LineWriter(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600))
     yield AccessLog(writer, "all", path=True)
     writer.close()
 
 
 def forward(target: str, *fields: str, method: str = "GET") -> bytes:
-    """A request by the forward door for integration `h`."""
+    """Build a request through the forward proxy for integration `h`."""
     lines = [f"{method} {target} HTTP/1.1", "Host: x", "X-Integration-Id: h", *fields, "", ""]
     return "\r\n".join(lines).encode()
 
 
-async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path) -> None:
-    """Of a request that was sent on, and of one that the policy denied."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+async def test_valid_target_is_logged_unchanged(access: AccessLog, log: Path) -> None:
+    """Forwarded or denied by the policy."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         sidekey.plane.worker.access = access
         allowed, denied = base_url(upstream.port, "/api/a?b=c"), base_url(upstream.port, "/elsewhere")
-        assert (await sidekey.ask(get("/a?b=c"))).status == 200
-        assert (await sidekey.ask(forward(allowed))).status == 200
-        assert (await sidekey.ask(forward(denied))).status == 403
+        assert (await sidekey.send(get("/a?b=c"))).status == 200
+        assert (await sidekey.send(forward(allowed))).status == 200
+        assert (await sidekey.send(forward(denied))).status == 403
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["target"] for line in lines] == ["/i/h/a?b=c", allowed, denied]
     assert [line["code"] for line in lines] == [None, None, "target_denied"]
 
 
 @pytest.mark.parametrize(
-    ("raw", "reply", "said"),
+    ("raw", "reply", "expected"),
     [
         (request("POST", body=b"four"), OK, ("POST", "up.test", 200, None, 4)),
         (get(), b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", ("GET", "up.test", 404, None, 0)),
@@ -70,17 +70,16 @@ async def test_a_sound_target_is_logged_as_it_came(access: AccessLog, log: Path)
     ],
     ids=["forwarded", "404", "no response", "denied", "last hop"],
 )
-async def test_a_line_says_what_became_of_a_request(
-    raw: bytes, reply: bytes, said: tuple[str, str, int, str | None, int], access: AccessLog, log: Path
+async def test_line_has_status_and_size(
+    raw: bytes, reply: bytes, expected: tuple[str, str, int, str | None, int], access: AccessLog, log: Path
 ) -> None:
-    """The status that the caller got and how many bytes passed, whoever wrote the response."""
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     caller.feed(raw)
     if reply:
         (await sidekey.upstream()).feed(reply)
-    method, host, status, code, received = said
-    sent = caller.take()
+    method, host, status, code, received = expected
+    sent = caller.read()
     assert sent.startswith(b"HTTP/1.1 %d " % status)
     (line,) = map(json.loads, log.read_text().splitlines())
     assert {key: line[key] for key in ("integration", "door", "method", "host", "status", "code")} == {
@@ -94,36 +93,34 @@ async def test_a_line_says_what_became_of_a_request(
     assert (line["bytes_in"], line["bytes_out"]) == (received, len(sent))
 
 
-async def test_the_line_of_a_caller_who_left_has_no_status(access: AccessLog, log: Path) -> None:
-    """Before a response; of one that had begun it is the response's."""
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+async def test_line_of_a_caller_that_left_has_no_status(access: AccessLog, log: Path) -> None:
+    """Unless the response had started."""
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     early, late = sidekey.caller(), sidekey.caller()
     early.feed(get())
     upstream = await sidekey.upstream()
-    early.lose(ConnectionResetError())
+    early.fail(ConnectionResetError())
     await settle()
     late.feed(get())
     upstream = await sidekey.upstream(1)
     upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
-    late.lose(ConnectionResetError())
+    late.fail(ConnectionResetError())
     await settle()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["status"], line["code"]) for line in lines] == [(0, "caller_gone"), (200, "caller_gone")]
-    assert [line["bytes_out"] for line in lines] == [0, len(late.take())]
+    assert [line["bytes_out"] for line in lines] == [0, len(late.read())]
 
 
-async def test_the_line_of_a_caller_who_left_forgets_a_response_that_was_held_back(
-    access: AccessLog, log: Path
-) -> None:
-    """Its request was sent once more, and nothing has come of that."""
+async def test_line_of_a_caller_that_left_during_a_replay_has_no_status(access: AccessLog, log: Path) -> None:
+    """Sidekey held the first response."""
     source = RenewedSource(GRANT, Grant(headers=(("Authorization", "Bearer new"),)))
     traits = CredentialTraits(InjectionPoints(headers=("Authorization",)), watched=frozenset({401}))
-    sidekey = Scripted(integration("h", base_url(1), traits=traits), sources={"h": source}, access=access)
+    sidekey = ScriptedPlane(integration("h", base_url(1), traits=traits), sources={"h": source}, access=access)
     caller = sidekey.caller()
     caller.feed(get())
     (await sidekey.upstream()).feed(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
-    assert (await sidekey.upstream(1)).take().startswith(b"GET ")
-    caller.lose(ConnectionResetError())
+    assert (await sidekey.upstream(1)).read().startswith(b"GET ")
+    caller.fail(ConnectionResetError())
     await settle()
     (line,) = map(json.loads, log.read_text().splitlines())
     assert (line["status"], line["code"]) == (0, "caller_gone")
@@ -139,11 +136,10 @@ async def test_the_line_of_a_caller_who_left_forgets_a_response_that_was_held_ba
     ],
     ids=["nothing", "behind a request", "behind a long body", "a whole head"],
 )
-async def test_a_line_of_what_could_not_be_read_tells_nothing_of_another_request(
+async def test_line_of_an_unreadable_request_has_only_its_own_data(
     before: bytes, raw: bytes, method: str, access: AccessLog, log: Path
 ) -> None:
-    """Method and bytes are those of the request that the error was found in, as far as it was read."""
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     if before:
         caller.feed(*filter(None, (before[:100], before[100:200], before[200:])))
@@ -154,18 +150,18 @@ async def test_a_line_of_what_could_not_be_read_tells_nothing_of_another_request
     assert line["status"] >= 400
 
 
-async def test_an_error_of_a_head_that_was_read_goes_without_a_body_to_head(access: AccessLog) -> None:
-    """What comes behind the HEAD request is none: its response has a body."""
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+async def test_error_response_to_head_has_no_body(access: AccessLog) -> None:
+    """The error response to the malformed bytes behind it has one."""
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     caller.feed(request("HEAD", "/a", "Upgrade: websocket"))
-    assert caller.take().endswith(b"\r\n\r\n")
+    assert caller.read().endswith(b"\r\n\r\n")
     caller = sidekey.caller()
     caller.feed(request("HEAD", "/a"))
     (await sidekey.upstream()).feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-    caller.take()
+    caller.read()
     caller.feed(b"hidden\r\n\r\n")
-    assert caller.take().endswith(b"}")
+    assert caller.read().endswith(b"}")
 
 
 MALFORMED = [
@@ -180,10 +176,10 @@ MALFORMED = [
 
 @pytest.mark.parametrize("target", MALFORMED)
 async def test_a_malformed_forward_target_is_not_logged(target: str, access: AccessLog, log: Path) -> None:
-    """What stands where a host belongs may be a password."""
+    """Its host may be a password."""
     async with running(integration("h", base_url(1))) as sidekey:
         sidekey.plane.worker.access = access
-        assert (await sidekey.ask(forward(target))).status == 400
+        assert (await sidekey.send(forward(target))).status == 400
     (line,) = map(json.loads, log.read_text().splitlines())
     assert (line["code"], "target" in line) == ("request_invalid", False)
     assert "hidden" not in log.read_text()
@@ -193,13 +189,13 @@ async def test_a_malformed_forward_target_is_not_logged(target: str, access: Acc
     ("method", "via", "code"),
     [("POST", "1.0 other", "method_denied"), ("GET", ", ".join(["1.1 sidekey (x)"] * 6), "loop_detected")],
 )
-async def test_a_target_that_was_never_read_is_not_logged(
+async def test_unparsed_malformed_target_is_not_logged(
     method: str, via: str, code: str, access: AccessLog, log: Path
 ) -> None:
-    """The method or Via refused the request first; the target is as malformed as before."""
+    """Sidekey refused the request for its method or Via first."""
     async with running(integration("h", base_url(1), methods=["GET"])) as sidekey:
         sidekey.plane.worker.access = access
-        await sidekey.ask(forward("http://user:hidden@up.test/a", f"Via: {via}", method=method))
+        await sidekey.send(forward("http://user:hidden@up.test/a", f"Via: {via}", method=method))
     (line,) = map(json.loads, log.read_text().splitlines())
     assert line["code"] == code
     assert "hidden" not in log.read_text()
@@ -218,10 +214,10 @@ async def test_a_target_that_was_never_read_is_not_logged(
     ids=["unknown ID", "two IDs", "unknown ID at the forward door", "no ID", "no door", "not a request"],
 )
 async def test_an_unknown_id_is_not_logged(raw: bytes, access: AccessLog, log: Path) -> None:
-    """Nor what came with it: the line says that the integration is unknown and why the request was refused."""
+    """Nor its target. The line has the reason of the error."""
     async with running(integration("h", base_url(1))) as sidekey:
         sidekey.plane.worker.access = access
-        await sidekey.ask(raw)
+        await sidekey.send(raw)
     (line,) = map(json.loads, log.read_text().splitlines())
     assert line["integration"] == "unknown"
     assert line["status"] >= 400
@@ -230,14 +226,14 @@ async def test_an_unknown_id_is_not_logged(raw: bytes, access: AccessLog, log: P
 
 
 def lines_of(log: Path) -> list[dict[str, Any]]:
-    """The lines of the access log."""
+    """Parse the access log."""
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-async def said(caller: RecordingTransport) -> wire.Message:
-    """The response that a caller got."""
+async def send(caller: RecordingTransport) -> wire.Message:
+    """Send a request, and return the response."""
     await settle()
-    message = wire.first_response(caller.take())
+    message = wire.first_response(caller.read())
     assert message is not None
     return message
 
@@ -283,37 +279,35 @@ TOKENS = {"all": None, "h-alone": frozenset({"h"})}
         (connect_request("hidden", user="h:all"), ("h", None, None, None, "request_invalid")),
     ],
 )
-async def test_a_line_says_who_wanted_what_also_where_it_was_denied(
+async def test_line_of_a_denied_request_has_id_caller_and_target(
     raw: bytes, named: tuple[str, str | None, str | None, int | None, str | None], access: AccessLog, log: Path
 ) -> None:
-    """The ID where one is configured, the caller once it is known, the target where it could be read."""
+    """If they are known."""
     served = (integration("h", base_url(1)), integration("o", "https://other.test:8443/api"))
-    sidekey = Scripted(*served, access=access, tokens=TOKENS)
+    sidekey = ScriptedPlane(*served, access=access, tokens=TOKENS)
     caller = sidekey.caller()
     caller.feed(raw)
     if named[-1] is None:
         (await sidekey.upstream()).feed(OK)
-    answer = await said(caller)
+    response = await send(caller)
     (line,) = lines_of(log)
     assert tuple(line[key] for key in ("integration", "caller", "host", "port", "code")) == named
     if named[-1] is None:
         assert (line["reason"], line["error"]) == (None, None)
     else:
-        problem = json.loads(answer.body)
+        problem = json.loads(response.body)
         assert (line["reason"], line["request_id"]) == (problem["detail"], problem["instance"])
-        assert answer.values(b"proxy-status") == [f"sidekey; error={line['error']}".encode()]
-    assert answer.values(b"sidekey-request-id") == [line["request_id"].encode()]
+        assert response.values(b"proxy-status") == [f"sidekey; error={line['error']}".encode()]
+    assert response.values(b"sidekey-request-id") == [line["request_id"].encode()]
     assert "hidden" not in log.read_text()
 
 
-async def test_each_request_has_an_id_of_its_own_which_its_response_and_its_line_share(
-    access: AccessLog, log: Path
-) -> None:
-    """Whoever writes the response, and whatever the upstream calls its own; no upstream sees it, nor a caller's."""
+async def test_response_and_line_share_a_request_id(access: AccessLog, log: Path) -> None:
+    """For responses of Sidekey and of upstreams. Sidekey forwards no other ID in either direction."""
     own = b"HTTP/1.1 200 OK\r\nSidekey-Request-Id: theirs\r\nsidekey_request_id: theirs\r\nContent-Length: 0\r\n\r\n"
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
-    found = []
+    result = []
     for raw, reply in (
         (get("/a", "Sidekey-Request-Id: mine", "sidekey_request_id: mine"), own),
         (get("/a"), b"HTTP/1.1 100 Continue\r\n\r\n" + own),
@@ -326,32 +320,32 @@ async def test_each_request_has_an_id_of_its_own_which_its_response_and_its_line
         caller.feed(raw)
         if reply:
             upstream = await sidekey.upstream()
-            sent = upstream.take().lower()
+            sent = upstream.read().lower()
             assert b"mine" not in sent
             assert b"request-id" not in sent
             upstream.feed(reply)
-        written = caller.take()
+        written = caller.read()
         assert b"theirs" not in written
-        answer = wire.first_response(written, to_head=raw.startswith(b"HEAD"))
-        assert answer is not None
-        found += answer.values(b"sidekey-request-id")
-    assert [line["request_id"].encode() for line in lines_of(log)] == found
-    assert [each.partition(b"-") for each in found] == [
+        response = wire.first_response(written, to_head=raw.startswith(b"HEAD"))
+        assert response is not None
+        result += response.values(b"sidekey-request-id")
+    assert [line["request_id"].encode() for line in lines_of(log)] == result
+    assert [item.partition(b"-") for item in result] == [
         (sidekey.plane.worker.instance, b"-", b"%d" % number) for number in range(1, 8)
     ]
 
 
-async def test_interim_responses_have_no_id(access: AccessLog) -> None:
-    """They are of the same request, and most clients do not show them."""
-    sidekey = Scripted(integration("h", base_url(1)), access=access)
+async def test_interim_responses_have_no_request_id(access: AccessLog) -> None:
+    """Most clients do not show them."""
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Expect: 100-continue", "Content-Length: 4"))
     (await sidekey.upstream()).feed(b"HTTP/1.1 100 Continue\r\n\r\n")
-    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert caller.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-async def test_a_line_says_over_which_connections_a_request_went_and_whose_trace_it_is(tmp_path: Path) -> None:
-    """Addresses with their ports; none of an upstream that was not reached."""
+async def test_line_has_addresses_and_trace_id(tmp_path: Path) -> None:
+    """Without an upstream address if none was reached."""
     async with (
         RawUpstream() as upstream,
         plane.running(integration("h", base_url(upstream.port)), log=tmp_path / "log") as sidekey,
@@ -367,15 +361,15 @@ async def test_a_line_says_over_which_connections_a_request_went_and_whose_trace
     assert (first["trace_id"], second["trace_id"]) == (TRACE, TRACE)
 
 
-async def test_why_tls_failed_is_said(tmp_path: Path) -> None:
-    """As the caller was told: host and port, the error type, the reason."""
+async def test_line_has_the_reason_of_a_tls_failure(tmp_path: Path) -> None:
+    """The same as in the response: host, port, error type and reason."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert(UPSTREAM).configure_cert(context)
     async with (
         RawUpstream(ssl_context=context) as upstream,
         plane.running(integration("h", base_url(upstream.port, scheme="https")), log=tmp_path / "log") as sidekey,
     ):
-        problem = plane.problem(await sidekey.ask(get()))
+        problem = plane.problem(await sidekey.send(get()))
         (line,) = lines_of(tmp_path / "log")
     assert (line["code"], line["host"], line["port"]) == ("upstream_tls_failed", "up.test", upstream.port)
     assert (line["reason"], line["error"]) == (problem["detail"], "tls_certificate_error")
@@ -384,22 +378,22 @@ async def test_why_tls_failed_is_said(tmp_path: Path) -> None:
 
 
 async def test_a_defect_is_logged_under_the_id_of_its_request(access: AccessLog, log: Path) -> None:
-    """So the line, the response and the event are found by each other."""
-    source = Awaited()
+    """So that operators find line, response and event."""
+    source = GatedGrantSource()
     source.error = LookupError("hidden")
     source.go.set()
-    sidekey = Scripted(integration("h", base_url(1)), access=access, sources={"h": source})
+    sidekey = ScriptedPlane(integration("h", base_url(1)), access=access, sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
-    problem = json.loads((await said(caller)).body)
+    problem = json.loads((await send(caller)).body)
     (line,) = lines_of(log)
     assert line["request_id"] == problem["instance"] == f"{sidekey.plane.worker.instance.decode()}-1"
     assert line["reason"] == problem["detail"] == f"a defect of Sidekey, logged as {line['request_id']}"
     assert "hidden" not in log.read_text()
 
 
-async def test_a_request_of_our_own_has_an_id_and_no_peer(tmp_path: Path) -> None:
-    """An operator's test, a preset's preview: nobody has connected."""
+async def test_internal_request_has_an_id_and_no_peer(tmp_path: Path) -> None:
+    """Tests by operators and previews of presets."""
     async with (
         RawUpstream() as upstream,
         plane.running(integration("h", base_url(upstream.port)), log=tmp_path / "log", tokens={"t": None}) as sidekey,

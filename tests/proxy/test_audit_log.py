@@ -1,4 +1,4 @@
-"""What `log.audit` writes of requests: one line for each that was sent with a credential, and none of any other."""
+"""`log.audit`: one line for each request that Sidekey sent with a credential, and no other line."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from sidekey.diagnostics.probe import probe
 from sidekey.snapshot import snapshot
 from support.plane import base_url, get, integration, running
 from support.presets import post, preset
-from support.upstream import RawUpstream, answering
+from support.upstream import RawUpstream, respond_with
 from tools.log_page import USE_FIELDS
 
 
 def uses_in(log: Path) -> list[dict[str, Any]]:
-    """The lines, all of which are of uses."""
+    """Parse the lines, which must all be uses."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["event"] for line in lines} <= {"credential used"}
     return lines
 
 
-async def test_a_request_that_was_sent_with_a_credential_is_a_line(tmp_path: Path) -> None:
-    """Who, by which integration, where to and with which result; also where the access log says nothing of it."""
+async def test_request_with_a_credential_is_logged(tmp_path: Path) -> None:
+    """Caller, integration, target and result. Also without access log."""
     log = tmp_path / "log"
     tokens = {"secret-of-web": frozenset({"h"})}
     async with RawUpstream() as upstream:
         used = integration("h", base_url(upstream.port))
         async with running(used, tokens=tokens, log=log, access="off", audit="uses") as sidekey:
-            answer = await sidekey.ask(get("/a", "Sidekey-Token: secret-of-web"))
-            assert answer.status == 200
+            response = await sidekey.send(get("/a", "Sidekey-Token: secret-of-web"))
+            assert response.status == 200
     (line,) = uses_in(log)
     assert list(line) == [key for key, _ in USE_FIELDS]
-    (request_id,) = answer.values(b"sidekey-request-id")
+    (request_id,) = response.values(b"sidekey-request-id")
     assert line["request_id"] == request_id.decode()
     assert (line["level"], line["by"], line["integration"], line["preset"]) == ("info", "caller", "h", None)
     assert (line["method"], line["host"], line["port"]) == ("GET", "up.test", upstream.port)
@@ -42,47 +42,47 @@ async def test_a_request_that_was_sent_with_a_credential_is_a_line(tmp_path: Pat
     assert "secret" not in log.read_text()
 
 
-async def test_a_request_that_took_no_credential_with_it_is_none(tmp_path: Path) -> None:
-    """It was nobody could be reached, or it passes: whatever else becomes of it."""
+async def test_request_without_a_credential_is_not_logged(tmp_path: Path) -> None:
+    """The upstream was unreachable, or the target passes."""
     log = tmp_path / "log"
     async with RawUpstream() as upstream:
         used = integration("h", base_url(upstream.port))
         gone = integration("gone", base_url(9))
         async with running(used, gone, log=log, access="off", audit="uses", passing=True) as sidekey:
-            assert (await sidekey.ask(get("/../x"))).status == 400
-            assert (await sidekey.ask(get("/x", name="other"))).status == 403
-            assert (await sidekey.ask(get("/x", name="gone"))).status == 502
+            assert (await sidekey.send(get("/../x"))).status == 400
+            assert (await sidekey.send(get("/x", name="other"))).status == 403
+            assert (await sidekey.send(get("/x", name="gone"))).status == 502
             url = f"http://other.test:{upstream.port}/x"
             passed = f"GET {url} HTTP/1.1\r\nHost: other.test\r\n\r\n".encode()
-            await sidekey.ask(passed)
+            await sidekey.send(passed)
             assert uses_in(log) == []
 
 
-async def test_an_upstream_that_fails_may_have_it_all_the_same(tmp_path: Path) -> None:
-    """So that is a use, with what the caller got."""
+async def test_failed_request_is_logged(tmp_path: Path) -> None:
+    """The upstream may have the credential. The line has the status for the caller."""
     log = tmp_path / "log"
-    async with RawUpstream(answering(b"nonsense\r\n\r\n")) as upstream:
+    async with RawUpstream(respond_with(b"nonsense\r\n\r\n")) as upstream:
         used = integration("h", base_url(upstream.port))
         async with running(used, log=log, access="all", audit="off") as sidekey:
             sidekey.plane.worker.audit.prepare(USES)()
             sidekey.plane.worker.access.prepare(USES)()
-            assert (await sidekey.ask(get("/a"))).status == 502
+            assert (await sidekey.send(get("/a"))).status == 502
     (line,) = uses_in(log)
     assert (line["status"], line["code"]) == (502, "upstream_protocol_error")
 
 
-async def test_a_caller_that_resets_its_connection_is_not_taken_for_the_operator(tmp_path: Path) -> None:
-    """Its socket may know no address of it any more, even before its request is read."""
+async def test_caller_that_resets_is_not_logged_as_operator(tmp_path: Path) -> None:
+    """Its socket may have lost the peer address."""
     log = tmp_path / "log"
     async with RawUpstream() as upstream:
         used = integration("h", base_url(upstream.port))
         async with running(used, log=log, access="off", audit="uses") as sidekey:
             # The connection to the upstream is kept, so that what comes next is sent in the turn in which it is read.
-            await sidekey.ask(get("/a"))
+            await sidekey.send(get("/a"))
             reset = asyncio.Event()
 
             class Unknown(asyncio.Transport):
-                """One whose socket knows nothing of its peer any more."""
+                """A transport whose socket has lost the peer address."""
 
                 def get_extra_info(self, name: str, default: Any = None) -> Any:
                     return default
@@ -105,14 +105,14 @@ async def test_a_caller_that_resets_its_connection_is_not_taken_for_the_operator
     assert (line["by"], line["peer"]) == ("caller", "unknown")
 
 
-async def test_a_preset_and_an_operators_test_are_uses_too(tmp_path: Path) -> None:
-    """By whom they are: nobody has connected for a request that Sidekey itself makes."""
+async def test_presets_and_operators_tests_are_logged(tmp_path: Path) -> None:
+    """With the operator, and without a peer."""
     log = tmp_path / "log"
     async with RawUpstream() as upstream:
         used = integration("h", base_url(upstream.port))
         hook = preset(url=base_url(upstream.port, "/api/hook"))
         async with running(used, presets=[hook], log=log, access="off", audit="uses") as sidekey:
-            assert (await sidekey.ask(post(b"{}"))).status == 200
+            assert (await sidekey.send(post(b"{}"))).status == 200
             assert (await probe(sidekey.plane, "h", snapshot.TestRequest("GET", "/test"))).ok
     sent, tested = uses_in(log)
     assert (sent["by"], sent["preset"], sent["method"]) == ("caller", "hook", "POST")

@@ -1,4 +1,4 @@
-"""How much of a body is held for a slow receiver: at most WRITE_BUFFER and the read that went over it, either way."""
+"""Backpressure: Sidekey buffers at most WRITE_BUFFER and one read for a slow receiver, in both directions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sidekey.proxy.connection import BULK, BYPASS
 from sidekey.proxy.transport import WRITE_BUFFER
 from support.plane import base_url, eventually, get, integration, request, running
 from support.raw_connection import RawConnection
-from support.scripted import RecordingTransport, Scripted
+from support.scripted import RecordingTransport, ScriptedPlane
 from support.upstream import RawUpstream
 
 READ = max(BULK, 256 << 10)
@@ -38,13 +38,13 @@ UPLOADS = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
-async def test_a_caller_that_does_not_read_costs_a_bounded_part_of_the_response(answer: bytes) -> None:
-    """The upstream is held back, and everything arrives once the caller reads."""
+@pytest.mark.parametrize("response", ANSWERS.values(), ids=ANSWERS)
+async def test_sidekey_buffers_a_bounded_part_of_a_response(response: bytes) -> None:
+    """Everything arrives once the caller reads."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        connection.transport.write(answer)
+        connection.transport.write(response)
         connection.close()
 
     async with (
@@ -66,8 +66,8 @@ async def test_a_caller_that_does_not_read_costs_a_bounded_part_of_the_response(
 
 
 @pytest.mark.parametrize("upload", UPLOADS.values(), ids=UPLOADS)
-async def test_an_upstream_that_does_not_read_costs_a_bounded_part_of_the_upload(upload: bytes) -> None:
-    """The caller is held back, and everything arrives once the upstream reads."""
+async def test_sidekey_buffers_a_bounded_part_of_an_upload(upload: bytes) -> None:
+    """Everything arrives once the upstream reads."""
     go_on = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -100,8 +100,8 @@ async def test_an_upstream_that_does_not_read_costs_a_bounded_part_of_the_upload
         assert message.body == BODY
 
 
-class Counting(RecordingTransport):
-    """Keeps every write by itself."""
+class WriteRecorder(RecordingTransport):
+    """Records each write."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         self.pieces: list[bytes] = []
@@ -114,10 +114,10 @@ class Counting(RecordingTransport):
 
 @pytest.mark.parametrize("size", [1, BYPASS, BYPASS + 1, 3 * BYPASS])
 async def test_each_read_of_a_response_is_one_write(size: int) -> None:
-    """On both sides of the length from which a body passes the parser by, and over the end of it."""
+    """On both sides of the length from which a body bypasses the parser, and at its end."""
 
-    sidekey = Scripted(integration("h", base_url(1)))
-    caller = Counting(sidekey.plane.connection())
+    sidekey = ScriptedPlane(integration("h", base_url(1)))
+    caller = WriteRecorder(sidekey.plane.connection())
     caller.feed(get())
     upstream = await sidekey.upstream()
     body = BODY[:size]

@@ -1,4 +1,4 @@
-"""Which content coding a body may have, and decoding gzip in bounded steps."""
+"""Content codings, and decoding of gzip in bounded steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROKEN = r"\Athe content coding of the upstream's response is broken, so it cann
 
 
 def read(decoder: GzipDecoder) -> bytes:
-    """Read all that there is now, in steps."""
+    """Decode everything available, in steps."""
     out = bytearray()
     while decoder.can_step:
         step = decoder.step()
@@ -37,13 +37,13 @@ def decode(reads: list[bytes]) -> bytes:
 
 
 @given(body=st.binary(max_size=300), data=st.data())
-def test_a_body_is_read_however_it_is_cut(body: bytes, data: st.DataObject) -> None:
+def test_any_split_of_a_body_is_decoded(body: bytes, data: st.DataObject) -> None:
     raw = gzip.compress(body)
     assert decode(pieces(raw, data.draw(cuts(len(raw))))) == body
 
 
-def test_much_comes_in_steps() -> None:
-    """A few bytes may inflate to a thousand times as much; each step returns a bounded part of it."""
+def test_large_output_is_returned_in_steps() -> None:
+    """A few bytes may decode to a thousand times as many."""
     body = bytes(40 * STEP + 1)
     decoder = GzipDecoder()
     decoder.feed(gzip.compress(body), whole=True)
@@ -56,8 +56,8 @@ def test_much_comes_in_steps() -> None:
     assert steps > 40
 
 
-def test_members_of_gzip_follow_one_another() -> None:
-    """RFC 1952 2.2; one a step, so that many small ones are bounded as well."""
+def test_gzip_members_are_decoded_one_in_each_step() -> None:
+    """RFC 1952 2.2. Many small members are bounded, too."""
     raw = b"".join(gzip.compress(b"%d," % number) for number in range(300))
     decoder = GzipDecoder()
     decoder.feed(raw, whole=True)
@@ -67,8 +67,8 @@ def test_members_of_gzip_follow_one_another() -> None:
     assert [step for step in steps if step] == [b"%d," % number for number in range(300)]
 
 
-def test_what_was_flushed_comes_at_once() -> None:
-    """An event is not kept for the next."""
+def test_flushed_data_is_returned_at_once() -> None:
+    """An event does not wait for the next one."""
     compress = zlib.compressobj(wbits=31)
     decoder = GzipDecoder()
     for number in range(5):
@@ -79,13 +79,13 @@ def test_what_was_flushed_comes_at_once() -> None:
     assert read(decoder) == b""
 
 
-def test_a_body_of_nothing_is_whole() -> None:
-    """Some servers name a coding although no body follows."""
+def test_empty_body_is_complete() -> None:
+    """Some servers state a coding without a body."""
     assert decode([]) == b""
 
 
 @pytest.mark.parametrize("cut", [1, 2, 8, -1, -5])
-def test_a_cut_body_is_broken(cut: int) -> None:
+def test_truncated_body_is_an_error(cut: int) -> None:
     with pytest.raises(UnreadableCoding, match=BROKEN):
         decode([gzip.compress(b"hello, hello, hello")[:cut]])
 
@@ -99,8 +99,7 @@ def test_a_cut_body_is_broken(cut: int) -> None:
         zlib.compress(b"a"),
     ],
 )
-def test_what_is_not_gzip_is_broken(raw: bytes) -> None:
-    """However it is cut."""
+def test_invalid_gzip_is_an_error(raw: bytes) -> None:
     for reads in ([raw], [raw[at : at + 1] for at in range(len(raw))]):
         with pytest.raises(UnreadableCoding, match=BROKEN):
             decode(reads)
@@ -113,15 +112,15 @@ def lines(name: str, *values: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("values", "gzipped"), [([], False), ([""], False), (["identity"], False), (["gzip"], True), (["X-GZIP "], True)]
 )
-def test_gzip_or_no_coding_is_read(values: list[str], gzipped: bool) -> None:
+def test_gzip_and_no_coding_are_supported(values: list[str], gzipped: bool) -> None:
     assert is_gzip(lines("content_ENCODING", *values)) is gzipped
 
 
 @pytest.mark.parametrize(
     "values", [["br"], ["deflate"], ["gzip, gzip"], ["gzip", "deflate"], ["identity, br"], ["gzi p"]]
 )
-def test_other_codings_are_unreadable(values: list[str]) -> None:
-    """Two of them as well: no server that was asked for one uses them."""
+def test_other_codings_are_unsupported(values: list[str]) -> None:
+    """Also two codings, because Sidekey requests one."""
     with pytest.raises(UnreadableCoding, match="cannot be read"):
         is_gzip(lines("Content-Encoding", *values))
 
@@ -143,6 +142,6 @@ def test_other_codings_are_unreadable(values: list[str]) -> None:
         (["identity"], b"identity"),
     ],
 )
-def test_gzip_is_asked_for_where_the_caller_accepts_it(values: list[str], asked: bytes) -> None:
-    """Without the field any coding may come (RFC 9110 12.5.3)."""
+def test_gzip_is_requested_if_the_caller_accepts_it(values: list[str], asked: bytes) -> None:
+    """Without Accept-Encoding, a server may use any coding (RFC 9110 12.5.3)."""
     assert acceptable(lines("Accept-Encoding", *values)) == b"\r\nAccept-Encoding: " + asked

@@ -1,4 +1,4 @@
-"""The one timer of all deadlines."""
+"""The timer of all deadlines."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sidekey.proxy.deadlines import NEVER, Deadlines
 from support.raw_connection import DEADLINE
 
 
-class Due:
-    """Records that it expired; `then` is what it does about it."""
+class Recorder:
+    """Records its expiry, and calls `then`."""
 
     def __init__(self, deadline: float, then: Callable[[], None] = lambda: None) -> None:
         self.deadline = deadline
@@ -23,10 +23,10 @@ class Due:
         self._then()
 
 
-def test_what_is_due_expires_once() -> None:
-    """At its time or later, not before, and not again."""
+def test_deadline_expires_once() -> None:
+    """Never early."""
     deadlines = Deadlines()
-    early, late, never = Due(1.0), Due(2.0), Due(NEVER)
+    early, late, never = Recorder(1.0), Recorder(2.0), Recorder(NEVER)
     deadlines.watched |= {early, late, never}
     deadlines.look(0.9)
     assert (early.count, late.count) == (0, 0)
@@ -38,33 +38,32 @@ def test_what_is_due_expires_once() -> None:
     assert deadlines.now == 3.0
 
 
-def test_one_that_expires_may_save_another() -> None:
-    """A deadline moved in the same look counts."""
+def test_expiry_can_extend_another_deadline() -> None:
+    """In the same tick."""
     deadlines = Deadlines()
-    pair: list[Due] = []
+    pair: list[Recorder] = []
 
     def spare() -> None:
         for other in pair:
             other.deadline = NEVER
 
-    pair += [Due(1.0, spare), Due(1.0, spare)]
+    pair += [Recorder(1.0, spare), Recorder(1.0, spare)]
     deadlines.watched |= set(pair)
     deadlines.look(1.0)
     assert sum(due.count for due in pair) == 1
 
 
-def test_one_that_expires_may_leave_and_take_others_along() -> None:
-    """The set changes while it is looked through."""
+def test_expiry_can_remove_deadlines() -> None:
+    """During the iteration."""
     deadlines = Deadlines()
-    deadlines.watched |= {Due(1.0, deadlines.watched.clear) for _ in range(5)}
+    deadlines.watched |= {Recorder(1.0, deadlines.watched.clear) for _ in range(5)}
     deadlines.look(1.0)
     assert deadlines.watched == set()
 
 
-def test_what_is_forgotten_never_expires() -> None:
-    """The others do."""
+def test_removed_deadline_never_expires() -> None:
     deadlines = Deadlines()
-    due, other = Due(1.0), Due(1.0)
+    due, other = Recorder(1.0), Recorder(1.0)
     deadlines.watch(due)
     deadlines.watch(other)
     deadlines.forget(other)
@@ -73,14 +72,13 @@ def test_what_is_forgotten_never_expires() -> None:
     assert deadlines.watched == {due}
 
 
-async def test_time_goes_on_by_itself_until_it_is_stopped() -> None:
-    """The loop's timer looks again and again."""
+async def test_timer_ticks_until_it_is_stopped() -> None:
     loop = asyncio.get_running_loop()
     deadlines = Deadlines()
     expired = asyncio.Event()
     deadlines.start(loop)
     first = deadlines.now
-    deadlines.watched.add(Due(first + 0.05, expired.set))
+    deadlines.watched.add(Recorder(first + 0.05, expired.set))
     async with asyncio.timeout(DEADLINE):
         await expired.wait()
     assert deadlines.now >= first + 0.05

@@ -1,4 +1,4 @@
-"""Draining: what has been answered reaches its caller whole, or visibly cut."""
+"""Draining: each response arrives complete, or visibly truncated."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from sidekey.proxy.downstream.connection import LINGER, CallerConnection
 from sidekey.proxy.transport import WRITE_BUFFER
-from support.plane import Running, base_url, eventually, get, integration, running
+from support.plane import RunningPlane, base_url, eventually, get, integration, running
 from support.raw_connection import RawConnection
 from support.upstream import OK, RawUpstream
 
 SIZE = WRITE_BUFFER - 4096
-"""Of a response that the plane takes from the upstream whole, though the caller does not read."""
+"""Size of a response that the plane reads completely while the caller does not read."""
 
 BODY = b"x" * SIZE
 KERNEL = 16 << 10
@@ -32,27 +32,29 @@ every_answer = pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 every_version = pytest.mark.parametrize("version", ["1.0", "1.1"])
 
 
-def once(answer: bytes) -> RawUpstream:
-    """An upstream that answers a connection's first request and closes."""
+def once(response: bytes) -> RawUpstream:
+    """Respond to the first request of a connection, and close."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(answer)
+        await connection.send(response)
         connection.close()
 
     return RawUpstream(script)
 
 
 def unsent(held: CallerConnection) -> int:
-    """Bytes that wait in the plane for their caller."""
+    """Return the number of bytes that the plane buffers for the caller."""
     return held.transport.get_write_buffer_size()
 
 
 @asynccontextmanager
-async def holding(answer: bytes, version: str) -> AsyncIterator[tuple[Running, RawConnection, CallerConnection]]:
-    """A caller who has asked and does not read: the exchange is over, the end of its response waits in the plane."""
+async def unread_response(
+    response: bytes, version: str
+) -> AsyncIterator[tuple[RunningPlane, RawConnection, CallerConnection]]:
+    """A caller that does not read: the exchange is over, and the plane buffers the rest of its response."""
     async with (
-        once(answer) as upstream,
+        once(response) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -61,7 +63,7 @@ async def holding(answer: bytes, version: str) -> AsyncIterator[tuple[Running, R
         held.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL)
         caller.transport.pause_reading()
         await caller.send(get(version=version))
-        await sidekey.outcomes("h", c2xx=1)
+        await sidekey.wait_for_outcomes("h", c2xx=1)
         assert sidekey.metrics.in_flight == 0
         assert unsent(held)
         yield sidekey, caller, held
@@ -69,9 +71,9 @@ async def holding(answer: bytes, version: str) -> AsyncIterator[tuple[Running, R
 
 @every_version
 @every_answer
-async def test_a_drain_waits_until_the_caller_took_the_response(answer: bytes, version: str) -> None:
-    """Though no exchange is under way any more: all of it arrives, then an orderly end."""
-    async with holding(answer, version) as (sidekey, caller, held):
+async def test_drain_waits_until_the_caller_has_read_the_response(answer: bytes, version: str) -> None:
+    """Then FIN follows."""
+    async with unread_response(answer, version) as (sidekey, caller, held):
         sidekey.plane.drain()
         end = asyncio.create_task(sidekey.plane.finish(30))
         await asyncio.wait([end], timeout=0.2)
@@ -86,9 +88,9 @@ async def test_a_drain_waits_until_the_caller_took_the_response(answer: bytes, v
 
 @every_version
 @every_answer
-async def test_a_response_that_is_not_taken_is_cut_at_the_end_of_the_grace(answer: bytes, version: str) -> None:
-    """By a reset: to a caller whose answer ends with its connection, a clean end would make less of it look whole."""
-    async with holding(answer, version) as (sidekey, caller, _):
+async def test_unread_response_is_reset_at_the_end_of_the_drain(answer: bytes, version: str) -> None:
+    """After FIN, a close-delimited response would look complete."""
+    async with unread_response(answer, version) as (sidekey, caller, _):
         sidekey.plane.drain()
         assert await sidekey.plane.finish(0.1) is False
         caller.transport.resume_reading()
@@ -98,9 +100,8 @@ async def test_a_response_that_is_not_taken_is_cut_at_the_end_of_the_grace(answe
         assert len(caller.received) < SIZE
 
 
-async def test_a_response_that_was_taken_does_not_hold_up_the_end() -> None:
-    """A kept connection with nothing left to send is closed at once, in order."""
-    async with holding(ANSWERS["Content-Length"], "1.1") as (sidekey, caller, held):
+async def test_read_response_does_not_delay_the_drain() -> None:
+    async with unread_response(ANSWERS["Content-Length"], "1.1") as (sidekey, caller, held):
         caller.transport.resume_reading()
         assert (await caller.response()).body == BODY
         await eventually(lambda: not unsent(held))
@@ -110,13 +111,13 @@ async def test_a_response_that_was_taken_does_not_hold_up_the_end() -> None:
         assert (caller.ended, caller.error) == (True, None)
 
 
-def kept(sidekey: Running) -> socket.socket:
-    """A caller's connection whose bytes arrive without a turn of the loop."""
+def idle_caller(sidekey: RunningPlane) -> socket.socket:
+    """Open a caller's connection whose bytes arrive without a turn of the loop."""
     return socket.create_connection(("127.0.0.1", sidekey.port))
 
 
 async def read_all(sock: socket.socket) -> bytes:
-    """What comes until the end. Raises ConnectionResetError."""
+    """Read to the end. Raises ConnectionResetError."""
     loop = asyncio.get_running_loop()
     sock.setblocking(False)
     data = b""
@@ -125,54 +126,54 @@ async def read_all(sock: socket.socket) -> bytes:
     return data
 
 
-async def asked(sidekey: Running, caller: socket.socket) -> None:
-    """Have one request answered, after which the connection is idle."""
+async def send_first_request(sidekey: RunningPlane, caller: socket.socket) -> None:
+    """Send a request, after whose response the connection is idle."""
     caller.sendall(get("/first"))
     caller.setblocking(False)
     data = await asyncio.get_running_loop().sock_recv(caller, 65536)
     assert data.endswith(OK[-2:])
-    await sidekey.settled()
+    await sidekey.wait_until_idle()
     caller.setblocking(True)
 
 
 @asynccontextmanager
-async def idle(*targets: bytes) -> AsyncIterator[tuple[Running, socket.socket]]:
-    """A connection that is idle after its first request; in the end these targets have arrived too, and no other."""
+async def idle(*targets: bytes) -> AsyncIterator[tuple[RunningPlane, socket.socket]]:
+    """Yield an idle connection. In the end, the upstream must have received exactly these targets."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
-            with kept(sidekey) as caller:
-                await asked(sidekey, caller)
+            with idle_caller(sidekey) as caller:
+                await send_first_request(sidekey, caller)
                 yield sidekey, caller
-        assert [each.target for each in upstream.requests] == [b"/api/first", *targets]
+        assert [item.target for item in upstream.requests] == [b"/api/first", *targets]
 
 
-async def test_a_request_that_has_arrived_is_no_idle_connection() -> None:
-    """Though nobody has read it yet when the drain ends what is idle: it is answered, and not reset."""
+async def test_connection_with_an_unread_request_is_not_idle() -> None:
+    """Sidekey answers the request, although nothing had read it when the drain closed idle connections."""
     async with idle(b"/api/second") as (sidekey, caller):
         sidekey.plane.drain()
         end = sidekey.plane.finish(30)
         caller.sendall(get("/second"))
         reading = asyncio.create_task(read_all(caller))
         assert await end is True
-        answer = await reading
-        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"\r\nConnection: close\r\n" in answer
+        response = await reading
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in response
 
 
 def error_of(caller: socket.socket) -> int:
-    """What the kernel knows of this connection: not 0 where a reset has come."""
+    """Return the pending socket error, which is not 0 after a reset."""
     return caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -> None:
-    """The end of stream was sent already: its caller sees that, and may send it again (RFC 9112 9.3.1).
+async def test_request_that_crosses_fin_is_not_reset() -> None:
+    """The caller sees FIN, and may retry the request (RFC 9112 9.3.1).
 
-    However long it takes for them to look: until they end their side as well, or LINGER.
+    Sidekey waits for the caller's FIN, or for LINGER.
     """
     async with idle() as (sidekey, caller):
         sidekey.plane.drain()
         (connection,) = sidekey.plane.worker.connections
-        sidekey.wait(1)
+        sidekey.advance(1)
         connection.wind_down(patient=True)
         for number in range(5):
             connection.wind_down(patient=False)
@@ -186,8 +187,8 @@ async def test_a_request_that_crosses_the_end_of_its_connection_is_not_reset() -
         assert error_of(caller) == 0
 
 
-async def test_what_arrives_before_an_idle_connection_is_really_closed_is_not_reset() -> None:
-    """A loop closes a socket at its next turn only; its caller sees an end, as if the request had come after that."""
+async def test_request_before_the_actual_close_is_not_reset() -> None:
+    """A loop closes a socket in its next turn."""
     async with idle() as (sidekey, caller):
         (connection,) = sidekey.plane.worker.connections
         assert connection.close_if_idle()
@@ -196,14 +197,14 @@ async def test_what_arrives_before_an_idle_connection_is_really_closed_is_not_re
         assert error_of(caller) == 0
 
 
-async def test_what_arrives_before_a_connection_has_lingered_long_enough_is_not_reset() -> None:
-    """Though nobody has read it when the time is up."""
+async def test_request_during_linger_is_not_reset() -> None:
+    """Even if nothing has read it when the time is up."""
     async with idle() as (sidekey, caller):
         (connection,) = sidekey.plane.worker.connections
-        sidekey.wait(1)
+        sidekey.advance(1)
         connection.wind_down(patient=False)
         caller.sendall(get("/second"))
-        sidekey.wait(LINGER)
+        sidekey.advance(LINGER)
         caller.sendall(get("/third"))
         await eventually(lambda: not sidekey.plane.worker.connections)
         assert error_of(caller) == 0
@@ -211,32 +212,31 @@ async def test_what_arrives_before_a_connection_has_lingered_long_enough_is_not_
 
 
 async def test_a_pipelined_request_behind_the_last_response_is_not_reset() -> None:
-    """The response said that the connection ends; what its caller had sent before they read that is dropped."""
+    """Sidekey drops it after a response with Connection: close."""
     async with idle(b"/api/second") as (sidekey, caller):
         sidekey.plane.drain()
         caller.sendall(get("/second"))
-        answer = await read_all(caller)
-        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"\r\nConnection: close\r\n" in answer
+        response = await read_all(caller)
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in response
         for _ in range(3):
             caller.sendall(get("/third"))
             await asyncio.sleep(0)
         assert error_of(caller) == 0
 
 
-async def test_a_connection_that_stays_idle_is_ended_in_order() -> None:
-    """After a tick, and closed after LINGER, also where its caller does nothing about it."""
+async def test_idle_connection_gets_fin() -> None:
+    """After a tick. Sidekey closes after LINGER even if the caller does nothing."""
     async with RawUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        with kept(sidekey) as used, kept(sidekey) as fresh:
-            await asked(sidekey, used)
+        with idle_caller(sidekey) as used, idle_caller(sidekey) as fresh:
+            await send_first_request(sidekey, used)
             sidekey.plane.drain()
             assert await sidekey.plane.finish(30) is True
             assert await read_all(used) == await read_all(fresh) == b""
 
 
-async def test_a_request_that_comes_as_keep_alive_ends_is_answered() -> None:
-    """It had arrived before the connection was closed."""
+async def test_request_at_the_end_of_keep_alive_is_answered() -> None:
     async with idle(b"/api/second") as (sidekey, caller):
         caller.sendall(get("/second", "Connection: close"))
-        sidekey.wait(sidekey.plane.worker.rules.timeouts.keep_alive)
+        sidekey.advance(sidekey.plane.worker.rules.timeouts.keep_alive)
         assert (await read_all(caller)).startswith(b"HTTP/1.1 200 OK\r\n")

@@ -21,11 +21,11 @@ PATIENCE = Timeouts(connect=0.4, total=60)
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> None:
-    """F01: 502, nothing was sent, and the response names neither secret nor address."""
+    """F01: 502 without an attempt. The response has neither secret nor address."""
     async with running(integration("h", base_url(free_port()))) as sidekey:
-        answer = await sidekey.ask(request(method, body=b"x" if method == "POST" else None))
-        said = problem(answer)
-        assert (answer.status, said["code"], said["error"], said["sent"]) == (
+        response = await sidekey.send(request(method, body=b"x" if method == "POST" else None))
+        error = problem(response)
+        assert (response.status, error["code"], error["error"], error["sent"]) == (
             502,
             "upstream_unreachable",
             "connection_refused",
@@ -35,17 +35,17 @@ async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> 
 
 
 async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
-    """F02: 504 at the connect time-out rather than the total one, and the slot is free again."""
+    """F02: 504 at timeouts.connect, before timeouts.total. The slot is free again."""
     with Blackhole("127.0.0.1") as hole:
         async with running(integration("h", base_url(hole.port)), timeouts=PATIENCE) as sidekey:
-            said = problem(await sidekey.ask(get()))
-            assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
+            error = problem(await sidekey.send(get()))
+            assert (error["status"], error["code"], error["error"]) == (504, "upstream_timeout", "connection_timeout")
             assert sidekey.metrics.in_flight == sidekey.metrics.upstream_connecting == 0
 
 
 @pytest.mark.parametrize(("failure", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
 async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status: int) -> None:
-    """F03: the response's error says that it was the lookup; the name is asked for once, without a search domain."""
+    """F03: the response reports DNS. Sidekey queries the name once, without a search domain."""
     asked: list[str] = []
 
     def lookup(name: str) -> tuple[Address, ...]:
@@ -53,9 +53,9 @@ async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status
         raise socket.gaierror(failure, "text of a library")
 
     async with running(integration("h", "http://absent.test/api"), lookup=lookup) as sidekey:
-        said = problem(await sidekey.ask(get()))
-    assert (said["status"], said["code"], said["error"]) == (status, "upstream_unreachable", "dns_error")
-    assert "library" not in said["detail"]
+        error = problem(await sidekey.send(get()))
+    assert (error["status"], error["code"], error["error"]) == (status, "upstream_unreachable", "dns_error")
+    assert "library" not in error["detail"]
     assert asked == ["absent.test."]
 
 
@@ -69,32 +69,32 @@ async def test_f03_a_hanging_lookup_ends_at_the_connect_timeout() -> None:
 
     try:
         async with running(integration("h", "http://slow.test/api"), lookup=lookup, timeouts=PATIENCE) as sidekey:
-            said = problem(await sidekey.ask(get()))
-            assert (said["status"], said["code"], said["error"]) == (504, "upstream_unreachable", "dns_timeout")
+            error = problem(await sidekey.send(get()))
+            assert (error["status"], error["code"], error["error"]) == (504, "upstream_unreachable", "dns_timeout")
     finally:
         end.set()
 
 
 @pytest.mark.parametrize("dead", ["refusing", "silent"])
-async def test_f06_the_second_address_serves_where_the_first_is_dead(dead: str) -> None:
-    """F06: an address that refuses, or never answers, does not fail the request while another one is alive."""
+async def test_f06_second_address_serves_if_the_first_is_dead(dead: str) -> None:
+    """F06: with a refusing and with a silent first address."""
     async with RawUpstream() as upstream:
         hosts = {UPSTREAM: ("127.0.0.2", "127.0.0.1")}
         with Blackhole("127.0.0.2", upstream.port) if dead == "silent" else nullcontext():
             async with running(integration("h", base_url(upstream.port)), hosts=hosts) as sidekey:
-                assert (await sidekey.ask(get())).status == 200
+                assert (await sidekey.send(get())).status == 200
         assert [message.target for message in upstream.requests] == [b"/api/a"]
 
 
 async def test_a_denied_address_is_destination_denied() -> None:
-    """An address that may not be dialled is refused before anything is sent; the integration's rules count alone."""
+    """Sidekey sends nothing. Only the rules of the integration apply."""
     async with RawUpstream() as upstream:
         denied = integration("h", base_url(upstream.port))
         allowed = integration("o", base_url(upstream.port), allow_private=LOOPBACK)
         async with running(denied, allowed, allow_private=()) as sidekey:
-            assert (await sidekey.ask(get(name="o"))).status == 200
-            said = problem(await sidekey.ask(get()))
-        assert (said["status"], said["code"], said["error"]) == (
+            assert (await sidekey.send(get(name="o"))).status == 200
+            error = problem(await sidekey.send(get()))
+        assert (error["status"], error["code"], error["error"]) == (
             403,
             "destination_denied",
             "destination_ip_prohibited",
@@ -102,9 +102,8 @@ async def test_a_denied_address_is_destination_denied() -> None:
         assert len(upstream.requests) == 1
 
 
-async def test_sidekeys_own_listener_is_no_upstream() -> None:
-    """A prefix that leads back to the proxy listener is refused when it is dialled."""
+async def test_listener_of_sidekey_is_refused_as_upstream() -> None:
     port = free_port()
     async with running(integration("h", base_url(port)), port=port) as sidekey:
-        said = problem(await sidekey.ask(get()))
-    assert said["code"] == "destination_denied"
+        error = problem(await sidekey.send(get()))
+    assert error["code"] == "destination_denied"

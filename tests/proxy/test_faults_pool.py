@@ -5,32 +5,32 @@ from __future__ import annotations
 import pytest
 
 from support import wire
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import base_url, eventually, get, integration, problem, request
 from support.raw_connection import RawConnection
-from support.upstream import OK, answering
+from support.upstream import OK, respond_with
 
 POST = request("POST", body=b"order")
 
 
 @pytest.mark.parametrize("again", [get(), POST], ids=["GET", "POST"])
 async def test_f14_a_connection_closed_while_idle_is_not_used(again: bytes) -> None:
-    """F14: the request goes over a new connection and the caller sees 200."""
+    """F14: a new connection serves the request."""
 
     async def once(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(OK)
         connection.close()
 
-    async with Upstream(once) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).status == 200
+    async with MemoryUpstream(once) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).status == 200
         await eventually(lambda: sidekey.metrics.upstream_idle == 0)
-        assert (await sidekey.ask(again)).status == 200
+        assert (await sidekey.send(again)).status == 200
         assert len(upstream.connections) == 2
 
 
 async def closes_second(connection: RawConnection) -> None:
-    """Answers the first request of a connection and closes at the second."""
+    """Respond to the first request of a connection, and close at the second."""
     await connection.request()
     await connection.send(OK)
     await connection.request()
@@ -39,20 +39,20 @@ async def closes_second(connection: RawConnection) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
 async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_repeated(method: str) -> None:
-    """F14: a reused connection closed before a byte of response, so the request is sent again, once."""
-    async with Upstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get("/first"))).status == 200
-        assert (await sidekey.ask(request(method))).status == 200
+    """F14: a reused connection closed before the first byte of the response, so Sidekey retries once."""
+    async with MemoryUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get("/first"))).status == 200
+        assert (await sidekey.send(request(method))).status == 200
         targets = [[message.target for message in wire.requests(data)] for data in upstream.received]
         assert targets == [[b"/api/first", b"/api/a"], [b"/api/a"]]
 
 
 async def test_f14_a_request_that_may_have_taken_effect_is_not_repeated() -> None:
-    """Never 3: a POST that the upstream may have acted on is answered 502, sent: maybe."""
-    async with Upstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).status == 200
-        said = problem(await sidekey.ask(POST))
-        assert (said["status"], said["code"], said["error"], said["sent"]) == (
+    """F14: the upstream may have processed a POST: 502, sent: maybe."""
+    async with MemoryUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).status == 200
+        error = problem(await sidekey.send(POST))
+        assert (error["status"], error["code"], error["error"], error["sent"]) == (
             502,
             "upstream_protocol_error",
             "connection_terminated",
@@ -62,7 +62,7 @@ async def test_f14_a_request_that_may_have_taken_effect_is_not_repeated() -> Non
 
 
 async def test_f14_a_request_is_repeated_once_only() -> None:
-    """The new connection closes as well: 502."""
+    """F14: the new connection closes, too: 502."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -71,27 +71,27 @@ async def test_f14_a_request_is_repeated_once_only() -> None:
             await connection.request()
         connection.close()
 
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).status == 200
-        assert problem(await sidekey.ask(get()))["error"] == "connection_terminated"
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).status == 200
+        assert problem(await sidekey.send(get()))["error"] == "connection_terminated"
         assert len(upstream.connections) == 2
 
 
 async def test_f14_a_fresh_connection_that_closes_is_not_tried_again() -> None:
-    """What closes at the first request it gets will close at the next one too."""
+    """F14: it would close again."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
         connection.close()
 
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert problem(await sidekey.ask(get()))["error"] == "connection_terminated"
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert problem(await sidekey.send(get()))["error"] == "connection_terminated"
         assert len(upstream.connections) == 1
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
 async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bool) -> None:
-    """F17: 502, the request was sent once."""
+    """F17: 502, and one request at the upstream."""
 
     async def script(connection: RawConnection) -> None:
         if reused:
@@ -102,41 +102,41 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
         await eventually(lambda: True)
         connection.reset()
 
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         if reused:
-            assert (await sidekey.ask(get())).status == 200
-        said = problem(await sidekey.ask(get()))
-        assert (said["status"], said["code"], said["sent"]) == (502, "upstream_protocol_error", "maybe")
+            assert (await sidekey.send(get())).status == 200
+        error = problem(await sidekey.send(get()))
+        assert (error["status"], error["code"], error["sent"]) == (502, "upstream_protocol_error", "maybe")
         assert len(upstream.connections) == 1
 
 
 async def test_f18_a_response_that_closes_its_connection() -> None:
-    """F18: `Connection: close` is followed, and does not close the caller's connection."""
+    """F18: Sidekey obeys `Connection: close`, and keeps the caller's connection."""
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
-    async with Upstream(answering(closing, OK)) as upstream:
+    async with MemoryUpstream(respond_with(closing, OK)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for _ in range(2):
                 await caller.send(get())
-                answer = await caller.response()
-                assert (answer.status, answer.values(b"connection")) == (200, [])
+                response = await caller.response()
+                assert (response.status, response.values(b"connection")) == (200, [])
             await (await upstream.connection(0)).until_ended()
         assert [len(wire.requests(data)) for data in upstream.received] == [1, 1]
 
 
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"401 Unauthorized"])
-async def test_f20_an_early_response_is_passed_on(status: bytes) -> None:
-    """F20: the response comes through while the body is not complete; both connections end, the upload incomplete."""
+async def test_f20_early_response_is_forwarded(status: bytes) -> None:
+    """F20: while the upload is incomplete. Both connections close."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
         await connection.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\nearly")
 
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(b"POST /i/h/a HTTP/1.1\r\nHost: h.test\r\nContent-Length: 100000\r\n\r\nfirst")
-            answer = await caller.response()
-            assert (answer.status, answer.body) == (int(status[:3]), b"early")
-            assert answer.values(b"connection") == [b"close"]
+            response = await caller.response()
+            assert (response.status, response.body) == (int(status[:3]), b"early")
+            assert response.values(b"connection") == [b"close"]
             await caller.until_ended()
         await (await upstream.connection()).until_ended()
         assert wire.first_request(upstream.received[0]) is None

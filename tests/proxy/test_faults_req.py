@@ -1,4 +1,4 @@
-"""The req rows of tests/cases/faults.tsv, but for those of slow callers."""
+"""The req rows of tests/cases/faults.tsv, except slow callers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 
 from sidekey.snapshot.request_rules import Limits
 from support import wire
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import base_url, forwarded, get, integration, problem, request
 from support.raw_connection import RawConnection
-from support.upstream import answering
+from support.upstream import respond_with
 
 
-async def test_f56_a_caller_that_closes_its_side_has_left() -> None:
-    """F56: as documented, a half-close gives the exchange up, and the upstream's connection with it."""
+async def test_f56_half_closed_caller_has_left() -> None:
+    """F56: as documented, a half-close cancels the exchange and closes the upstream connection."""
     async with (
-        Upstream(answering()) as upstream,
+        MemoryUpstream(respond_with()) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -26,13 +26,13 @@ async def test_f56_a_caller_that_closes_its_side_has_left() -> None:
         caller.transport.write_eof()
         assert await caller.until_ended() == b""
         await (await upstream.connection()).until_ended()
-        await sidekey.outcomes("h", caller_gone=1)
+        await sidekey.wait_for_outcomes("h", caller_gone=1)
 
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
 @pytest.mark.parametrize("when", ["before the answer", "in the answer", "in the body"])
 async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when: str) -> None:
-    """F57: the upstream's connection is closed and never used again."""
+    """F57: Sidekey closes the upstream connection, and does not reuse it."""
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"
 
     async def script(connection: RawConnection) -> None:
@@ -41,7 +41,7 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
             await connection.send(part)
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -52,37 +52,37 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
             await caller.until_contains(b"part")
         caller.close() if how == "closes" else caller.reset()
         await (await upstream.connection()).until_ended()
-        await sidekey.outcomes("h", caller_gone=1)
+        await sidekey.wait_for_outcomes("h", caller_gone=1)
         assert sidekey.metrics.upstream_idle == 0
 
 
 async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
-    """F59: 413 before the upstream hears of the request, and the connection closes."""
-    async with Upstream() as upstream:
+    """F59: 413 before the upstream gets anything. The connection closes."""
+    async with MemoryUpstream() as upstream:
         async with (
             running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey,
             sidekey.connect() as caller,
         ):
             await caller.send(request("POST", "/a", "Content-Length: 1001") + b"x")
-            answer = await caller.response()
-            said = problem(answer)
-            assert (said["status"], said["code"], said["sent"]) == (413, "request_too_large", "no")
-            assert answer.values(b"connection") == [b"close"]
+            response = await caller.response()
+            error = problem(response)
+            assert (error["status"], error["code"], error["sent"]) == (413, "request_too_large", "no")
+            assert response.values(b"connection") == [b"close"]
             await caller.until_ended()
         assert upstream.connections == []
 
 
 async def test_f60_a_chunked_body_over_the_limit_is_cut() -> None:
-    """F60: 413, and the request that the upstream saw never looks complete."""
-    async with Upstream() as upstream:
+    """F60: 413, and the request at the upstream is incomplete."""
+    async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey:
             async with sidekey.connect() as caller:
                 await caller.send(request("POST", "/a", "Transfer-Encoding: chunked"))
                 await caller.send(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
                 await (await upstream.connection()).until_contains(b"xxx")
                 await caller.send(b"1\r\nx\r\n0\r\n\r\n")
-                said = problem(await caller.response())
-                assert (said["status"], said["code"], said["sent"]) == (413, "request_too_large", "maybe")
+                error = problem(await caller.response())
+                assert (error["status"], error["code"], error["sent"]) == (413, "request_too_large", "maybe")
                 await caller.until_ended()
             await (await upstream.connection()).until_ended()
         assert wire.first_request(upstream.received[0]) is None
@@ -100,24 +100,24 @@ TOO_LARGE = {
 @pytest.mark.parametrize("piece", [1 << 20, 5000], ids=["whole", "in pieces"])
 @pytest.mark.parametrize(("raw", "status"), TOO_LARGE.values(), ids=TOO_LARGE)
 async def test_f61_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> None:
-    """F61: 414 for the target, 431 for the rest, and the connection closes."""
-    async with Upstream() as upstream:
+    """F61: 414 for the target, 431 for the rest. The connection closes."""
+    async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(0, len(raw), piece):
                 caller.transport.write(raw[at : at + piece])
                 await asyncio.sleep(0)
-            answer = await caller.response()
-            assert (answer.status, problem(answer)["code"]) == (status, "request_too_large")
+            response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (status, "request_too_large")
             await caller.until_ended()
         assert upstream.connections == []
 
 
 async def test_f63_trailers_of_an_upload_are_dropped() -> None:
-    """F63: the body arrives in chunks, without trailers, and without a header that announces them."""
+    """F63: chunks without trailers, and no field that announces them."""
     upload = b"3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: evil\r\n\r\n"
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         raw = request("POST", "/a", "Transfer-Encoding: chunked", "Trailer: X-Sum") + upload
-        assert (await sidekey.ask(raw)).status == 200
+        assert (await sidekey.send(raw)).status == 200
         assert upstream.received == [
             forwarded(
                 upstream.port,
@@ -133,38 +133,38 @@ async def test_f63_trailers_of_an_upload_are_dropped() -> None:
 async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
     """F64: 501, a closed connection, and nothing at the upstream."""
     raw = get("/a", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
-    async with Upstream() as upstream:
+    async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             await caller.send(raw + b"\x81\x05hello")
-            answer = await caller.response()
-            assert (answer.status, problem(answer)["code"]) == (501, "not_implemented")
-            assert await caller.until_ended() == bytes(caller.received[: caller.taken])
+            response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (501, "not_implemented")
+            assert await caller.until_ended() == bytes(caller.received[: caller.consumed])
         assert upstream.connections == []
 
 
 async def test_f65_te_is_not_forwarded() -> None:
-    """F65: nor is what Connection says of it."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get("/a", "Connection: TE", "TE: trailers, deflate"))).status == 200
+    """F65: neither TE nor its name in Connection."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get("/a", "Connection: TE", "TE: trailers, deflate"))).status == 200
         assert upstream.received == [forwarded(upstream.port, word=sidekey.plane.worker.instance)]
 
 
 async def test_f66_max_forwards_ends_at_the_proxy() -> None:
-    """F66: OPTIONS with Max-Forwards: 0 is answered here, TRACE is refused; otherwise it is counted down."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        last = await sidekey.ask(request("OPTIONS", "/a", "Max-Forwards: 0"))
+    """F66: Sidekey answers OPTIONS with 0, refuses TRACE, and decrements other values."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        last = await sidekey.send(request("OPTIONS", "/a", "Max-Forwards: 0"))
         assert (last.status, last.values(b"allow")) == (204, [b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"])
-        trace = await sidekey.ask(request("TRACE", "/a", "Max-Forwards: 0"))
+        trace = await sidekey.send(request("TRACE", "/a", "Max-Forwards: 0"))
         assert (trace.status, problem(trace)["code"]) == (405, "method_denied")
         assert upstream.connections == []
-        assert (await sidekey.ask(request("OPTIONS", "/a", "Max-Forwards: 7"))).status == 200
-        assert (await sidekey.ask(get("/a", "Max-Forwards: 7"))).status == 200
+        assert (await sidekey.send(request("OPTIONS", "/a", "Max-Forwards: 7"))).status == 200
+        assert (await sidekey.send(get("/a", "Max-Forwards: 7"))).status == 200
         assert [message.values(b"max-forwards") for message in upstream.requests] == [[b"6"], [b"7"]]
 
 
 @pytest.mark.parametrize("piece", [1 << 30, 1000], ids=["in one piece", "in pieces"])
 async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: int) -> None:
-    """F68: one at a time, over one upstream connection, and the caller is read no further than the queue is long."""
+    """F68: one at a time, over one upstream connection. Sidekey reads only as many as its queue holds."""
     longest = 0
 
     async def script(connection: RawConnection) -> None:
@@ -178,7 +178,7 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
 
     limits = Limits(pipelined=16)
     raw = b"".join(get(f"/{number}") for number in range(1000))
-    async with Upstream(script) as upstream:
+    async with MemoryUpstream(script) as upstream:
         async with (
             running(integration("h", base_url(upstream.port)), limits=limits) as sidekey,
             sidekey.connect() as caller,
@@ -192,12 +192,12 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
         assert longest <= 4096 // 18
 
 
-async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_left_alone() -> None:
-    """F70: X-Forwarded-For and -Proto pass unchanged, what names another host is dropped, and nothing is added."""
+async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_unchanged() -> None:
+    """F70: X-Forwarded-For and -Proto pass, fields with another host are dropped, and nothing is added."""
     fields = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https")
     moving = ("Forwarded: for=1.2.3.4;host=a.test", "X-Forwarded-Host: a.test")
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get("/a", *fields, *moving))).status == 200
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get("/a", *fields, *moving))).status == 200
         raw = forwarded(
             upstream.port, b"GET", b"/api/a", *(f.encode() for f in fields), word=sidekey.plane.worker.instance
         )

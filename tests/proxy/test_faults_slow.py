@@ -1,4 +1,4 @@
-"""The req rows of tests/cases/faults.tsv that a program plays: callers that take their time."""
+"""The req rows of tests/cases/faults.tsv with slow callers, played by slowhttptest."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import suppress
 
 from sidekey.snapshot.request_rules import Timeouts
 from support import programs, wire
-from support.plane import Running, base_url, eventually, integration, running
+from support.plane import RunningPlane, base_url, eventually, integration, running
 from support.slowhttptest import attack
-from support.upstream import RawUpstream, answering
+from support.upstream import RawUpstream, respond_with
 
 HASTE = Timeouts(request_head=2.0, idle=0.4, write=0.4)
 """Two seconds for a head, so that a probe of the program's gets its own through on a busy machine as well."""
 
 
-def url(sidekey: Running) -> str:
-    """The reverse door's URL for a program."""
+def url(sidekey: RunningPlane) -> str:
+    """Return a URL of the reverse proxy."""
     return f"http://127.0.0.1:{sidekey.port}/i/h/a"
 
 
 async def test_f53_slow_heads_are_closed() -> None:
-    """F53: slowhttptest -H loses every connection at timeouts.request_head, and its probes are answered."""
+    """F53: slowhttptest -H loses every connection at timeouts.request_head, and its probes get responses."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
             ended = await attack("-H", url=url(sidekey))
@@ -43,12 +43,12 @@ async def test_f54_slow_bodies_are_closed() -> None:
 
 
 async def test_f55_slow_readers_are_closed() -> None:
-    """F55: slowhttptest -X loses every connection at timeouts.write while it is still at work."""
+    """F55: slowhttptest -X loses every connection at timeouts.write."""
     # Here, since a skip within the task would not reach the test.
     programs.require("slowhttptest")
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000
     async with (
-        RawUpstream(answering(answer)) as upstream,
+        RawUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey,
     ):
         slow = asyncio.create_task(attack("-X", "-w", "10", "-y", "20", "-z", "5", url=url(sidekey), connections=10))

@@ -17,8 +17,7 @@ import trustme
 
 from sidekey.proxy.transport import descriptor_of
 from sidekey.snapshot.request_rules import Timeouts
-from sidekey.snapshot.snapshot import Integration
-from support.plane import UPSTREAM, base_url, get, integration, problem, request, running
+from support.plane import UPSTREAM, get, https_integration, problem, request, running
 from support.ports import listening_socket
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE, RawConnection
@@ -27,20 +26,15 @@ from support.upstream import RawUpstream
 NOW = datetime.now(UTC)
 
 
-def secure(port: int, ca: Authority) -> Integration:
-    """An integration whose upstream is https on this port."""
-    return integration("h", base_url(port, scheme="https"), trust=ca.trust)
-
-
 def context_with(certificate: trustme.LeafCert) -> ssl.SSLContext:
-    """A server's context with this certificate."""
+    """Build the context of a server with this certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
     return context
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
-    """A server's context whose certificate is its own CA."""
+    """Build the context of a server with a self-signed certificate."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(folder / "self.pem")
     ca.private_key_pem.write_to_path(folder / "self.key")
@@ -50,7 +44,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 def failing(flaw: str, ca: Authority, folder: Path) -> ssl.SSLContext:
-    """A server's context with the error in its certificate."""
+    """Build the context of a server whose certificate has this error."""
     if flaw == "expired":
         return context_with(ca.ca.issue_cert(UPSTREAM, not_after=NOW - timedelta(days=1)))
     if flaw == "not yet valid":
@@ -64,11 +58,11 @@ def failing(flaw: str, ca: Authority, folder: Path) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("flaw", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
 async def test_f08_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: Authority, tmp_path: Path) -> None:
-    """F08: 502 upstream_tls_failed; not a byte of HTTP is sent."""
+    """F08: 502 upstream_tls_failed, without a byte of HTTP."""
     async with RawUpstream(ssl_context=failing(flaw, ca, tmp_path)) as upstream:
-        async with running(secure(upstream.port, ca)) as sidekey:
-            said = problem(await sidekey.ask(get()))
-        assert (said["status"], said["code"], said["error"], said["sent"]) == (
+        async with running(https_integration(upstream.port, ca)) as sidekey:
+            error = problem(await sidekey.send(get()))
+        assert (error["status"], error["code"], error["error"], error["sent"]) == (
             502,
             "upstream_tls_failed",
             "tls_certificate_error",
@@ -78,47 +72,47 @@ async def test_f08_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: 
 
 
 async def test_f12_a_server_of_tls_1_1_is_refused(ca: Authority) -> None:
-    """F12: RFC 8996 leaves TLS from 1.2 on."""
+    """F12: RFC 8996 deprecates TLS below 1.2."""
     context = ca.server_context(UPSTREAM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("DEFAULT@SECLEVEL=0")
-    async with RawUpstream(ssl_context=context) as upstream, running(secure(upstream.port, ca)) as sidekey:
-        said = problem(await sidekey.ask(get()))
-        assert (said["status"], said["code"]) == (502, "upstream_tls_failed")
-        assert said["error"] in {"tls_protocol_error", "tls_alert_received"}
+    async with RawUpstream(ssl_context=context) as upstream, running(https_integration(upstream.port, ca)) as sidekey:
+        error = problem(await sidekey.send(get()))
+        assert (error["status"], error["code"]) == (502, "upstream_tls_failed")
+        assert error["error"] in {"tls_protocol_error", "tls_alert_received"}
 
 
 async def test_f13_a_handshake_that_stalls_ends_at_the_connect_timeout(ca: Authority) -> None:
-    """F13: 504 at the connect time-out, in which the handshake has its part."""
+    """F13: 504. timeouts.connect includes the handshake."""
 
     async def silent(connection: RawConnection) -> None:
         await connection.until_received(1)
 
     async with RawUpstream(silent) as upstream:
-        async with running(secure(upstream.port, ca), timeouts=Timeouts(connect=2)) as sidekey:
-            said = problem(await sidekey.ask(get()))
-            assert (said["status"], said["code"], said["error"]) == (504, "upstream_timeout", "connection_timeout")
+        async with running(https_integration(upstream.port, ca), timeouts=Timeouts(connect=2)) as sidekey:
+            error = problem(await sidekey.send(get()))
+            assert (error["status"], error["code"], error["error"]) == (504, "upstream_timeout", "connection_timeout")
         assert upstream.received[0].startswith(b"\x16\x03")
 
 
-async def test_a_server_without_tls_is_named(ca: Authority) -> None:
-    """An http server on an https port fails the handshake, and the request stays here."""
+async def test_server_without_tls_is_reported(ca: Authority) -> None:
+    """Sidekey sends no request."""
     plain = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 
     async def script(connection: RawConnection) -> None:
         await connection.until_received(1)
         await connection.send(plain)
 
-    async with RawUpstream(script) as upstream, running(secure(upstream.port, ca)) as sidekey:
-        said = problem(await sidekey.ask(get()))
-        assert (said["code"], said["sent"]) == ("upstream_tls_failed", "no")
+    async with RawUpstream(script) as upstream, running(https_integration(upstream.port, ca)) as sidekey:
+        error = problem(await sidekey.send(get()))
+        assert (error["code"], error["sent"]) == ("upstream_tls_failed", "no")
 
 
 def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
-    """Take one connection and let OpenSSL end it with its alert; a blocking socket flushes that, asyncio's does not."""
+    """Accept one connection, and let OpenSSL end it with an alert. A blocking socket sends it, asyncio's does not."""
     connection, _ = listener.accept()
     with connection, connection.dup() as kept:
         with pytest.raises(ssl.SSLError):
@@ -127,8 +121,8 @@ def refuse_one(listener: socket.socket, context: ssl.SSLContext) -> None:
             pass
 
 
-def insisting(ca: Authority) -> ssl.SSLContext:
-    """The context of a server that speaks TLS 1.3 and insists on a client certificate."""
+def requiring_certificate(ca: Authority) -> ssl.SSLContext:
+    """Build the context of a TLS 1.3 server that requires a client certificate."""
     context = ca.server_context(UPSTREAM)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.verify_mode = ssl.CERT_REQUIRED
@@ -137,14 +131,14 @@ def insisting(ca: Authority) -> ssl.SSLContext:
 
 
 async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -> None:
-    """A TLS 1.3 server refuses a missing client certificate only after our handshake; the request is not repeated."""
-    context = insisting(ca)
+    """A TLS 1.3 server refuses a missing certificate after the handshake. Sidekey does not retry."""
+    context = requiring_certificate(ca)
     with listening_socket() as listener:
         server = asyncio.create_task(asyncio.to_thread(refuse_one, listener, context))
-        async with running(secure(listener.getsockname()[1], ca)) as sidekey:
-            said = problem(await sidekey.ask(get()))
+        async with running(https_integration(listener.getsockname()[1], ca)) as sidekey:
+            error = problem(await sidekey.send(get()))
         await server
-    assert (said["status"], said["code"], said["error"], said["sent"]) == (
+    assert (error["status"], error["code"], error["error"], error["sent"]) == (
         502,
         "upstream_tls_failed",
         "tls_alert_received",
@@ -153,9 +147,9 @@ async def test_an_alert_before_the_response_is_a_failure_of_tls(ca: Authority) -
 
 
 class Refusal(threading.Thread):
-    """Takes one connection and ends it with an alert and a reset, once `go` is set.
+    """Accepts one connection, and ends it with an alert and a reset once `go` is set.
 
-    `begun` says that the client has spoken last in the handshake; what it sent in one piece then is `flight`.
+    `begun` is set after the client's part of the handshake; `flight` has the bytes that the client sent then.
     """
 
     def __init__(self, listener: socket.socket, context: ssl.SSLContext) -> None:
@@ -186,13 +180,13 @@ class Refusal(threading.Thread):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-async def test_an_alert_counts_where_a_write_learns_of_the_reset_behind_it(ca: Authority) -> None:
-    """The rest of an upload is written before the loop reads the alert, which is still in the socket then."""
+async def test_alert_is_reported_although_a_write_finds_the_reset(ca: Authority) -> None:
+    """Sidekey writes the rest of an upload before the loop reads the alert."""
     body = bytes(8000)
     with listening_socket() as listener:
-        server = Refusal(listener, insisting(ca))
+        server = Refusal(listener, requiring_certificate(ca))
         server.start()
-        async with running(secure(listener.getsockname()[1], ca)) as sidekey, sidekey.connect() as caller:
+        async with running(https_integration(listener.getsockname()[1], ca)) as sidekey, sidekey.connect() as caller:
             await caller.send(request("POST", body=body + body)[: -len(body)])
             assert await asyncio.to_thread(server.begun.wait, DEADLINE)
             (pool,) = sidekey.plane.pools.known()
@@ -204,23 +198,22 @@ async def test_an_alert_counts_where_a_write_learns_of_the_reset_behind_it(ca: A
             poll.register(descriptor_of(connection.transport), 0)
             assert poll.poll(DEADLINE * 1000)
             reading.data_received(body)
-            said = problem(await caller.response())
+            error = problem(await caller.response())
             assert sidekey.metrics.stats("h").connects == {"ok": 1}
         server.join(DEADLINE)
-    assert (said["status"], said["code"], said["error"], said["sent"]) == (
+    assert (error["status"], error["code"], error["error"], error["sent"]) == (
         502,
         "upstream_tls_failed",
         "tls_alert_received",
         "maybe",
     )
-    assert "certificate required" in said["detail"]
+    assert "certificate required" in error["detail"]
     # The end of the handshake and what there is of the request left together.
     assert len(server.flight) > len(body)
 
 
-async def test_https_is_carried_and_its_connection_kept(ca: Authority) -> None:
-    """Two requests go over one TLS connection."""
+async def test_two_requests_use_one_tls_connection(ca: Authority) -> None:
     async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        async with running(secure(upstream.port, ca)) as sidekey:
-            assert [(await sidekey.ask(get())).status for _ in range(2)] == [200, 200]
+        async with running(https_integration(upstream.port, ca)) as sidekey:
+            assert [(await sidekey.send(get())).status for _ in range(2)] == [200, 200]
         assert [len(upstream.connections), len(upstream.requests)] == [1, 2]

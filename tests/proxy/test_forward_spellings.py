@@ -1,4 +1,4 @@
-"""Spellings by which a caller might name another place at the forward door than the one that is judged."""
+"""Spellings of a target at the forward proxy that other software could read as another host."""
 
 from __future__ import annotations
 
@@ -57,36 +57,38 @@ LITERAL = "127.0.0.1:PORT"
         "http://localhost:PORT/api/a",
     ],
 )
-async def test_a_foreign_spelling_takes_no_credential_anywhere(target: str) -> None:
-    """Neither the integration of a name nor that of a literal address sends anything for such a target."""
+async def test_ambiguous_spelling_gets_no_credential(target: str) -> None:
+    """Neither with an integration for a name nor for an address."""
     async with RawUpstream() as upstream:
         port = upstream.port
         prefixes = [f"http://{place}/api".replace("PORT", str(port)) for place in (NAME, LITERAL)]
         async with running(integration("name", prefixes[0]), integration("literal", prefixes[1])) as sidekey:
             for name in ("name", "literal"):
                 line = f"GET {target.replace('PORT', str(port))} HTTP/1.1"
-                answer = await sidekey.ask(f"{line}\r\nHost: {UPSTREAM}\r\nX-Integration-Id: {name}\r\n\r\n".encode())
-                assert answer.status in (400, 403)
-                assert problem(answer)["code"] in ("request_invalid", "target_denied")
+                response = await sidekey.send(
+                    f"{line}\r\nHost: {UPSTREAM}\r\nX-Integration-Id: {name}\r\n\r\n".encode()
+                )
+                assert response.status in (400, 403)
+                assert problem(response)["code"] in ("request_invalid", "target_denied")
         assert upstream.connections == []
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP", "hTTp"])
-async def test_case_of_scheme_and_host_does_not_count(scheme: str) -> None:
-    """The same place in other capitals is the same place, and Host is written as the policy writes it."""
+async def test_scheme_and_host_are_case_insensitive(scheme: str) -> None:
+    """Host has the spelling of the policy."""
     async with RawUpstream() as upstream:
         place = f"{UPSTREAM}:{upstream.port}"
         async with running(integration("h", f"http://{place}/api")) as sidekey:
             line = f"GET {scheme}://{place.upper()}/api/a HTTP/1.1"
-            answer = await sidekey.ask(f"{line}\r\nHost: evil.test\r\nX-Integration-Id: h\r\n\r\n".encode())
-            assert answer.status == 200
+            response = await sidekey.send(f"{line}\r\nHost: evil.test\r\nX-Integration-Id: h\r\n\r\n".encode())
+            assert response.status == 200
         (request,) = upstream.requests
         assert (request.target, request.values(b"host")) == (b"/api/a", [place.encode()])
 
 
 @pytest.mark.parametrize("host", ["[::1]", "[0:0:0:0:0:0:0:1]", "[0000::0001]", "[::0:1]"])
-async def test_every_spelling_of_an_ipv6_address_is_the_same_place(host: str) -> None:
-    """RFC 4291 2.2: what reaches the upstream names it as the policy does."""
+async def test_every_spelling_of_an_ipv6_address_is_equal(host: str) -> None:
+    """RFC 4291 2.2. The upstream gets the spelling of the policy."""
     server: list[RawConnection] = []
     loop = asyncio.get_running_loop()
     try:
@@ -95,8 +97,8 @@ async def test_every_spelling_of_an_ipv6_address_is_the_same_place(host: str) ->
         pytest.skip("this machine has no ::1")
     async with listening:
         port = listening.sockets[0].getsockname()[1]
-        made = integration("h", f"http://[::1]:{port}/api", allow_private=(ip_network("::1/128"),))
-        async with running(made) as sidekey, sidekey.connect() as caller:
+        configured = integration("h", f"http://[::1]:{port}/api", allow_private=(ip_network("::1/128"),))
+        async with running(configured) as sidekey, sidekey.connect() as caller:
             await caller.send(
                 f"GET http://{host}:{port}/api/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode()
             )
@@ -111,9 +113,9 @@ async def test_every_spelling_of_an_ipv6_address_is_the_same_place(host: str) ->
 
 
 @pytest.mark.parametrize("host", ["[::2]", "[::ffff:0:1]", "[::1%25lo]", "[::1", "::1", "[::1]x", "[]", "[1]", "[::g]"])
-async def test_what_is_not_that_ipv6_address_is_another_place_or_none(host: str) -> None:
-    """Refused before anything is dialled."""
+async def test_other_ipv6_addresses_are_refused(host: str) -> None:
+    """Before any connection."""
     async with running(integration("h", "http://[::1]:8080/api")) as sidekey:
         line = f"GET http://{host}:8080/api/a HTTP/1.1"
-        answer = await sidekey.ask(f"{line}\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
-        assert problem(answer)["code"] in ("request_invalid", "target_denied")
+        response = await sidekey.send(f"{line}\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
+        assert problem(response)["code"] in ("request_invalid", "target_denied")

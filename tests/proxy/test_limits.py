@@ -12,8 +12,8 @@ from sidekey.policy.targets import parse_domain
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from support.plane import AUTHORIZATION, base_url, denied, eventually, get, integration, problem
-from support.scripted import Awaited, RecordingTransport, Scripted, settle
-from support.unresolved import Missing
+from support.scripted import GatedGrantSource, RecordingTransport, ScriptedPlane, settle
+from support.unresolved import UnresolvedIntegration
 from support.upstream import OK
 from support.wire import Message, first_response
 
@@ -23,21 +23,21 @@ OWN = "the integration's own limits.in_flight is reached"
 WHOLE = "limits.in_flight is reached"
 
 
-def limited(limit: int, *integrations: Integration, **options: Any) -> Scripted:
+def limited(limit: int, *integrations: Integration, **options: Any) -> ScriptedPlane:
     """Build a plane with this limit of requests in flight."""
-    return Scripted(*integrations, limits=Limits(in_flight=limit), **options)
+    return ScriptedPlane(*integrations, limits=Limits(in_flight=limit), **options)
 
 
-def answer(caller: RecordingTransport) -> Message | None:
+def received_response(caller: RecordingTransport) -> Message | None:
     """Return the response, if it has arrived."""
-    return first_response(caller.take())
+    return first_response(caller.read())
 
 
-def refusal(sidekey: Scripted, name: str) -> str | None:
+def refusal(sidekey: ScriptedPlane, name: str) -> str | None:
     """Send a request of this integration. Return the limit that refuses it, or None if it is in flight."""
     caller = sidekey.caller()
     caller.feed(get(name=name))
-    response = answer(caller)
+    response = received_response(caller)
     if response is None:
         return None
     document = problem(response)
@@ -51,23 +51,23 @@ def refusal(sidekey: Scripted, name: str) -> str | None:
     return str(document["detail"])
 
 
-def publish(sidekey: Scripted, *integrations: Integration, limit: int | None = None) -> None:
+def publish(sidekey: ScriptedPlane, *integrations: Integration, limit: int | None = None) -> None:
     """Apply a snapshot with these integrations, and another limit."""
-    sidekey.plane.prepare(Snapshot({each.id: each for each in integrations}, listen=sidekey.snapshot.listen))()
+    sidekey.plane.prepare(Snapshot({item.id: item for item in integrations}, listen=sidekey.snapshot.listen))()
     if limit is not None:
         sidekey.plane.worker.limit_in_flight(limit)
 
 
-def fullest(sidekey: Scripted) -> float:
+def fullest(sidekey: ScriptedPlane) -> float:
     """Return the value of the gauge."""
     return max(sidekey.metrics.utilization(), default=0.0)
 
 
-async def end_all(sidekey: Scripted) -> None:
+async def end_all(sidekey: ScriptedPlane) -> None:
     """Answer every request, and check that nothing is counted afterwards."""
     await settle()
     for upstream in sidekey.upstreams:
-        if upstream.take():
+        if upstream.read():
             upstream.feed(OK)
     await settle()
     assert sidekey.metrics.in_flight == 0
@@ -82,14 +82,14 @@ async def test_one_origin_gets_half_of_the_limit() -> None:
     assert fullest(sidekey) == 1.0
     assert [refusal(sidekey, "b") for _ in range(3)] == [None, None, WHOLE]
     await settle()
-    assert [bytes(each.written).split(b"\r\n")[0] for each in sidekey.upstreams] == [
+    assert [bytes(item.written).split(b"\r\n")[0] for item in sidekey.upstreams] == [
         b"GET /api/a HTTP/1.1",
         b"GET /other/a HTTP/1.1",
         b"GET /api/a HTTP/1.1",
         b"GET /api/a HTTP/1.1",
         b"GET /api/a HTTP/1.1",
     ]
-    sidekey.upstreams[0].take()
+    sidekey.upstreams[0].read()
     sidekey.upstreams[0].feed(OK)
     await settle()
     assert fullest(sidekey) == pytest.approx(2 / 3)
@@ -103,7 +103,7 @@ async def test_a_single_origin_gets_the_whole_limit() -> None:
     await end_all(sidekey)
 
 
-async def test_an_own_limit_replaces_that_of_the_origin() -> None:
+async def test_limit_of_an_integration_replaces_that_of_the_origin() -> None:
     """It may be higher or lower, and its requests do not count against the origin."""
     sidekey = limited(8, replace(A, in_flight=6), replace(A2, in_flight=1), integration("o", base_url(1)), B)
     assert [refusal(sidekey, "a2") for _ in range(2)] == [None, OWN]
@@ -113,7 +113,7 @@ async def test_an_own_limit_replaces_that_of_the_origin() -> None:
     await end_all(sidekey)
 
 
-async def test_the_gauge_uses_the_limit_of_the_process_if_an_own_limit_exceeds_it() -> None:
+async def test_gauge_uses_the_limit_of_the_process_if_that_is_lower() -> None:
     sidekey = limited(8, replace(A, in_flight=6), B)
     sidekey.plane.worker.limit_in_flight(2)
     assert [refusal(sidekey, "a") for _ in range(3)] == [None, None, WHOLE]
@@ -126,7 +126,7 @@ async def test_a_request_that_is_denied_does_not_count() -> None:
     caller = sidekey.caller()
     for _ in range(4):
         caller.feed(denied(name="a"))
-        response = answer(caller)
+        response = received_response(caller)
         assert response is not None
         assert response.status == 403
     assert fullest(sidekey) == 0
@@ -145,9 +145,9 @@ async def test_a_request_is_counted_out_once_however_it_ends(end: str) -> None:
         await settle()
         assert refusal(sidekey, "a") == HALF
         if end == "the caller leaves":
-            caller.lose(ConnectionResetError())
+            caller.fail(ConnectionResetError())
         elif end == "the upstream breaks off":
-            sidekey.upstreams[-1].lose(ConnectionResetError())
+            sidekey.upstreams[-1].fail(ConnectionResetError())
         else:
             sidekey.dialer.error = ConnectionRefusedError()
             sidekey.dialer.go.set()
@@ -160,7 +160,7 @@ async def test_a_request_is_counted_out_once_however_it_ends(end: str) -> None:
 
 async def test_a_request_that_waits_for_its_token_counts() -> None:
     """Such requests pile up while a token endpoint is slow."""
-    source = Awaited()
+    source = GatedGrantSource()
     sidekey = limited(2, A, B, sources={"a": source})
     assert [refusal(sidekey, name) for name in ("a", "a", "b")] == [None, HALF, None]
     source.go.set()
@@ -187,8 +187,8 @@ async def test_a_reload_keeps_the_counts() -> None:
     await end_all(sidekey)
 
 
-async def test_a_reload_adds_and_removes_an_own_limit() -> None:
-    """Each request is counted out where it was counted in."""
+async def test_reload_adds_and_removes_the_limit_of_an_integration() -> None:
+    """A request leaves the count that it entered."""
     sidekey = limited(8, replace(A, in_flight=1), B)
     assert [refusal(sidekey, "a") for _ in range(2)] == [None, OWN]
     publish(sidekey, replace(A, in_flight=2), B)
@@ -215,14 +215,16 @@ LEARNS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=Tru
 
 def learning(name: str) -> Integration:
     """Build an integration whose grant contains a base URL below x.test."""
-    made = integration(name, domains=("https://login.test", "https://*.x.test"), traits=LEARNS)
-    return replace(made, policy=replace(made.policy, placeholder_origin=parse_domain("https://login.test").origin))
+    configured = integration(name, domains=("https://login.test", "https://*.x.test"), traits=LEARNS)
+    return replace(
+        configured, policy=replace(configured.policy, placeholder_origin=parse_domain("https://login.test").origin)
+    )
 
 
 async def test_a_request_counts_against_the_origin_in_its_grant() -> None:
     """Until it has its grant, it counts against the host of the login."""
     grants = {name: Grant(headers=AUTHORIZATION, base_url=f"https://{host}.x.test") for name, host in LEARNT.items()}
-    sources = {name: Awaited(grant) for name, grant in grants.items()}
+    sources = {name: GatedGrantSource(grant) for name, grant in grants.items()}
     sidekey = limited(6, *(learning(name) for name in LEARNT), sources=sources)
     assert [refusal(sidekey, name) for name in ("s", "t", "u", "s")] == [None, None, None, HALF]
     for source in sources.values():
@@ -238,15 +240,15 @@ LEARNT = {"s": "one", "t": "one", "u": "two"}
 
 async def test_a_full_origin_refuses_a_request_that_learns_it_from_its_grant() -> None:
     """The request no longer counts against the host of the login."""
-    late = Awaited(Grant(headers=AUTHORIZATION, base_url="https://one.x.test"))
-    sources = {"s": Awaited(late.ready, there=True), "t": late}
+    late = GatedGrantSource(Grant(headers=AUTHORIZATION, base_url="https://one.x.test"))
+    sources = {"s": GatedGrantSource(late.ready, available=True), "t": late}
     sidekey = limited(4, learning("s"), learning("t"), sources=sources)
     caller = sidekey.caller()
     caller.feed(get(name="t"))
     assert [refusal(sidekey, "s") for _ in range(2)] == [None, None]
     late.go.set()
     await settle()
-    response = answer(caller)
+    response = received_response(caller)
     assert response is not None
     assert problem(response)["detail"] == HALF
     await end_all(sidekey)
@@ -254,10 +256,10 @@ async def test_a_full_origin_refuses_a_request_that_learns_it_from_its_grant() -
 
 async def test_an_unresolved_integration_counts_by_its_id() -> None:
     """Once it is resolved, its origin counts."""
-    missing = Missing(A)
+    missing = UnresolvedIntegration(A)
     sidekey = limited(2, missing.integration(), B)
     assert [refusal(sidekey, name) for name in ("a", "a", "b")] == [None, HALF, None]
-    missing.appear()
+    missing.resolve()
     await eventually(lambda: len(sidekey.upstreams) == 2)
     await end_all(sidekey)
 
@@ -273,13 +275,13 @@ async def test_passthrough_requests_count_by_their_host() -> None:
     callers = [sidekey.caller() for _ in range(4)]
     for caller in callers:
         caller.feed(passing("one.test"))
-    response = answer(callers[3])
+    response = received_response(callers[3])
     assert response is not None
     assert problem(response)["detail"] == HALF
     assert refusal(sidekey, "a") is None
     other = sidekey.caller()
     other.feed(passing("two.test"))
-    assert answer(other) is None
+    assert received_response(other) is None
     await end_all(sidekey)
 
 
@@ -291,5 +293,5 @@ async def test_hosts_without_requests_are_forgotten() -> None:
         caller.feed(passing(f"h{number}.test"))
         await settle()
         sidekey.upstreams[-1].feed(OK)
-        caller.take()
+        caller.read()
     assert [*sidekey.metrics.utilization()] == []

@@ -18,7 +18,7 @@ from sidekey.proxy.connection import BULK, BYPASS, LONG
 from support.plane import UPSTREAM, base_url, eventually, get, integration, request, running
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.upstream import OK, RawUpstream
 
 SIZE = 6 * BULK + 12_345
@@ -39,13 +39,13 @@ def head(size: int) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
 
 
-def answering(*answers: bytes) -> Callable[[RawConnection], Awaitable[None]]:
+def answering(*responses: bytes) -> Callable[[RawConnection], Awaitable[None]]:
     """Build an upstream script that sends these responses on each connection, one for each request."""
 
     async def script(connection: RawConnection) -> None:
-        for answer in answers:
+        for response in responses:
             await connection.request()
-            connection.transport.write(answer)
+            connection.transport.write(response)
 
     return script
 
@@ -201,7 +201,7 @@ async def test_bytes_behind_a_long_response_are_not_forwarded() -> None:
         await caller.send(get())
         assert (await caller.response()).body == body
         await (await upstream.connection()).until_ended()
-        assert len(caller.received) == caller.taken
+        assert len(caller.received) == caller.consumed
 
 
 async def test_tls_is_left_to_the_loop(ca: Authority) -> None:
@@ -209,8 +209,8 @@ async def test_tls_is_left_to_the_loop(ca: Authority) -> None:
     body = pattern(SIZE)
     context = ca.server_context(UPSTREAM)
     async with RawUpstream(answering(head(SIZE) + body), ssl_context=context) as upstream:
-        made = integration("h", base_url(upstream.port, scheme="https"), trust=ca.trust)
-        async with running(made) as sidekey, sidekey.connect() as caller:
+        configured = integration("h", base_url(upstream.port, scheme="https"), trust=ca.trust)
+        async with running(configured) as sidekey, sidekey.connect() as caller:
             caller.transport.write(post(body))
             assert (await caller.response()).body == body
         (message,) = upstream.requests
@@ -239,15 +239,15 @@ class Listener(RecordingTransport):
             self.on_write(len(data))
 
 
-async def after_a_long_read(near: socket.socket | FileIO) -> tuple[Scripted, Listener, RecordingTransport]:
+async def after_a_long_read(near: socket.socket | FileIO) -> tuple[ScriptedPlane, Listener, RecordingTransport]:
     """A caller and its upstream, which has sent the first long read of a response; more of it is in the socket."""
-    sidekey = Scripted(integration("h", base_url(1)))
+    sidekey = ScriptedPlane(integration("h", base_url(1)))
     caller = Listener(sidekey.plane.connection())
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.sock = near
     upstream.feed(head(9 * BULK), bytes(LONG))
-    caller.take()
+    caller.read()
     return sidekey, caller, upstream
 
 
@@ -267,7 +267,7 @@ async def test_a_short_rest_is_left_to_the_loop(
     assert not upstream.reading
     await settle()
     assert upstream.reading
-    assert caller.take() == (b"" if by_loop else b"x" * size)
+    assert caller.read() == (b"" if by_loop else b"x" * size)
 
 
 async def test_other_connections_have_their_turn_after_two_reads(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -286,7 +286,7 @@ async def test_other_connections_have_their_turn_after_two_reads(ends: tuple[soc
         await asyncio.sleep(0)
         assert reads == [524_288] * 2 * turn
         assert not upstream.reading
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
 
 
@@ -295,12 +295,12 @@ async def test_nothing_is_read_for_a_caller_that_takes_no_more(ends: tuple[socke
     near, far = ends
     far.sendall(b"later" * LONG)
     _, caller, upstream = await after_a_long_read(near)
-    caller.choke()
+    caller.block_writes()
     caller.write(b"")
     await settle()
     assert not upstream.reading
     assert near.recv(5) == b"later"
-    caller.relieve()
+    caller.allow_writes()
     assert upstream.reading
 
 
@@ -309,7 +309,7 @@ async def test_nothing_is_read_from_a_connection_that_closes(ends: tuple[socket.
     near, far = ends
     far.sendall(b"not ours" * LONG)
     _, _, upstream = await after_a_long_read(near)
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
     assert near.recv(8) == b"not ours"
 
@@ -342,7 +342,7 @@ async def test_an_error_cuts_the_connection_and_the_response() -> None:
         _, caller, upstream = await after_a_long_read(end)
         await settle()
         assert upstream.aborted
-        assert caller.cut
+        assert caller.truncated
 
 
 async def test_a_defect_cuts_the_connection_and_is_reported(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -362,4 +362,4 @@ async def test_a_defect_cuts_the_connection_and_is_reported(ends: tuple[socket.s
     assert upstream.aborted
     assert [str(error) for error in reported] == ["a defect"]
     await settle()
-    assert caller.cut
+    assert caller.truncated

@@ -1,4 +1,4 @@
-"""What callers can make the plane remember is bounded, in number and in length; what is forgotten still works."""
+"""Caches that callers can fill are bounded in number and length. Evicted entries still work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from sidekey.credentials.base import Grant
 from sidekey.policy.headers import FieldName, FieldNames
 from sidekey.policy.listener import MAX_HOST_LENGTH
 from sidekey.policy.urls import Origin
@@ -18,57 +17,57 @@ from sidekey.proxy.routing.compiled import CompiledIntegration
 from sidekey.proxy.routing.router import HOSTS_LIMIT
 from sidekey.proxy.upstream import response_parser
 from sidekey.proxy.upstream.pools import POOLS_LIMIT
-from support.memory import Upstream, running
-from support.plane import CREDENTIAL, FixedSource, base_url, eventually, get, integration, problem, request
+from support.memory import MemoryUpstream, running
+from support.plane import CREDENTIAL, base_url, eventually, get, integration, problem, request
 from support.plane import running as running_on_sockets
-from support.upstream import OK, answering
+from support.scripted import GatedGrantSource
+from support.upstream import OK, respond_with
 
 SHORT = b"X-%b" % (b"s" * (FieldNames.MAX_LENGTH - 2))
 LONG = b"X-%b" % (b"l" * (FieldNames.MAX_LENGTH - 1))
 
 
-async def test_long_names_of_a_request_are_passed_on_and_not_remembered() -> None:
-    """A name of up to Names.LONGEST bytes is; both go to the upstream as they came."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+async def test_long_field_names_of_a_request_are_not_cached() -> None:
+    """Names over Names.LONGEST bytes. Sidekey forwards them unchanged."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         huge = b"X-" + b"h" * 60_000
-        assert (await sidekey.ask(get("/a", *(f"{name.decode()}: 1" for name in (SHORT, LONG, huge))))).status == 200
+        assert (await sidekey.send(get("/a", *(f"{name.decode()}: 1" for name in (SHORT, LONG, huge))))).status == 200
         for name in (SHORT, LONG, huge):
             assert b"\r\n" + name + b": 1\r\n" in upstream.received[0]
     assert SHORT in request_parser.NAMES.known
     assert max(map(len, request_parser.NAMES.known)) <= FieldNames.MAX_LENGTH
 
 
-async def test_long_names_of_a_response_are_passed_on_and_not_remembered() -> None:
-    """The same for what an upstream invents."""
-    answer = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n%b: 1\r\n\r\n" % (SHORT, LONG))
+async def test_long_field_names_of_a_response_are_not_cached() -> None:
+    response = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n%b: 1\r\n\r\n" % (SHORT, LONG))
     async with (
-        Upstream(answering(answer)) as upstream,
+        MemoryUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
-        reply = await sidekey.ask(get())
+        reply = await sidekey.send(get())
         assert [reply.values(name.lower()) for name in (SHORT, LONG)] == [[b"1"], [b"1"]]
     assert SHORT in response_parser.NAMES.known
     assert max(map(len, response_parser.NAMES.known)) <= FieldNames.MAX_LENGTH
 
 
 async def test_an_idle_connection_keeps_no_long_name() -> None:
-    """Neither side's: ten thousand idle callers would hold a gigabyte."""
-    answer = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n\r\n" % LONG)
+    """On both sides: ten thousand idle callers would hold a gigabyte."""
+    response = OK.replace(b"\r\n\r\n", b"\r\n%b: 1\r\n\r\n" % LONG)
     async with (
-        Upstream(answering(answer)) as upstream,
+        MemoryUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
         await caller.send(get("/a", f"{LONG.decode()}: 1"))
         assert (await caller.response()).status == 200
-        held = [each.raw for each in gc.get_objects() if isinstance(each, FieldName)]
+        held = [item.raw for item in gc.get_objects() if isinstance(item, FieldName)]
     assert max(map(len, held)) <= FieldNames.MAX_LENGTH
 
 
-async def test_names_are_bounded_in_number() -> None:
-    """However many a caller invents, and a name that was forgotten is learnt again."""
+async def test_cached_field_names_are_bounded_in_number() -> None:
+    """An evicted name is cached again."""
     async with (
-        Upstream() as upstream,
+        MemoryUpstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -81,51 +80,51 @@ async def test_names_are_bounded_in_number() -> None:
         assert sent == [(b"x-%d" % number, b"%d" % number) for number in range(len(fields))]
 
 
-async def test_long_hosts_are_not_remembered() -> None:
-    """No name is that long (RFC 1035 2.3.4); the response is what it is for any host that is not ours."""
+async def test_long_hosts_are_not_cached() -> None:
+    """No name is that long (RFC 1035 2.3.4). The response is that of any foreign host."""
     async with running(integration("h", base_url(1))) as sidekey:
         for length in (MAX_HOST_LENGTH, MAX_HOST_LENGTH + 1, 60_000):
-            answer = await sidekey.ask(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
-            assert problem(answer)["code"] == "door_denied"
+            response = await sidekey.send(b"GET /i/h/a HTTP/1.1\r\nHost: %b\r\n\r\n" % (b"a" * length))
+            assert problem(response)["code"] == "door_denied"
         assert [len(host or b"") for host in sidekey.plane.router._hosts] == [MAX_HOST_LENGTH]
 
 
-async def test_hosts_are_bounded_in_number() -> None:
-    """And our own is known again after it was forgotten."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).status == 200
+async def test_cached_hosts_are_bounded_in_number() -> None:
+    """An evicted host of Sidekey is cached again."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).status == 200
         for number in range(HOSTS_LIMIT):
             assert not sidekey.plane.router.is_listener_host(b"%d.example" % number)
             assert len(sidekey.plane.router._hosts) <= HOSTS_LIMIT
         assert b"h.test" not in sidekey.plane.router._hosts
-        assert (await sidekey.ask(get())).status == 200
+        assert (await sidekey.send(get())).status == 200
 
 
 def elsewhere(number: int) -> Origin:
-    """One of the many origins that a wildcard domain allows."""
+    """Return one of the many origins of a wildcard domain."""
     return Origin("https", f"h{number}.a.test", 443)
 
 
 async def test_pools_without_connections_are_pruned() -> None:
-    """Those in use stay, and their connections are used on."""
-    made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+    """Others stay, and their connections are reused."""
+    configured = integration("h", base_url(1), domains=("https://*.a.test",))
+    async with MemoryUpstream() as upstream, running(integration("o", base_url(upstream.port)), configured) as sidekey:
         plane = sidekey.plane
-        assert (await sidekey.ask(get(name="o"))).status == 200
+        assert (await sidekey.send(get(name="o"))).status == 200
         (used,) = plane.pools.known()
         for number in range(2 * POOLS_LIMIT):
-            plane.pools.find(elsewhere(number), made, None)
+            plane.pools.find(elsewhere(number), configured, None)
             assert len(plane.pools._by_key) <= POOLS_LIMIT
         assert used in plane.pools.known()
         assert plane.worker.metrics.upstream_idle == 1
-        assert (await sidekey.ask(get(name="o"))).status == 200
+        assert (await sidekey.send(get(name="o"))).status == 200
         assert len(upstream.connections) == 1
 
 
 async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
-    """Though it has no connection yet."""
-    made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+    """Even without a connection."""
+    configured = integration("h", base_url(1), domains=("https://*.a.test",))
+    async with MemoryUpstream() as upstream, running(integration("o", base_url(upstream.port)), configured) as sidekey:
         plane = sidekey.plane
         sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
@@ -133,57 +132,41 @@ async def test_a_pool_in_which_a_request_waits_is_not_pruned() -> None:
             await eventually(lambda: plane.worker.metrics.in_flight == 1)
             (used,) = plane.pools.known()
             for number in range(2 * POOLS_LIMIT):
-                plane.pools.find(elsewhere(number), made, None)
+                plane.pools.find(elsewhere(number), configured, None)
             sidekey.dialer.go.set()
             assert (await caller.response()).status == 200
         assert plane.pools._by_key[used.key] is used
         assert plane.worker.metrics.upstream_idle == 1
 
 
-async def test_a_route_whose_empty_pool_was_pruned_has_its_connections_counted_and_closed() -> None:
-    """An integration that slept while another one named many hosts is as good as new."""
-    made = integration("h", base_url(1), domains=("https://*.a.test",))
-    async with Upstream() as upstream, running(integration("o", base_url(upstream.port)), made) as sidekey:
+async def test_route_with_a_pruned_pool_gets_a_new_one() -> None:
+    """Its connections are counted and closed."""
+    configured = integration("h", base_url(1), domains=("https://*.a.test",))
+    async with MemoryUpstream() as upstream, running(integration("o", base_url(upstream.port)), configured) as sidekey:
         plane = sidekey.plane
         assert plane.router.find(b"o") is not None
         for number in range(2 * POOLS_LIMIT):
-            plane.pools.find(elsewhere(number), made, None)
-        assert (await sidekey.ask(get(name="o"))).status == 200
+            plane.pools.find(elsewhere(number), configured, None)
+        assert (await sidekey.send(get(name="o"))).status == 200
         assert plane.worker.metrics.upstream_idle == 1
         await plane.close()
         await (await upstream.connection()).until_ended()
 
 
-class Renewed(FixedSource):
-    """A grant source whose first grant has run out: the next one comes when it is let."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fresh = self.grant
-        self.grant = None
-        self.asked = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def obtain(self) -> Grant:
-        self.asked.set()
-        await self.go.wait()
-        assert self.fresh is not None
-        self.grant = self.fresh
-        return self.fresh
-
-
-async def test_a_route_that_was_forgotten_while_its_request_waited_injects_the_new_grant() -> None:
-    """The credential is in the request, once, with the right Host; so it is in the next, by a new route."""
-    source = Renewed()
-    async with Upstream() as upstream:
+async def test_route_evicted_while_its_request_waits_injects_the_new_grant() -> None:
+    """Once, with the right Host. The next request uses a new route."""
+    source = GatedGrantSource()
+    async with MemoryUpstream() as upstream:
         second = base_url(upstream.port, "/second")
-        # What is forbidden there cannot be told quickly, so no route but the base's is compiled into the integration.
+        # The fast parser does not know the forbidden path, so only the route of the base is compiled.
         forbidden = ((second, "/elsewhere/*"),)
-        made = integration("h", base_url(1), second, domains=("https://*.a.test", second[:-7]), forbidden=forbidden)
+        configured = integration(
+            "h", base_url(1), second, domains=("https://*.a.test", second[:-7]), forbidden=forbidden
+        )
         raw = f"GET {second}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\nAuthorization: mine\r\n\r\n".encode()
-        async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
+        async with running(configured, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(raw)
-            await source.asked.wait()
+            await eventually(lambda: source.calls)
             compiled = sidekey.plane.router.find(b"h")
             assert compiled is not None
             (waiting,) = [route for route in compiled.routes if route.origin.port == upstream.port]
@@ -211,12 +194,12 @@ EARLY = {
 
 @pytest.mark.parametrize("connection", EARLY)
 async def test_a_body_in_short_chunks_is_kept_only_for_a_retry_and_takes_about_its_length(connection: str) -> None:
-    """A retry follows only a reused connection that brought no byte (RFC 9112 9.3.1)."""
+    """A retry is possible only on a reused connection before the first byte (RFC 9112 9.3.1)."""
     received = 0
     ended = asyncio.Event()
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a first request without a body, and keep nothing of the second."""
+        """Respond to a first request without a body, and store nothing of the second."""
         nonlocal received
         if connection != "fresh":
             await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""What is counted by integration: attempts to connect, and denials by their reason."""
+"""Metrics by integration: connection attempts, and denials by reason."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ from typing import Any
 
 from sidekey.errors import Problem, ProblemError
 from support.leaves import IssuedLeaves
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import base_url, denied, eventually, get, integration, problem, request
 from support.presets import post, preset
 from support.private_ca import Authority
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 from support.tunnels import connect_request
 from support.upstream import OK
 
 
 def connects(sidekey: Any) -> dict[str, dict[str, int]]:
-    """What came of attempts to connect, by integration."""
-    return {each.integration: each.connects for each in sidekey.metrics.all_stats() if each.connects}
+    """Return the outcomes of connection attempts by integration."""
+    return {item.integration: item.connects for item in sidekey.metrics.all_stats() if item.connects}
 
 
 def denials(sidekey: Any) -> dict[str, dict[str, int]]:
-    """Denied requests by integration and reason."""
-    return {each.integration: each.denials for each in sidekey.metrics.all_stats() if each.denials}
+    """Return denied requests by integration and reason."""
+    return {item.integration: item.denials for item in sidekey.metrics.all_stats() if item.denials}
 
 
-async def test_an_attempt_to_connect_counts_for_whose_request_began_it() -> None:
-    """Also where another one, with which it shares the pool, comes to use the connection."""
-    async with Upstream() as upstream:
+async def test_connection_attempt_counts_for_the_integration_that_started_it() -> None:
+    """Even if another integration of the pool uses the connection."""
+    async with MemoryUpstream() as upstream:
         url = base_url(upstream.port)
         async with running(integration("h", url), integration("k", url)) as sidekey:
-            await sidekey.ask(get("/a"))
+            await sidekey.send(get("/a"))
             await eventually(lambda: sidekey.metrics.upstream_idle == 1)
-            await sidekey.ask(get("/b", name="k"))
+            await sidekey.send(get("/b", name="k"))
             assert [message.target for message in upstream.requests] == [b"/api/a", b"/api/b"]
             assert connects(sidekey) == {"h": {"ok": 1}}
 
 
-async def test_a_request_that_is_sent_again_counts_its_second_connection() -> None:
-    """A kept connection had closed."""
-    sidekey = Scripted(integration("h", base_url(1)))
+async def test_retry_counts_its_connection() -> None:
+    sidekey = ScriptedPlane(integration("h", base_url(1)))
     caller = sidekey.caller()
     caller.feed(get("/0"))
     (await sidekey.upstream()).feed(OK)
@@ -50,9 +49,8 @@ async def test_a_request_that_is_sent_again_counts_its_second_connection() -> No
     assert connects(sidekey) == {"h": {"ok": 2}}
 
 
-async def test_tunnels_whose_bytes_pass_count_for_nobody() -> None:
-    """As their requests do that pass without an integration."""
-    sidekey = Scripted(integration("h", base_url(1)), passing=True)
+async def test_passthrough_tunnels_count_for_no_integration() -> None:
+    sidekey = ScriptedPlane(integration("h", base_url(1)), passing=True)
     for user in ("", "h:x"):
         sidekey.caller().feed(connect_request("other.test:443", user=user))
         await settle()
@@ -64,7 +62,7 @@ async def test_tunnels_whose_bytes_pass_count_for_nobody() -> None:
 
 
 async def test_denials_count_by_integration_and_reason() -> None:
-    """Of no integration where none was named that the caller may use; what is no denial counts as none."""
+    """Without an integration if the request names none of the caller's. Other errors do not count."""
     h = integration("h", base_url(1), methods=["GET", "POST"])
     async with running(h, tokens={"t": frozenset({"h"})}, presets=[preset()]) as sidekey:
         token = "Sidekey-Token: t"
@@ -79,7 +77,7 @@ async def test_denials_count_by_integration_and_reason() -> None:
             get("/nowhere", token),
             post(b"{}", token),
         ):
-            await sidekey.ask(sent)
+            await sidekey.send(sent)
         async with sidekey.connect() as raw:
             await raw.send(connect_request("up.test:444", user="h:t"))
             assert (await raw.response()).status == 403
@@ -92,10 +90,9 @@ async def test_denials_count_by_integration_and_reason() -> None:
         }
 
 
-async def test_an_address_that_may_not_be_dialled_counts_for_the_integration() -> None:
-    """Which is known only once its name was looked up."""
+async def test_denied_address_counts_for_the_integration() -> None:
     async with running(integration("h", "http://10.0.0.1/api"), allow_private=()) as sidekey:
-        assert problem(await sidekey.ask(get()))["code"] == "destination_denied"
+        assert problem(await sidekey.send(get()))["code"] == "destination_denied"
         assert denials(sidekey) == {"h": {"private_address": 1}}
         assert connects(sidekey) == {"h": {"destination_ip_prohibited": 1}}
 
@@ -103,7 +100,10 @@ async def test_an_address_that_may_not_be_dialled_counts_for_the_integration() -
 async def test_requests_count_by_caller_and_outcome() -> None:
     """Denied requests and CONNECT count too. Requests that name no valid caller, or two integrations, do not."""
     tokens = {"t": frozenset({"h"}), "u": None}
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), tokens=tokens) as sidekey:
+    async with (
+        MemoryUpstream() as upstream,
+        running(integration("h", base_url(upstream.port)), tokens=tokens) as sidekey,
+    ):
         for sent in (
             get("/a", "Sidekey-Token: t"),
             get("/a", "Sidekey-Token: u"),
@@ -114,7 +114,7 @@ async def test_requests_count_by_caller_and_outcome() -> None:
             get("/a", "Sidekey-Token: wrong"),
             get("/a"),
         ):
-            await sidekey.ask(sent)
+            await sidekey.send(sent)
         for user in ("h:t", "k:t", "h:wrong"):
             async with sidekey.connect() as raw:
                 await raw.send(connect_request("evil.test:444", user=user))
@@ -125,9 +125,9 @@ async def test_requests_count_by_caller_and_outcome() -> None:
         }
 
 
-async def test_a_request_in_a_tunnel_counts_for_the_caller_that_opened_it(ca: Authority) -> None:
-    """Whose token it was opened with; the tunnel itself counts as a tunnel."""
-    sidekey = Scripted(integration("h", base_url(80, "/api")), tokens={"t": None}, leaves=IssuedLeaves(ca))
+async def test_request_in_a_tunnel_counts_for_the_caller_of_the_connect(ca: Authority) -> None:
+    """The CONNECT counts as a tunnel."""
+    sidekey = ScriptedPlane(integration("h", base_url(80, "/api")), tokens={"t": None}, leaves=IssuedLeaves(ca))
     caller = sidekey.caller()
     caller.feed(connect_request("up.test:80", user="h:t"))
     await settle()
@@ -137,8 +137,8 @@ async def test_a_request_in_a_tunnel_counts_for_the_caller_that_opened_it(ca: Au
     assert sidekey.metrics.callers == {"caller0": {"2xx": 1}}
 
 
-async def test_without_callers_none_is_counted() -> None:
-    """A token that is sent all the same says nothing."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        await sidekey.ask(get("/a", "Sidekey-Token: t"))
+async def test_without_callers_no_caller_is_counted() -> None:
+    """Even if the request has a token."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.send(get("/a", "Sidekey-Token: t"))
         assert sidekey.metrics.callers == {}

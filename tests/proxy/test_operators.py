@@ -1,4 +1,4 @@
-"""proxy/operators.py: an operator's request needs no token, and obeys every other rule."""
+"""Requests of operators need no token, and follow every other rule."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from sidekey.proxy.operators import Operator
 from sidekey.snapshot.snapshot import TestRequest as Request
 from support.plane import AUTHORIZATION, base_url, get, integration, running
 from support.presets import post, preset
-from support.scripted import RecordingTransport, Scripted
+from support.scripted import RecordingTransport, ScriptedPlane
 from support.upstream import OK, RawUpstream
 
 
-async def test_operator_needs_no_token_where_callers_do() -> None:
+async def test_operator_needs_no_callers_token() -> None:
     async with RawUpstream() as upstream:
         served = integration("h", base_url(upstream.port))
         async with running(served, tokens={"a-token": frozenset()}) as plane:
             outcome = await probe(plane.plane, "h", Request("GET", "/a"))
             assert (outcome.ok, outcome.status) == (True, 200)
-            assert (await plane.ask(get())).status == 401
+            assert (await plane.send(get())).status == 401
         (request,) = upstream.requests
         assert (request.method, request.target) == (b"GET", b"/api/a")
         assert request.values(b"authorization") == [AUTHORIZATION[0][1].encode()]
@@ -37,16 +37,16 @@ async def test_operator_obeys_policy_and_methods() -> None:
 
 
 async def test_only_its_operator_uses_the_draft_of_a_preset() -> None:
-    sidekey = Scripted(integration("h", base_url(1)))
+    sidekey = ScriptedPlane(integration("h", base_url(1)))
     operator = RecordingTransport(sidekey.plane.connection(Operator(draft=preset().rules)))
     other = sidekey.caller()
     for caller in (operator, other):
         caller.feed(post(b"[1]", name="draft"))
     upstream = await sidekey.upstream()
-    sent = upstream.take()
+    sent = upstream.read()
     assert sent.startswith(b"POST /api/hook HTTP/1.1\r\n")
     assert sent.endswith(b"\r\n\r\n[1]")
     upstream.feed(OK)
-    assert operator.take().startswith(b"HTTP/1.1 200 ")
-    assert other.take().startswith(b"HTTP/1.1 403 ")
+    assert operator.read().startswith(b"HTTP/1.1 200 ")
+    assert other.read().startswith(b"HTTP/1.1 403 ")
     assert len(sidekey.upstreams) == 1

@@ -1,12 +1,10 @@
-"""A reload while a request is under way: it keeps the rules it began with, and the next one goes by the new ones.
+"""Reloads during requests: a request keeps the rules from its start, and the next one uses the new rules.
 
-Time-outs are shown by a second request, which begins after the reload and runs into the new time-out while the first
-one waits as long and longer.
+A second request shows each time-out: it starts after the reload and times out while the first one still waits.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import replace
 from ipaddress import ip_address
@@ -17,11 +15,11 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.addresses import Address
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Integration
-from support.next_snapshot import adopt
-from support.plane import FixedSource, RenewedSource, base_url, eventually, get, integration, problem, request, running
+from support.next_snapshot import publish
+from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request, running
 from support.raw_connection import RawConnection
-from support.scripted import Scripted, settle
-from support.upstream import OK, RawUpstream, answering
+from support.scripted import GatedGrantSource, ScriptedPlane, settle
+from support.upstream import OK, RawUpstream, respond_with
 from support.wire import Message
 
 SIZES = {"short": 40_000, "past the parser": 400_000}
@@ -30,7 +28,7 @@ SOON = 0.3
 
 
 class Upload:
-    """A POST whose body goes out in three parts, by Content-Length or in chunks."""
+    """A POST whose body is sent in three parts, with Content-Length or in chunks."""
 
     def __init__(self, framing: str, size: int, path: str = "/first") -> None:
         self.body = bytes(range(256)) * (size // 256)
@@ -46,7 +44,7 @@ class Upload:
 
     @property
     def whole(self) -> bytes:
-        """Head and body."""
+        """Return head and body."""
         return self.head + b"".join(self.parts)
 
 
@@ -54,20 +52,20 @@ framings = pytest.mark.parametrize("framing", ["length", "chunked"])
 sizes = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
-def made(upstream: RawUpstream) -> Integration:
-    """The integration `h`, the same object before and after."""
+def same_integration(upstream: RawUpstream) -> Integration:
+    """Return the integration `h`, the same object before and after the reload."""
     return integration("h", base_url(upstream.port))
 
 
 async def arrived(upstream: RawUpstream, size: int, number: int = 0) -> RawConnection:
-    """The upstream's connection, once so many bytes have come by it."""
+    """Return the upstream connection after this many bytes."""
     connection = await upstream.connection(number)
     await connection.until_received(size)
     return connection
 
 
 async def code(caller: RawConnection) -> object:
-    """The status of the next response, or the code of one of Sidekey's own."""
+    """Return the status of the next response, or the code of a problem."""
     response = await caller.response()
     return problem(response)["code"] if response.values(b"proxy-status") else response.status
 
@@ -75,55 +73,54 @@ async def code(caller: RawConnection) -> object:
 @framings
 @sizes
 async def test_an_upload_in_flight_keeps_the_limit_of_its_body(framing: str, size: int) -> None:
-    """It arrives whole; the next one of that size is too large, on the same connection and on others."""
+    """The next upload of that size is refused, on the same connection and on others."""
     upload = Upload(framing, size)
     async with RawUpstream() as upstream:
-        same = made(upstream)
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as caller:
             await caller.send(upload.head + upload.parts[0])
             await arrived(upstream, size // 3)
-            adopt(sidekey, same, limits=Limits(request_body=1000))
+            publish(sidekey, same, limits=Limits(request_body=1000))
             for part in upload.parts[1:]:
                 await caller.send(part)
             assert await code(caller) == 200
             (received,) = upstream.requests
             assert received.body == upload.body
             await caller.send(Upload(framing, size, "/next").whole)
-            said = problem(await caller.response())
-            assert (said["status"], said["code"]) == (413, "request_too_large")
+            error = problem(await caller.response())
+            assert (error["status"], error["code"]) == (413, "request_too_large")
             async with sidekey.connect() as other:
                 await other.send(Upload(framing, size, "/next").whole)
                 assert await code(other) == "request_too_large"
 
 
 @framings
-async def test_a_connection_kept_open_goes_by_the_raised_limit(framing: str) -> None:
-    """Nothing of the former rules stays with the connection; lowered again it is the lowered one."""
+async def test_new_limit_applies_to_an_open_connection(framing: str) -> None:
+    """Raised, and lowered again."""
     upload = Upload(framing, 40_000, "/a")
     async with RawUpstream() as upstream:
-        same = made(upstream)
+        same = same_integration(upstream)
         async with running(same, limits=Limits(request_body=1000)) as sidekey, sidekey.connect() as caller:
             await caller.send(request("POST", "/a", body=b"x" * 1000))
             assert await code(caller) == 200
             for limit in (40_000, 50_000):
-                adopt(sidekey, same, limits=Limits(request_body=limit))
+                publish(sidekey, same, limits=Limits(request_body=limit))
                 await caller.send(upload.whole)
                 assert await code(caller) == 200
-            adopt(sidekey, same, limits=Limits(request_body=30_000))
+            publish(sidekey, same, limits=Limits(request_body=30_000))
             await caller.send(upload.whole)
             assert await code(caller) == "request_too_large"
 
 
-async def test_a_head_that_has_begun_keeps_its_limits() -> None:
-    """Its first byte came before the reload."""
+async def test_partial_head_keeps_its_limits() -> None:
     long = get("/a", "X-Long: " + "x" * 5000)
     async with RawUpstream() as upstream:
-        same = made(upstream)
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as caller:
             await caller.send(long[:100])
             (connection,) = sidekey.plane.worker.connections
             await eventually(lambda: connection._in_head)  # type: ignore[attr-defined]
-            adopt(sidekey, same, limits=Limits(request_head=1000, headers=1, target=3))
+            publish(sidekey, same, limits=Limits(request_head=1000, headers=1, target=3))
             await caller.send(long[100:])
             assert await code(caller) == 200
             await caller.send(long)
@@ -132,15 +129,14 @@ async def test_a_head_that_has_begun_keeps_its_limits() -> None:
 
 @framings
 @sizes
-async def test_an_upload_in_flight_keeps_the_time_for_its_response(framing: str, size: int) -> None:
-    """While the upstream takes longer than the new rules let it."""
+async def test_upload_in_flight_keeps_its_response_time_out(framing: str, size: int) -> None:
     upload = Upload(framing, size)
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as first, sidekey.connect() as second:
             await first.send(upload.head + upload.parts[0])
             connection = await arrived(upstream, size // 3)
-            adopt(sidekey, same, timeouts=Timeouts(response=SOON))
+            publish(sidekey, same, timeouts=Timeouts(response=SOON))
             for part in upload.parts[1:]:
                 await first.send(part)
             received = await connection.request()
@@ -156,15 +152,14 @@ async def test_an_upload_in_flight_keeps_the_time_for_its_response(framing: str,
 
 @framings
 @sizes
-async def test_an_upload_in_flight_keeps_the_time_for_its_body(framing: str, size: int) -> None:
-    """While its caller pauses for longer than the new rules let it."""
+async def test_upload_in_flight_keeps_its_idle_time_out(framing: str, size: int) -> None:
     upload = Upload(framing, size)
     async with RawUpstream() as upstream:
-        same = made(upstream)
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as first, sidekey.connect() as second:
             await first.send(upload.head + upload.parts[0])
             await arrived(upstream, size // 3)
-            adopt(sidekey, same, timeouts=Timeouts(idle=SOON))
+            publish(sidekey, same, timeouts=Timeouts(idle=SOON))
             await first.send(upload.parts[1])
             await arrived(upstream, size // 3 * 2)
             other = Upload(framing, size, "/second")
@@ -175,18 +170,18 @@ async def test_an_upload_in_flight_keeps_the_time_for_its_body(framing: str, siz
         assert upstream.connections[0].received.count(b"/api/first") == 1
 
 
-async def test_a_response_in_flight_keeps_the_time_for_its_body() -> None:
-    """While the upstream pauses for longer than the new rules let it; the second one is cut."""
+async def test_response_in_flight_keeps_its_idle_time_out() -> None:
+    """The second response is truncated."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n"
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as first, sidekey.connect() as second:
             await first.send(get("/first"))
             connection = await arrived(upstream, 1)
             await connection.request()
             await connection.send(head + b"ab")
             await first.until_contains(b"ab")
-            adopt(sidekey, same, timeouts=Timeouts(idle=SOON))
+            publish(sidekey, same, timeouts=Timeouts(idle=SOON))
             await connection.send(b"cd")
             await first.until_contains(b"cd")
             await second.send(get("/second"))
@@ -202,11 +197,11 @@ async def test_a_response_in_flight_keeps_the_time_for_its_body() -> None:
 
 @framings
 @pytest.mark.parametrize("before", [0.0, 60.0])
-async def test_an_upload_in_flight_keeps_its_time_in_all(framing: str, before: float) -> None:
-    """Whether there was a limit before or none."""
+async def test_upload_in_flight_keeps_its_total_time_out(framing: str, before: float) -> None:
+    """Or none."""
     upload = Upload(framing, 40_000)
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with (
             running(same, timeouts=Timeouts(total=before)) as sidekey,
             sidekey.connect() as first,
@@ -214,7 +209,7 @@ async def test_an_upload_in_flight_keeps_its_time_in_all(framing: str, before: f
         ):
             await first.send(upload.head + upload.parts[0])
             connection = await arrived(upstream, 10_000)
-            adopt(sidekey, same, timeouts=Timeouts(total=SOON))
+            publish(sidekey, same, timeouts=Timeouts(total=SOON))
             await second.send(get("/second"))
             assert problem(await second.response())["detail"] == "the exchange took longer than timeouts.total"
             await first.send(upload.parts[1] + upload.parts[2])
@@ -228,49 +223,33 @@ async def test_an_upload_in_flight_keeps_its_time_in_all(framing: str, before: f
     [(Limits(response_head=1000), ["X-Long: " + "x" * 2000]), (Limits(headers=10), [f"X-{n}: 1" for n in range(20)])],
 )
 async def test_a_request_in_flight_keeps_the_limits_of_its_response(limits: Limits, fields: list[str]) -> None:
-    """Its head may be as long, and have as many fields, as before."""
+    """Length and number of fields."""
     response = OK.replace(b"\r\n\r\n", "\r\n".join(["", *fields, "", ""]).encode())
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with running(same) as sidekey, sidekey.connect() as caller:
-            for number, wanted in enumerate((200, "upstream_protocol_error")):
+            for number, expected in enumerate((200, "upstream_protocol_error")):
                 await caller.send(get())
                 connection = upstream.connections[0] if number else await upstream.connection()
                 await connection.request()
-                adopt(sidekey, same, limits=limits)
+                publish(sidekey, same, limits=limits)
                 await connection.send(response)
-                assert await code(caller) == wanted
+                assert await code(caller) == expected
 
 
-class LateSource(FixedSource):
-    """A grant source that has its grant when it is let."""
-
-    def __init__(self, grant: Grant) -> None:
-        super().__init__(grant)
-        self._ready, self.grant = grant, None
-        self.asked = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def obtain(self) -> Grant:
-        self.asked.set()
-        await self.go.wait()
-        self.grant = self._ready
-        return self._ready
-
-
-async def test_a_request_that_waited_for_its_grant_keeps_the_time_for_its_response() -> None:
-    """It is written only after the reload."""
-    source = LateSource(Grant())
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+async def test_request_that_waited_for_its_grant_keeps_its_response_time_out() -> None:
+    """Sidekey sends it after the reload."""
+    source = GatedGrantSource(Grant())
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with (
             running(same, sources={"h": source}) as sidekey,
             sidekey.connect() as first,
             sidekey.connect() as second,
         ):
             await first.send(get("/first"))
-            await source.asked.wait()
-            adopt(sidekey, same, timeouts=Timeouts(response=SOON))
+            await eventually(lambda: source.calls)
+            publish(sidekey, same, timeouts=Timeouts(response=SOON))
             source.go.set()
             connection = await upstream.connection()
             await connection.request()
@@ -281,27 +260,27 @@ async def test_a_request_that_waited_for_its_grant_keeps_the_time_for_its_respon
 
 
 def via(message: Message) -> bool:
-    """Whether Sidekey signed this message."""
+    """Return True if Sidekey is in Via."""
     return any(b"sidekey" in value for value in message.values(b"via"))
 
 
 @pytest.mark.parametrize("before", [True, False])
 async def test_a_request_in_flight_keeps_its_via_in_both_directions(before: bool) -> None:
-    """Also where its head is written only after the reload."""
-    source = LateSource(Grant())
-    async with RawUpstream(answering()) as upstream:
-        same = made(upstream)
+    """Even if Sidekey sends its head after the reload."""
+    source = GatedGrantSource(Grant())
+    async with RawUpstream(respond_with()) as upstream:
+        same = same_integration(upstream)
         async with running(same, via=before, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(get())
-            await source.asked.wait()
-            adopt(sidekey, same, via=not before)
+            await eventually(lambda: source.calls)
+            publish(sidekey, same, via=not before)
             source.go.set()
             connection = await upstream.connection()
-            for wanted in (before, not before):
-                assert via(await connection.request()) is wanted
+            for expected in (before, not before):
+                assert via(await connection.request()) is expected
                 await connection.send(OK)
-                assert via(await caller.response()) is wanted
-                if wanted is before:
+                assert via(await caller.response()) is expected
+                if expected is before:
                     await caller.send(get())
 
 
@@ -311,15 +290,14 @@ REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
 
 
 async def refuse_old(connection: RawConnection) -> None:
-    """Answer by the credential alone."""
+    """Refuse the old credential."""
     while True:
         message = await connection.request()
         await connection.send(REFUSED if message.values(b"authorization") == [b"Bearer old"] else OK)
 
 
 @framings
-async def test_an_upload_in_flight_may_be_sent_again_as_it_began(framing: str) -> None:
-    """By the limits.replay_body of its start: what was kept of it is kept."""
+async def test_upload_in_flight_keeps_its_replay_limit(framing: str) -> None:
     upload = Upload(framing, 30_000)
     async with RawUpstream(refuse_old) as upstream:
         same = integration("h", base_url(upstream.port), traits=WATCHED)
@@ -327,7 +305,7 @@ async def test_an_upload_in_flight_may_be_sent_again_as_it_began(framing: str) -
         async with running(same, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             await caller.send(upload.head + upload.parts[0])
             await arrived(upstream, 10_000)
-            adopt(sidekey, same, limits=Limits(replay_body=1000))
+            publish(sidekey, same, limits=Limits(replay_body=1000))
             await caller.send(upload.parts[1] + upload.parts[2])
             assert await code(caller) == 200
             assert [message.body for message in upstream.requests] == [upload.body] * 2
@@ -337,12 +315,12 @@ async def test_an_upload_in_flight_may_be_sent_again_as_it_began(framing: str) -
             assert await code(caller) == 401
 
 
-async def test_a_request_in_flight_keeps_the_time_to_connect() -> None:
-    """Two requests wait for connections to one origin; the later one, by the new rules, does not wait as long."""
-    found = threading.Event()
+async def test_request_in_flight_keeps_its_connect_time_out() -> None:
+    """Two requests wait for one origin. The later one has the shorter time-out."""
+    result = threading.Event()
 
     def lookup(name: str) -> tuple[Address, ...]:
-        found.wait()
+        result.wait()
         return (ip_address("127.0.0.1"),)
 
     async with RawUpstream() as upstream:
@@ -355,23 +333,23 @@ async def test_a_request_in_flight_keeps_the_time_to_connect() -> None:
             ):
                 await first.send(get("/first"))
                 await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
-                adopt(sidekey, same, timeouts=Timeouts(connect=SOON))
+                publish(sidekey, same, timeouts=Timeouts(connect=SOON))
                 await second.send(get("/second"))
                 assert problem(await second.response())["error"] == "dns_timeout"
-                found.set()
+                result.set()
                 assert await code(first) == 200
             assert [message.target for message in upstream.requests] == [b"/api/first"]
         finally:
-            found.set()
+            result.set()
 
 
-async def test_a_request_that_connects_only_after_the_reload_keeps_the_time_to_connect() -> None:
+async def test_request_that_connects_after_the_reload_keeps_its_connect_time_out() -> None:
     """It waited for its grant before."""
-    found = threading.Event()
-    source = LateSource(Grant())
+    result = threading.Event()
+    source = GatedGrantSource(Grant())
 
     def lookup(name: str) -> tuple[Address, ...]:
-        found.wait()
+        result.wait()
         return (ip_address("127.0.0.1"),)
 
     async with RawUpstream() as upstream:
@@ -383,29 +361,29 @@ async def test_a_request_that_connects_only_after_the_reload_keeps_the_time_to_c
                 sidekey.connect() as second,
             ):
                 await first.send(get("/first"))
-                await source.asked.wait()
-                adopt(sidekey, same, timeouts=Timeouts(connect=SOON))
+                await eventually(lambda: source.calls)
+                publish(sidekey, same, timeouts=Timeouts(connect=SOON))
                 source.go.set()
                 await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
                 await second.send(get("/second"))
                 assert problem(await second.response())["error"] == "dns_timeout"
-                found.set()
+                result.set()
                 assert await code(first) == 200
         finally:
-            found.set()
+            result.set()
 
 
 @pytest.mark.parametrize("keeps", [True, False], ids=["keep-alive", "close"])
-async def test_a_response_in_flight_keeps_the_time_to_be_read(keeps: bool) -> None:
-    """The caller takes nothing of it for now, also where the connection closes behind it."""
-    sidekey = Scripted(integration("h", base_url(1)), timeouts=Timeouts(write=60))
+async def test_response_in_flight_keeps_its_write_time_out(keeps: bool) -> None:
+    """While the caller does not read, and also if the connection closes afterwards."""
+    sidekey = ScriptedPlane(integration("h", base_url(1)), timeouts=Timeouts(write=60))
     caller = sidekey.caller()
     fields = () if keeps else ("Connection: close",)
     caller.feed(get("/a", *fields))
     upstream = await sidekey.upstream()
     sidekey.plane.prepare(replace(sidekey.snapshot, timeouts=Timeouts(write=5)))()
     (connection,) = sidekey.plane.worker.connections
-    caller.choke()
+    caller.block_writes()
     upstream.feed(OK)
     await settle()
     now = sidekey.plane.worker.deadlines.now

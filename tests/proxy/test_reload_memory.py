@@ -1,6 +1,6 @@
-"""What a former config leaves behind in memory: nothing, and without the garbage collector's help.
+"""Objects of a replaced snapshot are freed without the garbage collector.
 
-What only it could free would stay for ever: the process freezes its memory after each swap.
+The process freezes its memory after each reload, so the collector would never free them.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.static import StaticSource
 from support.leak_check import open_sockets
-from support.next_snapshot import adopt, keyed
+from support.next_snapshot import keyed_integration, publish
 from support.plane import UPSTREAM, base_url, denied, eventually, get, integration, problem, running
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.upstream import OK, RawUpstream, answering
+from support.upstream import OK, RawUpstream, respond_with
 
 
 def alive(kind: type[Any], mark: Callable[[Any], bool]) -> int:
-    """How many objects of a kind there are that bear this mark."""
-    return sum(1 for each in gc.get_objects() if type(each) is kind and mark(each))
+    """Count the living objects of a class with this mark."""
+    return sum(1 for item in gc.get_objects() if type(item) is kind and mark(item))
 
 
 async def only_now(connection: RawConnection) -> None:
-    """Answer requests for /api/now, and no others."""
+    """Respond only to requests for /api/now."""
     while True:
         if (await connection.request()).target == b"/api/now":
             await connection.send(OK)
 
 
-async def test_an_integration_that_has_gone_is_freed() -> None:
-    """Once the requests in flight have ended, whichever way."""
+async def test_removed_integration_is_freed() -> None:
+    """After its requests in flight, however they end."""
 
     def count() -> dict[str, int]:
         return {
-            "compiled": alive(CompiledIntegration, lambda each: each.name == "old"),
-            "integrations": alive(Integration, lambda each: each.id == "old"),
-            "sources": alive(StaticSource, lambda each: each.grant == grant),
-            "pools": alive(Pool, lambda each: each.key.origin.port == upstream.port),
+            "compiled": alive(CompiledIntegration, lambda item: item.name == "old"),
+            "integrations": alive(Integration, lambda item: item.id == "old"),
+            "sources": alive(StaticSource, lambda item: item.grant == grant),
+            "pools": alive(Pool, lambda item: item.key.origin.port == upstream.port),
         }
 
     grant = Grant(headers=(("X-Key", "counted"), ("X-Key-Again", "counted")))
     async with RawUpstream(only_now) as upstream, RawUpstream() as other:
-        stays = keyed(other.port, "stays", name="s")
+        stays = keyed_integration(other.port, "stays", name="s")
         async with running(stays) as sidekey:
             # Nothing but the plane shall hold it.
-            adopt(sidekey, stays, keyed(upstream.port, "counted", name="old"))
+            publish(sidekey, stays, keyed_integration(upstream.port, "counted", name="old"))
             gc.collect()
             gc.disable()
             try:
@@ -72,7 +72,7 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
                         await eventually(lambda: len(upstream.requests) == 2)
                     await caller.send(get(name="old"))
                     await eventually(lambda: len(upstream.requests) == 3)
-                    adopt(sidekey, stays)
+                    publish(sidekey, stays)
                     assert count() == {"compiled": 1, "integrations": 1, "sources": 1, "pools": 1}
                     await upstream.connections[-1].send(OK)
                     assert (await caller.response()).status == 200
@@ -81,18 +81,18 @@ async def test_an_integration_that_has_gone_is_freed() -> None:
                 gc.enable()
 
 
-async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
-    """A problem that was raised refers to the frames it went through, and they to the exchange or the connection."""
+async def test_removed_integration_with_failures_is_freed(ca: Authority) -> None:
+    """A raised exception refers to its frames, and they to the exchange or the connection."""
     async with RawUpstream() as upstream:
         port = upstream.port
     outcomes = {"old": "credential_unavailable", "dead": "upstream_unreachable", "untrusted": "upstream_tls_failed"}
     async with RawUpstream(ssl_context=ca.server_context(UPSTREAM)) as secure:
-        made = (
+        created = (
             replace(integration("old", base_url(port)), secrets=SecretLoader(load_nothing)),
             integration("dead", base_url(port)),
             integration("untrusted", base_url(secure.port, scheme="https")),
         )
-        async with running(*made) as sidekey:
+        async with running(*created) as sidekey:
             plane = sidekey.plane
             gc.collect()
             gc.disable()
@@ -101,10 +101,10 @@ async def test_so_is_what_failed_before_it_went(ca: Authority) -> None:
                     for name, code in outcomes.items():
                         await caller.send(get(name=name))
                         assert problem(await caller.response())["code"] == code
-                    adopt(sidekey)
-                    await eventually(lambda: not alive(CompiledIntegration, lambda each: each._pools is plane.pools))
-                    assert alive(Exchange, lambda each: each._worker is plane.worker) == 0
-                    assert alive(UpstreamConnection, lambda each: each.worker is plane.worker) == 0
+                    publish(sidekey)
+                    await eventually(lambda: not alive(CompiledIntegration, lambda item: item._pools is plane.pools))
+                    assert alive(Exchange, lambda item: item._worker is plane.worker) == 0
+                    assert alive(UpstreamConnection, lambda item: item.worker is plane.worker) == 0
             finally:
                 gc.enable()
 
@@ -114,24 +114,24 @@ def load_nothing() -> FixedCredential:
 
 
 async def test_closed_connections_are_freed() -> None:
-    """Nothing refers back to a connection once it is closed, so none waits for the garbage collector."""
+    """Nothing refers to a closed connection."""
 
     def count() -> int:
-        return sum(isinstance(each, CallerConnection | UpstreamConnection) for each in gc.get_objects())
+        return sum(isinstance(item, CallerConnection | UpstreamConnection) for item in gc.get_objects())
 
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     async with (
-        RawUpstream(answering(closing)) as upstream,
+        RawUpstream(respond_with(closing)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
-        await sidekey.ask(get())
+        await sidekey.send(get())
         await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
         gc.collect()
         before = count()
         gc.disable()
         try:
             for _ in range(10):
-                await sidekey.ask(get())
+                await sidekey.send(get())
             await eventually(lambda: sidekey.metrics.upstream_open == 0 and not sidekey.plane.worker.connections)
             await asyncio.sleep(0)
             assert count() - before <= 2
@@ -140,7 +140,7 @@ async def test_closed_connections_are_freed() -> None:
 
 
 async def test_f93_two_thousand_requests_leave_nothing_behind() -> None:
-    """F93 of tests/cases/faults.tsv, scaled down: a leak per request would show in objects or sockets."""
+    """F93, scaled down: a leak for each request would show in objects or sockets."""
 
     async def serve(connection: RawConnection) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""The tables of phases by themselves; `tests/proxy/exchange/test_exchange_phases.py` has the conversations."""
+"""The tables of phases. `tests/proxy/exchange/test_exchange_phases.py` has the conversations."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ every_table = pytest.mark.parametrize(("table", "names", "first", "last"), TABLE
 
 
 @every_table
-def test_each_phase_is_a_bit_of_its_own(
+def test_each_phase_is_a_separate_bit(
     table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
 ) -> None:
-    """With a name, and followed by known phases alone."""
     assert list(table) == list(names) == [1 << number for number in range(len(names))]
     assert all(getattr(states, name) == phase for phase, name in names.items())
     assert all(not mask & ~sum(names) for mask in table.values())
 
 
 @every_table
-def test_every_phase_is_reached_and_comes_to_an_end(
+def test_every_phase_is_reachable_and_can_end(
     table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
 ) -> None:
-    """Nothing leads back to the first request phase; from everywhere it can end at once, and then stays."""
+    """Nothing returns to the first phase, and the last phase is final."""
     reached, waiting = {first}, [first]
     while waiting:
         mask = table[waiting.pop()]
-        found = {phase for phase in table if mask & phase} - reached
-        reached |= found
-        waiting += found
+        result = {phase for phase in table if mask & phase} - reached
+        reached |= result
+        waiting += result
     assert reached == set(table)
     for phase, mask in table.items():
         assert (mask == 0) == (phase in last)
@@ -50,9 +49,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "data-plane.md"
 
 
 def documented(names: Mapping[int, str]) -> dict[int, int]:
-    """The table of docs/data-plane.md that has these phases: `A`, `A` to `B`, and itself may follow."""
+    """Return a table of docs/data-plane.md: for each phase, the phases that may follow it."""
     phase_of = {name: phase for phase, name in names.items()}
-    found = {}
+    result = {}
     for name, followers in re.findall(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", PAGE.read_text("utf-8"), re.M):
         if name not in phase_of:
             continue
@@ -60,22 +59,20 @@ def documented(names: Mapping[int, str]) -> dict[int, int]:
         for first, last in re.findall(r"`(\w+)`(?: to `(\w+)`)?", followers):
             # The bits from one phase to another.
             mask |= (phase_of[last or first] << 1) - phase_of[first]
-        found[phase_of[name]] = mask
-    return found
+        result[phase_of[name]] = mask
+    return result
 
 
 @every_table
-def test_the_documented_table_is_the_one_that_holds(
+def test_documented_tables_match(
     table: Mapping[int, int], names: Mapping[int, str], first: int, last: set[int]
 ) -> None:
-    """docs/data-plane.md shows each phase with the phases that may follow it."""
     assert {names[phase]: bin(mask) for phase, mask in documented(names).items()} == {
         names[phase]: bin(mask) for phase, mask in table.items()
     }
 
 
 def test_a_defect_names_both_phases() -> None:
-    """For whoever reads the log."""
     defect = states.illegal(states.REQUEST_NAMES, states.OVER, states.SENT)
     assert isinstance(defect, states.IllegalTransition)
     assert str(defect) == "OVER cannot be followed by SENT"

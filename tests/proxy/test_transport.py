@@ -1,4 +1,4 @@
-"""What the data plane asks of a socket beside its transport."""
+"""Operations on the socket of a transport."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from support.raw_connection import DEADLINE
 
 
 @pytest.mark.parametrize("what", ["bytes", "an end of stream"])
-def test_what_has_arrived_is_seen_without_reading_it(what: str) -> None:
-    """It stays there for whoever reads."""
+def test_unread_bytes_are_seen_without_reading_them(what: str) -> None:
     one, other = socket.socketpair()
     with one, other:
         assert not has_input(one.fileno())
@@ -39,53 +38,53 @@ def test_what_has_arrived_is_seen_without_reading_it(what: str) -> None:
         assert one.recv(16) == (b"x" if what == "bytes" else b"")
 
 
-class Over(asyncio.Transport):
-    """A transport over this socket, if it has one."""
+class SocketTransport(asyncio.Transport):
+    """A transport with this socket, or none."""
 
     def __init__(self, sock: socket.socket | None) -> None:
         super().__init__({"socket": sock})
 
 
-def test_a_transport_is_quiet_until_something_has_arrived() -> None:
-    """And where there is no socket, or no more, nothing can."""
+def test_transport_is_quiet_until_bytes_arrive() -> None:
+    """And without a socket."""
     one, other = socket.socketpair()
     with other:
         with one:
-            assert descriptor_of(Over(one)) == one.fileno()
-            assert has_no_input(Over(one))
+            assert descriptor_of(SocketTransport(one)) == one.fileno()
+            assert has_no_input(SocketTransport(one))
             other.sendall(b"x")
-            assert not has_no_input(Over(one))
-        assert descriptor_of(Over(one)) == -1
-        assert has_no_input(Over(one))
-        half_close(Over(one))
-        discard_input(Over(one))
-        assert seal_if_quiet(Over(one))
-    for nothing in (None, Over(None)):
+            assert not has_no_input(SocketTransport(one))
+        assert descriptor_of(SocketTransport(one)) == -1
+        assert has_no_input(SocketTransport(one))
+        half_close(SocketTransport(one))
+        discard_input(SocketTransport(one))
+        assert seal_if_quiet(SocketTransport(one))
+    for nothing in (None, SocketTransport(None)):
         assert descriptor_of(nothing) == -1
         assert has_no_input(nothing)
 
 
-def test_an_end_of_stream_goes_out_at_once() -> None:
-    """The socket stays open, to be read."""
+def test_fin_is_sent_at_once() -> None:
+    """The socket stays open for reads."""
     one, other = socket.socketpair()
     with one, other:
-        half_close(Over(one))
+        half_close(SocketTransport(one))
         assert other.recv(16) == b""
         other.sendall(b"x")
         assert one.recv(16) == b"x"
 
 
-def test_what_is_no_connection_any_more_is_told() -> None:
-    """As the kernel says it; the descriptor stays its owner's."""
+def test_lost_connection_is_reported() -> None:
+    """The descriptor stays with its owner."""
     with socket.socket() as sock:
         with pytest.raises(OSError, match="not connected"):
-            half_close(Over(sock))
+            half_close(SocketTransport(sock))
         assert sock.getsockname()
 
 
 @contextmanager
 def pair(kind: str) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a connection; the second is the peer's, which does not wait for ever."""
+    """Return both ends of a connection. The second has a time-out."""
     if kind == "unix":
         ours, peer = socket.socketpair()
     else:
@@ -103,11 +102,11 @@ every_kind = pytest.mark.parametrize("kind", ["IPv4", "IPv6", "unix"])
 
 @every_kind
 def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) -> None:
-    """What is sent from then on has not arrived."""
+    """Later bytes do not count as received."""
     with pair(kind) as (ours, peer):
         peer.sendall(b"read")
         assert ours.recv(16) == b"read"
-        assert seal_if_quiet(Over(ours))
+        assert seal_if_quiet(SocketTransport(ours))
         if kind == "unix":
             with pytest.raises(BrokenPipeError):
                 peer.sendall(b"late")
@@ -118,8 +117,7 @@ def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) 
 
 
 @every_kind
-def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> None:
-    """Sent as the look returns."""
+def test_bytes_between_check_and_seal_are_not_reset(kind: str) -> None:
     with pair(kind) as (ours, peer):
 
         def on_event(frame: FrameType, event: str, _: object) -> None:
@@ -129,7 +127,7 @@ def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> Non
 
         sys.setprofile(on_event)
         try:
-            assert seal_if_quiet(Over(ours))
+            assert seal_if_quiet(SocketTransport(ours))
         finally:
             sys.setprofile(None)
         ours.close()
@@ -137,11 +135,10 @@ def test_what_comes_between_the_look_and_the_seal_is_not_reset(kind: str) -> Non
 
 
 @every_kind
-def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
-    """For that, and for all that follows."""
+def test_socket_with_unread_bytes_stays_open(kind: str) -> None:
     with pair(kind) as (ours, peer):
         peer.sendall(b"early")
-        assert not seal_if_quiet(Over(ours))
+        assert not seal_if_quiet(SocketTransport(ours))
         assert ours.recv(16) == b"early"
         peer.sendall(b"more")
         ours.settimeout(DEADLINE)
@@ -150,11 +147,11 @@ def test_a_socket_on_which_something_has_arrived_stays_open(kind: str) -> None:
 
 @every_kind
 def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str) -> None:
-    """Also where the peer has not read all, had sent a lot and sends on; over a Unix socket it cannot."""
+    """Even if the peer has sent a lot and keeps sending. Not over a Unix socket."""
     with pair(kind) as (ours, peer):
         ours.sendall(b"response")
         peer.sendall(b"x" * 100_000)
-        discard_input(Over(ours))
+        discard_input(SocketTransport(ours))
         if kind != "unix":
             peer.sendall(b"late")
         assert ours.fileno() >= 0
@@ -163,18 +160,18 @@ def test_a_socket_whose_rest_is_dropped_can_be_closed_without_a_reset(kind: str)
         assert peer.recv(16) == b""
 
 
-def test_dropping_the_rest_of_what_was_reset_is_no_error() -> None:
-    """The reset is dropped with it: a later read finds the end."""
+def test_dropping_the_rest_after_a_reset_is_no_error() -> None:
+    """A later read finds the end."""
     with pair("IPv4") as (ours, peer):
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         peer.close()
-        discard_input(Over(ours))
+        discard_input(SocketTransport(ours))
         assert ours.recv(1) == b""
 
 
 @pytest.mark.parametrize("factory", [asyncio.SelectorEventLoop])
-def test_a_reset_tells_the_peer_that_something_was_cut(factory: type[asyncio.SelectorEventLoop]) -> None:
-    """Not an orderly end, though nothing was left to write."""
+def test_reset_is_visible_to_the_peer(factory: type[asyncio.SelectorEventLoop]) -> None:
+    """Even without unsent bytes."""
 
     async def main() -> None:
         with (

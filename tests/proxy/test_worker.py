@@ -1,4 +1,4 @@
-"""What every part of the data plane shares: the limit of requests, ids, tasks, and the way to an end."""
+"""The worker: request limit, IDs, tasks, eviction and drain."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Snapshot
-from support.plane import LIMITS, eventually, integration
-from support.scripted import NOWHERE
+from support.plane import LIMITS, eventually
+from support.scripted import DISCARD
 
 
-class Shared:
-    """A worker, and the defects that it reported."""
+class RecordingWorker:
+    """A worker and its reported defects."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.metrics = Metrics()
@@ -30,8 +30,8 @@ class Shared:
         self.worker = Worker(
             Snapshot(integrations={}, limits=limits),
             metrics=self.metrics,
-            access=AccessLog(NOWHERE, "off", path=False),
-            audit=AuditLog(NOWHERE, "off"),
+            access=AccessLog(DISCARD, "off", path=False),
+            audit=AuditLog(DISCARD, "off"),
             report=self.report,
         )
 
@@ -41,7 +41,7 @@ class Shared:
 
 
 class Caller:
-    """A caller's connection as a drain sees it."""
+    """A caller's connection for a drain."""
 
     def __init__(self, *, unsent: bool = False, idle_since: float = NEVER) -> None:
         self.unsent = unsent
@@ -59,57 +59,28 @@ class Caller:
         self.calls.append("end")
 
 
-async def test_the_limit_counts_the_request_that_asks() -> None:
-    """So it is exceeded by the one that is too many."""
-    shared = Shared(Limits(in_flight=2))
-    worker = shared.worker
-    began = [worker.enter() for _ in range(2)]
-    assert not worker.is_full
-    began.append(worker.enter())
-    assert worker.is_full
-    worker.limit_in_flight(3)
-    assert (worker.is_full, shared.metrics.in_flight_limit) == (False, 3)
-    assert worker.leave(began[0]) >= 0
-    assert shared.metrics.in_flight == 2
-
-
-@pytest.mark.parametrize(("most", "half"), [(1, 1), (2, 1), (3, 2), (10_000, 5_000)])
-async def test_one_of_several_origins_has_half_rounded_up(most: int, half: int) -> None:
-    """Of the limit in effect; the only one has all of it."""
-    worker = Shared().worker
-    one, two = integration("a", "https://a.test"), integration("b", "https://b.test")
-    worker.limit_in_flight(most)
-    assert (worker.origin_limit, worker.is_divided) == (most, False)
-    worker.prepare(Snapshot({"a": one, "b": two}))()
-    assert (worker.in_flight_limit, worker.origin_limit, worker.is_divided) == (most, half, True)
-    worker.limit_in_flight(2 * most)
-    assert worker.origin_limit == most
-    worker.prepare(Snapshot({"a": one}))()
-    assert worker.origin_limit == 2 * most
-
-
-async def test_ids_are_the_processes_own_and_count() -> None:
-    """The word is that of Via."""
-    worker, other = Shared().worker, Shared().worker
+async def test_ids_have_the_name_of_the_process_and_a_counter() -> None:
+    """The name is that of Via."""
+    worker, other = RecordingWorker().worker, RecordingWorker().worker
     word = worker.instance.decode()
     assert [worker.next_id() for _ in range(17)][-2:] == [f"{word}-10".encode(), f"{word}-11".encode()]
     assert (len(word), word != other.instance.decode()) == (8, True)
 
 
-async def test_another_snapshot_counts_once_it_is_put_in_force() -> None:
-    """For the requests that begin then; preparing changes nothing."""
-    worker = Shared().worker
-    former = worker.rules
+async def test_snapshot_applies_once_it_is_committed() -> None:
+    """To new requests. Preparation has no effect."""
+    worker = RecordingWorker().worker
+    previous = worker.rules
     commit = worker.prepare(Snapshot(integrations={}, timeouts=Timeouts(idle=1)))
-    assert worker.rules is former
+    assert worker.rules is previous
     commit()
     assert worker.rules.timeouts.idle == 1
     assert worker.instance in worker.rules.via
 
 
 async def test_a_defect_of_a_task_is_reported() -> None:
-    """Its cancellation is none; and a task is held on to until it is done."""
-    shared = Shared()
+    """Cancellation is not a defect. The worker keeps a reference until the task ends."""
+    shared = RecordingWorker()
     go = asyncio.Event()
 
     async def fails() -> None:
@@ -127,49 +98,24 @@ async def test_a_defect_of_a_task_is_reported() -> None:
     assert [type(defect) for defect in shared.defects] == [LookupError]
 
 
-async def test_what_an_attempt_comes_to_is_answered() -> None:
-    """Its problem, or that a defect was reported; nothing where it succeeds."""
-    shared = Shared()
-    answers: list[Problem] = []
-    problem = Problem("overloaded", "why")
-
-    async def works() -> None:
-        """Comes to nothing that is answered."""
-
-    async def fails() -> None:
-        raise ProblemError(problem)
-
-    async def breaks() -> None:
-        raise LookupError
-
-    for work in (works, fails, breaks):
-        shared.worker.attempt(work, answers.append, b"w-1")
-        await eventually(lambda: not shared.worker.is_waiting)
-    assert answers[0] is problem
-    assert [each.code for each in answers] == ["overloaded", "internal_error"]
-    assert answers[1].detail == "a defect of Sidekey, logged as w-1"
-    assert [type(defect) for defect in shared.defects] == [LookupError]
-
-
 async def test_a_defect_in_a_later_step_is_reported_and_answered() -> None:
-    """A step that works is not."""
-    shared = Shared()
-    answers: list[Problem] = []
+    shared = RecordingWorker()
+    responses: list[Problem] = []
 
     def breaks() -> None:
         raise LookupError
 
     for step in (lambda: None, breaks):
-        shared.worker.soon(step, answers.append, b"w-1")
-    assert not answers
+        shared.worker.soon(step, responses.append, b"w-1")
+    assert not responses
     await asyncio.sleep(0)
-    (answer,) = answers
-    assert (answer.code, answer.detail) == ("internal_error", "a defect of Sidekey, logged as w-1")
+    (response,) = responses
+    assert (response.code, response.detail) == ("internal_error", "a defect of Sidekey, logged as w-1")
     assert [type(defect) for defect in shared.defects] == [LookupError]
 
 
-async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it() -> None:
-    shared = Shared()
+async def test_pending_connection_is_counted_with_its_outcome() -> None:
+    shared = RecordingWorker()
     metrics, outcomes = shared.metrics, []
     stats = metrics.stats("h")
 
@@ -191,18 +137,9 @@ async def test_a_connection_that_is_being_made_is_counted_with_what_comes_of_it(
     assert stats.connects == {"ok": 1, "connection_refused": 1, "proxy_internal_error": 1}
 
 
-async def test_a_defect_is_told_by_its_id_alone() -> None:
-    """That of the request, under which it is logged. What it says may be secret."""
-    shared = Shared()
-    problem = shared.worker.defect(LookupError("secret"), b"w-2f")
-    assert (problem.code, problem.sent) == ("internal_error", "maybe")
-    assert problem.detail == "a defect of Sidekey, logged as w-2f"
-    assert "secret" not in problem.detail
-
-
-async def test_the_longest_idle_callers_make_room() -> None:
-    """As soon as their connections would take what requests in flight need for their upstreams."""
-    worker = Shared(Limits(in_flight=3)).worker
+async def test_longest_idle_callers_are_evicted() -> None:
+    """As soon as requests in flight need their descriptors for upstreams."""
+    worker = RecordingWorker(Limits(in_flight=3)).worker
     worker.limit_descriptors(8)
     busy, *idle = callers = [Caller(), *(Caller(idle_since=since) for since in (3.0, 1.0, 2.0, 2.0))]
     assert all(worker.opened(caller) for caller in callers)
@@ -216,8 +153,8 @@ async def test_the_longest_idle_callers_make_room() -> None:
     assert busy in worker.connections
 
 
-async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
-    """Where nobody is idle, a connection that is refused must not cost a look at all the others."""
+async def test_callers_are_searched_once_in_each_tick() -> None:
+    """If none is idle, a refused connection must not search all others."""
     looks = 0
 
     class Busy(Caller):
@@ -229,18 +166,18 @@ async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
 
         @idle_since.setter
         def idle_since(self, _: float) -> None:
-            """It never is."""
+            """Never idle."""
 
-    worker = Shared(Limits(in_flight=1)).worker
+    worker = RecordingWorker(Limits(in_flight=1)).worker
     worker.limit_descriptors(101)
     busy = [Busy() for _ in range(100)]
-    for each in busy:
-        assert worker.opened(each)
+    for item in busy:
+        assert worker.opened(item)
     looks = 0
     late = [Busy() for _ in range(100)]
-    for each in late:
-        assert not worker.opened(each)
-        worker.closed(each)
+    for item in late:
+        assert not worker.opened(item)
+        worker.closed(item)
     # All of them once, and the candidates again.
     assert looks == 100 + 7
     worker.closed(busy[0])
@@ -254,8 +191,7 @@ async def test_callers_without_end_are_looked_at_once_a_tick() -> None:
 
 
 async def test_upstreams_in_use_take_room_from_callers() -> None:
-    """More than may be in flight are idle ones, kept for the next request."""
-    shared = Shared(Limits(in_flight=1))
+    shared = RecordingWorker(Limits(in_flight=1))
     worker, metrics = shared.worker, shared.metrics
     worker.limit_descriptors(4)
     assert worker.opened(Caller())
@@ -266,9 +202,9 @@ async def test_upstreams_in_use_take_room_from_callers() -> None:
     assert not worker.opened(Caller())
 
 
-async def test_passages_take_room_beside_the_requests_in_flight() -> None:
-    """Each takes the descriptor of its target, for which those make room that are idle for the longest time."""
-    worker = Shared(Limits(in_flight=2)).worker
+async def test_passthrough_tunnels_need_a_second_descriptor() -> None:
+    """The longest idle connections are evicted for it."""
+    worker = RecordingWorker(Limits(in_flight=2)).worker
     worker.limit_descriptors(14)
     busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
     assert all(worker.opened(caller) for caller in [*callers, *(Caller() for _ in range(8))])
@@ -289,22 +225,20 @@ async def test_passages_take_room_beside_the_requests_in_flight() -> None:
     assert busy in worker.connections
 
 
-async def test_passages_have_half_of_the_room_of_callers() -> None:
-    """Two descriptors each."""
-    worker = Shared(Limits(in_flight=4)).worker
+async def test_passthrough_tunnels_get_half_of_the_callers_descriptors() -> None:
+    worker = RecordingWorker(Limits(in_flight=4)).worker
     worker.limit_descriptors(16)
     passages = [Caller() for _ in range(3)]
-    for each in passages:
-        assert worker.opened(each)
-        assert worker.enter_passthrough(each)
+    for item in passages:
+        assert worker.opened(item)
+        assert worker.enter_passthrough(item)
     assert not worker.enter_passthrough(Caller())
     worker.leave_passthrough(passages[0])
     assert worker.enter_passthrough(Caller())
 
 
-async def test_the_connections_of_passages_are_none_of_those_kept_for_requests() -> None:
-    """They are open upstreams too, and must not be taken for those of requests in flight."""
-    shared = Shared(Limits(in_flight=2))
+async def test_passthrough_connections_do_not_count_as_upstreams_of_requests() -> None:
+    shared = RecordingWorker(Limits(in_flight=2))
     worker = shared.worker
     worker.limit_descriptors(6)
     assert worker.enter_passthrough(Caller())
@@ -313,8 +247,7 @@ async def test_the_connections_of_passages_are_none_of_those_kept_for_requests()
 
 
 async def test_a_drain_without_connections_is_over_at_once() -> None:
-    """There is nothing to wait for."""
-    worker = Shared().worker
+    worker = RecordingWorker().worker
     worker.drain()
     assert worker.draining
     end = asyncio.create_task(worker.finish(30))
@@ -324,8 +257,7 @@ async def test_a_drain_without_connections_is_over_at_once() -> None:
 
 
 async def test_a_drain_waits_until_idle_connections_have_closed() -> None:
-    """They are left alone at the first look; how long they take is their business."""
-    worker = Shared().worker
+    worker = RecordingWorker().worker
     caller = Caller()
     worker.opened(caller)
     worker.drain()
@@ -337,9 +269,9 @@ async def test_a_drain_waits_until_idle_connections_have_closed() -> None:
     assert caller.calls == ["look", "look again", "look again"]
 
 
-async def test_an_idle_connection_that_does_not_close_in_time_was_not_cut() -> None:
-    """There is nothing of it that could be."""
-    worker = Shared().worker
+async def test_idle_connection_that_does_not_close_does_not_fail_the_drain() -> None:
+    """Nothing is truncated."""
+    worker = RecordingWorker().worker
     worker.opened(Caller())
     worker.drain()
     assert await worker.finish(0.05) is True
@@ -347,8 +279,8 @@ async def test_an_idle_connection_that_does_not_close_in_time_was_not_cut() -> N
 
 @pytest.mark.parametrize("earlier", [True, False], ids=["after an earlier one", "the only one"])
 async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
-    """Also where none was under way when it began, or one had ended since."""
-    shared = Shared()
+    """Also if none was active at the start."""
+    shared = RecordingWorker()
     worker = shared.worker
     if not earlier:
         began = worker.enter()
@@ -364,22 +296,8 @@ async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
     assert await end is True
 
 
-@pytest.mark.parametrize("unsent", [True, False], ids=["a response", "a request"])
-async def test_a_drain_says_where_its_time_was_up(unsent: bool) -> None:
-    """It was not clean then; what is left is for `close` to end."""
-    worker = Shared().worker
-    caller = Caller(unsent=unsent)
-    worker.opened(caller)
-    if not unsent:
-        worker.enter()
-    worker.drain()
-    assert await worker.finish(0.15) is False
-    assert caller.calls == ["look", "look again"]
-
-
-async def test_the_end_is_that_of_every_connection_and_task() -> None:
-    """Those that are known then; one that has closed is none."""
-    shared = Shared()
+async def test_close_ends_every_connection_and_task() -> None:
+    shared = RecordingWorker()
     worker = shared.worker
     worker.deadlines.start(asyncio.get_running_loop())
     open_, closed = Caller(), Caller()
@@ -396,14 +314,14 @@ async def test_the_end_is_that_of_every_connection_and_task() -> None:
 
 
 def niceness() -> int:
-    """Of the thread that asks."""
+    """Return the niceness of the calling thread."""
     return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a niceness is a thread's own on Linux alone")
-async def test_a_thread_that_signs_a_long_body_gives_way_to_the_loop() -> None:
-    """Nobody else's priority changes."""
-    shared = Shared()
+async def test_signing_thread_has_a_lower_priority() -> None:
+    """Other threads keep theirs."""
+    shared = RecordingWorker()
     before = niceness()
     try:
         assert await shared.worker.in_thread(niceness, long=True) == 19
@@ -412,23 +330,20 @@ async def test_a_thread_that_signs_a_long_body_gives_way_to_the_loop() -> None:
         await shared.worker.close()
 
 
-async def test_a_sandbox_may_keep_threads_from_giving_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They sign all the same."""
-
+async def test_signing_works_if_a_sandbox_denies_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(_: int) -> int:
         raise PermissionError
 
     monkeypatch.setattr(os, "nice", refused)
-    shared = Shared()
+    shared = RecordingWorker()
     try:
         assert await shared.worker.in_thread(lambda: "signed", long=True) == "signed"
     finally:
         await shared.worker.close()
 
 
-async def test_the_end_waits_for_no_thread_that_signs() -> None:
-    """What it signs is for nobody by then."""
-    shared = Shared()
+async def test_shutdown_does_not_wait_for_signing_threads() -> None:
+    shared = RecordingWorker()
     release = threading.Event()
     signing = shared.worker.in_thread(release.wait, long=True)
     await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import ProblemError
 from sidekey.snapshot.secret_loader import RETRY_SECONDS, SecretLoader
 from support.drive_kinds import credential_of
-from support.manual_clock import advance, in_still_time
+from support.manual_clock import advance, with_manual_clock
 
 CREDENTIAL = FixedCredential(Grant(headers=(("Authorization", "Basic hunter2"),)))
 RESPONSYS = {
@@ -87,7 +87,7 @@ async def test_missing_secret_is_credential_unavailable() -> None:
     assert problem.detail == "auth.password: the file does not exist"
 
 
-@in_still_time
+@with_manual_clock
 async def test_secret_that_appears_later_is_used() -> None:
     secrets = Secrets(there=False)
     loader = SecretLoader(secrets)
@@ -99,7 +99,7 @@ async def test_secret_that_appears_later_is_used() -> None:
     assert loader.unreadable is None
 
 
-@in_still_time
+@with_manual_clock
 async def test_failed_load_is_repeated_at_most_once_a_second() -> None:
     """Requests in between share the result of the last load."""
     secrets = Secrets(there=False)
@@ -117,7 +117,7 @@ async def test_failed_load_is_repeated_at_most_once_a_second() -> None:
     assert secrets.reads == 2
 
 
-@in_still_time
+@with_manual_clock
 async def test_defect_reaches_the_waiting_request_and_is_not_repeated() -> None:
     """Until the next load, the secrets just count as not read."""
     reads = 0
@@ -171,8 +171,8 @@ async def test_cancelled_request_does_not_cancel_the_load() -> None:
     assert await staying is CREDENTIAL
 
 
-@in_still_time
-async def test_obtain_again_always_reads() -> None:
+@with_manual_clock
+async def test_obtain_reread_always_reads() -> None:
     """If the read fails, the previous credential is not used."""
     secrets = Secrets(there=True)
     loader = SecretLoader(secrets)

@@ -12,7 +12,7 @@ from sidekey.policy.headers import CODED_BODY_FIELDS, METHOD_OVERRIDES, TARGET_F
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Address, Snapshot
 from support.plane import base_url, integration
-from support.signing import NAMES, HmacSigner, signing
+from support.signing import NAMES, HmacSigner, signing_integration
 
 CONFIG = """\
 version: 1
@@ -98,8 +98,8 @@ def test_injected_and_target_headers_are_stripped() -> None:
     """Also headers of the signer that it does not keep, and method overrides if methods are restricted."""
     always = {b"authorization", *TARGET_FIELDS}
     assert integration("h", base_url(1)).removed_headers == always
-    signed = signing(HmacSigner(), redact_response=True)
-    assert signed.removed_headers == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
+    signed = signing_integration(HmacSigner(), redact_response=True)
+    assert signed.stripped == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
     assert signed.caller_fields == {b"x-id"}
     assert integration("h", base_url(1), methods=("GET",)).removed_headers == {*always, *METHOD_OVERRIDES}
     with_pass_headers = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))

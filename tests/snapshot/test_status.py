@@ -25,7 +25,7 @@ from sidekey.snapshot.status import (
     uncertain_statuses,
 )
 from support.plane import integration
-from support.statuses import certified, unread, without_certificate
+from support.statuses import with_certificate, with_unreadable_secrets, without_certificate
 
 NOW = 1_800_000_000.0
 DAY = 86_400
@@ -58,16 +58,16 @@ class Conditions(NamedTuple):
         return statuses | ({"failing"} if self.fails else set())
 
     def build(self) -> Integration:
-        crm = PLAIN if self.has_secret else unread(PLAIN, "auth.password: /run/crm does not exist")
+        crm = PLAIN if self.has_secret else with_unreadable_secrets(PLAIN, "auth.password: /run/crm does not exist")
         match self.certificate:
             case "good":
-                return certified(crm, NOW + EXPIRING_SECONDS)
+                return with_certificate(crm, NOW + EXPIRING_SECONDS)
             case "ending":
-                return certified(crm, NOW + EXPIRING_SECONDS - 1)
+                return with_certificate(crm, NOW + EXPIRING_SECONDS - 1)
             case "ended":
-                return certified(crm, NOW)
+                return with_certificate(crm, NOW)
             case "read after its end":
-                return certified(crm, NOW - DAY, read_at=NOW)
+                return with_certificate(crm, NOW - DAY, read_at=NOW)
             case "unread":
                 return without_certificate(crm, "/run/tls.crt does not exist")
             case "refused":
@@ -103,11 +103,11 @@ def test_unserved_integration_has_its_problem() -> None:
     ("status", "reason"),
     [
         (
-            status_of(certified(PLAIN, NOW + DAY), NOW),
+            status_of(with_certificate(PLAIN, NOW + DAY), NOW),
             "its client certificate expires on 2027-01-16 08:00 UTC: replace it and its key",
         ),
         (
-            status_of(certified(PLAIN, NOW - DAY), NOW),
+            status_of(with_certificate(PLAIN, NOW - DAY), NOW),
             "its client certificate expired on 2027-01-14 08:00 UTC: replace it and its key",
         ),
         (
@@ -115,7 +115,7 @@ def test_unserved_integration_has_its_problem() -> None:
             "at least its last 3 requests have failed, the first on 2027-01-15 07:50 UTC: "
             "send its test request, or see the log",
         ),
-        (status_of(unread(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
+        (status_of(with_unreadable_secrets(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
         (status_of(without_certificate(PLAIN, "is not PEM"), NOW), "auth.certificate: is not PEM"),
     ],
     ids=["expiring", "expired", "failing", "no secret", "no certificate"],
@@ -126,14 +126,16 @@ def test_problem_says_what_to_do(status: IntegrationStatus, reason: str) -> None
 
 
 def test_times_are_independent_of_the_status() -> None:
-    assert status_of(certified(PLAIN, NOW + 400 * DAY), NOW) == IntegrationStatus("ok", expires_at=NOW + 400 * DAY)
-    result = status_of(certified(PLAIN, NOW - 1), NOW, SINCE)
+    assert status_of(with_certificate(PLAIN, NOW + 400 * DAY), NOW) == IntegrationStatus(
+        "ok", expires_at=NOW + 400 * DAY
+    )
+    result = status_of(with_certificate(PLAIN, NOW - 1), NOW, SINCE)
     assert (result.status, result.expires_at, result.failing_since) == ("unusable", NOW - 1, SINCE)
 
 
 def test_status_follows_a_secret_that_appears() -> None:
     """The integration is the same object, because requests load the secret again."""
-    missing = unread(PLAIN, "auth.password: is empty")
+    missing = with_unreadable_secrets(PLAIN, "auth.password: is empty")
     assert status_of(missing, NOW).status == "unusable"
     missing.secrets.credential = PLAIN.secrets.credential
     assert status_of(missing, NOW).status == "ok"

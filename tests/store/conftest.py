@@ -7,23 +7,23 @@ from pathlib import Path
 import pytest
 
 from support.postgres import Postgres
-from support.stores import Place, PostgresPlace, SqlitePlace
+from support.stores import PostgresBackend, SqliteBackend, StoreBackend
 
 
 @pytest.fixture
-def sqlite_place(tmp_path: Path) -> SqlitePlace:
+def sqlite_place(tmp_path: Path) -> SqliteBackend:
     """A file that does not exist yet."""
-    return SqlitePlace(tmp_path)
+    return SqliteBackend(tmp_path)
 
 
 @pytest.fixture
-async def postgres_place(postgres: Postgres) -> PostgresPlace:
+async def postgres_place(postgres: Postgres) -> PostgresBackend:
     """A new schema."""
-    return PostgresPlace(postgres, await postgres.schema())
+    return PostgresBackend(postgres, await postgres.schema())
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest) -> Place:
+def place(request: pytest.FixtureRequest) -> StoreBackend:
     """An empty database."""
-    database: Place = request.getfixturevalue(f"{request.param}_place")
+    database: StoreBackend = request.getfixturevalue(f"{request.param}_place")
     return database

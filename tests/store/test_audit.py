@@ -10,7 +10,7 @@ from sidekey.store.audit import MAX_FIELDS, AuditEntry, AuditFilter, AuditPage
 from sidekey.store.errors import Exists
 from sidekey.store.records import new_row_id
 from sidekey.store.state import Put
-from support.stores import Place, integration
+from support.stores import StoreBackend, integration
 
 ROW = new_row_id()
 
@@ -30,7 +30,7 @@ def entry(number: int, row: str = "") -> AuditEntry:
     )
 
 
-async def test_pages_begin_with_the_newest_entry(place: Place) -> None:
+async def test_pages_begin_with_the_newest_entry(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([], *map(entry, range(100)))
         first = await store.audit_page()
@@ -40,7 +40,7 @@ async def test_pages_begin_with_the_newest_entry(place: Place) -> None:
         assert (await store.audit_page(before=1)).entries == ()
 
 
-async def test_entries_of_one_row_have_pages(place: Place) -> None:
+async def test_entries_of_one_row_have_pages(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([], *(entry(number, ROW if number % 2 else new_row_id()) for number in range(102)))
         page = await store.audit_page(row_id=ROW)
@@ -49,7 +49,7 @@ async def test_entries_of_one_row_have_pages(place: Place) -> None:
         assert (await store.audit_page(row_id=new_row_id())).entries == ()
 
 
-async def test_commit_writes_all_its_entries_or_none(place: Place) -> None:
+async def test_commit_writes_all_its_entries_or_none(place: StoreBackend) -> None:
     """An import has one entry for each change."""
     async with place.open() as store:
         await store.commit([Put(integration("a"), None), Put(integration("b"), None)], entry(1), entry(2))
@@ -59,14 +59,14 @@ async def test_commit_writes_all_its_entries_or_none(place: Place) -> None:
     assert page.entries == ((2, entry(2)), (1, entry(1)))
 
 
-async def test_fields_of_an_entry_are_limited(place: Place) -> None:
+async def test_fields_of_an_entry_are_limited(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.audit(replace(entry(1), fields=tuple(map(str, range(1000)))))
         ((_, stored),) = (await store.audit_page()).entries
     assert stored.fields == tuple(map(str, range(MAX_FIELDS)))
 
 
-async def test_entry_replaces_only_the_previous_one(place: Place) -> None:
+async def test_entry_replaces_only_the_previous_one(place: StoreBackend) -> None:
     """A restored database may have another entry with that number."""
     async with place.open() as store:
         first = entry(1), replace(entry(1), outcome="failed")
@@ -79,7 +79,7 @@ async def test_entry_replaces_only_the_previous_one(place: Place) -> None:
         assert len((await store.audit_page()).entries) == 3
 
 
-async def test_search_matches_values_and_not_member_names(place: Place) -> None:
+async def test_search_matches_values_and_not_member_names(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([], *map(entry, range(3)))
         other = AuditEntry(
@@ -101,7 +101,7 @@ async def test_search_matches_values_and_not_member_names(place: Place) -> None:
             assert await numbers(q=absent) == []
 
 
-async def test_search_reads_a_limited_number_of_entries_and_continues(place: Place) -> None:
+async def test_search_reads_a_limited_number_of_entries_and_continues(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([], entry(0), *(AuditEntry(who="ben", action="update") for _ in range(5000)))
 

@@ -8,11 +8,11 @@ import pytest
 
 from sidekey.store.database import Database
 from sidekey.store.errors import StoreUnavailable
-from support.stores import Place
+from support.stores import StoreBackend
 
 
 @pytest.fixture
-async def database(place: Place) -> AsyncIterator[Database]:
+async def database(place: StoreBackend) -> AsyncIterator[Database]:
     """A connected database with one table."""
     database = place.database()
     await database.connect(create=True)
@@ -69,7 +69,7 @@ async def test_error_of_a_statement_shows_no_value(database: Database) -> None:
     assert caught.value.__suppress_context__
 
 
-async def test_reading_transaction_sees_one_snapshot(database: Database, place: Place) -> None:
+async def test_reading_transaction_sees_one_snapshot(database: Database, place: StoreBackend) -> None:
     async with database.reading() as transaction:
         assert len(await transaction.fetch("SELECT a FROM sidekey_t")) == 1
         await place.sql("INSERT INTO sidekey_t (a, b) VALUES (2, 'two')")

@@ -9,7 +9,7 @@ from sidekey.store.leases import Lease, LeaseLost, NotLeased
 from sidekey.store.sealing import KeyRing
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, Place, integration
+from support.stores import ENTRY, KEYS, StoreBackend, integration
 
 NAME = "file:crm"
 LINEAGE = "https://login.example.com canary-lineage"
@@ -35,7 +35,7 @@ async def last_result(store: Store, lineage: str = LINEAGE, to: str = "") -> str
     return lease.result
 
 
-async def test_one_process_renews_and_the_next_gets_its_result(place: Place) -> None:
+async def test_one_process_renews_and_the_next_gets_its_result(place: StoreBackend) -> None:
     async with place.open() as store, place.open() as other:
         lease = await leased(store)
         assert (lease.fence, lease.result) == (1, None)
@@ -48,7 +48,7 @@ async def test_one_process_renews_and_the_next_gets_its_result(place: Place) -> 
         assert (following.fence, following.result) == (2, RESULT)
 
 
-async def test_lease_expires_if_its_holder_dies_before_the_call(place: Place) -> None:
+async def test_lease_expires_if_its_holder_dies_before_the_call(place: StoreBackend) -> None:
     """No token was presented, so another process takes the lease. The first holder is refused."""
     async with place.open() as store, place.open() as other:
         lease = await leased(store, seconds=0)
@@ -65,7 +65,7 @@ async def test_lease_expires_if_its_holder_dies_before_the_call(place: Place) ->
         assert await last_result(store) == RESULT
 
 
-async def test_token_is_unknown_if_its_holder_dies_after_the_call_began(place: Place) -> None:
+async def test_token_is_unknown_if_its_holder_dies_after_the_call_began(place: StoreBackend) -> None:
     """Also after restarts, until another token is entered."""
     async with place.open() as store:
         lease = await leased(store)
@@ -84,7 +84,7 @@ async def test_token_is_unknown_if_its_holder_dies_after_the_call_began(place: P
         assert (await leased(store)).result == "late"
 
 
-async def test_release_keeps_the_previous_result(place: Place) -> None:
+async def test_release_keeps_the_previous_result(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.finish_lease(await leased(store), RESULT, replaces_token=True)
         lease = await leased(store)
@@ -93,7 +93,7 @@ async def test_release_keeps_the_previous_result(place: Place) -> None:
         assert (await leased(store)).result == RESULT
 
 
-async def test_result_is_not_used_for_another_lineage(place: Place) -> None:
+async def test_result_is_not_used_for_another_lineage(place: StoreBackend) -> None:
     """A token that was entered later wins."""
     async with place.open() as store:
         await store.finish_lease(await leased(store), RESULT, replaces_token=True)
@@ -103,7 +103,7 @@ async def test_result_is_not_used_for_another_lineage(place: Place) -> None:
         assert other.result is None
 
 
-async def test_result_is_not_used_for_another_destination(place: Place) -> None:
+async def test_result_is_not_used_for_another_destination(place: StoreBackend) -> None:
     """A process with the same first token for another destination gets neither result nor lease.
 
     Also after a key rotation. The first destination still gets the result.
@@ -119,7 +119,7 @@ async def test_result_is_not_used_for_another_destination(place: Place) -> None:
         assert await last_result(store, to="here") == RESULT
 
 
-async def test_unspent_first_token_may_go_to_another_destination(place: Place) -> None:
+async def test_unspent_first_token_may_go_to_another_destination(place: StoreBackend) -> None:
     """The stored result is for one destination at a time."""
     async with place.open() as store:
         lease = await leased(store, to="here")
@@ -134,7 +134,7 @@ async def test_unspent_first_token_may_go_to_another_destination(place: Place) -
         assert (await not_leased(store, to="here")).may_be_spent
 
 
-async def test_rotation_keeps_the_destination_of_a_result(place: Place) -> None:
+async def test_rotation_keeps_the_destination_of_a_result(place: StoreBackend) -> None:
     """A lease for another destination keeps the result, until that destination has its own."""
     async with place.open() as store:
         await store.finish_lease(await leased(store, to="here"), RESULT, replaces_token=False)
@@ -145,7 +145,7 @@ async def test_rotation_keeps_the_destination_of_a_result(place: Place) -> None:
         assert await last_result(store, to="here") == RESULT
 
 
-async def test_two_lineages_of_one_name_are_independent(place: Place) -> None:
+async def test_two_lineages_of_one_name_are_independent(place: StoreBackend) -> None:
     """Processes read a changed file at different moments. Each continues with the result of its own token."""
     async with place.open() as early, place.open() as late:
         await early.finish_lease(await leased(early), RESULT, replaces_token=True)
@@ -157,7 +157,7 @@ async def test_two_lineages_of_one_name_are_independent(place: Place) -> None:
         assert (await leased(early)).result == "the next"
 
 
-async def test_process_without_the_key_presents_no_token(place: Place) -> None:
+async def test_process_without_the_key_presents_no_token(place: StoreBackend) -> None:
     """With the key, it continues, also in the middle of a call."""
     both = {"k2": b"2" * 32, **KEYS}
     async with place.open() as previous, place.open(both) as store:
@@ -175,7 +175,7 @@ async def test_process_without_the_key_presents_no_token(place: Place) -> None:
         assert await last_result(store) == RESULT
 
 
-async def test_lease_is_rewritten_with_the_first_key_of_its_holder(place: Place) -> None:
+async def test_lease_is_rewritten_with_the_first_key_of_its_holder(place: StoreBackend) -> None:
     """Afterwards nothing in it needs the previous key."""
     both = {"k2": b"2" * 32, **KEYS}
     async with place.open() as store:
@@ -203,7 +203,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
-async def test_altered_lease_presents_no_token(place: Place, statement: str) -> None:
+async def test_altered_lease_presents_no_token(place: StoreBackend, statement: str) -> None:
     async with place.open() as store:
         await store.finish_lease(await leased(store), RESULT, replaces_token=True)
         lease = await leased(store)
@@ -215,7 +215,7 @@ async def test_altered_lease_presents_no_token(place: Place, statement: str) -> 
             await store.finish_lease(lease, "x", replaces_token=True)
 
 
-async def test_lease_is_not_a_change_and_is_deleted_with_its_row(place: Place) -> None:
+async def test_lease_is_not_a_change_and_is_deleted_with_its_row(place: StoreBackend) -> None:
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
@@ -225,7 +225,7 @@ async def test_lease_is_not_a_change_and_is_deleted_with_its_row(place: Place) -
         assert await place.sql("SELECT name FROM sidekey_leases") == []
 
 
-async def test_rotation_rewrites_leases(place: Place) -> None:
+async def test_rotation_rewrites_leases(place: StoreBackend) -> None:
     async with place.open() as store:
         lease = await leased(store)
         await store.finish_lease(lease, RESULT, replaces_token=True)

@@ -13,14 +13,14 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow, new_row_
 from sidekey.store.sealing import Binding, Purpose, open_sealed
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, KEYS, PLACE, SECRET, Place, integration, purpose_of, sealed
+from support.stores import ENTRY, KEYS, PLACE, SECRET, StoreBackend, integration, purpose_of, sealed
 
 BOTH = {"k2": b"2" * 32, **KEYS}
 CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=None)
 PRESET = PresetRow(row_id=new_row_id(), id="hook", document='{"integration":"i0"}')
 
 
-async def names(place: Place, key: str) -> bool:
+async def names(place: StoreBackend, key: str) -> bool:
     """Return True if a column or a sealed value names a key."""
     tables = ("keys", "rows", "leases")
     text = "".join([str(await place.sql(f"SELECT * FROM sidekey_{table}")) for table in tables])
@@ -46,7 +46,7 @@ async def fill(store: Store, count: int = 3) -> None:
     await store.acquire_lease("file:crm", "lineage", ("",), 60)
 
 
-async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
+async def test_after_a_rotation_nothing_names_the_old_key(place: StoreBackend) -> None:
     async with place.open() as store:
         await fill(store)
         assert await names(place, "k1")
@@ -65,7 +65,7 @@ async def test_after_a_rotation_nothing_names_the_old_key(place: Place) -> None:
         assert store.state.presets["hook"] == PRESET.with_version(1)
 
 
-async def test_other_processes_write_during_a_rotation(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_processes_write_during_a_rotation(place: StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """With either key. The rotation also encrypts again the rows that they write with the old key."""
     monkeypatch.setattr("sidekey.store.maintenance.BATCH", 1)
     async with place.open() as store:
@@ -97,7 +97,7 @@ def no_document(_: IntegrationRow) -> Purpose:
     ids=["another destination", "no meaning"],
 )
 async def test_rotation_seals_nothing_for_another_destination(
-    place: Place, to: Callable[[IntegrationRow], Purpose], reason: str
+    place: StoreBackend, to: Callable[[IntegrationRow], Purpose], reason: str
 ) -> None:
     """The finding names the secret, the old key is still needed, and everything else is rewritten."""
     async with place.open() as store:
@@ -114,7 +114,7 @@ async def test_rotation_seals_nothing_for_another_destination(
             pass
 
 
-async def test_altered_row_is_named_and_still_needs_the_old_key(place: Place) -> None:
+async def test_altered_row_is_named_and_still_needs_the_old_key(place: StoreBackend) -> None:
     async with place.open() as store:
         await fill(store, 1)
     await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'bare'")
@@ -127,7 +127,7 @@ async def test_altered_row_is_named_and_still_needs_the_old_key(place: Place) ->
     assert not await names(place, "k1")
 
 
-async def test_verification_counts_rows_and_keys(place: Place) -> None:
+async def test_verification_counts_rows_and_keys(place: StoreBackend) -> None:
     async with place.open() as store:
         await fill(store, 2)
         result = await store.verify(purpose_of)
@@ -135,7 +135,7 @@ async def test_verification_counts_rows_and_keys(place: Place) -> None:
         assert result.counts == {"integrations": 3, "presets": 1, "callers": 1, "tokens": 0}
 
 
-async def test_verification_lists_every_finding(place: Place) -> None:
+async def test_verification_lists_every_finding(place: StoreBackend) -> None:
     async with place.open() as store:
         await fill(store, 2)
         row = replace(store.state.integrations["i0"], document='{"to":"elsewhere"}')
@@ -151,7 +151,7 @@ async def test_verification_lists_every_finding(place: Place) -> None:
         ]
 
 
-async def test_rotation_deletes_an_altered_lease(place: Place) -> None:
+async def test_rotation_deletes_an_altered_lease(place: StoreBackend) -> None:
     """It is named once, because its refresh token may be spent."""
     async with place.open() as store:
         await fill(store, 1)
@@ -165,7 +165,7 @@ async def test_rotation_deletes_an_altered_lease(place: Place) -> None:
     assert not await names(place, "k1")
 
 
-async def test_findings_escape_names_from_the_database(place: Place) -> None:
+async def test_findings_escape_names_from_the_database(place: StoreBackend) -> None:
     """Someone with write access could add control characters or a line that looks like Sidekey's."""
     async with place.open() as store:
         await fill(store, 1)

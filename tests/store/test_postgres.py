@@ -21,21 +21,21 @@ from sidekey.store.store import Store
 from support.postgres import Postgres
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
-from support.stores import ENTRY, RING, PostgresPlace, integration, raised
+from support.stores import ENTRY, RING, PostgresBackend, fail_on_defect, integration
 
 
 @pytest.fixture
-async def place(postgres_place: PostgresPlace) -> PostgresPlace:
+async def place(postgres_place: PostgresBackend) -> PostgresBackend:
     """Restrict these tests to PostgreSQL."""
     return postgres_place
 
 
 @asynccontextmanager
-async def watched(place: PostgresPlace) -> AsyncIterator[tuple[Store, asyncio.Event]]:
+async def watched(place: PostgresBackend) -> AsyncIterator[tuple[Store, asyncio.Event]]:
     """Open a store that watches for changes."""
     async with place.open() as store:
         woken = asyncio.Event()
-        store.watch(woken.set, raised)
+        store.watch(woken.set, fail_on_defect)
         yield store, woken
 
 
@@ -47,7 +47,7 @@ async def wait_for_integrations(store: Store, woken: asyncio.Event, names: set[s
             woken.clear()
 
 
-async def test_changes_arrive_although_connections_are_killed(place: PostgresPlace) -> None:
+async def test_changes_arrive_although_connections_are_killed(place: PostgresBackend) -> None:
     """Both listening and writing connections are killed, and no commit fails."""
     async with place.open() as writer, watched(place) as (store, woken):
         names = set()
@@ -60,7 +60,7 @@ async def test_changes_arrive_although_connections_are_killed(place: PostgresPla
 
 
 async def test_change_wakes_other_processes_before_the_next_poll(
-    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+    place: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also on a new connection."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
@@ -74,7 +74,7 @@ async def test_change_wakes_other_processes_before_the_next_poll(
 
 
 async def test_flood_of_notifications_does_not_increase_the_poll_rate(
-    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+    place: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any user of the database can send notifications."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 600.0)
@@ -98,7 +98,7 @@ async def test_flood_of_notifications_does_not_increase_the_poll_rate(
         assert 0 < len(polls) <= (time.monotonic() - began) / 0.5 + 2
 
 
-async def test_server_crash_loses_no_acknowledged_commit(place: PostgresPlace) -> None:
+async def test_server_crash_loses_no_acknowledged_commit(place: PostgresBackend) -> None:
     """Its `synchronous_commit` is off. Processes still have the loaded rows, and see later changes."""
     async with place.open() as writer, watched(place) as (store, woken):
         acknowledged: set[str] = set()
@@ -132,7 +132,7 @@ async def test_server_crash_loses_no_acknowledged_commit(place: PostgresPlace) -
         assert await place.sql("SELECT count(*) FROM sidekey_audit") == [(store.state.revision,)]
 
 
-async def test_copy_with_the_same_revision_is_read_after_a_failover(place: PostgresPlace) -> None:
+async def test_copy_with_the_same_revision_is_read_after_a_failover(place: PostgresBackend) -> None:
     """A replica lacked a change, and others have written since. Only the new connection shows the difference."""
     async with place.open() as store:
         empty = await place.backup()
@@ -149,7 +149,7 @@ async def test_copy_with_the_same_revision_is_read_after_a_failover(place: Postg
         assert state.rolled_back == {("integration", "one"): (1, 0)}
 
 
-async def test_new_password_applies_to_the_next_connection(place: PostgresPlace) -> None:
+async def test_new_password_applies_to_the_next_connection(place: PostgresBackend) -> None:
     """The server asks for it only when a connection begins."""
     postgres, rules = place.postgres, place.postgres.folder / "data" / "pg_hba.conf"
     previous = rules.read_text()
@@ -179,7 +179,9 @@ async def test_new_password_applies_to_the_next_connection(place: PostgresPlace)
         await asyncio.to_thread(postgres.restart)
 
 
-async def test_wrong_local_clock_deletes_no_audit_entry(place: PostgresPlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wrong_local_clock_deletes_no_audit_entry(
+    place: PostgresBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The database's clock decides."""
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="ann", action="login"))
@@ -190,7 +192,7 @@ async def test_wrong_local_clock_deletes_no_audit_entry(place: PostgresPlace, mo
 
 
 async def test_lock_of_another_process_times_out_with_an_error(
-    place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
+    place: PostgresBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sidekey.store.postgres.MAX_WAIT", 0.2)
     async with place.open() as store:
@@ -205,7 +207,7 @@ async def test_lock_of_another_process_times_out_with_an_error(
         await store.commit([Put(integration("crm"), None)], ENTRY)
 
 
-async def test_commit_to_a_standby_suggests_a_primary(place: PostgresPlace) -> None:
+async def test_commit_to_a_standby_suggests_a_primary(place: PostgresBackend) -> None:
     async with place.open() as store:
         await place.sql("ALTER ROLE sidekey SET default_transaction_read_only = on")
         try:
@@ -266,7 +268,7 @@ async def test_server_certificate_is_verified_as_the_url_says(ca: Authority, tmp
             assert "canary" not in str(caught.value)
 
 
-async def test_missing_table_is_named(place: PostgresPlace) -> None:
+async def test_missing_table_is_named(place: PostgresBackend) -> None:
     async with place.open() as store:
         await place.sql("DROP TABLE sidekey_rows")
         with pytest.raises(StoreUnavailable, match=r"lacks a table of the store \(SQLSTATE 42P01\)"):

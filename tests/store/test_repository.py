@@ -12,7 +12,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, TokenRow, new_row_i
 from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.raw_connection import DEADLINE
-from support.stores import ENTRY, Place, integration, raised
+from support.stores import ENTRY, StoreBackend, fail_on_defect, integration
 
 CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=None)
 TOKEN = TokenRow(row_id=new_row_id(), id="ops", role="viewer", token_sha256="1" * 64)
@@ -42,7 +42,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("statement", ALTERED.values(), ids=ALTERED)
-async def test_altered_row_is_not_used(place: Place, statement: str) -> None:
+async def test_altered_row_is_not_used(place: StoreBackend, statement: str) -> None:
     async with place.open() as store:
         await fill(store)
     await place.sql(statement)
@@ -60,7 +60,7 @@ async def test_altered_row_is_not_used(place: Place, statement: str) -> None:
         assert store.state.altered == frozenset()
 
 
-async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> None:
+async def restore_row(place: StoreBackend, name: str, older: tuple[object, ...]) -> None:
     """Write an older row with its old MAC."""
     row, version, revision, mac, body = older
     await place.sql(
@@ -69,7 +69,7 @@ async def restore_row(place: Place, name: str, older: tuple[object, ...]) -> Non
     )
 
 
-async def read_row(place: Place, name: str) -> tuple[object, ...]:
+async def read_row(place: StoreBackend, name: str) -> tuple[object, ...]:
     """Copy a row, as someone with read access to the database can."""
     ((row, version, revision, mac, body),) = await place.sql(
         f"SELECT row_id, version, revision, mac, body FROM sidekey_rows WHERE id = '{name}'"
@@ -78,7 +78,9 @@ async def read_row(place: Place, name: str) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["changed", "deleted"])
-async def test_restored_row_is_noticed_and_used(place: Place, deleted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_restored_row_is_noticed_and_used(
+    place: StoreBackend, deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The store can still be written."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
@@ -86,7 +88,7 @@ async def test_restored_row_is_noticed_and_used(place: Place, deleted: bool, mon
         older = await read_row(place, "billing")
         await store.commit([Delete(CALLER, 1) if deleted else Put(replace(CALLER, integrations=()), 1)], ENTRY)
         woken = asyncio.Event()
-        store.watch(woken.set, raised)
+        store.watch(woken.set, fail_on_defect)
         await restore_row(place, "billing", older)
         async with asyncio.timeout(DEADLINE):
             while not store.state.rolled_back:
@@ -101,7 +103,7 @@ async def test_restored_row_is_noticed_and_used(place: Place, deleted: bool, mon
         assert store.state.rolled_back
 
 
-async def test_next_verification_notices_an_edited_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_next_verification_notices_an_edited_row(place: StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then, a running process uses the row that it has verified."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.05)
@@ -110,7 +112,7 @@ async def test_next_verification_notices_an_edited_row(place: Place, monkeypatch
         await place.sql("UPDATE sidekey_rows SET body = '{}' WHERE id = 'one'")
         assert (await store.refresh()).altered == frozenset()
         woken = asyncio.Event()
-        store.watch(woken.set, raised)
+        store.watch(woken.set, fail_on_defect)
         async with asyncio.timeout(DEADLINE):
             while not store.state.altered:
                 await woken.wait()
@@ -118,7 +120,7 @@ async def test_next_verification_notices_an_edited_row(place: Place, monkeypatch
         assert store.state.altered == {("integration", "one")}
 
 
-async def test_removed_row_is_noticed(place: Place) -> None:
+async def test_removed_row_is_noticed(place: StoreBackend) -> None:
     async with place.open() as store:
         await fill(store)
         await place.sql("DELETE FROM sidekey_rows WHERE id = 'two'")
@@ -126,7 +128,7 @@ async def test_removed_row_is_noticed(place: Place) -> None:
         assert store.state.rolled_back == {("integration", "two"): (1, 0)}
 
 
-async def test_older_database_is_noticed_and_used(place: Place) -> None:
+async def test_older_database_is_noticed_and_used(place: StoreBackend) -> None:
     """Even if later writes reach the known revision, or exceed it."""
     for later in range(3):
         async with place.open() as store:
@@ -147,7 +149,7 @@ async def test_older_database_is_noticed_and_used(place: Place) -> None:
 
 
 @pytest.mark.parametrize("change", [Put(ONE, 2), Delete(ONE, 2)], ids=["put", "delete"])
-async def test_row_edited_during_a_commit_is_not_overwritten(place: Place, change: Put | Delete) -> None:
+async def test_row_edited_during_a_commit_is_not_overwritten(place: StoreBackend, change: Put | Delete) -> None:
     async with place.open() as store:
         await fill(store)
         await place.sql("UPDATE sidekey_rows SET version = 1 WHERE id = 'one'")
@@ -156,7 +158,7 @@ async def test_row_edited_during_a_commit_is_not_overwritten(place: Place, chang
         assert await place.sql("SELECT version FROM sidekey_rows WHERE id = 'one'") == [(1,)]
 
 
-async def test_other_processes_see_a_deletion_and_a_new_row_of_the_same_id(place: Place) -> None:
+async def test_other_processes_see_a_deletion_and_a_new_row_of_the_same_id(place: StoreBackend) -> None:
     """The tombstone shows the deletion. The version continues, so that no ETag of the ID repeats."""
     async with place.open() as store, place.open() as other:
         await fill(store)

@@ -6,10 +6,10 @@ import pytest
 
 from sidekey.store.errors import StoreRefused
 from sidekey.store.schema import VERSION
-from support.stores import Place
+from support.stores import StoreBackend
 
 
-async def test_newer_schema_is_refused(place: Place) -> None:
+async def test_newer_schema_is_refused(place: StoreBackend) -> None:
     async with place.open():
         pass
     await place.sql("INSERT INTO sidekey_schema (version) VALUES (99)")
@@ -18,7 +18,7 @@ async def test_newer_schema_is_refused(place: Place) -> None:
             pass
 
 
-async def test_database_without_its_version_is_not_touched(place: Place) -> None:
+async def test_database_without_its_version_is_not_touched(place: StoreBackend) -> None:
     async with place.open():
         pass
     await place.sql("DELETE FROM sidekey_schema")
@@ -29,7 +29,7 @@ async def test_database_without_its_version_is_not_touched(place: Place) -> None
     assert await place.backup() == before
 
 
-async def test_store_is_not_created_unless_requested(place: Place) -> None:
+async def test_store_is_not_created_unless_requested(place: StoreBackend) -> None:
     database = place.database()
     await database.connect(create=True)
     await database.close()

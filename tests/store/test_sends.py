@@ -9,7 +9,7 @@ from dataclasses import replace
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sends import Existing, Limited, NewSend, OtherBatch, Reserved, Result, SendPage
 from sidekey.store.store import Store
-from support.stores import KEYS, Place, raised
+from support.stores import KEYS, StoreBackend, fail_on_defect
 
 ENTRY = AuditEntry(who="mark", action="send", kind="preset", id="welcome", outcome="sent")
 ACCEPTED = Result("accepted", 200, "", 40, "r-1")
@@ -40,7 +40,7 @@ async def reserved(store: Store, new: NewSend) -> Reserved:
     return result
 
 
-async def insert(place: Place, count: int, **columns: str) -> None:
+async def insert(place: StoreBackend, count: int, **columns: str) -> None:
     """Insert many or old rows without the store. Columns are SQL expressions over the number `n`."""
     values = {
         "seq": "n", "identity": "'token:1'", '"key"': "CAST(n AS TEXT)", "attempt": "''", "who": "'mark'",
@@ -53,7 +53,7 @@ async def insert(place: Place, count: int, **columns: str) -> None:
     await place.sql(f"INSERT INTO sidekey_sends ({names}) {numbers} SELECT {sources} FROM numbers")
 
 
-async def test_result_is_written_only_by_its_own_attempt(place: Place) -> None:
+async def test_result_is_written_only_by_its_own_attempt(place: StoreBackend) -> None:
     """A late result changes neither the send of another process with the same key, nor its audit entry."""
     async with place.open() as store:
         late = replace(WELCOME, attempt="0" * 32)
@@ -70,7 +70,7 @@ async def test_result_is_written_only_by_its_own_attempt(place: Place) -> None:
         assert [entry.outcome for _, entry in (await store.audit_page()).entries] == ["ok"]
 
 
-async def test_content_is_compared_with_the_fingerprint(place: Place) -> None:
+async def test_content_is_compared_with_the_fingerprint(place: StoreBackend) -> None:
     async with place.open(KEYS | {"k2": bytes(32)}) as store:
         await reserved(store, WELCOME)
         for content, same in ((WELCOME.content, True), ("{}", False)):
@@ -86,7 +86,7 @@ async def test_content_is_compared_with_the_fingerprint(place: Place) -> None:
         assert isinstance(await store.reserve_send(WELCOME, ENTRY), Existing)
 
 
-async def test_limit_has_a_time_to_retry(place: Place) -> None:
+async def test_limit_has_a_time_to_retry(place: StoreBackend) -> None:
     async with place.open() as store:
         for number in range(3):
             await reserved(store, other(number, per_minute=3))
@@ -105,7 +105,7 @@ async def test_limit_has_a_time_to_retry(place: Place) -> None:
         await reserved(store, other(0, identity="token:2", per_minute=1))
 
 
-async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: Place) -> None:
+async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: StoreBackend) -> None:
     async with place.open() as store:
         for number in range(1, 4):
             result = await reserved(store, other(number, key=f"{'b' * 32}-{number}", batch="b" * 32, batch_rows=9))
@@ -121,7 +121,7 @@ async def test_batch_has_one_person_one_preset_and_one_audit_entry(place: Place)
         assert [send.key for send in (await store.send_page(identity="token:1")).sends] == [f"{8:016}", f"{'b' * 32}-3"]
 
 
-async def test_page_reads_at_most_5000_rows_and_may_be_empty(place: Place) -> None:
+async def test_page_reads_at_most_5000_rows_and_may_be_empty(place: StoreBackend) -> None:
     async with place.open() as store:
         await insert(place, 5200, preset="CASE WHEN n <= 100 THEN 'rare' ELSE 'welcome' END")
         first = await store.send_page(identity="token:1", preset="rare")
@@ -133,7 +133,7 @@ async def test_page_reads_at_most_5000_rows_and_may_be_empty(place: Place) -> No
         assert (await store.send_page(who="nobody", before=50)) == SendPage((), None)
 
 
-async def test_maintenance_deletes_old_sends_and_fingerprints(place: Place) -> None:
+async def test_maintenance_deletes_old_sends_and_fingerprints(place: StoreBackend) -> None:
     """In several transactions. An unfinished send reads as unknown after 90 seconds."""
     async with place.open() as store:
         # One a minute, for 8 days and 8 hours. Both processes have the same clock.
@@ -142,7 +142,7 @@ async def test_maintenance_deletes_old_sends_and_fingerprints(place: Place) -> N
         for number, outcome in ((1, "sending"), (2, "unknown")):
             row = await store.get_send("token:1", str(number))
             assert row is not None and row.outcome == outcome
-        store.watch(lambda: None, raised)
+        store.watch(lambda: None, fail_on_defect)
         async with asyncio.timeout(20):
             counts = "SELECT count(*), sum(CASE WHEN fingerprint <> '' THEN 1 ELSE 0 END) FROM sidekey_sends"
             while (row := (await place.sql(counts))[0]) != (10_079, 1439):

@@ -9,7 +9,7 @@ import pytest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.sealing import KeyRing
 from sidekey.store.sessions import MAX_SESSIONS, PAGE, Session
-from support.stores import KEYS, Place
+from support.stores import KEYS, StoreBackend
 
 LOGIN = AuditEntry(who="ann", action="login")
 HOUR = 3600
@@ -20,7 +20,7 @@ def session(name: str = "s1", token: str = "t1", lifetime: int = HOUR) -> Sessio
     return Session(name, token, now, now, now + lifetime)
 
 
-async def test_ended_session_is_none_and_deleted_at_the_next_login(place: Place) -> None:
+async def test_ended_session_is_none_and_deleted_at_the_next_login(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.log_in(session(lifetime=0), LOGIN)
         assert await store.get_session("s1") is None
@@ -28,7 +28,7 @@ async def test_ended_session_is_none_and_deleted_at_the_next_login(place: Place)
         assert await place.sql("SELECT id FROM sidekey_sessions") == [("s2",)]
 
 
-async def test_login_above_the_limit_ends_the_oldest_session(place: Place) -> None:
+async def test_login_above_the_limit_ends_the_oldest_session(place: StoreBackend) -> None:
     """Sessions of another token stay."""
     async with place.open() as store:
         await store.log_in(session("other", "t2"), LOGIN)
@@ -38,7 +38,7 @@ async def test_login_above_the_limit_ends_the_oldest_session(place: Place) -> No
         assert kept == {f"s{number}" for number in range(3, MAX_SESSIONS + 3)} | {"other"}
 
 
-async def test_oldest_session_is_the_one_that_began_first(place: Place) -> None:
+async def test_oldest_session_is_the_one_that_began_first(place: StoreBackend) -> None:
     """All end together if the token expires first. A longer `session` of the company log-in does not make one newer."""
     now = int(time.time())
     async with place.open() as store:
@@ -49,7 +49,7 @@ async def test_oldest_session_is_the_one_that_began_first(place: Place) -> None:
         assert kept == {f"s{number}" for number in range(1, MAX_SESSIONS + 1)}
 
 
-async def test_page_of_altered_sessions_has_a_next_page(place: Place) -> None:
+async def test_page_of_altered_sessions_has_a_next_page(place: StoreBackend) -> None:
     now = int(time.time())
     async with place.open() as store:
         for number in range(PAGE + 1):
@@ -74,7 +74,7 @@ async def test_page_of_altered_sessions_has_a_next_page(place: Place) -> None:
         "UPDATE sidekey_sessions SET \"key\" = 'k9'",
     ],
 )
-async def test_altered_session_is_none(place: Place, change: str) -> None:
+async def test_altered_session_is_none(place: StoreBackend, change: str) -> None:
     """Write access to the database is not enough to log in."""
     async with place.open() as store:
         await store.log_in(session(), LOGIN)
@@ -82,7 +82,7 @@ async def test_altered_session_is_none(place: Place, change: str) -> None:
         assert [await store.get_session(name) for name in ("s1", "s2")] == [None, None]
 
 
-async def test_rotation_renews_macs_and_deletes_altered_sessions(place: Place) -> None:
+async def test_rotation_renews_macs_and_deletes_altered_sessions(place: StoreBackend) -> None:
     """Afterwards nothing names the previous key."""
     async with place.open() as store:
         await store.log_in(session(), LOGIN)

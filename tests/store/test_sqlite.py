@@ -17,11 +17,11 @@ from sidekey.store.errors import StoreError, StoreRefused, StoreUnavailable
 from sidekey.store.sqlite import SqliteDatabase
 from sidekey.store.state import Put
 from sidekey.store.store import Store
-from support.stores import ENTRY, RING, SqlitePlace, integration, raised
+from support.stores import ENTRY, RING, SqliteBackend, fail_on_defect, integration
 
 
 @pytest.fixture
-def place(sqlite_place: SqlitePlace) -> SqlitePlace:
+def place(sqlite_place: SqliteBackend) -> SqliteBackend:
     """Restrict these tests to SQLite."""
     return sqlite_place
 
@@ -31,7 +31,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
-async def test_only_the_owner_can_read_the_files(place: SqlitePlace) -> None:
+async def test_only_the_owner_can_read_the_files(place: SqliteBackend) -> None:
     """With any umask. SQLite creates its other files with the same mode."""
     before = os.umask(0)
     try:
@@ -42,7 +42,7 @@ async def test_only_the_owner_can_read_the_files(place: SqlitePlace) -> None:
         os.umask(before)
 
 
-async def test_access_of_other_users_is_removed(place: SqlitePlace) -> None:
+async def test_access_of_other_users_is_removed(place: SqliteBackend) -> None:
     """The fsGroup of a volume grants it at each mount."""
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
@@ -55,7 +55,7 @@ async def test_access_of_other_users_is_removed(place: SqlitePlace) -> None:
         assert set(store.state.integrations) == {"crm"}
 
 
-async def test_connection_settings_are_durable_and_safe(place: SqlitePlace) -> None:
+async def test_connection_settings_are_durable_and_safe(place: SqliteBackend) -> None:
     """WAL, `synchronous=FULL`, `secure_delete`, and no trusted schema."""
     async with place.open() as store:
         connection = store._database._connection  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ async def test_connection_settings_are_durable_and_safe(place: SqlitePlace) -> N
         assert await store._thread.run(settings()) == ["wal", 2, 1, 0]
 
 
-async def test_deleted_text_is_overwritten_in_the_file(place: SqlitePlace) -> None:
+async def test_deleted_text_is_overwritten_in_the_file(place: SqliteBackend) -> None:
     async with place.open() as store:
         crm = integration("crm", '{"d":"canary-8d2f"}')
         await store.commit([Put(crm, None)], ENTRY)
@@ -77,7 +77,7 @@ async def test_deleted_text_is_overwritten_in_the_file(place: SqlitePlace) -> No
 
 @pytest.mark.parametrize("name", ["store.db", "store.db-wal", "store.db-shm"])
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
-async def test_only_regular_files_are_opened(place: SqlitePlace, kind: str, name: str) -> None:
+async def test_only_regular_files_are_opened(place: SqliteBackend, kind: str, name: str) -> None:
     path = place.path.with_name(name)
     elsewhere = path.with_name("elsewhere")
     elsewhere.write_text("precious")
@@ -93,7 +93,7 @@ async def test_only_regular_files_are_opened(place: SqlitePlace, kind: str, name
     assert elsewhere.read_text() == "precious"
 
 
-async def test_file_of_another_user_is_refused(place: SqlitePlace, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_of_another_user_is_refused(place: SqliteBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     async with place.open():
         pass
     with monkeypatch.context() as patch:
@@ -115,14 +115,14 @@ async def test_file_of_another_user_is_refused(place: SqlitePlace, monkeypatch: 
             pass
 
 
-async def test_missing_folder_is_named(place: SqlitePlace) -> None:
+async def test_missing_folder_is_named(place: SqliteBackend) -> None:
     database = SqliteDatabase(place.path.parent / "none" / "store.db")
     with pytest.raises(StoreUnavailable, match=r"none/store\.db cannot be opened: No such file or directory"):
         await Store.open(database, RING, retention=1)
 
 
 @pytest.mark.parametrize("content", [b"not a database" * 100, b"\x00" * 4096], ids=["text", "zeros"])
-async def test_file_that_is_not_a_database_is_not_touched(place: SqlitePlace, content: bytes) -> None:
+async def test_file_that_is_not_a_database_is_not_touched(place: SqliteBackend, content: bytes) -> None:
     place.path.write_bytes(content)
     with pytest.raises(StoreUnavailable, match=r"is not an SQLite database \(SQLITE_NOTADB\)"):
         async with place.open():
@@ -130,7 +130,7 @@ async def test_file_that_is_not_a_database_is_not_touched(place: SqlitePlace, co
     assert place.path.read_bytes() == content
 
 
-async def test_damaged_file_is_reported(place: SqlitePlace) -> None:
+async def test_damaged_file_is_reported(place: SqliteBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(integration(f"i{number}", "x" * 5000), None) for number in range(20)], ENTRY)
     with place.path.open("r+b") as file:
@@ -142,7 +142,7 @@ async def test_damaged_file_is_reported(place: SqlitePlace) -> None:
             raise StoreUnavailable("; ".join(findings))
 
 
-async def test_read_only_database_can_still_be_read(place: SqlitePlace) -> None:
+async def test_read_only_database_can_still_be_read(place: SqliteBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
 
@@ -159,7 +159,7 @@ async def test_read_only_database_can_still_be_read(place: SqlitePlace) -> None:
 
 
 async def test_lock_of_another_process_times_out_with_an_error(
-    place: SqlitePlace, monkeypatch: pytest.MonkeyPatch
+    place: SqliteBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Meanwhile the event loop runs, and rows can be read."""
     monkeypatch.setattr("sidekey.store.sqlite.MAX_WAIT", 0.3)
@@ -181,7 +181,7 @@ async def test_lock_of_another_process_times_out_with_an_error(
         await store.commit([Put(integration("sms"), None)], ENTRY)
 
 
-async def test_replaced_file_is_noticed_and_used(place: SqlitePlace) -> None:
+async def test_replaced_file_is_noticed_and_used(place: SqliteBackend) -> None:
     """A backup may be restored while Sidekey runs."""
     async with place.open() as store:
         await store.commit([Put(integration("one"), None)], ENTRY)
@@ -199,7 +199,7 @@ async def test_replaced_file_is_noticed_and_used(place: SqlitePlace) -> None:
         assert state.rolled_back == {("integration", "two"): (1, 0)}
 
 
-async def test_replaced_file_with_the_same_revision_is_read(place: SqlitePlace) -> None:
+async def test_replaced_file_with_the_same_revision_is_read(place: SqliteBackend) -> None:
     """Only the new connection shows the difference."""
     async with place.open():
         pass
@@ -221,7 +221,7 @@ async def test_replaced_file_with_the_same_revision_is_read(place: SqlitePlace) 
 @pytest.mark.parametrize("value", ["x'ff00'", "CAST(x'eda080ff' AS TEXT)", "7"])
 @pytest.mark.parametrize("table", ["rows", "keys", "store", "leases", "audit"])
 async def test_no_column_value_causes_a_defect(
-    place: SqlitePlace, table: str, value: str, monkeypatch: pytest.MonkeyPatch
+    place: SqliteBackend, table: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite accepts bytes that are not text, and numbers in text columns."""
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.005)
@@ -229,7 +229,7 @@ async def test_no_column_value_causes_a_defect(
         await store.commit([Put(integration("crm"), None)], ENTRY)
         await store.acquire_lease("file:crm", "lineage", ("",), 60)
         woken = asyncio.Event()
-        store.watch(woken.set, raised)
+        store.watch(woken.set, fail_on_defect)
         for (column,) in await place.sql(f"SELECT name FROM pragma_table_info('sidekey_{table}')"):
             before = await place.backup()
             await place.sql(f'UPDATE sidekey_{table} SET "{column}" = {value}')

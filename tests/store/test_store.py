@@ -16,7 +16,7 @@ from sidekey.store.state import Delete, Put
 from sidekey.store.store import Store
 from support.plane import eventually
 from support.raw_connection import DEADLINE
-from support.stores import ENTRY, KEYS, Place, integration, raised
+from support.stores import ENTRY, KEYS, StoreBackend, fail_on_defect, integration
 
 CALLER = CallerRow(row_id=new_row_id(), id="billing", token_sha256="0" * 64, integrations=("crm",), presets=None)
 TOKEN = TokenRow(row_id=new_row_id(), id="ops", role="admin", token_sha256="1" * 64, expires_at=9)
@@ -29,7 +29,7 @@ async def wait_for_change(woken: asyncio.Event, seconds: float = DEADLINE) -> No
     woken.clear()
 
 
-async def test_committed_rows_are_read_after_a_restart(place: Place) -> None:
+async def test_committed_rows_are_read_after_a_restart(place: StoreBackend) -> None:
     crm = integration("crm", '{"auth":{"type":"basic"}}', created_at=1, updated_at=2, updated_by="é")
     async with place.open() as store:
         name = store.id
@@ -44,7 +44,7 @@ async def test_committed_rows_are_read_after_a_restart(place: Place) -> None:
         assert (state.revision, state.altered, state.rolled_back) == (1, frozenset(), {})
 
 
-async def test_each_change_increments_version_and_revision(place: Place) -> None:
+async def test_each_change_increments_version_and_revision(place: StoreBackend) -> None:
     crm = integration("crm")
     async with place.open() as store:
         assert (await store.commit([Put(crm, None)], ENTRY)).integrations["crm"].version == 1
@@ -56,7 +56,7 @@ async def test_each_change_increments_version_and_revision(place: Place) -> None
         assert state.integrations["crm"].version == 4
 
 
-async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
+async def test_unchanged_row_stays_the_same_object(place: StoreBackend) -> None:
     """In every process, so that it knows what to build again."""
     first, second = integration("one"), integration("two")
     async with place.open() as store, place.open() as other:
@@ -71,7 +71,7 @@ async def test_unchanged_row_stays_the_same_object(place: Place) -> None:
         assert (await other.refresh()) is (await other.refresh())
 
 
-async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:
+async def test_concurrent_writers_of_one_version_conflict(place: StoreBackend) -> None:
     """It does not matter what each of them has read before."""
     crm = integration("crm")
     async with place.open() as store, place.open() as other:
@@ -90,7 +90,7 @@ async def test_concurrent_writers_of_one_version_conflict(place: Place) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])
-async def test_outdated_version_is_refused_and_the_present_one_named(place: Place, version: int) -> None:
+async def test_outdated_version_is_refused_and_the_present_one_named(place: StoreBackend, version: int) -> None:
     crm = integration("crm")
     async with place.open() as store:
         await store.commit([Put(crm, None)], ENTRY)
@@ -105,7 +105,7 @@ async def test_outdated_version_is_refused_and_the_present_one_named(place: Plac
         assert store.state.revision == 2
 
 
-async def test_id_is_unique_within_its_kind(place: Place) -> None:
+async def test_id_is_unique_within_its_kind(place: StoreBackend) -> None:
     async with place.open() as store:
         preset = PresetRow(row_id=new_row_id(), id="billing")
         await store.commit([Put(integration("billing"), None), Put(preset, None), Put(CALLER, None)], ENTRY)
@@ -114,7 +114,7 @@ async def test_id_is_unique_within_its_kind(place: Place) -> None:
             await store.commit([Put(integration("billing"), None)], ENTRY)
 
 
-async def test_failed_commit_changes_nothing(place: Place) -> None:
+async def test_failed_commit_changes_nothing(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(CALLER, None)], ENTRY)
         with pytest.raises(Exists):
@@ -124,7 +124,7 @@ async def test_failed_commit_changes_nothing(place: Place) -> None:
         assert (await store.refresh()).revision == 1
 
 
-async def test_changes_of_one_commit_apply_in_order(place: Place) -> None:
+async def test_changes_of_one_commit_apply_in_order(place: StoreBackend) -> None:
     crm = integration("crm")
     async with place.open() as store:
         state = await store.commit([Put(crm, None), Put(crm, 1), Delete(crm, 2), Put(integration("crm"), None)], ENTRY)
@@ -134,31 +134,31 @@ async def test_changes_of_one_commit_apply_in_order(place: Place) -> None:
         assert store.state.integrations["crm"].version == 4
 
 
-async def test_watch_reports_a_change_of_another_process(place: Place) -> None:
+async def test_watch_reports_a_change_of_another_process(place: StoreBackend) -> None:
     async with place.open() as store, place.open() as other:
         woken = asyncio.Event()
-        other.watch(woken.set, raised)
+        other.watch(woken.set, fail_on_defect)
         await store.commit([Put(integration("crm"), None)], ENTRY)
         await wait_for_change(woken)
         assert other.state.revision == 1
 
 
-async def test_watch_reports_nothing_without_a_change(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_reports_nothing_without_a_change(place: StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         woken = asyncio.Event()
-        store.watch(woken.set, raised)
+        store.watch(woken.set, fail_on_defect)
         with pytest.raises(TimeoutError):
             await wait_for_change(woken, 0.2)
 
 
-async def test_processes_that_start_together_create_one_store(place: Place) -> None:
+async def test_processes_that_start_together_create_one_store(place: StoreBackend) -> None:
     """The first creates it under a lock, and the others wait."""
     stores = await asyncio.gather(*(Store.start(place.database(), KeyRing(KEYS), retention=1) for _ in range(4)))
     try:
         for store in stores:
-            store.watch(lambda: None, raised)
+            store.watch(lambda: None, fail_on_defect)
             await eventually(lambda store=store: store.health.up)
         assert len({store.id for store in stores}) == 1
     finally:
@@ -175,7 +175,7 @@ async def test_processes_that_start_together_create_one_store(place: Place) -> N
     ],
     ids=["missing", "another", "another behind the first"],
 )
-async def test_missing_or_wrong_key_is_named(place: Place, keys: dict[str, bytes], reason: str) -> None:
+async def test_missing_or_wrong_key_is_named(place: StoreBackend, keys: dict[str, bytes], reason: str) -> None:
     async with place.open():
         pass
     with pytest.raises(StoreRefused, match=reason):
@@ -183,7 +183,7 @@ async def test_missing_or_wrong_key_is_named(place: Place, keys: dict[str, bytes
             pass
 
 
-async def test_previous_first_key_still_verifies(place: Place) -> None:
+async def test_previous_first_key_still_verifies(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         async with place.open({"k2": b"2" * 32, **KEYS}) as other:
@@ -196,7 +196,7 @@ async def test_previous_first_key_still_verifies(place: Place) -> None:
         assert set((await store.refresh()).integrations) == {"crm", "sms"}
 
 
-async def test_wrong_key_is_an_error_and_not_an_altered_row(place: Place) -> None:
+async def test_wrong_key_is_an_error_and_not_an_altered_row(place: StoreBackend) -> None:
     async with place.open() as store, place.open({**KEYS, "k2": b"y" * 32}) as other:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert set((await other.refresh()).integrations) == {"crm"}
@@ -212,7 +212,7 @@ async def test_wrong_key_is_an_error_and_not_an_altered_row(place: Place) -> Non
         assert other.health.up
 
 
-async def test_database_without_its_store_id_is_not_touched(place: Place) -> None:
+async def test_database_without_its_store_id_is_not_touched(place: StoreBackend) -> None:
     """A backup may lack a table. A new store in its place would destroy the old one."""
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
@@ -228,7 +228,7 @@ async def test_database_without_its_store_id_is_not_touched(place: Place) -> Non
         assert set(store.state.integrations) == {"crm"}
 
 
-async def test_commit_continues_if_its_caller_is_cancelled(place: Place) -> None:
+async def test_commit_continues_if_its_caller_is_cancelled(place: StoreBackend) -> None:
     async with place.open() as store:
         task = asyncio.create_task(store.commit([Put(integration("crm"), None)], ENTRY))
         await asyncio.sleep(0)
@@ -238,19 +238,19 @@ async def test_commit_continues_if_its_caller_is_cancelled(place: Place) -> None
         assert set((await store.refresh()).integrations) == {"crm"}
 
 
-async def test_old_audit_entries_are_deleted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_old_audit_entries_are_deleted(place: StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.MAINTENANCE_INTERVAL", 0.0)
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open(retention=1000) as store:
         await store.audit(AuditEntry(who="old", action="login", at=1))
         await store.audit(AuditEntry(who="new", action="login"))
-        store.watch(lambda: None, raised)
+        store.watch(lambda: None, fail_on_defect)
         while len((await store.audit_page()).entries) > 1:
             await asyncio.sleep(0.05)
         assert [entry.who for _, entry in (await store.audit_page()).entries] == ["new"]
 
 
-async def test_store_thread_ends_with_the_store(place: Place) -> None:
+async def test_store_thread_ends_with_the_store(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(integration("crm"), None)], ENTRY)
         assert "sidekey-store" in {thread.name for thread in threading.enumerate()}
@@ -260,7 +260,7 @@ async def test_store_thread_ends_with_the_store(place: Place) -> None:
     assert "sidekey-store" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_recording_a_use_is_not_a_change(place: Place) -> None:
+async def test_recording_a_use_is_not_a_change(place: StoreBackend) -> None:
     async with place.open() as store:
         await store.commit([Put(TOKEN, None)], ENTRY)
         await store.record_use(TOKEN.row_id)
@@ -271,7 +271,7 @@ async def test_recording_a_use_is_not_a_change(place: Place) -> None:
         assert await store.last_uses() == {}
 
 
-async def test_watch_reports_a_defect_and_continues(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_watch_reports_a_defect_and_continues(place: StoreBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sidekey.store.store.POLL_INTERVAL", 0.01)
     async with place.open() as store, place.open() as other:
         read = store._repository.refresh

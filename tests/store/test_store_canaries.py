@@ -10,8 +10,8 @@ import pytest
 from sidekey.store.errors import StoreUnavailable
 from sidekey.store.leases import Lease
 from sidekey.store.state import Delete, Put
-from support.captured_logs import logged
-from support.stores import ENTRY, KEYS, Place, PostgresPlace, SqlitePlace, purpose_of, sealed
+from support.captured_logs import capture_logging
+from support.stores import ENTRY, KEYS, PostgresBackend, SqliteBackend, StoreBackend, purpose_of, sealed
 
 CANARY = "canary-5f0e6a"
 
@@ -23,14 +23,14 @@ def files_with(folder: Path, text: bytes) -> list[Path]:
     return [path for path in files if text in path.read_bytes()]
 
 
-async def test_no_secret_is_on_the_disk_in_plain_text(place: Place) -> None:
+async def test_no_secret_is_on_the_disk_in_plain_text(place: StoreBackend) -> None:
     """Including secrets that were changed, deleted or encrypted again, and those of leases and failed statements."""
-    with logged(logging.DEBUG) as log:
+    with capture_logging(logging.DEBUG) as log:
         await use(place)
     assert CANARY not in log.text
 
 
-async def use(place: Place) -> None:
+async def use(place: StoreBackend) -> None:
     """Do all that, and search the disk for the secrets."""
     lineage, result = f"{CANARY}-lineage", f"{CANARY}-result"
     async with place.open({"k2": b"2" * 32, **KEYS}) as store:
@@ -47,11 +47,11 @@ async def use(place: Place) -> None:
         await place.sql("ALTER TABLE sidekey_rows RENAME TO sidekey_moved")
         with pytest.raises(StoreUnavailable):
             await store.commit([Put(sealed(store, "three", f"{CANARY}-three"), None)], ENTRY)
-        if isinstance(place, PostgresPlace):
+        if isinstance(place, PostgresBackend):
             await place.sql("CHECKPOINT")
             folder = place.postgres.folder
         else:
-            assert isinstance(place, SqlitePlace)
+            assert isinstance(place, SqliteBackend)
             folder = place.path.parent
             assert {path.name for path in folder.iterdir()} == {"store.db", "store.db-wal", "store.db-shm"}
         assert files_with(folder, CANARY.encode()) == []

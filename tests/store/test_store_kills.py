@@ -10,16 +10,16 @@ import os
 import sys
 from pathlib import Path
 
-from support.stores import ENTRY, Place, PostgresPlace, SqlitePlace, purpose_of
+from support.stores import ENTRY, PostgresBackend, SqliteBackend, StoreBackend, purpose_of
 
 KILLS = os.environ.get("SIDEKEY_KILLS", "25")
 
 
-async def test_kill_loses_no_acknowledged_commit(place: Place) -> None:
-    if isinstance(place, SqlitePlace):
+async def test_kill_loses_no_acknowledged_commit(place: StoreBackend) -> None:
+    if isinstance(place, SqliteBackend):
         location = ["--path", str(place.path)]
     else:
-        assert isinstance(place, PostgresPlace)
+        assert isinstance(place, PostgresBackend)
         location = ["--url", place.postgres.url(place.schema)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,

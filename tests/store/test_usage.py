@@ -14,7 +14,7 @@ from sidekey.store.failures import Failure
 from sidekey.store.repository import RowRepository
 from sidekey.store.store import Store
 from sidekey.store.usage import COUNTERS, Counters, Failing, Hour, add
-from support.stores import RING, Place, PostgresPlace
+from support.stores import RING, PostgresBackend, StoreBackend
 
 ONE: Counters = tuple(int(name in ("requests", "b50")) for name in COUNTERS)
 FAILED: Counters = tuple(2 * int(name in ("requests", "failed", "s401_403", "more")) for name in COUNTERS)
@@ -25,7 +25,7 @@ def used(name: str, *, at: int = HOUR * 3600, failing: int = 0, counters: Counte
     return Hour("integration", name, at // 3600, at, failing, counters)
 
 
-async def test_processes_add_to_the_same_rows(place: Place) -> None:
+async def test_processes_add_to_the_same_rows(place: StoreBackend) -> None:
     names = [f"i{number:03}" for number in range(100)]
     async with place.open() as first, place.open() as second:
 
@@ -41,7 +41,7 @@ async def test_processes_add_to_the_same_rows(place: Place) -> None:
         assert last_uses == dict.fromkeys(names, HOUR * 3600)
 
 
-async def test_newest_use_decides_the_state(place: Place) -> None:
+async def test_newest_use_decides_the_state(place: StoreBackend) -> None:
     begin = HOUR * 3600
     async with place.open() as first, place.open() as second:
         await first.add_usage([used("crm", at=begin + 50, failing=begin), used("old", at=begin, failing=begin)])
@@ -59,7 +59,7 @@ async def test_newest_use_decides_the_state(place: Place) -> None:
         assert last_uses == {"crm": begin + 3650, "old": begin}
 
 
-async def test_one_failure_per_second_is_kept(place: Place) -> None:
+async def test_one_failure_per_second_is_kept(place: StoreBackend) -> None:
     def failure(at: int, request_id: str) -> Failure:
         return Failure("crm", at, "billing", "", "host", "GET", 401, "", "", 7, request_id)
 
@@ -73,7 +73,7 @@ async def test_one_failure_per_second_is_kept(place: Place) -> None:
         assert [row.at for row in await first.failures("crm", 110)] == [*range(109, 99, -1)]
 
 
-async def test_usage_does_not_wait_for_the_writing_transaction(postgres_place: PostgresPlace) -> None:
+async def test_usage_does_not_wait_for_the_writing_transaction(postgres_place: PostgresBackend) -> None:
     async with postgres_place.open() as store:
         other = postgres_place.database()
         async with other.writing():
@@ -81,7 +81,7 @@ async def test_usage_does_not_wait_for_the_writing_transaction(postgres_place: P
         await other.close()
 
 
-async def test_uncertain_commit_counts_as_written(place: Place) -> None:
+async def test_uncertain_commit_counts_as_written(place: StoreBackend) -> None:
     database = place.database()
     begin = database.appending
 
@@ -100,7 +100,7 @@ async def test_uncertain_commit_counts_as_written(place: Place) -> None:
         assert (await store.usage("integration", ["crm"], HOUR))[0] == [used("crm")]
 
 
-async def test_failed_transaction_raises_and_writes_nothing(place: Place) -> None:
+async def test_failed_transaction_raises_and_writes_nothing(place: StoreBackend) -> None:
     async def write(transaction: Transaction) -> None:
         await add(transaction, [used("crm")])
         raise StoreUnavailable("the connection is gone")

@@ -18,9 +18,9 @@ def head_of(
     return RequestHead(method, target.encode("latin-1"), host, [], [], integration_id=integration_id)
 
 
-def admission(plane: DataPlane, head: RequestHead, tunnel: TunnelContext | None = None) -> Destination | Problem:
-    """Return the decision on a head, from the fast or the full parser. `tunnel` is its tunnel."""
-    exchange = Exchange(plane.worker, plane.router, plane.connection(), CallerRequest(head, plane.worker.rules), tunnel)
+def admit(plane: DataPlane, head: RequestHead, entry: TunnelContext | None = None) -> Destination | Problem:
+    """Return the decision on a head, from the fast or the full parser. `entry` is its tunnel."""
+    exchange = Exchange(plane.worker, plane.router, plane.connection(), CallerRequest(head, plane.worker.rules), entry)
     problem = exchange._admit()
     destination = exchange._destination
     assert problem is not None or destination is not None

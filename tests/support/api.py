@@ -13,9 +13,9 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
-from support.child import HEAD, Child
 from support.nginx import Nginx
 from support.raw_connection import DEADLINE
+from support.sidekey_process import HEAD, SidekeyProcess
 
 PREFIX: Final = "/api/v1"
 TOKENS: Final = {
@@ -28,7 +28,7 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 
 
 @dataclass(frozen=True)
-class Said:
+class ApiResponse:
     """A response of the API. `json` is None without a body."""
 
     status: int
@@ -72,7 +72,7 @@ class Api:
         """Open a connection for one request."""
         return HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -80,7 +80,7 @@ class Api:
         *,
         match: str | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Said:
+    ) -> ApiResponse:
         """Send a request on a connection of its own. `body` is JSON, or raw bytes."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         fields = {"Authorization": f"Bearer {self.token}"}
@@ -92,23 +92,23 @@ class Api:
         with closing(self.connect()) as connection:
             connection.request(method, PREFIX + path, data, {key: value for key, value in fields.items() if value})
             response = connection.getresponse()
-            return Said(response.status, response.headers, response.read())
+            return ApiResponse(response.status, response.headers, response.read())
 
     def get(self, path: str) -> Any:
         """GET a resource that exists: 200."""
-        response = self.ask("GET", path)
+        response = self.request("GET", path)
         assert response.status == 200, response
         return response.json
 
-    def make(self, path: str, document: Any) -> Any:
+    def create(self, path: str, document: Any) -> Any:
         """Create a resource: 201."""
-        response = self.ask("POST", path, document)
+        response = self.request("POST", path, document)
         assert response.status == 201, response
         return response.json
 
 
 def config(folder: Path, place: str = "", more: str = "") -> str:
-    """Build the config of a Sidekey with a store, below the head that `Child` writes.
+    """Build the config of a Sidekey with a store, below the head that `SidekeyProcess` writes.
 
     `place` has the store's location, by default a file in the folder. `more` has further keys.
     """
@@ -125,13 +125,13 @@ admin: {{tokens: {{{tokens}}}}}
 """
 
 
-def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD, probe: str = "/readyz") -> Child:
+def managed(folder: Path, place: str = "", more: str = "", head: str = HEAD, probe: str = "/readyz") -> SidekeyProcess:
     """Run a process with a store."""
-    return Child(config(folder, place, more), folder, head=head, probe=probe)
+    return SidekeyProcess(config(folder, place, more), folder, head=head, probe=probe)
 
 
 @contextmanager
-def rewritten(child: Child, text: str) -> Iterator[None]:
+def rewritten(child: SidekeyProcess, text: str) -> Iterator[None]:
     """Replace the text of the config file for the block. The caller waits until each version is in use."""
     original = child.config.read_text()
     child.rewrite(text)
@@ -172,15 +172,15 @@ integrations:
 
 
 @dataclass(frozen=True)
-class Running:
+class ApiSetup:
     """The process, and the upstream that its integrations may dial."""
 
-    child: Child
+    child: SidekeyProcess
     upstream: int
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Running]:
+def serving(folder: Path) -> Iterator[ApiSetup]:
     """Run a Sidekey with a store and integrations of a file, and an echoing upstream."""
     with Nginx(folder) as nginx, managed(folder, more=OF_A_FILE) as child:
-        yield Running(child, nginx.port)
+        yield ApiSetup(child, nginx.port)

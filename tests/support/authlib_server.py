@@ -23,24 +23,24 @@ from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
 from joserfc.jwk import OctKey, RSAKey
 
 from fakes import oauth2
-from fakes.server import Answer, Arrived, Host
+from fakes.server import FakeResponse, Host, ReceivedRequest
 from support import oauth
 from support.private_ca import Authority
 
 SECRET = "s3cret/+ &=%:~"
-"""Of the clients `basic` and `post`. In a Basic header Authlib reads its space as `%20` alone, never as `+`."""
+"""Secret of the clients `basic` and `post`. In a Basic header, Authlib decodes only `%20` as a space, not `+`."""
 
 SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithms!"
-"""Of the client `hmac`, whose assertions it signs."""
+"""Secret of the client `hmac`, which signs its assertions."""
 
 SCOPE = "orders"
 PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
 TLS_CLIENT_AUTH = "tls_client_auth"
 METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT, TLS_CLIENT_AUTH]
 CLIENTS = {**dict(zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)), "hmac": PRIVATE_KEY_JWT}
-"""By which method each authenticates; Authlib has one for assertions, by whatever key the client has."""
+"""Authentication method of each client. Authlib has one method for assertions with any key."""
 SEEN = "X-Seen-Certificate"
-"""Where a TLS server in front names the client certificate that it has verified."""
+"""Header in which a TLS server in front passes the verified client certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Client(ClientMixin):
     client_id: str
     method: str
     certificate: str | None = None
-    """For tls_client_auth, as it is named in the header SEEN."""
+    """Client certificate for tls_client_auth, as in the header SEEN."""
     secret: str = SECRET
 
     def get_allowed_scope(self, scope: Collection[str] | str) -> str:
@@ -91,7 +91,7 @@ class _Payload(OAuth2Payload):
 
 
 class _Request(OAuth2Request):
-    def __init__(self, received: Arrived) -> None:
+    def __init__(self, received: ReceivedRequest) -> None:
         headers = {name.decode().title(): value.decode("latin-1") for name, value in received.headers}
         super().__init__(received.method, f"https://{headers['Host']}{received.path}", headers=headers)
         is_form = received.media_type == "application/x-www-form-urlencoded"
@@ -130,13 +130,16 @@ class _Server(AuthorizationServer):
             self.state.refresh_tokens[str(token["refresh_token"])] = _RefreshToken(request.client.client_id)
 
     def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
-        """Nobody listens."""
+        """Send nothing."""
 
-    def create_oauth2_request(self, request: Arrived) -> OAuth2Request:
+    def create_oauth2_request(self, request: ReceivedRequest) -> OAuth2Request:
         return _Request(request)
 
-    def handle_response(self, status: int, body: Mapping[str, object], headers: Collection[tuple[str, str]]) -> Answer:  # type: ignore[override]  # the stub's headers are a mapping; Authlib hands over pairs
-        return Answer.json(status, body, dict(headers))
+    # The stub's headers are a mapping, but Authlib passes pairs.
+    def handle_response(  # type: ignore[override]
+        self, status: int, body: Mapping[str, object], headers: Collection[tuple[str, str]]
+    ) -> FakeResponse:
+        return FakeResponse.json(status, body, dict(headers))
 
 
 class _ClientCredentials(grants.ClientCredentialsGrant):
@@ -245,7 +248,7 @@ class AuthlibServer:
         return self.host.port
 
     @property
-    def received(self) -> list[Arrived]:
+    def received(self) -> list[ReceivedRequest]:
         """Every request that the server received."""
         return self.host.received
 
@@ -280,14 +283,14 @@ class AuthlibServer:
     ) -> None:
         await self.host.close()
 
-    def _respond(self, received: Arrived) -> Answer:
+    def _respond(self, received: ReceivedRequest) -> FakeResponse:
         if received.path == "/token":
             response = self._server.create_token_response(received)
-            assert isinstance(response, Answer)
+            assert isinstance(response, FakeResponse)
             return response
         if not received.path.startswith("/api/"):
-            return Answer(404)
+            return FakeResponse(404)
         if self.tokens.find(oauth2.bearer(received)) is None:
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-            return Answer.json(401, {"error": "invalid_token"}, challenge)
-        return Answer.json(200, {})
+            return FakeResponse.json(401, {"error": "invalid_token"}, challenge)
+        return FakeResponse.json(200, {})

@@ -36,7 +36,7 @@ _STYLES: Final = """(() => {
   }
   return found;
 })()"""
-"""What contrasts depend on: the colour and size of each text, and what is behind it."""
+"""JavaScript for the styles that decide contrasts: color, size and background of each text."""
 
 _SMALL: Final = """() => {
   const targets = [...document.querySelectorAll("a, button, input, select, textarea, summary, [tabindex]")]
@@ -52,7 +52,7 @@ _SMALL: Final = """() => {
     });
   });
 }"""
-"""Whether a target that is small (WCAG 2.2, 2.5.8) has another within 24 pixels, so that circles could touch."""
+"""JavaScript that finds a small target (WCAG 2.2, 2.5.8) with another one within 24 pixels."""
 
 _RUN: Final = f"""async (how) => {{
   const styles = {_STYLES};
@@ -65,14 +65,14 @@ _RUN: Final = f"""async (how) => {{
     judged: of(found.passes).map(([_, node]) => styles.get(node.element) ?? ""),
   }};
 }}"""
-"""What axe finds wrong, and the styles of what it finds right."""
+"""JavaScript that returns the violations, and the styles of elements that pass."""
 
 _MARKUP: Final = """() => document.body.outerHTML + [...document.body.querySelectorAll("*")].map((each) => {
   if (!each.checkVisibility({ visibilityProperty: true })) return 0;
   const scrolls = each.scrollHeight > each.clientHeight || each.scrollWidth > each.clientWidth;
   return scrolls && /auto|scroll/.test(getComputedStyle(each).overflow) ? 2 : 1;
 }).join("")"""
-"""What all other rules depend on: the markup, and what of it is displayed, and scrolls."""
+"""JavaScript for the input of all other rules: the markup, and which elements are displayed or scroll."""
 
 CONTRAST, SIZE = "color-contrast", "target-size"
 

@@ -46,7 +46,7 @@ class Chromium:
     def __init__(self, browser: Any) -> None:
         self._browser = browser
 
-    def take(self, window: Window) -> Any:
+    def open_page(self, window: Window) -> Any:
         """Return an empty page in a context of its own."""
         context = self._browser.new_context(
             color_scheme=window.scheme,

@@ -1,4 +1,4 @@
-"""Capture Python's `logging`, as libraries use it. pytest's plugin for it would slow down every test."""
+"""Capture Python's `logging`, as libraries use it. pytest's plugin would slow down every test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Logged(logging.Handler):
+class LogRecorder(logging.Handler):
     """Keeps all records."""
 
     def __init__(self) -> None:
@@ -24,9 +24,9 @@ class Logged(logging.Handler):
 
 
 @contextmanager
-def logged(level: int = logging.WARNING) -> Iterator[Logged]:
+def capture_logging(level: int = logging.WARNING) -> Iterator[LogRecorder]:
     """Capture records from this level on."""
-    handler, root = Logged(), logging.getLogger()
+    handler, root = LogRecorder(), logging.getLogger()
     level_before = root.level
     root.addHandler(handler)
     root.setLevel(level)

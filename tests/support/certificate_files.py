@@ -13,8 +13,8 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.validate import CertificateInput, examine
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.snapshot import Integration
-from support.certificates import NOW, Issued, issue
-from support.manual_clock import StillLoop
+from support.certificates import NOW, IssuedCertificate, issue
+from support.manual_clock import ManualClockLoop
 from support.raw_connection import RawConnection
 
 FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
@@ -23,47 +23,47 @@ FILES = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
 def wall() -> float:
     """Return the time for certificates: `NOW` when the loop's clock is at 0."""
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, StillLoop):
+    if not isinstance(loop, ManualClockLoop):
         raise TypeError("this test needs the loop of tests/tokens/conftest.py")
     return NOW.timestamp() + loop.time()
 
 
-def lasting(days: float, subject: str = "client.example") -> Issued:
+def expiring_in(days: float, subject: str = "client.example") -> IssuedCertificate:
     """Create a self-signed certificate that expires this many days after `NOW`."""
     return issue(subject, life=timedelta(days=days + 1))
 
 
-def starting(days: float) -> Issued:
+def valid_from(days: float) -> IssuedCertificate:
     """Create a self-signed certificate that becomes valid this many days after `NOW`."""
     return issue(start=NOW + timedelta(days=days))
 
 
-def current(subject: str = "client.example") -> Issued:
+def valid_now(subject: str = "client.example") -> IssuedCertificate:
     """Create a certificate that is valid now, for servers that check it."""
     return issue(subject, start=datetime.now(UTC) - timedelta(days=1))
 
 
-def asking(context: ssl.SSLContext, *trusted: Issued) -> ssl.SSLContext:
+def require_client_certificate(context: ssl.SSLContext, *trusted: IssuedCertificate) -> ssl.SSLContext:
     """Require one of these client certificates in a server's context."""
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata="".join(issued.pem.decode() for issued in trusted))
     return context
 
 
-def shown(connection: RawConnection) -> bytes | None:
+def client_certificate_of(connection: RawConnection) -> bytes | None:
     """Return the client certificate that a server received, in DER."""
     tls: ssl.SSLObject = connection.transport.get_extra_info("ssl_object")
     return tls.getpeercert(binary_form=True)
 
 
-def identity_of(issued: Issued) -> ClientIdentity:
+def identity_of(issued: IssuedCertificate) -> ClientIdentity:
     """Build the identity of a certificate and its key for connections."""
     result = examine(CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
     assert result.identity is not None, result.errors
     return result.identity
 
 
-def mount(folder: Path, issued: Issued) -> Issued:
+def mount(folder: Path, issued: IssuedCertificate) -> IssuedCertificate:
     """Write certificate and key to the paths of `FILES`."""
     (folder / "tls.crt").write_bytes(issued.pem)
     (folder / "tls.key").write_bytes(issued.key_pem)
@@ -99,7 +99,7 @@ def loader_of(loaded: Loaded) -> CertificateLoader:
     return loader
 
 
-def is_of(identity: ClientIdentity | None, issued: Issued) -> bool:
+def has_certificate(identity: ClientIdentity | None, issued: IssuedCertificate) -> bool:
     """Return True if this identity has that certificate and key."""
     return identity is not None and identity.chain == issued.pem
 
@@ -109,6 +109,6 @@ def events(lines: list[Any], level: str) -> list[str]:
     return [line["event"] for line in lines if line["log_level"] == level]
 
 
-def day(issued: Issued) -> str:
+def day(issued: IssuedCertificate) -> str:
     """Return the day of expiry."""
     return f"{issued.certificate.not_valid_after_utc.astimezone(UTC):%Y-%m-%d}"

@@ -25,14 +25,14 @@ from support.keys import private_key
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
-"""When the tests that hand in a time take place."""
+"""Time for tests that pass a time."""
 
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Issued:
+class IssuedCertificate:
     """A certificate and its key."""
 
     certificate: x509.Certificate
@@ -75,7 +75,7 @@ def name(text: str | x509.Name) -> x509.Name:
 
 def issue(
     subject: str | x509.Name = "client.example",
-    issuer: Issued | None = None,
+    issuer: IssuedCertificate | None = None,
     *,
     key: Key | None = None,
     start: datetime | None = None,
@@ -84,7 +84,7 @@ def issue(
     usages: Sequence[x509.ObjectIdentifier] | None = (CLIENT_AUTH,),
     signs: bool = True,
     issuers_url: str | None = None,
-) -> Issued:
+) -> IssuedCertificate:
     """Issue a certificate by `issuer` (None: self-signed), valid from `start` (a day before `NOW`) for `life`.
 
     With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature.
@@ -108,7 +108,9 @@ def issue(
             AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuers_url)
         )
         builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
-    return Issued(builder.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else SHA256()), key)
+    return IssuedCertificate(
+        builder.sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else SHA256()), key
+    )
 
 
 def _key_usage(*, signs: bool, authority: bool) -> x509.KeyUsage:
@@ -129,9 +131,9 @@ def _key_usage(*, signs: bool, authority: bool) -> x509.KeyUsage:
 class Chain:
     """A private CA like a bank's: a root, an intermediate, and a client's certificate."""
 
-    root: Issued
-    intermediate: Issued
-    leaf: Issued
+    root: IssuedCertificate
+    intermediate: IssuedCertificate
+    leaf: IssuedCertificate
 
     @property
     def pem(self) -> bytes:

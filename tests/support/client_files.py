@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 
-from support.certificates import Issued, issue
+from support.certificates import IssuedCertificate, issue
 from support.files import replace
 
 
@@ -18,7 +18,7 @@ class ClientFiles:
 
     certificate: Path
     key: Path
-    issued: Issued
+    issued: IssuedCertificate
 
     @property
     def sha1(self) -> str:
@@ -50,7 +50,7 @@ class ClientAuthority:
         self.bundle = folder / f"{name}-root.pem"
         self.bundle.write_bytes(self.root.pem)
 
-    def issue(self, name: str, *, chained: bool = False) -> Issued:
+    def issue(self, name: str, *, chained: bool = False) -> IssuedCertificate:
         """Issue a certificate for a client, by the root or, if `chained`, by the intermediate."""
         return issue(name, self.intermediate if chained else self.root, start=self._start)
 
@@ -59,7 +59,7 @@ class ClientAuthority:
         return self.write(name, self.issue(name))
 
     def write(
-        self, name: str, issued: Issued, *, chain: bytes | None = None, passphrase: str | None = None
+        self, name: str, issued: IssuedCertificate, *, chain: bytes | None = None, passphrase: str | None = None
     ) -> ClientFiles:
         """Replace a client's files. The key is written last."""
         files = ClientFiles(self._folder / f"{name}.crt", self._folder / f"{name}.key", issued)

@@ -26,7 +26,7 @@ from typing import Any, Self
 from support import programs
 
 SMALL = b"a small body"
-"""What every client posts."""
+"""The body that every client posts."""
 
 GOT = b"got a small body"
 LARGE = random.Random(4711).randbytes(10_000_000)
@@ -34,11 +34,11 @@ LARGE = random.Random(4711).randbytes(10_000_000)
 
 EVENTS = ("one", "two", "three")
 DEADLINE = 45.0
-"""Seconds until an event counts as not seen."""
+"""Seconds to wait until the client has received an event."""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrived:
+class ReceivedRequest:
     """A received request: `target` with its query, header names in lower case."""
 
     method: str
@@ -57,7 +57,7 @@ class Arrived:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class UpstreamResponse:
     """A response, with a body or with `events`."""
 
     body: bytes = b""
@@ -70,8 +70,8 @@ class ClientUpstream:
     """`with ClientUpstream(folder, context) as upstream`: listens on a free port, with http if there is no context."""
 
     def __init__(self, folder: Path, context: ssl.SSLContext | None, host: str = "127.0.0.1") -> None:
-        self.arrived: list[Arrived] = []
-        """Since `forget` was called."""
+        self.received: list[ReceivedRequest] = []
+        """Requests since the last `reset`."""
         self.repository = folder / "repo.git"
         self._folder = folder
         self._host = host
@@ -97,12 +97,12 @@ class ClientUpstream:
         """Return True if the client receives the last event within the deadline."""
         return self._seen.acquire(timeout=DEADLINE)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin a new list of requests."""
-        self.arrived = []
+        self.received = []
         self._seen = threading.Semaphore(0)
 
-    def answer(self, request: Arrived, base: str) -> Answer:
+    def answer(self, request: ReceivedRequest, base: str) -> UpstreamResponse:
         """Build the response. `base` is the URL of this server for the client."""
         if request.path == "/v1/balance":
             return _json({"object": "balance", "livemode": False})
@@ -116,15 +116,17 @@ class ClientUpstream:
         if area == "v1":
             return _openai(request, rest)
         if request.method == "PUT":
-            return Answer()
+            return UpstreamResponse()
         if request.method != "GET":
-            return Answer(hashlib.sha256(request.body).hexdigest().encode())
+            return UpstreamResponse(hashlib.sha256(request.body).hexdigest().encode())
         last = request.path.rpartition("/")[2]
         if last == "events":
-            return Answer(content_type="text/event-stream", events=EVENTS)
-        return {"small": Answer(GOT), "large": Answer(LARGE)}.get(last, Answer(status=404))
+            return UpstreamResponse(content_type="text/event-stream", events=EVENTS)
+        return {"small": UpstreamResponse(GOT), "large": UpstreamResponse(LARGE)}.get(
+            last, UpstreamResponse(status=404)
+        )
 
-    def _git(self, request: Arrived, rest: str) -> Answer:
+    def _git(self, request: ReceivedRequest, rest: str) -> UpstreamResponse:
         """Run `git http-backend`, a CGI program (RFC 3875)."""
         if not self.repository.exists():
             make_repository(self.repository)
@@ -146,11 +148,11 @@ class ClientUpstream:
         output = subprocess.run(command, env=environment, input=request.body, capture_output=True, check=True).stdout
         head, _, body = output.partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().splitlines())
-        return Answer(body, fields["Content-Type"], int(fields.get("Status", "200").split()[0]))
+        return UpstreamResponse(body, fields["Content-Type"], int(fields.get("Status", "200").split()[0]))
 
     def __enter__(self) -> Self:
         self._server = _Server(self, self._host, self._context)
-        # Its answers wait for the test, so that it may not wait for them at the end.
+        # Handlers may wait for the test, so the server must not wait for handlers at the end.
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
@@ -173,12 +175,12 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[Any, Any]:
         accepted, address = super().get_request()
         if self._context is not None:
-            # The handshake is the handler's, by its first read: it must not hold up the next connection.
+            # The handler completes the handshake with its first read: it must not block the next connection.
             accepted = self._context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
         return accepted, address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error; what a test misses it finds in `arrived`."""
+        """Ignore clients that disconnect. The test reads `received`."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -187,8 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _respond(self) -> None:
         upstream = self.server.upstream
-        request = Arrived(self.command, self.path, self.headers, self._body())
-        upstream.arrived.append(request)
+        request = ReceivedRequest(self.command, self.path, self.headers, self._body())
+        upstream.received.append(request)
         response = upstream.answer(request, f"https://{self.headers['Host']}")
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
@@ -207,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
             assert self.rfile.readline() == b"\r\n", "no trailers"
         else:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        # S3's own chunks, within those of HTTP.
+        # S3 has chunks of its own inside HTTP chunks.
         return b"".join(_chunks(io.BytesIO(body))) if self.headers.get("Content-Encoding") == "aws-chunked" else body
 
     def _send_events(self, events: tuple[str, ...]) -> None:
@@ -217,13 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
             data = f"data: {event}\n\n".encode()
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
             if not self.server.upstream.wait_until_seen():
-                # Cut, so that no client takes this for a whole response.
+                # End the connection, so that no client accepts an incomplete response.
                 self.close_connection = True
                 return
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *arguments: Any) -> None:
-        """Nothing: the test looks at `arrived`."""
+        """Log nothing: the test reads `received`."""
 
 
 def _chunks(file: io.BufferedIOBase) -> Iterator[bytes]:
@@ -237,14 +239,14 @@ def make_repository(folder: Path) -> None:
     """Create a git repository with a file of LARGE, which accepts pushes."""
 
     def git(*arguments: str, data: bytes = b"") -> str:
-        identity = {f"GIT_{role}_{what}": "x@y" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        identity = {f"GIT_{role}_{field}": "x@y" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
         environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), **identity}
         command = [programs.require("git"), "-C", str(folder), *arguments]
         return subprocess.run(command, env=environment, input=data, capture_output=True, check=True).stdout.decode()
 
     folder.mkdir()
     git("init", "--quiet", "--bare", "--initial-branch=main")
-    # Nothing in it becomes smaller, and each try costs a third of a second.
+    # The content is incompressible, and each attempt takes a third of a second.
     git("config", "core.compression", "0")
     blob = git("hash-object", "-w", "--stdin", data=LARGE).strip()
     tree = git("mktree", data=f"100644 blob {blob}\tlarge\n".encode()).strip()
@@ -276,54 +278,54 @@ def archive() -> bytes:
     return file.getvalue()
 
 
-def _index(rest: str) -> Answer:
+def _index(rest: str) -> UpstreamResponse:
     if rest == "demo/":
         name = "demo-1-py3-none-any.whl"
         digest = hashlib.sha256(wheel()).hexdigest()
-        return Answer(f"<!DOCTYPE html><a href='{name}#sha256={digest}'>{name}</a>".encode(), "text/html")
-    return Answer(wheel(), "application/zip")
+        return UpstreamResponse(f"<!DOCTYPE html><a href='{name}#sha256={digest}'>{name}</a>".encode(), "text/html")
+    return UpstreamResponse(wheel(), "application/zip")
 
 
-def _registry(request: Arrived, rest: str, base: str) -> Answer:
+def _registry(request: ReceivedRequest, rest: str, base: str) -> UpstreamResponse:
     if rest == "demo/-/demo-1.0.0.tgz":
-        return Answer(archive(), "application/octet-stream")
+        return UpstreamResponse(archive(), "application/octet-stream")
     if request.method == "POST":
-        # An audit: nothing is known against this package.
+        # An audit without findings.
         packages = json.loads(gzip.decompress(request.body))
-        return _json({}) if packages == {"demo": ["1.0.0"]} else Answer(status=400)
+        return _json({}) if packages == {"demo": ["1.0.0"]} else UpstreamResponse(status=400)
     if request.method == "PUT":
         (published,) = json.loads(request.body)["_attachments"].values()
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(published["data"]))) as packed:
             file = packed.extractfile("package/large")
             assert file is not None
-            return _json({"ok": True}) if file.read() == LARGE else Answer(status=400)
+            return _json({"ok": True}) if file.read() == LARGE else UpstreamResponse(status=400)
     if rest != "demo":
-        return Answer(status=404)
+        return UpstreamResponse(status=404)
     integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive()).digest()).decode()
     dist = {"tarball": f"{base}/demo/-/demo-1.0.0.tgz", "integrity": integrity}
     version = {"name": "demo", "version": "1.0.0", "dist": dist}
     return _json({"name": "demo", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}})
 
 
-def _openai(request: Arrived, rest: str) -> Answer:
+def _openai(request: ReceivedRequest, rest: str) -> UpstreamResponse:
     if rest == "models":
         model = {"id": GOT.decode(), "object": "model", "created": 1, "owned_by": "us"}
         return _json({"object": "list", "data": [model]})
     if rest == "files/large/content":
-        return Answer(LARGE, "application/octet-stream")
+        return UpstreamResponse(LARGE, "application/octet-stream")
     digest = hashlib.sha256(request.body).hexdigest()
     if rest == "files":
         return _json({"id": digest, "object": "file", "bytes": len(request.body), "created_at": 1, "filename": "large"})
     if not json.loads(request.body).get("stream"):
         return _json(_completion("chat.completion", message={"role": "assistant", "content": digest}))
     chunks = (_completion("chat.completion.chunk", delta={"content": event}) for event in EVENTS)
-    return Answer(content_type="text/event-stream", events=tuple(map(json.dumps, chunks)))
+    return UpstreamResponse(content_type="text/event-stream", events=tuple(map(json.dumps, chunks)))
 
 
-def _completion(kind: str, **what: Any) -> dict[str, Any]:
-    choice = {"index": 0, "finish_reason": None, **what}
+def _completion(kind: str, **content: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": None, **content}
     return {"id": "1", "object": kind, "created": 1, "model": "small", "choices": [choice]}
 
 
-def _json(content: Any) -> Answer:
-    return Answer(json.dumps(content).encode(), "application/json")
+def _json(content: Any) -> UpstreamResponse:
+    return UpstreamResponse(json.dumps(content).encode(), "application/json")

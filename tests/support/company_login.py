@@ -13,24 +13,22 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
 
-from support.api import OF_A_FILE, Api, Said, config
-from support.child import HEAD, Child
+from support.api import OF_A_FILE, Api, ApiResponse, config
+from support.console_browser import PAGE
 from support.oidc import SECRET, OidcProvider
 from support.ports import free_port
 from support.private_ca import Authority
+from support.sidekey_process import HEAD, SidekeyProcess
 
 ROLES: Final = {"admins": "admin", "editors": "editor", "readers": "viewer", "marketing": "sender", "events": "sender"}
 PRESETS: Final = {"marketing": ["hook-of-a-file"], "events": ["other-of-a-file"], "admins": ["hook-of-a-file"]}
 
-PAGE: Final = {"Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
-"""What pages of the console send with each request."""
-
 
 @dataclass
-class Company:
+class CompanyLogin:
     """An issuer, and a Sidekey that trusts it."""
 
-    child: Child
+    child: SidekeyProcess
     issuer: OidcProvider
     ca: Authority
     folder: Path
@@ -41,12 +39,12 @@ class Company:
         """Change the maps of the config, or add keys to `admin`."""
         self.child.rewrite(text(self, roles, admin))
 
-    def browser(self, address: str = "") -> Browser:
+    def browser(self, address: str = "") -> OidcBrowser:
         """Return a new browser. Behind a proxy, it has this address."""
-        return Browser(self, address)
+        return OidcBrowser(self, address)
 
 
-def text(company: Company, roles: Mapping[str, str] = ROLES, admin: str = "") -> str:
+def text(company: CompanyLogin, roles: Mapping[str, str] = ROLES, admin: str = "") -> str:
     """Build the config of the Sidekey."""
     port = company.child.admin_port
     oidc = {
@@ -70,35 +68,35 @@ def text(company: Company, roles: Mapping[str, str] = ROLES, admin: str = "") ->
 @contextmanager
 def company(
     folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "", has_store: bool = True
-) -> Iterator[Company]:
-    """Run both. `admin` has further keys of that section."""
+) -> Iterator[CompanyLogin]:
+    """Run the issuer and the Sidekey. `admin` has further keys of that section."""
     (folder / "client-secret").write_text(SECRET)
-    child = Child("", folder)
+    child = SidekeyProcess("", folder)
     callback = f"http://127.0.0.1:{child.admin_port}/ui/callback"
     issuer = OidcProvider(folder, ca.leaf("127.0.0.1"), port=free_port(), callback=callback)
-    running = Company(child, issuer, ca, folder, more, has_store)
+    running = CompanyLogin(child, issuer, ca, folder, more, has_store)
     running.rewrite(admin=admin)
     with issuer, child:
         yield running
 
 
 @dataclass
-class Browser:
+class OidcBrowser:
     """Logs in as pages of the console do, and keeps the cookies of Sidekey and of the issuer."""
 
-    company: Company
+    company: CompanyLogin
     address: str = ""
     cookies: dict[str, str] = field(default_factory=dict)
     issuer: requests.Session = field(default_factory=requests.Session)
 
-    def ask(
+    def request(
         self, method: str, path: str, body: Any = None, *, match: str | None = None, key: str | None = None
-    ) -> Said:
-        """Call the API as a page does. `key` is the Idempotency-Key."""
+    ) -> ApiResponse:
+        """Call the API as a page of the console does. `key` is the Idempotency-Key."""
         cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         proxy = {"X-Forwarded-For": self.address} if self.address else {}
         fields = {"Authorization": "", "Cookie": cookie, **PAGE, **proxy, "Idempotency-Key": key or ""}
-        response = Api(self.company.child.admin_port).ask(method, path, body, match=match, headers=fields)
+        response = Api(self.company.child.admin_port).request(method, path, body, match=match, headers=fields)
         for cookie in response.headers.get_all("Set-Cookie", []):
             for name, morsel in SimpleCookie(cookie).items():
                 if morsel["max-age"] == "0":
@@ -108,8 +106,8 @@ class Browser:
         return response
 
     def start(self, *, again: bool = False) -> str:
-        """Begin a login, and return where the browser goes."""
-        response = self.ask("POST", "/session/oidc/start", {"again": again})
+        """Start a login, and return the URL of the issuer."""
+        response = self.request("POST", "/session/oidc/start", {"again": again})
         assert response.status == 200, response
         return str(response.json["url"])
 
@@ -123,12 +121,12 @@ class Browser:
             url = urljoin(url, response.headers["Location"])
             if url.startswith(callback):
                 return dict(parse_qsl(urlsplit(url).query))
-        raise AssertionError(f"the issuer redirects for ever: {url}")
+        raise AssertionError(f"too many redirects: {url}")
 
-    def finish(self, redirect: Mapping[str, Any]) -> Said:
-        """Finish the log-in."""
-        return self.ask("POST", "/session/oidc", dict(redirect))
+    def finish(self, redirect: Mapping[str, Any]) -> ApiResponse:
+        """Finish the login."""
+        return self.request("POST", "/session/oidc", dict(redirect))
 
-    def log_in(self, *, again: bool = False) -> Said:
-        """Log in as the person that the issuer has now."""
+    def log_in(self, *, again: bool = False) -> ApiResponse:
+        """Log in as the current person of the issuer."""
         return self.finish(self.visit(self.start(again=again)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-class Projected:
+class ConfigMapMount:
     """Files in `folder`, replaced together by `update` (kubelet's AtomicWriter)."""
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ POLICY = Policy(prefixes=(BASE,))
 PASSING = IntegrationRules("-", Policy(), Policy(), None)
 
 
-class Known:
+class KnownIntegration:
     """An integration with these rules. `quick` has the targets that the fast parser allows."""
 
     def __init__(self, rules: IntegrationRules, quick: dict[bytes, Target] | None = None) -> None:
@@ -42,13 +42,13 @@ class Known:
 
 
 @dataclass
-class Integrations:
-    """The known integrations. `asked` has the IDs that were looked up."""
+class IntegrationTable:
+    """The known integrations. `lookups` has every ID that was looked up."""
 
-    integrations: dict[bytes, Known]
-    passthrough: PassthroughPolicy[Known] | None = None
+    integrations: dict[bytes, KnownIntegration]
+    passthrough: PassthroughPolicy[KnownIntegration] | None = None
     instance: bytes = b"word"
-    asked: list[bytes] = field(default_factory=list)
+    lookups: list[bytes] = field(default_factory=list)
     matching: Matching | None = None
     ca_hosts: frozenset[str] = frozenset()
     presets: dict[bytes, PresetRules | Problem] = field(default_factory=dict)
@@ -56,15 +56,15 @@ class Integrations:
     def find_preset(self, name: bytes) -> PresetRules | Problem | None:
         return self.presets.get(name)
 
-    def find(self, name: bytes) -> Known | None:
-        self.asked.append(name)
+    def find(self, name: bytes) -> KnownIntegration | None:
+        self.lookups.append(name)
         return self.integrations.get(name)
 
     def is_listener_host(self, host: bytes | None) -> bool:
         return host is None or is_listener_host(host, frozenset({"h.test"}))
 
 
-def rules(
+def integration_rules(
     name: str = "h",
     policy: Policy = POLICY,
     *,
@@ -73,18 +73,22 @@ def rules(
     stored: bool = False,
     spelling: CanonicalForm | None = None,
 ) -> IntegrationRules:
-    """Build the rules of an integration whose base is its first prefix."""
+    """Build rules whose base is the first prefix of the policy."""
     base = policy.prefixes[0] if policy.prefixes else None
     return IntegrationRules.of(name, policy, base, parameters, unresolved=unresolved, stored=stored, canonical=spelling)
 
 
-def known(*integrations: Known, passing: bool = False, unresolved: tuple[str, ...] = ()) -> Integrations:
+def integration_table(
+    *integrations: KnownIntegration, passing: bool = False, unresolved: tuple[str, ...] = ()
+) -> IntegrationTable:
     """Build the table of these integrations. With `passing`, uncovered targets pass."""
     by_name = {integration.rules.name.encode(): integration for integration in integrations}
     coverage = Coverage.of(integration.rules.policy for integration in integrations)
-    return Integrations(
+    return IntegrationTable(
         by_name,
-        PassthroughPolicy(Known(PASSING), coverage, frozenset(unresolved), frozenset({80, 443})) if passing else None,
+        PassthroughPolicy(KnownIntegration(PASSING), coverage, frozenset(unresolved), frozenset({80, 443}))
+        if passing
+        else None,
     )
 
 
@@ -124,7 +128,7 @@ def tokens(**callers: frozenset[str] | None) -> dict[bytes, Caller]:
     return {hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()}
 
 
-def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
+def outcome(decision: Admitted[KnownIntegration] | Denied[KnownIntegration]) -> str:
     """Return the allowed target, or the code of the problem."""
     if isinstance(decision, Denied):
         return decision.problem.code
@@ -132,4 +136,4 @@ def outcome(decision: Admitted[Known] | Denied[Known]) -> str:
     return "unresolved" if target is None else f"{target.origin}{target.request_target}"
 
 
-H = Known(rules())
+H = KnownIntegration(integration_rules())

@@ -1,4 +1,4 @@
-"""What a problem that stands for a denial needs."""
+"""Reasons of denials, for problems that need one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sidekey.errors import ALWAYS_DENIED, DENIAL_REASONS, Denial
 
 
 def denial_of(code: str) -> Denial | None:
-    """Some reason of a response of this code; None where it needs none."""
+    """Return any reason of a response with this code, or None if it needs none."""
     return (
         next(reason.denial for reason in DENIAL_REASONS.values() if code in reason.codes)
         if code in ALWAYS_DENIED

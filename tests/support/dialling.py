@@ -19,7 +19,7 @@ from sidekey.network.tls_sessions import Sessions
 from sidekey.policy.addresses import Address, AllowPrivate, Network
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules
-from support.leak_check import nothing_left
+from support.leak_check import assert_no_leaks
 from support.private_ca import Authority
 from support.raw_connection import DEADLINE
 
@@ -35,26 +35,26 @@ HOSTS = {
 RULES = NetworkRules(hosts=HOSTS, allow_private=LOOPBACK)
 
 
-class Connection(asyncio.Protocol):
+class RecordingProtocol(asyncio.Protocol):
     """Either end of a connection, which records its events."""
 
     transport: asyncio.Transport
-    """uvloop's own classes look like one and are none."""
+    """Cast, because uvloop's transports do not inherit from asyncio's."""
 
-    def __init__(self, on_made: Callable[[asyncio.Transport], None] = lambda transport: None) -> None:
-        self._on_made = on_made
+    def __init__(self, on_connected: Callable[[asyncio.Transport], None] = lambda transport: None) -> None:
+        self._on_connected = on_connected
         self.lost = asyncio.get_running_loop().create_future()
         """The exception that ended the connection, or None."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._on_made(self.transport)
+        self._on_connected(self.transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost.set_result(exc)
 
 
-class Dial:
+class LoopbackDialer:
     """A dialer with default arguments."""
 
     def __init__(self, ca: Authority, rules: NetworkRules = RULES, resolver: Resolver | None = None) -> None:
@@ -67,9 +67,9 @@ class Dial:
         port: int,
         timeout: float = DEADLINE,
         allow_private: AllowPrivate = (),
-    ) -> Connection:
+    ) -> RecordingProtocol:
         """Connect to `scheme://host` on a port. The caller closes the connection."""
-        return await self.connect_as(Connection, url, port, timeout, allow_private)
+        return await self.connect_as(RecordingProtocol, url, port, timeout, allow_private)
 
     async def connect_as(
         self,
@@ -97,7 +97,7 @@ class Dial:
 
     async def failure(self, url: str, port: int, timeout: float = DEADLINE) -> Problem:
         """Return the problem of a dial that must fail, without leaving anything open and without the library's text."""
-        async with nothing_left():
+        async with assert_no_leaks():
             with pytest.raises(ProblemError) as failed:
                 await self.connect(url, port, timeout)
         raised, problem = failed.value, failed.value.problem
@@ -108,7 +108,7 @@ class Dial:
         return problem
 
 
-def told(problem: Problem) -> tuple[str, int, str]:
+def summary(problem: Problem) -> tuple[str, int, str]:
     """Return code, status and Proxy-Status error."""
     return problem.code, problem.status, problem.error
 
@@ -121,7 +121,7 @@ async def upstream(
 
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(lambda connection: connection.write(greeting)), host, 0, ssl=context
+        lambda: RecordingProtocol(lambda connection: connection.write(greeting)), host, 0, ssl=context
     )
     async with server:
         yield server.sockets[0].getsockname()[1]

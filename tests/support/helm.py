@@ -75,7 +75,7 @@ def _loaded(chart: Path) -> Any:
 
 
 _RENDERED: dict[tuple[Path, str, str, str], dict[str, str]] = {}
-"""What was rendered, by the chart, the name, the namespace, and the text of the values."""
+"""Rendered templates by chart, name, namespace and text of the values."""
 
 
 def files(chart: Path, values: Values, *, name: str = "demo", namespace: str = "prod") -> dict[str, str]:

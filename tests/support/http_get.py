@@ -13,7 +13,7 @@ from support.raw_connection import DEADLINE
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """Status, header fields (names in any case) and body, as text."""
 
     status: int
@@ -21,27 +21,29 @@ class Answer:
     body: str
 
 
-def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+def get(port: int, target: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """GET a target, or an absolute URL, from 127.0.0.1 on a connection of its own."""
-    return _ask(port, "GET", target, headers, None)
+    return _request(port, "GET", target, headers, None)
 
 
-def post(port: int, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-    """POST a body in the same way."""
-    return _ask(port, "POST", target, headers, body)
+def post(port: int, target: str, headers: Mapping[str, str], body: bytes) -> HttpResponse:
+    """POST a body to a target from 127.0.0.1 on a connection of its own."""
+    return _request(port, "POST", target, headers, body)
 
 
-def _ask(port: int, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> Answer:
+def _request(
+    port: int, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None
+) -> HttpResponse:
     with closing(HTTPConnection("127.0.0.1", port, timeout=DEADLINE)) as connection:
         connection.request(method, target, body, headers=dict(headers or {}))
         response = connection.getresponse()
-        return Answer(response.status, response.headers, response.read().decode())
+        return HttpResponse(response.status, response.headers, response.read().decode())
 
 
-def within(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     """Wait until a condition on another process is true."""
     end = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > end:
-            raise TimeoutError("the condition did not come to hold")
+            raise TimeoutError("the condition stayed false")
         time.sleep(0.02)

@@ -36,7 +36,7 @@ BY_KEY: dict[str, Any] = {
 
 
 def login(auth: dict[str, Any]) -> dict[str, Any]:
-    """Build a session whose login authenticates in this way."""
+    """Build a session with this client authentication at the login."""
     return {"auth": {**SESSION["auth"], "login": {**SESSION["auth"]["login"], "auth": auth}}}
 
 

@@ -13,7 +13,7 @@ CURVES: Final = {
     "ES512": ec.SECP521R1(),
     "ecdsa-p256-sha256": ec.SECP256R1(),
 }
-# One for all algorithms, made before workers are forked: a new one takes 50 ms and more.
+# One key for all RSA algorithms, because a new one takes 50 ms and more.
 _RSA: Final = rsa.generate_private_key(65537, 2048)
 
 

@@ -16,7 +16,7 @@ from referencing import Registry, Resource
 from support.helm import Object
 
 _KNOWN: dict[str, dict[str, list[str]]] = {}
-"""What was found of objects, by version and text: most of what is rendered comes again with other values."""
+"""Errors by version and text of the object: most rendered objects are equal for other values."""
 
 
 def versions(oldest: str) -> list[str]:

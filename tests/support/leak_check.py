@@ -11,7 +11,7 @@ from support.raw_connection import DEADLINE
 
 
 @asynccontextmanager
-async def nothing_left() -> AsyncIterator[None]:
+async def assert_no_leaks() -> AsyncIterator[None]:
     """Fail if the block leaves an open socket or a task behind.
 
     Enter and leave it in the same run of the loop, because uvloop opens sockets for each run.

@@ -22,12 +22,12 @@ class NoLeaves:
 
 
 class IssuedLeaves:
-    """Leaves of a CA of the tests. `asked` has the hosts of issued leaves, in order."""
+    """Leaves of a CA of the tests. `hosts` has the hosts of issued leaves, in order."""
 
     def __init__(self, ca: Authority) -> None:
         self._ca = ca
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self.asked: list[str] = []
+        self.hosts: list[str] = []
 
     def rotate(self, ca: Authority) -> None:
         """Sign with another CA from now on."""
@@ -38,7 +38,7 @@ class IssuedLeaves:
         return self._contexts.get(host)
 
     async def obtain(self, host: str) -> ssl.SSLContext:
-        self.asked.append(host)
+        self.hosts.append(host)
         leaf = self._ca.leaf(host)
         pem = leaf.certificate.read_bytes() + leaf.key.read_bytes()
         context = self._contexts[host] = server_context(host, pem)

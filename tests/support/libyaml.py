@@ -1,4 +1,4 @@
-"""YAML as `yaml.safe_load` reads it, by libyaml: in a tenth of the time, wherever PyYAML was built with it."""
+"""`yaml.safe_load` with libyaml if PyYAML has it, which takes a tenth of the time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load(text: str) -> Any:
-    """The one document of a text."""
+    """Parse one document."""
     return yaml.load(text, _LOADER)
 
 
 def load_all(text: str) -> Iterator[Any]:
-    """Every document of a text."""
+    """Parse every document."""
     yield from yaml.load_all(text, _LOADER)

@@ -23,7 +23,7 @@ def write(folder: Path, *integrations: str, file: str = "sidekey.yaml", top: str
     (folder / file).write_text(f"version: 1\n{top}integrations:\n" + "".join(lines))
 
 
-def good(loaded: Loaded) -> Snapshot:
+def loaded_snapshot(loaded: Loaded) -> Snapshot:
     """Load a config that must have no error."""
     assert loaded.errors == []
     assert loaded.snapshot is not None

@@ -15,8 +15,8 @@ from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.certificates import make_authority
 from sidekey.ca.scope import Scope
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
-from support.certificates import Issued, issue, name
-from support.tls_peer import shake
+from support.certificates import IssuedCertificate, issue, name
+from support.tls_peer import handshake
 
 NOW = 1_790_000_000.0
 """A wall clock, in seconds since the epoch."""
@@ -59,7 +59,7 @@ def cert_manager_secret(host: str) -> dict[str, str]:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.NameConstraints(permitted, excluded), critical=True)
     )
-    signed = Issued(builder.sign(root.key, SHA256()), key)
+    signed = IssuedCertificate(builder.sign(root.key, SHA256()), key)
     return {"tls.crt": signed.pem.decode(), "tls.key": signed.key_pem.decode(), "ca.crt": root.pem.decode()}
 
 
@@ -68,7 +68,7 @@ def verified(server: ssl.SSLContext, host: str, trusted: str) -> str | None:
     client = ssl.create_default_context(cadata=trusted)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
-        shake(client, server, name=host)
+        handshake(client, server, name=host)
     except ssl.SSLCertVerificationError as error:
         return error.verify_message
     return None

@@ -17,12 +17,12 @@ from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.status import status_of
 from sidekey.store.records import IntegrationRow
 from sidekey.store_manager import StoreManager
-from support.loading import good
-from support.scripted import NOWHERE
+from support.loading import loaded_snapshot
+from support.scripted import DISCARD
 
 
 def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
-    """Return the status of each stored integration whose ID no file has."""
+    """Return the status of each stored integration that no file replaces."""
     assert snapshot.stored is not None
     return {
         name: status_of(snapshot.integrations.get(name), now, problem=problem).status
@@ -31,7 +31,7 @@ def states_of(snapshot: Snapshot, now: float) -> dict[str, str]:
 
 
 @dataclass
-class Process:
+class StoreFollower:
     """Follows the store and its config file. `defects` must be empty at its end."""
 
     folder: Path
@@ -62,11 +62,11 @@ class Process:
 
 
 @asynccontextmanager
-async def process(folder: Path) -> AsyncIterator[Process]:
-    """Run it with `sidekey.yaml` of a folder."""
+async def process(folder: Path) -> AsyncIterator[StoreFollower]:
+    """Follow the store of `sidekey.yaml` in a folder."""
     loader = Loader(folder / "sidekey.yaml", {})
     loaded = loader.load()
-    rules = good(loaded).store
+    rules = loaded_snapshot(loaded).store
     assert rules is not None
     managed = await StoreManager.start(rules, loader)
     defects: list[BaseException] = []
@@ -77,8 +77,8 @@ async def process(folder: Path) -> AsyncIterator[Process]:
         del paths
 
     publisher.publish(publisher.snapshot)
-    running = Process(folder, managed, publisher, metrics, defects)
-    hooks = ReloadHooks(publisher, set, rotate, metrics, running.report, AuditLog(NOWHERE, "off"))
+    running = StoreFollower(folder, managed, publisher, metrics, defects)
+    hooks = ReloadHooks(publisher, set, rotate, metrics, running.report, AuditLog(DISCARD, "off"))
     reloader = Reloader(loader, loaded, hooks, strict=False)
     reloader.start()
     managed.connect(reloader, metrics)

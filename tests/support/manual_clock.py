@@ -10,8 +10,8 @@ from typing import Any, ParamSpec
 P = ParamSpec("P")
 
 
-class StillLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock changes only by `advance`."""
+class ManualClockLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock only `advance` changes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,17 +38,17 @@ async def settle() -> None:
 async def advance(seconds: float, *, step: float | None = None) -> None:
     """Advance the clock of the running loop."""
     loop = asyncio.get_running_loop()
-    if not isinstance(loop, StillLoop):
-        raise TypeError("this test needs a StillLoop")
+    if not isinstance(loop, ManualClockLoop):
+        raise TypeError("this test needs a ManualClockLoop")
     await loop.advance(seconds, step=step)
 
 
-def in_still_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run one async test on a StillLoop, in a folder whose other tests use normal loops."""
+def with_manual_clock(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run one async test on a `ManualClockLoop`. Other tests of the folder use normal loops."""
 
     @wraps(test)
     def run(*arguments: P.args, **named: P.kwargs) -> None:
-        with asyncio.Runner(loop_factory=StillLoop) as runner:
+        with asyncio.Runner(loop_factory=ManualClockLoop) as runner:
             runner.run(test(*arguments, **named))
 
     return run

@@ -29,7 +29,7 @@ P = TypeVar("P", bound=asyncio.Protocol)
 Factory = Callable[[], asyncio.Protocol]
 
 ROOM = 256 << 10
-"""Bytes that wait at the receiver's end, as they would in a kernel."""
+"""Size of the receive buffer in bytes, as in a kernel."""
 
 _RESET = struct.pack("ii", 1, 0)
 _HERE = ip_address("127.0.0.1")
@@ -53,7 +53,7 @@ class MemorySocket:
 
 
 class MemoryTransport(asyncio.Transport):
-    """One end. `peer` is the other."""
+    """One end of a connection. `peer` is the other end."""
 
     peer: MemoryTransport
 
@@ -72,12 +72,12 @@ class MemoryTransport(asyncio.Transport):
         self._ended = self._end_is_sent = False
         self._lost = False
         self._end: Callable[[], None] | None = None
-        """How the other end has ended, to be told after what has arrived."""
+        """Reports the end of the other end, after all received bytes are delivered."""
 
-    # What the protocol calls.
+    # Methods for the protocol.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self._ended or self._closing, "written after the end"
+        assert not self._ended or self._closing, "write after the end"
         if data and not self._closing:
             self._unsent.append(bytes(data))
             self._unsent_size += len(data)
@@ -137,7 +137,7 @@ class MemoryTransport(asyncio.Transport):
     # From one end to the other.
 
     def _pump(self, *, reset: bool = False) -> None:
-        """Pass on what the other end has room for, then the end of the stream.
+        """Send as many bytes as the other end has room for, then the end of the stream.
 
         The other end gets only new data: otherwise two ends that do not read would call each other forever.
         """
@@ -199,13 +199,13 @@ class MemoryTransport(asyncio.Transport):
             self._loop.call_soon(self.peer._pump)
 
 
-def link(one: P, other: asyncio.Protocol) -> P:
-    """Connect two protocols, and return the transport of the client."""
-    ends = MemoryTransport(one), MemoryTransport(other)
+def link(client: P, server: asyncio.Protocol) -> P:
+    """Connect two protocols, and return the client."""
+    ends = MemoryTransport(client), MemoryTransport(server)
     ends[0].peer, ends[1].peer = reversed(ends)
-    other.connection_made(ends[1])
-    one.connection_made(ends[0])
-    return one
+    server.connection_made(ends[1])
+    client.connection_made(ends[0])
+    return client
 
 
 class MemoryDialer(GatedDialer):
@@ -222,8 +222,8 @@ class MemoryDialer(GatedDialer):
         return link(factory(), listener())
 
 
-class Memory(plane.Carrier):
-    """Replaces the sockets of a data plane and its callers. Time passes only in `Running.wait`."""
+class MemoryLayer(plane.SocketLayer):
+    """Replaces the sockets of a data plane and its callers. Time passes only in `RunningPlane.advance`."""
 
     ticks = False
 
@@ -245,11 +245,11 @@ class Memory(plane.Carrier):
             await caller.until_lost()
 
 
-running = functools.partial(plane.running, carrier=Memory())
+running = functools.partial(plane.running, carrier=MemoryLayer())
 """`plane.running` without sockets."""
 
 
-class Upstream(RawUpstream):
+class MemoryUpstream(RawUpstream):
     """`RawUpstream` without sockets."""
 
     def __init__(self, script: Script = always_ok) -> None:

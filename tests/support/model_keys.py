@@ -31,7 +31,7 @@ SECRETS: Final = frozenset(
 """Keys of secrets: each is kept, entered or removed for itself."""
 
 
-class Key(NamedTuple):
+class ModelKey(NamedTuple):
     """A key of a stored document, named `KIND.KEY` below `auth`, without the tags of unions."""
 
     name: str
@@ -40,14 +40,14 @@ class Key(NamedTuple):
     certificate: bool
 
 
-def keys_of_integrations() -> Iterator[Key]:
+def keys_of_integrations() -> Iterator[ModelKey]:
     """Find each key of an integration and of each kind."""
     yield from (key for key in _keys_in(IntegrationSettings, "") if not key.name.startswith("auth"))
     for kind, model in KINDS.items():
         yield from _keys_in(model, f"{kind}.")
 
 
-def _keys_in(model: type[BaseModel], above: str) -> Iterator[Key]:
+def _keys_in(model: type[BaseModel], above: str) -> Iterator[ModelKey]:
     for attribute, field in model.model_fields.items():
         key = field.alias or attribute
         name = f"{above}{key}"
@@ -57,7 +57,7 @@ def _keys_in(model: type[BaseModel], above: str) -> Iterator[Key]:
         models = [] if any(isinstance(item, DocumentType) for item in marks) else [*_models_of(field.annotation)]
         if len(models) != 1:
             certificate = any(isinstance(item, TiedToSecret) for item in marks)
-            yield Key(name, key in SECRETS, SAFE_TO_CHANGE in marks, certificate)
+            yield ModelKey(name, key in SECRETS, SAFE_TO_CHANGE in marks, certificate)
         for item in models:
             inner = _keys_in(item, f"{name}.")
             # The tag of a union changes with the key that the union is at.

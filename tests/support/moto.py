@@ -97,7 +97,7 @@ class Moto:
 
     @asynccontextmanager
     async def by_https(self, ca: Authority, *names: str) -> AsyncIterator[str]:
-        """Return the address on whose port 443 these hosts respond: TLS ends there, and the bytes go on unchanged."""
+        """Terminate TLS for these hosts on port 443 of a loopback address, and return the address."""
         context: ssl.SSLContext = ca.server_context(*names)
         server = await asyncio.start_server(self._relay, sock=listen(), ssl=context)
         async with server:

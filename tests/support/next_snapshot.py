@@ -6,22 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 from sidekey.snapshot.snapshot import Integration
-from support.plane import Running, base_url, integration
+from support.plane import RunningPlane, base_url, integration
 from support.upstream import RawUpstream
 
 
-def adopt(sidekey: Running, *integrations: Integration, **changes: Any) -> None:
+def publish(sidekey: RunningPlane, *integrations: Integration, **changes: Any) -> None:
     """Publish these integrations and global keys in place of the current ones."""
     known = {item.id: item for item in integrations}
     sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, **changes))
 
 
-def keyed(port: int, key: str, path: str = "/api", name: str = "h") -> Integration:
-    """Build an integration whose credential and prefix identify it."""
+def keyed_integration(port: int, key: str, path: str = "/api", name: str = "h") -> Integration:
+    """Build an integration with this key as credential, twice, to identify it."""
     return integration(name, base_url(port, path), headers=(("X-Key", key), ("X-Key-Again", key)))
 
 
-def carried(upstream: RawUpstream) -> list[tuple[bytes, bytes, bytes]]:
+def received_keys(upstream: RawUpstream) -> list[tuple[bytes, bytes, bytes]]:
     """Return target and credential of each request, which must have exactly one."""
     pairs = []
     for request in upstream.requests:

@@ -18,10 +18,10 @@ from support.raw_connection import DEADLINE
 
 PROGRAM = Path(__file__).parents[1] / "peers" / "oidc"
 SECRET = "s3cret/+ &=%:~"
-"""Of the clients `basic` and `post`; it holds what form-encoding must change."""
+"""Secret of the clients `basic` and `post`, with characters that form-encoding changes."""
 
 SIGNING_SECRET = "a secret of 64 characters, which signs by any of the algorithms!"
-"""Of the client `hmac`."""
+"""Secret of the client `hmac`."""
 
 
 def clients(callback: str) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ class OidcProvider:
 
     @property
     def issuer(self) -> str:
-        """Base URL, which a client's JWT may have as audience."""
+        """Base URL, which is also an audience of client JWTs."""
         return f"https://127.0.0.1:{self.port}"
 
     @property
@@ -89,11 +89,11 @@ class OidcProvider:
         return f"{self.issuer}/token"
 
     def person(self, person: dict[str, Any] | None) -> None:
-        """Set who logs in from now on. With None, the page asks."""
+        """Set the person who logs in. With None, the login page asks for a name."""
         self._control("PUT", "/person", person)
 
     def forge(self, **forgery: Any) -> None:
-        """Set what is forged from now on, by default nothing."""
+        """Forge parts of the next responses. Without arguments, forge nothing."""
         self._control("PUT", "/forgery", forgery)
 
     @contextmanager

@@ -17,8 +17,8 @@ _ACCEPT = re.compile(r"^ACCEPT .*:(\d+)$", re.MULTILINE)
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", re.DOTALL)
 
 
-class OpensslServer:
-    """`with OpensslServer(tmp_path, leaf, clients=bundle) as server`: https on `server.port` of 127.0.0.1.
+class OpensslHttpsServer:
+    """`with OpensslHttpsServer(tmp_path, leaf, clients=bundle) as server`: https on `server.port` of 127.0.0.1.
 
     Clients need a certificate issued by `clients`. Each GET gets a page (HTTP/1.0, `-www`) with the client's
     certificate, which `shown` reads. `version` is `tls1_2` or `tls1_3`.
@@ -38,10 +38,10 @@ class OpensslServer:
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + DEADLINE
-        while (match := _ACCEPT.search(self.said())) is None:
+        while (match := _ACCEPT.search(self.output())) is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._end()
-                raise RuntimeError(f"openssl s_server does not listen: {self.said()}")
+                raise RuntimeError(f"openssl s_server does not listen: {self.output()}")
             time.sleep(0.01)
         self.port = int(match[1])
         return self
@@ -51,16 +51,16 @@ class OpensslServer:
     ) -> None:
         self._end()
 
-    def said(self) -> str:
-        """Return its output so far: failed verifications, and errors of OpenSSL."""
+    def output(self) -> str:
+        """Return the output so far: failed verifications and errors of OpenSSL."""
         return self._log.read_text(errors="replace")
 
-    def until_said(self, words: str) -> str:
-        """Return its output once it has these words. It reports a failure after it sent the alert."""
+    def wait_for_output(self, words: str) -> str:
+        """Wait for these words, and return the output. OpenSSL logs a failure after it has sent the alert."""
         deadline = time.monotonic() + DEADLINE
-        while words not in (output := self.said()):
+        while words not in (output := self.output()):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"openssl s_server said only: {output}")
+                raise TimeoutError(f"openssl s_server wrote only: {output}")
             time.sleep(0.01)
         return output
 
@@ -69,7 +69,7 @@ class OpensslServer:
         self._process.wait(timeout=DEADLINE)
 
 
-def shown(page: bytes) -> bytes:
+def client_certificate_on(page: bytes) -> bytes:
     """Return the client's certificate on a page, in PEM, or an empty text."""
     match = _CERTIFICATE.search(page)
     return b"" if match is None else match[0]

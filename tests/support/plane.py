@@ -35,11 +35,12 @@ from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot, Trust
 from sidekey.tokens.static import StaticSource
 from support.leaves import NoLeaves
+from support.private_ca import Authority
 from support.raw_connection import DEADLINE, RawConnection, connect
 from support.wire import Message
 
 CREDENTIAL = b"Basic c3ZjOnNlY3JldA=="
-"""What the integrations of these tests inject as Authorization."""
+"""Value of Authorization that the integrations of these tests inject."""
 
 AUTHORIZATION: Pairs = (("Authorization", CREDENTIAL.decode()),)
 
@@ -154,11 +155,19 @@ def integration(
     )
 
 
-class Carrier:
+def https_integration(
+    port: int, ca: Authority, path: str = "/api", key: str = CREDENTIAL.decode(), *, name: str = "h"
+) -> Integration:
+    """Build an integration for an https upstream on this port, with this value of Authorization."""
+    prefix = base_url(port, path, scheme="https")
+    return integration(name, prefix, trust=ca.trust, headers=(("Authorization", key),))
+
+
+class SocketLayer:
     """Sockets or their replacement: how callers reach a plane, and how it connects."""
 
     ticks = True
-    """Whether deadlines pass by themselves."""
+    """Deadlines expire in real time, not only in `RunningPlane.advance`."""
 
     def dialer(self, rules: NetworkRules, resolver: Resolver | None) -> Dialer:
         """Return the plane's dialer."""
@@ -175,17 +184,17 @@ class Carrier:
         return connect(port)
 
 
-SOCKETS = Carrier()
+SOCKETS = SocketLayer()
 
 
 @dataclass(slots=True)
-class Running:
+class RunningPlane:
     """A plane on a loopback port. `defects` has its reports. A test that expects a defect clears them."""
 
     plane: DataPlane
     publisher: Publisher
     dialer: Dialer
-    carrier: Carrier
+    carrier: SocketLayer
     port: int = 0
     defects: list[BaseException] = field(default_factory=list)
 
@@ -193,14 +202,14 @@ class Running:
         """Connect as a caller."""
         return self.carrier.connect(self.port)
 
-    def wait(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let this time pass for every deadline of the plane."""
         deadlines = self.plane.worker.deadlines
         # The next tick would set its clock back.
         deadlines.stop()
         deadlines.look(deadlines.now + seconds)
 
-    async def ask(self, request: bytes) -> Message:
+    async def send(self, request: bytes) -> Message:
         """Send a request on a connection of its own."""
         async with self.connect() as caller:
             await caller.send(request)
@@ -216,15 +225,15 @@ class Running:
         """The snapshot in use."""
         return self.publisher.snapshot
 
-    async def outcomes(self, name: str, **counts: int) -> None:
-        """Wait until the integration's requests have these outcomes (`c2xx` stands for `2xx`)."""
+    async def wait_for_outcomes(self, name: str, **counts: int) -> None:
+        """Wait until the integration's requests have these outcomes. Write `2xx` as `c2xx`."""
         expected = {
             outcome.removeprefix("c") if outcome[1:2].isdigit() else outcome: n for outcome, n in counts.items()
         }
         stats = self.plane.worker.metrics.unknown if name == "unknown" else self.plane.worker.metrics.stats(name)
         await eventually(lambda: stats.outcomes == expected)
 
-    async def settled(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no exchange is in flight."""
         await eventually(lambda: self.plane.worker.metrics.in_flight == 0)
 
@@ -235,7 +244,7 @@ async def eventually(condition: Callable[[], object]) -> None:
         turns = 0
         while not condition():
             turns += 1
-            # What needs no more than turns of the loop happens at once; sockets and threads take a moment.
+            # Callbacks need only turns of the loop. Sockets and threads need time.
             await asyncio.sleep(0 if turns < 50 else 0.005)
 
 
@@ -261,9 +270,9 @@ async def running(
     matching: bool = False,
     presets: Iterable[Preset] = (),
     leaves: LeafSource | None = None,
-    carrier: Carrier = SOCKETS,
+    carrier: SocketLayer = SOCKETS,
     wall: Callable[[], float] = time.time,
-) -> AsyncIterator[Running]:
+) -> AsyncIterator[RunningPlane]:
     """Run a plane for these integrations. `tokens` maps callers' tokens to their integrations (None: all).
 
     `sources` replaces grant sources of integrations. With `passing`, uncovered targets pass without a credential. With
@@ -315,7 +324,7 @@ async def running(
     dialer.own_listeners = (listener,)
     try:
         publisher = Publisher(snapshot, (dialer, plane), report)
-        yield Running(plane, publisher, dialer, carrier, listener.port, defects)
+        yield RunningPlane(plane, publisher, dialer, carrier, listener.port, defects)
         close()
         await plane.close()
         await eventually(lambda: not plane.worker.connections and not plane.worker.deadlines.watched)
@@ -372,6 +381,11 @@ def forwarded(
         b"Via: 1.1 sidekey (%b)" % word,
     ]
     return b"\r\n".join(head) + b"\r\n\r\n" + end
+
+
+def status_and_code(response: Message) -> tuple[int, str]:
+    """Return status and code of a response. The code of an upstream's response is empty."""
+    return response.status, "" if not response.values(b"proxy-status") else problem(response)["code"]
 
 
 def problem(response: Message) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import random
 import socket
 
 _BELOW_EPHEMERAL = range(10_240, 32_768)
-"""Linux gives outgoing connections and port 0 their ports from 32768 up, so nobody gets one of these by chance."""
+"""Linux assigns ephemeral ports from 32768 up, so these are never assigned by chance."""
 
 _choose = random.SystemRandom().choice
-_given: set[int] = set()
-# Each worker of pytest-xdist has ports of its own: a port is free until the program that it is chosen for has started.
+_used: set[int] = set()
+# Workers of pytest-xdist use disjoint ports: a chosen port stays free until its program has started.
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _SHARE = _BELOW_EPHEMERAL[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
@@ -20,8 +20,8 @@ def free_port() -> int:
     """Return a TCP port of 127.0.0.1 without a listener, and never the same one twice in a process."""
     while True:
         port = _choose(_SHARE)
-        if port not in _given and _can_listen(port):
-            _given.add(port)
+        if port not in _used and _can_listen(port):
+            _used.add(port)
             return port
 
 

@@ -43,27 +43,29 @@ def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, A
     }
 
 
-def _open(found: Profile) -> dict[str, Any]:
+def _open(result: Profile) -> dict[str, Any]:
     """Return the credentials of the kind that the profile does not add."""
     needed: dict[str, Any] = {}
-    if found.kind == "basic" and "username" not in found.auth:
+    if result.kind == "basic" and "username" not in result.auth:
         needed = {"username": "svc", "password": SECRET}
-    if found.kind == "oauth2":
+    if result.kind == "oauth2":
         needed = {"client_id": "id", "client_secret": SECRET}
         for section, member in (("grant", "jwt_bearer"), ("client_authentication", "private_key_jwt")):
-            if _type_of(found.auth.get(section)) == member:
+            if _type_of(result.auth.get(section)) == member:
                 needed = {"client_id": "id", section: {"type": member, "private_key": KEY}}
-        if _type_of(found.auth.get("grant")) == "password":
+        if _type_of(result.auth.get("grant")) == "password":
             needed |= {"grant": {"type": "password", "username": "svc", "password": SECRET}}
-    if found.kind == "jwt":
-        by_secret = found.auth["algorithm"].startswith("HS")
+    if result.kind == "jwt":
+        by_secret = result.auth["algorithm"].startswith("HS")
         needed = {
             "key_id": "k1",
             **(
-                {"secret": HEX} if by_secret else {"private_key": EC_KEY if found.auth["algorithm"] == "ES256" else KEY}
+                {"secret": HEX}
+                if by_secret
+                else {"private_key": EC_KEY if result.auth["algorithm"] == "ES256" else KEY}
             ),
         }
-    return {key: value for key, value in needed.items() if isinstance(value, dict) or key not in found.auth}
+    return {key: value for key, value in needed.items() if isinstance(value, dict) or key not in result.auth}
 
 
 def _type_of(member: object) -> object:

@@ -24,17 +24,17 @@ METRICS_PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _SET_OPERATORS_AND_MODIFIERS = frozenset({"and", "or", "unless", "bool", "offset"})
 
 
-class Documented(NamedTuple):
+class DocumentedMetric(NamedTuple):
     """A row of the table in docs/metrics.md."""
 
     type: str
     meaning: str
 
 
-def documented() -> dict[str, Documented]:
+def documented() -> dict[str, DocumentedMetric]:
     """Read the metric families of docs/metrics.md in order."""
     rows = re.findall(r"^\| `(sidekey_\w+)` \| (\w+) \|[^|]*\| (.*) \|$", METRICS_PAGE.read_text("utf-8"), re.M)
-    return {name: Documented(kind, meaning) for name, kind, meaning in rows}
+    return {name: DocumentedMetric(kind, meaning) for name, kind, meaning in rows}
 
 
 def promtool(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:

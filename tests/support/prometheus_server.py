@@ -17,7 +17,7 @@ from support.ports import free_port
 from support.programs import require
 from support.raw_connection import DEADLINE
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 SCRAPES = 0.5
 """Seconds from one scrape to the next, and from one evaluation to the next."""
 FOLDER = Path(__file__).parents[2] / "prometheus"
@@ -46,7 +46,7 @@ def prometheus(folder: Path, target: int) -> Iterator[int]:
             process.terminate()
 
 
-def ask(port: int, path: str) -> Any:
+def query(port: int, path: str) -> Any:
     """Query the API of Prometheus. Return None until it responds."""
     try:
         response = get(port, f"/api/v1/{path}")
@@ -55,7 +55,7 @@ def ask(port: int, path: str) -> Any:
     return json.loads(response.body)["data"] if response.status == 200 else None
 
 
-def until(query: Callable[[], Found | None]) -> Found:
+def until(query: Callable[[], Result | None]) -> Result:
     """Wait for a result, and return it."""
     ends = time.monotonic() + DEADLINE
     while time.monotonic() < ends:

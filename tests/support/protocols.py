@@ -1,4 +1,4 @@
-"""How the transports of tests tell a protocol of what arrives, one with a buffer of its own as well."""
+"""Deliver received bytes to a protocol, with or without a buffer of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 def receive(protocol: asyncio.BaseProtocol, data: bytes) -> bytes:
-    """Tell of one read; what did not fit into the protocol's buffer is left for the next."""
+    """Deliver one read, and return the bytes that did not fit into the protocol's buffer."""
     if isinstance(protocol, asyncio.BufferedProtocol):
         room = memoryview(protocol.get_buffer(len(data)))
         piece, rest = data[: len(room)], data[len(room) :]

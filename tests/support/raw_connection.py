@@ -13,35 +13,35 @@ from typing import cast
 from support import wire
 
 DEADLINE = 45.0
-"""Seconds until a wait is given up as hanging; no test takes as long, and none measures time by it."""
+"""Time limit of a wait in seconds. No passing test takes as long, and no test measures time with it."""
 
 
-class Gone(ConnectionError):
+class ConnectionEnded(ConnectionError):
     """The other end closed or reset the connection before the expected bytes arrived."""
 
 
 class RawConnection(asyncio.Protocol):
-    """Records bytes in `received`. `taken` counts the bytes of messages that the test has read."""
+    """Records bytes in `received`. `consumed` counts the bytes of messages that the test has read."""
 
-    def __init__(self, on_made: Callable[[RawConnection], None] | None = None) -> None:
+    def __init__(self, on_connected: Callable[[RawConnection], None] | None = None) -> None:
         self.received = bytearray()
-        self.taken = 0
+        self.consumed = 0
         self.ended = False
         """The other end sent FIN (over TLS: close_notify)."""
         self.lost = False
-        """The connection is closed; `error` says whether by a reset."""
+        """The connection is closed. After a reset, `error` is set."""
         self.error: Exception | None = None
         self.transport: asyncio.Transport
         self._changed = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
-        self._on_made = on_made
+        self._on_connected = on_connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast: uvloop's transports are no subclasses of asyncio's.
+        # A cast, because uvloop's transports do not inherit from asyncio's.
         self.transport = cast(asyncio.Transport, transport)
-        if self._on_made is not None:
-            self._on_made(self)
+        if self._on_connected is not None:
+            self._on_connected(self)
 
     def data_received(self, data: bytes) -> None:
         self.received += data
@@ -50,7 +50,7 @@ class RawConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.ended = True
         self._changed.set()
-        # Keep writing after the other end's FIN, where the transport can: half-closed connections are cases too.
+        # Keep writing after FIN if the transport can: tests cover half-closed connections.
         return self.transport.get_extra_info("sslcontext") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -66,7 +66,7 @@ class RawConnection(asyncio.Protocol):
         self._writable.set()
 
     async def until(self, is_done: Callable[[], bool], seconds: float | None = DEADLINE) -> None:
-        """Wait for a condition on the received bytes. Raises Gone if the connection has ended, or TimeoutError."""
+        """Wait for a condition on the received bytes. Raises ConnectionEnded, or TimeoutError."""
         await self._until(is_done, lambda: self.ended or self.lost, seconds)
 
     async def _until(
@@ -75,7 +75,7 @@ class RawConnection(asyncio.Protocol):
         async with asyncio.timeout(seconds):
             while not is_done():
                 if hopeless():
-                    raise Gone(f"the connection ended after {bytes(self.received)!r}")
+                    raise ConnectionEnded(f"the connection ended after {bytes(self.received)!r}")
                 self._changed.clear()
                 await self._changed.wait()
 
@@ -99,11 +99,11 @@ class RawConnection(asyncio.Protocol):
         await self._until(lambda: self.lost, lambda: False)
 
     async def request(self) -> wire.Message:
-        """Read the next complete request, after any idle time. Raises wire.Unclean, Gone."""
+        """Read the next complete request, after any idle time. Raises wire.InvalidMessage, ConnectionEnded."""
         return await self._message(wire.first_request, None)
 
     async def response(self, *, to_head: bool = False) -> wire.Message:
-        """Read the next complete response, including interim ones. Raises wire.Unclean, Gone."""
+        """Read the next complete response, including interim ones. Raises wire.InvalidMessage, ConnectionEnded."""
         return await self._message(lambda data: wire.first_response(data, to_head=to_head, ended=self.ended))
 
     async def _message(
@@ -113,23 +113,23 @@ class RawConnection(asyncio.Protocol):
 
         def complete() -> bool:
             nonlocal message
-            message = first(bytes(self.received[self.taken :]))
+            message = first(bytes(self.received[self.consumed :]))
             return message is not None
 
         await self.until(complete, seconds)
         assert message is not None
-        self.taken += message.length
+        self.consumed += message.length
         return message
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait while the other end does not read. Raises Gone."""
+        """Write, and wait while the other end does not read. Raises ConnectionEnded."""
         if self.lost:
-            raise Gone("the connection was closed before sending")
+            raise ConnectionEnded("the connection was closed before sending")
         self.transport.write(data)
         async with asyncio.timeout(DEADLINE):
             await self._writable.wait()
         if self.lost:
-            raise Gone("the connection was closed while sending")
+            raise ConnectionEnded("the connection was closed while sending")
 
     def close(self) -> None:
         """Close the connection after all bytes are sent."""

@@ -24,41 +24,42 @@ from sidekey.proxy.data_plane import DataPlane
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot
+from support import wire
 from support.leaves import NoLeaves
 from support.plane import GRANT, LIMITS, MOZILLA, NO_TOKENS, TIMEOUTS, FixedSource, callers_of, source_of
 from support.protocols import receive
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
-NOWHERE = LineWriter(os.open(os.devnull, os.O_WRONLY))
+DISCARD = LineWriter(os.open(os.devnull, os.O_WRONLY))
 
 
 class RecordingTransport(asyncio.Transport):
-    """Records writes. `choke` makes the next write find a full buffer, `relieve` empties it."""
+    """Records writes. `block_writes` makes the next write find a full buffer, `allow_writes` empties it."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self.written = bytearray()
         self.ended = False
-        """An orderly end (FIN) follows what was written."""
+        """FIN follows the written bytes."""
         self.aborted = False
         self.reading = True
         self.protocol = protocol
         self.sock: socket.socket | FileIO | None = None
-        """What `get_extra_info("socket")` returns: tests fill it to be read past the loop."""
-        self._choked = False
+        """Result of `get_extra_info("socket")`. Tests set it for reads that bypass the loop."""
+        self._blocked = False
         self._full = False
         self._waiting: list[bytes] = []
         self._closing = self._lost = False
         protocol.connection_made(self)
 
-    # What the protocol calls.
+    # Methods for the protocol.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._lost or self.ended:
             return
         self.written += data
-        if self._choked and not self._full:
+        if self._blocked and not self._full:
             self._full = True
             self.protocol.pause_writing()
 
@@ -81,16 +82,16 @@ class RecordingTransport(asyncio.Transport):
         return self._closing or self._lost
 
     def pause_reading(self) -> None:
-        assert not self.is_closing(), "a transport that closes is not asked this"
+        assert not self.is_closing(), "the transport is closing"
         self.reading = False
 
     def resume_reading(self) -> None:
-        assert not self.is_closing(), "a transport that closes is not asked this"
+        assert not self.is_closing(), "the transport is closing"
         self.reading = True
         asyncio.get_running_loop().call_soon(self._flush)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert protocol is not self.protocol, "nothing changes by that"
+        assert protocol is not self.protocol, "the protocol is set already"
         self.protocol = cast(asyncio.Protocol, protocol)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
@@ -102,15 +103,15 @@ class RecordingTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self.sock if name == "socket" else default
 
-    # What the test calls.
+    # Methods for the test.
 
     @property
-    def cut(self) -> bool:
-        """Return True if the other end notices that something is missing."""
+    def truncated(self) -> bool:
+        """Return True if the other end can detect a truncated message."""
         return self.aborted
 
     def feed(self, *pieces: bytes) -> None:
-        """Receive bytes, each piece in a read of its own, while the protocol reads."""
+        """Deliver each piece as one read, while the protocol reads."""
         self._waiting += pieces
         self._flush()
 
@@ -121,25 +122,25 @@ class RecordingTransport(asyncio.Transport):
             self.protocol.eof_received()
             self._lose(None)
 
-    def lose(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Fail the connection."""
         self._lose(error)
 
-    def choke(self) -> None:
-        self._choked = True
+    def block_writes(self) -> None:
+        self._blocked = True
 
-    def sip(self) -> None:
+    def drain_once(self) -> None:
         """Empty the buffer, and fill it with the next write."""
         self._full = False
         self.protocol.resume_writing()
 
-    def relieve(self) -> None:
-        self._choked = False
+    def allow_writes(self) -> None:
+        self._blocked = False
         if self._full:
             self._full = False
             self.protocol.resume_writing()
 
-    def take(self) -> bytes:
+    def read(self) -> bytes:
         """Return the bytes written since the last call."""
         data = bytes(self.written)
         self.written.clear()
@@ -185,16 +186,16 @@ class ScriptedDialer(GatedDialer):
 
     def __init__(self) -> None:
         super().__init__(NetworkRules())
-        self.made: list[RecordingTransport] = []
+        self.transports: list[RecordingTransport] = []
 
     async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:
         await self.pass_gate()
         protocol = factory()
-        self.made.append(RecordingTransport(protocol))
+        self.transports.append(RecordingTransport(protocol))
         return protocol
 
 
-class Scripted:
+class ScriptedPlane:
     """A plane with `upstreams`, in the order of their connections."""
 
     def __init__(
@@ -237,12 +238,12 @@ class Scripted:
         metrics.prepare(snapshot)()
         self.plane = DataPlane(
             snapshot,
-            source_of=lambda each: grant_sources.get(each.id) or source_of(each),
-            identity_of=lambda each: (identities or {}).get(each.id),
+            source_of=lambda item: grant_sources.get(item.id) or source_of(item),
+            identity_of=lambda item: (identities or {}).get(item.id),
             dialer=self.dialer,
             metrics=metrics,
-            access=access or AccessLog(NOWHERE, "off", path=False),
-            audit=AuditLog(NOWHERE, "off"),
+            access=access or AccessLog(DISCARD, "off", path=False),
+            audit=AuditLog(DISCARD, "off"),
             leaves=leaves or NoLeaves(),
             report=report,
         )
@@ -254,7 +255,7 @@ class Scripted:
 
     @property
     def upstreams(self) -> list[RecordingTransport]:
-        return self.dialer.made
+        return self.dialer.transports
 
     def caller(self) -> RecordingTransport:
         """Open a connection of a caller."""
@@ -266,34 +267,50 @@ class Scripted:
         return self.upstreams[number]
 
     def pooled(self) -> list[UpstreamConnection]:
-        """Count connections that wait for their next exchange."""
+        """Return the idle upstream connections."""
         return [connection for pool in self.plane.pools.known() for connection in pool.idle]
 
 
+async def send_request(sidekey: ScriptedPlane, raw: bytes) -> tuple[RecordingTransport, RecordingTransport]:
+    """Send bytes as a new caller. Return the caller, and the first upstream connection."""
+    caller = sidekey.caller()
+    caller.feed(raw)
+    return caller, await sidekey.upstream()
+
+
+def single_response(caller: RecordingTransport, *, to_head: bool = False) -> wire.Message:
+    """Return the only response since the last call."""
+    data = caller.read()
+    message = wire.first_response(data, to_head=to_head, ended=caller.ended)
+    assert message is not None
+    assert message.length == len(data)
+    return message
+
+
 async def settle() -> None:
-    """Let everything happen that needs only turns of the loop."""
+    """Run everything that needs only turns of the loop."""
     for _ in range(8):
         await asyncio.sleep(0)
 
 
-class Awaited(FixedSource):
-    """A grant source that must be awaited: `obtain` waits for `go`, then returns `ready` or raises `error`.
+class GatedGrantSource(FixedSource):
+    """A grant source whose `obtain` waits for `go`, then returns `ready` or raises `error`.
 
     A returned grant stays current until the test removes it. `refreshed` is the grant after a rejection with 401, for
     which `obtain` waits for `go`, too.
     """
 
-    def __init__(self, ready: Grant = GRANT, *, there: bool = False) -> None:
+    def __init__(self, ready: Grant = GRANT, *, available: bool = False) -> None:
         super().__init__(ready)
         self.ready = ready
-        self.grant = ready if there else None
+        self.grant = ready if available else None
         self.refreshed: Grant | None = None
         self.error: Exception | None = None
-        self.asked = 0
+        self.calls = 0
         self.go = asyncio.Event()
 
     async def obtain(self) -> Grant:
-        self.asked += 1
+        self.calls += 1
         await self.go.wait()
         if self.error is not None:
             raise self.error
@@ -304,7 +321,7 @@ class Awaited(FixedSource):
         return status == 401
 
     async def refreshed_after(self, grant: Grant) -> Grant | None:
-        self.asked += 1
+        self.calls += 1
         await self.go.wait()
         if self.error is not None:
             raise self.error
@@ -313,17 +330,17 @@ class Awaited(FixedSource):
         return self.refreshed
 
 
-class Certificate:
+class GatedIdentitySource:
     """A client certificate, available from the start, or once `go` is set after `obtain`."""
 
     def __init__(self, name: str = "", *, later: str = "") -> None:
         self.identity = certificate(name) if name else None
         self.later = later
-        self.asked = 0
+        self.calls = 0
         self.go = asyncio.Event()
 
     async def obtain(self) -> ClientIdentity:
-        self.asked += 1
+        self.calls += 1
         await self.go.wait()
         self.identity = certificate(self.later)
         return self.identity

@@ -1,4 +1,4 @@
-"""A Sidekey whose presets operators send, and an upstream that behaves as the request path says."""
+"""A Sidekey with presets that operators send, and an upstream controlled by the request path."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
-from support.api import PREFIX, TOKENS, Api, Said, config
-from support.child import Child
+from support.api import PREFIX, TOKENS, Api, ApiResponse, config
 from support.raw_connection import DEADLINE, RawConnection
 from support.recording import recording
+from support.sidekey_process import SidekeyProcess
 from support.upstream import OK, RawUpstream
 from support.wire import Message
 
@@ -31,7 +31,7 @@ timeouts: {{drain: 2s}}
 """
 
 
-class Upstream:
+class SendUpstream:
     """The last segment of the path is a status, or `hold` (respond once `release` is set), `cut` or `endless`."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Upstream:
         self.server: RawUpstream
 
     @contextmanager
-    def running(self) -> Iterator[Upstream]:
+    def running(self) -> Iterator[SendUpstream]:
         with recording(self._script) as server:
             self.server = server
             try:
@@ -122,25 +122,25 @@ def token_of(name: str) -> str:
     return f"sidekey_{name}_" + name.encode().hex() * 8
 
 
-class People(Api):
+class SendApi(Api):
     """The API, with sends."""
 
-    def send(self, preset: str, key: str | None = None, batch: Any = None, **parameters: Any) -> Said:
+    def send(self, preset: str, key: str | None = None, batch: Any = None, **parameters: Any) -> ApiResponse:
         """Send a preset with parameters."""
         body = {"parameters": parameters} if batch is None else {"parameters": parameters, "batch": batch}
         return self.post(preset, body, key)
 
-    def post(self, preset: str, body: Any, key: str | None = None) -> Said:
+    def post(self, preset: str, body: Any, key: str | None = None) -> ApiResponse:
         """Send a preset with any body."""
-        return self.ask("POST", f"/presets/{preset}/sends", body, headers={"Idempotency-Key": key or new_key()})
+        return self.request("POST", f"/presets/{preset}/sends", body, headers={"Idempotency-Key": key or new_key()})
 
     def begin(self, preset: str, key: str, **parameters: Any) -> HTTPConnection:
         """Send a preset on a connection that the caller may close before the response."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-        self.request(connection, preset, key, **parameters)
+        self.send_on(connection, preset, key, **parameters)
         return connection
 
-    def request(self, connection: HTTPConnection, preset: str, key: str, **parameters: Any) -> None:
+    def send_on(self, connection: HTTPConnection, preset: str, key: str, **parameters: Any) -> None:
         """Send a preset on a connection, without reading the response."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "Idempotency-Key": key}
         connection.request("POST", f"{PREFIX}/presets/{preset}/sends", json.dumps({"parameters": parameters}), headers)
@@ -157,27 +157,29 @@ def sql(folder: Path, statement: str) -> list[tuple[object, ...]]:
 
 
 @dataclass(frozen=True)
-class Sending:
+class SendSetup:
     """A running process and its upstream."""
 
-    child: Child
-    upstream: Upstream
+    child: SidekeyProcess
+    upstream: SendUpstream
     folder: Path
 
-    def by(self, name: str) -> People:
+    def by(self, name: str) -> SendApi:
         """Return the API with a sender's token, or with the token of a role."""
-        return People(self.child.admin_port, TOKENS[name] if name in ("viewer", "editor", "admin") else token_of(name))
+        return SendApi(self.child.admin_port, TOKENS[name] if name in ("viewer", "editor", "admin") else token_of(name))
 
 
-def text_of(folder: Path, upstream: Upstream, place: str = "", limits: str = "", path: str = "sms") -> str:
+def text_of(folder: Path, upstream: SendUpstream, place: str = "", limits: str = "", path: str = "sms") -> str:
     """Build the config below the head."""
     text = config(folder, place, presets(upstream.server.port, path))
     return text.replace("tokens: {", "tokens: {" + (people(folder, limits) if limits else people(folder)), 1)
 
 
 @contextmanager
-def sending(folder: Path, upstream: Upstream, place: str = "", limits: str = "", head: str = HEAD) -> Iterator[Sending]:
+def sending(
+    folder: Path, upstream: SendUpstream, place: str = "", limits: str = "", head: str = HEAD
+) -> Iterator[SendSetup]:
     """Run a process."""
     folder.mkdir(exist_ok=True)
-    with Child(text_of(folder, upstream, place, limits), folder, head=head) as child:
-        yield Sending(child, upstream, folder)
+    with SidekeyProcess(text_of(folder, upstream, place, limits), folder, head=head) as child:
+        yield SendSetup(child, upstream, folder)

@@ -35,7 +35,7 @@ NO_ENVIRON: Mapping[str, str] = {}
 
 
 @dataclass(slots=True)
-class Serving:
+class RunningApp:
     """A running Sidekey. `log` is its output."""
 
     app: App
@@ -46,7 +46,7 @@ class Serving:
         """Port of the proxy listener."""
         return self.app.proxy_address.port
 
-    async def ask(self, request: bytes) -> Message:
+    async def send(self, request: bytes) -> Message:
         """Send a request on a connection of its own."""
         async with connect(self.port) as caller:
             await caller.send(request)
@@ -56,13 +56,13 @@ class Serving:
         self, path: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
     ) -> Message:
         """Send through the reverse proxy to the integration `name`."""
-        return await self.ask(_head(method, f"/i/{name}{path}", "127.0.0.1", fields, body))
+        return await self.send(_head(method, f"/i/{name}{path}", "127.0.0.1", fields, body))
 
     async def forward(
         self, url: str, *fields: str, method: str = "GET", body: bytes = b"", name: str = "it"
     ) -> Message:
         """Send through the forward proxy, as a client with HTTP_PROXY does."""
-        return await self.ask(_head(method, url, "ignored", (f"X-Integration-Id: {name}", *fields), body))
+        return await self.send(_head(method, url, "ignored", (f"X-Integration-Id: {name}", *fields), body))
 
     def hang_up(self) -> None:
         """Reload as SIGHUP does: at once, while the watch would wait for further changes."""
@@ -112,7 +112,7 @@ async def serving(
     environ: Mapping[str, str] = NO_ENVIRON,
     head: str = HEAD,
     whole: bool = True,
-) -> AsyncIterator[Serving]:
+) -> AsyncIterator[RunningApp]:
     """Serve these integrations, YAML indented by two spaces. `hosts` maps names to addresses in 127.0.0.0/8.
 
     With `whole`, every secret must be readable.
@@ -136,7 +136,7 @@ async def serving(
         await app.start()
         writer.start()
         app.watch_config(loader, loaded, strict=False)
-        yield Serving(app, log)
+        yield RunningApp(app, log)
     finally:
         await app.stop()
         writer.close()

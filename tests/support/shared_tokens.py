@@ -45,7 +45,7 @@ class _Entry:
     to: str = ""
 
 
-class Shared:
+class SharedState:
     """The state that processes share. `events` are all operations in order, with the name of the process."""
 
     def __init__(self) -> None:
@@ -54,13 +54,13 @@ class Shared:
         self.is_down = False
 
 
-class Process(Ledger):
+class ScriptedLedger(Ledger):
     """The ledger of one process.
 
     The process dies before the event `dies_at`. The ledger is unavailable at `down_at`, its lease lost at `loses_at`.
     """
 
-    def __init__(self, name: str, shared: Shared) -> None:
+    def __init__(self, name: str, shared: SharedState) -> None:
         self.name = name
         self.shared = shared
         self.dies_at = ""
@@ -68,7 +68,7 @@ class Process(Ledger):
         self.waits_at = ""
         self.loses_at = ""
         self.gate = asyncio.Event()
-        """What the event of `waits_at` waits for."""
+        """The event `waits_at` waits for this."""
 
     async def acquire(self, chain: Chain, *, rotates: bool) -> TokenLease | LeaseUnavailable:
         await self.do("acquire")
@@ -98,7 +98,7 @@ class Process(Ledger):
 
 
 class _Lease(TokenLease):
-    def __init__(self, process: Process, entry: _Entry, state: ChainState, to: str) -> None:
+    def __init__(self, process: ScriptedLedger, entry: _Entry, state: ChainState, to: str) -> None:
         self.state = state
         self.now = EPOCH + asyncio.get_running_loop().time()
         self._to = to
@@ -131,16 +131,16 @@ class _Lease(TokenLease):
             raise TokenLeaseLost
 
 
-class Family(Endpoint):
+class RotatingEndpoint(Endpoint):
     """A provider's endpoint that revokes all tokens when a refresh token is used twice. Calls name it in the body."""
 
     def __init__(self) -> None:
         super().__init__()
         self.valid: str | None = "r0"
-        """The one that may be presented; None: none of them ends with its use."""
+        """The current refresh token. None if refresh tokens can be used again."""
         self.revoked = False
-        self.brings_none = False
-        """Whether the responses have no access token that can be used."""
+        self.issues_expired_tokens = False
+        """Responses have only expired access tokens."""
 
     async def fetch(self, call: Call) -> Reply:
         number = len(self.calls) + 1
@@ -152,12 +152,12 @@ class Family(Endpoint):
                 self.revoked = True
                 return Reply(400, {}, b"")
             self.valid = f"r{number}"
-        lifetime = 0 if self.brings_none else self.life
+        lifetime = 0 if self.issues_expired_tokens else self.lifetime
         return Reply(200, {}, f"t{number} {lifetime} r{number}".encode())
 
 
-class Rotating(Kind):
-    """A kind whose refresh token changes with each call."""
+class RotatingKind(Kind):
+    """A kind with a new refresh token after each call."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -188,15 +188,15 @@ class Node:
     def __init__(
         self,
         name: str,
-        shared: Shared,
+        shared: SharedState,
         endpoint: Endpoint,
         traits: CredentialTraits = ROTATING,
         *,
         ahead: float = 0.0,
         supplement: Grant | None = None,
     ) -> None:
-        """`ahead`: of the ledger's clock is its own, by so many seconds. `supplement` is added to each token."""
-        self.ledger = Process(name, shared)
+        """`ahead` is the lead of this process over the ledger's clock in seconds. Each token gets `supplement`."""
+        self.ledger = ScriptedLedger(name, shared)
         self.leases = TokenLeases(self.ledger)
         self.metrics = Metrics()
         self.defects: list[BaseException] = []
@@ -205,7 +205,7 @@ class Node:
         self._ahead = ahead
         self._supplement = supplement
         self.sources: list[TokenSource] = []
-        self.source = self.make(Rotating(endpoint))
+        self.source = self.make(RotatingKind(endpoint))
 
     def make(self, kind: Kind, previous: TokenSource | None = None, **integration: Any) -> TokenSource:
         supplement = self._supplement
@@ -228,7 +228,7 @@ class Node:
         return source
 
     def change(self, kind: Kind, **integration: Any) -> TokenSource:
-        """The source after a change of the config."""
+        """Replace the source, as a change of the config does."""
         previous = self.source
         previous.retire()
         self.source = self.make(kind, previous, **integration)
@@ -245,14 +245,14 @@ class Node:
         return failed.value.problem.detail
 
     async def die(self) -> None:
-        """End at once."""
+        """End without a graceful shutdown."""
         self.ledger.dies_at = "any"
         ending = asyncio.create_task(self.end())
         await advance(SHUTDOWN_SECONDS)
         await ending
 
     async def end(self) -> None:
-        """End in good order, as `Tokens.close` does."""
+        """Shut down gracefully, as `Tokens.close` does."""
         self.leases.end()
         for source in self.sources:
             await source.close()

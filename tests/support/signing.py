@@ -24,7 +24,7 @@ DENIED = Problem("request_invalid", "X-Denied must not be sent")
 UNSIGNABLE = Problem("request_invalid", "X-Unsignable must not be sent")
 
 
-class Signed(NamedTuple):
+class SignatureCall(NamedTuple):
     """The arguments of one signature."""
 
     request: OutgoingRequest
@@ -44,7 +44,7 @@ class HmacSigner(Signer):
     def __init__(self, key: bytes = KEY, *, slow: bool = False) -> None:
         self.key = key
         self.slow = slow
-        self.signed: list[Signed] = []
+        self.signed: list[SignatureCall] = []
 
     def check(self, request: OutgoingRequest) -> Problem | None:
         return UNSIGNABLE if request.values(b"x-unsignable") else None
@@ -53,7 +53,7 @@ class HmacSigner(Signer):
         return sorted(NAMES - {b"x-id"} if request.values(b"x-id") else NAMES)
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
-        arguments = Signed(request, tuple(body), now, unique)
+        arguments = SignatureCall(request, tuple(body), now, unique)
         self.signed.append(arguments)
         added = [] if request.values(b"x-id") else [b"\r\nX-Id: msg_" + unique.message.hex().encode()]
         added += [b"\r\nX-Time: %d" % now, b"\r\nX-Nonce: " + unique.nonce.hex().encode()]
@@ -64,10 +64,10 @@ class HmacSigner(Signer):
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, unique: RandomIds
     ) -> list[bytes]:
         text = b"".join(body) if body is not None else b"[redacted]"
-        return [Signed(request, (), now, unique).head + b"\r\n\r\n" + text]
+        return [SignatureCall(request, (), now, unique).head + b"\r\n\r\n" + text]
 
 
-class Rules(SigningRules):
+class HmacRules(SigningRules):
     """Rules of the signer: a request with X-Unsigned-Body streams, one with X-Denied is refused."""
 
     def __init__(self, *, body: bool = True) -> None:
@@ -81,11 +81,11 @@ class Rules(SigningRules):
 
 
 def grant_of(signer: Signer, *, headers: Pairs = AUTHORIZATION, query: Pairs = (), body: Pairs = ()) -> Grant:
-    """Build a grant whose requests are signed."""
+    """Build a grant with a signer."""
     return Grant(headers=headers, query=query, body=body, signer=signer)
 
 
-def signing(
+def signing_integration(
     signer: Signer,
     name: str = "h",
     *,
@@ -97,10 +97,10 @@ def signing(
     rules: SigningRules | None = None,
     redact_response: bool = False,
 ) -> Integration:
-    """Build an integration whose requests are signed, with a header and other injections."""
+    """Build an integration that signs requests and injects a header, query and body fields."""
     grant = grant_of(signer, query=query, body=body)
     places = InjectionPoints(("Authorization",), tuple(field for field, _ in query), tuple(field for field, _ in body))
-    traits = CredentialTraits(places, watched=watched, signing=rules or Rules())
+    traits = CredentialTraits(places, watched=watched, signing=rules or HmacRules())
     signed_integration = integration(name, base or base_url(port), traits=traits)
     return replace(signed_integration, secrets=secrets_of(grant), redact_response=redact_response)
 

@@ -11,7 +11,7 @@ from support.raw_connection import DEADLINE
 
 
 @contextmanager
-def answering_once(listener: socket.socket, response: bytes) -> Iterator[list[bytes]]:
+def respond_once(listener: socket.socket, response: bytes) -> Iterator[list[bytes]]:
     """Respond to the first request with these bytes, close the connection, and yield the request."""
     received: list[bytes] = []
 

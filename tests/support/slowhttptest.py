@@ -13,15 +13,15 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
-class Attack:
-    """The reason of its end in its own words, and whether its probes got responses throughout."""
+class AttackResult:
+    """The reported reason of the end, and whether all probes got responses."""
 
     reason: str
     served: bool
     text: str
 
 
-async def attack(*options: str, url: str, connections: int = 20, seconds: int = 20) -> Attack:
+async def attack(*options: str, url: str, connections: int = 20, seconds: int = 20) -> AttackResult:
     """Attack until every connection is closed, or for this many seconds. Cancellation ends the program."""
     command = [programs.require("slowhttptest"), *options, "-u", url]
     command += ["-c", str(connections), "-r", str(connections), "-l", str(seconds), "-i", "1"]
@@ -38,4 +38,4 @@ async def attack(*options: str, url: str, connections: int = 20, seconds: int = 
     text = _COLOURS.sub("", output.decode())
     reason = re.findall(r"Exit status:\s*(.*)", text)
     served = re.findall(r"service available:\s*(\w+)", text)
-    return Attack(reason[-1] if reason else "", set(served) == {"YES"}, text)
+    return AttackResult(reason[-1] if reason else "", set(served) == {"YES"}, text)

@@ -12,7 +12,7 @@ from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 
 
-def certified(integration: Integration, ends: float, *, read_at: float = 0.0) -> Integration:
+def with_certificate(integration: Integration, ends: float, *, read_at: float = 0.0) -> Integration:
     """Copy the integration with a client certificate that expires then, read while it was valid or later."""
     expired = (("auth", "certificate"), "this certificate expired")
     identity = ClientIdentity(b"chain", b"key", "1" * 64, 0.0, ends, "CN=client", "CN=ca")
@@ -35,7 +35,7 @@ def without_certificate(integration: Integration, reason: str, *, refused: bool 
     return replace(integration, certificate=loader)
 
 
-def unread(integration: Integration, reason: str) -> Integration:
+def with_unreadable_secrets(integration: Integration, reason: str) -> Integration:
     """Copy the integration with secrets that cannot be read. `reason` is `LOCATION: TEXT`."""
     place, _, text = reason.partition(": ")
 

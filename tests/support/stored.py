@@ -65,11 +65,11 @@ PROFILE: dict[str, Any] = {
     }
 }
 PROFILE_KEY: dict[str, Any] = {"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}}
-"""The secret has the profile's name for it."""
+"""A secret under a key of the profile."""
 PROFILE_SESSION: dict[str, Any] = {
     "auth": {"type": "session", "provider": "yotpo", "store_id": "a" * 40, "api_secret": {"value": CANARY}}
 }
-"""And its place is in a login's body."""
+"""A secret of the profile, in the body of a login."""
 SECRET_NAME: dict[str, Any] = {**PREFIX, "auth": {"type": "basic", "username": {"value": CANARY}}}
 RESPONSYS: dict[str, Any] = {
     "auth": {
@@ -184,7 +184,7 @@ def copied(document: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(document))
 
 
-def judged(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> Assessment:
+def assessed(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> Assessment:
     """Assess a document."""
     return assess(document, previous, in_flight=10_000, now=PRESENT)
 
@@ -206,65 +206,65 @@ def patched(document: str, patch: Any) -> str:
 
 def draft(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> Draft:
     """Build the draft of a valid document."""
-    assessment = judged(document, previous)
+    assessment = assessed(document, previous)
     assert assessment.draft is not None, assessment
     return assessment.draft
 
 
 def errors(document: Mapping[str, Any], previous: PreviousIntegration | None = None) -> dict[str, str]:
     """Return the errors of a document by pointer."""
-    problems = judged(document, previous).errors
+    problems = assessed(document, previous).errors
     assert problems
     assert len({item.pointer for item in problems}) == len(problems)
     return {item.pointer: item.detail for item in problems}
 
 
-def reenter(document: Mapping[str, Any], former: PreviousIntegration) -> dict[str, str]:
-    """Why secrets must be entered again, by pointer."""
-    found = judged(document, former)
-    assert found.errors == ()
-    assert found.reenter
-    return {each.pointer: each.detail for each in found.reenter}
+def secrets_required(document: Mapping[str, Any], previous: PreviousIntegration) -> dict[str, str]:
+    """Return the reasons why secrets must be entered again, by pointer."""
+    assessment = assessed(document, previous)
+    assert assessment.errors == ()
+    assert assessment.reenter
+    return {item.pointer: item.detail for item in assessment.reenter}
 
 
-def entered(made: Draft) -> dict[str, str]:
-    """The values to seal, by pointer."""
-    found = secrets_in(made.saved.content)
-    return {pointer(each.loc): made.entered[each.id] for each in found if each.id in made.entered}
+def entered_values(draft: Draft) -> dict[str, str]:
+    """Return the values to seal, by pointer."""
+    secrets = secrets_in(draft.saved.content)
+    return {pointer(secret.place): draft.entered[secret.id] for secret in secrets if secret.id in draft.entered}
 
 
-def kept(made: Draft) -> set[str]:
-    """The pointers of the secrets that a draft keeps."""
-    return {pointer(each.loc) for each in secrets_in(made.saved.content) if each.id in made.kept}
+def kept_pointers(draft: Draft) -> set[str]:
+    """Return the pointers of the secrets that a draft keeps."""
+    return {pointer(secret.place) for secret in secrets_in(draft.saved.content) if secret.id in draft.kept}
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
     """Build the row of a saved document, in place of the previous row."""
-    one = before or IntegrationRow(row_id=f"row-of-{name}", id=name, verified=False)
-    return saved(VAULT, name, document, one).with_version(one.version + 1)
+    previous = before or IntegrationRow(row=f"row-of-{name}", id=name, verified=False)
+    return saved(VAULT, name, document, previous).at(previous.version + 1)
 
 
 def saved(
     vault: SealingKeys, name: str, document: Mapping[str, Any], before: IntegrationRow | None = None
 ) -> IntegrationRow:
-    """The row of a document in any store."""
-    found = previous_integration(before)
-    return build_integration_row(vault, name, draft(document, found), before, found, by="ann", now=1).row
+    """Build the row of a document for any store."""
+    previous = previous_integration(before)
+    return build_integration_row(vault, name, draft(document, previous), before, previous, by="ann", now=1).row
 
 
-def former(row: IntegrationRow) -> PreviousIntegration:
+def previous_row(row: IntegrationRow) -> PreviousIntegration:
     """Build the previous integration of a change."""
     return PreviousIntegration.load(row)
 
 
 def ids(row: IntegrationRow) -> dict[str, str]:
-    """The IDs of a row's secrets, by pointer."""
-    found = secrets_in(SavedDocument.load(row.document).content)
-    return {pointer(each.loc): each.id for each in found if each.id in row.secrets}
+    """Return the IDs of a row's secrets, by pointer."""
+    secrets = secrets_in(SavedDocument.load(row.document).content)
+    return {pointer(secret.place): secret.id for secret in secrets if secret.id in row.secrets}
 
 
 def settings_in(document: str) -> IntegrationSettings:
-    """The settings of a document as it is saved."""
+    """Validate a saved document, and return its settings."""
     saved = SavedDocument.load(document)
     validated = validate_saved(saved.content, saved.from_profile)
     assert validated.settings is not None, validated.errors
@@ -272,7 +272,7 @@ def settings_in(document: str) -> IntegrationSettings:
 
 
 def reader_of(row: IntegrationRow, vault: SealingKeys = VAULT) -> StoredReader:
-    """What opens a row's secrets for the settings that its document says now."""
+    """Build the reader of a row's secrets, for the settings of its current document."""
     saved = SavedDocument.load(row.document)
     validated = validate_saved(saved.content, saved.from_profile)
     assert validated.settings is not None, validated.errors
@@ -281,18 +281,18 @@ def reader_of(row: IntegrationRow, vault: SealingKeys = VAULT) -> StoredReader:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedSecrets:
     """The opened secrets of a row, and the reasons for others, by pointer."""
 
     values: dict[str, str]
     refused: dict[str, str]
 
 
-def opened(row: IntegrationRow, vault: SealingKeys = VAULT) -> Opened:
+def open_secrets(row: IntegrationRow, vault: SealingKeys = VAULT) -> OpenedSecrets:
     """Open all secrets of a row, for the settings of its current document."""
     reader = reader_of(row, vault)
     references = {secret.value: secret for _, secret in references_in(settings_in(row.document)) if is_stored(secret)}
-    result = Opened({}, {})
+    result = OpenedSecrets({}, {})
     for secret in secrets_in(SavedDocument.load(row.document).content):
         if secret.id in references:
             subject = pointer(secret.loc)
@@ -309,5 +309,5 @@ def destination(document: Mapping[str, Any]) -> Mapping[str, Json]:
 
 
 def harmless(model: type[BaseModel]) -> set[str]:
-    """The keys of a model that are declared harmless."""
+    """Return the keys of a model that are declared harmless."""
     return {key.name for key in keys_of(model) if key.safe_to_change}

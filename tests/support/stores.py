@@ -38,7 +38,7 @@ PINNED: Final = IntegrationRow(
 Rows = dict[str, Sequence[Sequence[Any]]]
 
 
-class Place(ABC):
+class StoreBackend(ABC):
     """An empty database. `sql` executes statements as its administrator."""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Place(ABC):
         return rows
 
     def database(self) -> Database:
-        """The database, not connected to yet."""
+        """Return the database, without connecting to it."""
         return select_database(self.rules())
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class Place(ABC):
         await self.all(statements)
 
 
-class SqlitePlace(Place):
+class SqliteBackend(StoreBackend):
     """A SQLite file in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +100,7 @@ class SqlitePlace(Place):
             return [connection.execute(statement).fetchall() for statement in statements]
 
 
-class PostgresPlace(Place):
+class PostgresBackend(StoreBackend):
     """A schema of a PostgreSQL server."""
 
     def __init__(self, postgres: Postgres, schema: str) -> None:
@@ -114,7 +114,7 @@ class PostgresPlace(Place):
         return await self.postgres.all(statements, self.schema)
 
 
-def raised(defect: BaseException) -> None:
+def fail_on_defect(defect: BaseException) -> None:
     """Fail on the report of a defect."""
     raise AssertionError("a defect was reported") from defect
 
@@ -134,8 +134,8 @@ def purpose_of(row: IntegrationRow) -> Purpose:
 
 
 def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
-    """Build an integration with a secret, bound as `purpose_of` says."""
-    row = row or new_row_id()
+    """Build an integration with a secret that is bound to the purpose from `purpose_of`."""
+    row = row or new_row()
     binding = Binding(store.id, row, name, SECRET, {"to": document}, PLACE)
     secrets = {SECRET: SealedField(seal(store.ring, text, binding), 1, "ops")}
     return integration(name, document, row=row, secrets=secrets)

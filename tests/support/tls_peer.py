@@ -20,8 +20,8 @@ from support.raw_connection import DEADLINE
 Script = Callable[[ssl.SSLSocket], None]
 
 
-class TlsPeer:
-    """`with TlsPeer(context, script) as peer`: runs the script on each of `connections` on `port`, one after the other.
+class ScriptedTlsServer:
+    """`with ScriptedTlsServer(context, script) as peer`: runs the script on each of `connections`, one after the other.
 
     The socket blocks, so that everything that OpenSSL writes is sent, alerts included. `errors` has errors of scripts.
     """
@@ -65,7 +65,7 @@ class TlsPeer:
 
 
 class OpensslServer:
-    """A running `openssl s_server`; what is typed goes to the client, single letters at a line's begin command it."""
+    """A running `openssl s_server`. Lines go to the client. A single letter at the start of a line is a command."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self._process = process
@@ -108,7 +108,7 @@ def s_server(ca: Authority, *options: str) -> Iterator[OpensslServer]:
             server.kill()
 
 
-def shake(
+def handshake(
     client: ssl.SSLContext,
     server: ssl.SSLContext,
     session: ssl.SSLSession | None = None,

@@ -1,4 +1,4 @@
-"""Records that no TLS library would send, with the keys of an own handshake (RFC 8446, RFC 5246)."""
+"""TLS records that no library sends, encrypted with the keys of a real handshake (RFC 8446, RFC 5246)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Records13:
     def _record(self, kind: int, content: bytes) -> bytes:
         plain = content + bytes([kind])
         header = b"\x17\x03\x03" + (len(plain) + 16).to_bytes(2, "big")
-        nonce = bytes(one ^ other for one, other in zip(self._iv, self._sequence.to_bytes(12, "big"), strict=True))
+        nonce = bytes(a ^ b for a, b in zip(self._iv, self._sequence.to_bytes(12, "big"), strict=True))
         self._sequence += 1
         return header + self._key.encrypt(nonce, plain, header)
 
@@ -60,7 +60,7 @@ class Records12:
     """Records of a client after its Finished, in TLS 1.2 with AES-256 in GCM."""
 
     def __init__(self, log: Path, received: bytes) -> None:
-        """`received` is what the server has sent, from its ServerHello on."""
+        """`received` has the bytes from the server, from its ServerHello on."""
         client_random, master = secret_of(log, "CLIENT_RANDOM")
         assert (received[0], received[5]) == (HANDSHAKE, 2)
         seed = b"key expansion" + received[11:43] + client_random
@@ -73,8 +73,8 @@ class Records12:
     def _record(self, kind: int, content: bytes) -> bytes:
         sequence = self._sequence.to_bytes(8, "big")
         self._sequence += 1
-        about = sequence + bytes([kind]) + b"\x03\x03" + len(content).to_bytes(2, "big")
-        sealed = sequence + self._key.encrypt(self._iv + sequence, content, about)
+        associated_data = sequence + bytes([kind]) + b"\x03\x03" + len(content).to_bytes(2, "big")
+        sealed = sequence + self._key.encrypt(self._iv + sequence, content, associated_data)
         return bytes([kind]) + b"\x03\x03" + len(sealed).to_bytes(2, "big") + sealed
 
     def data(self, content: bytes) -> bytes:

@@ -24,10 +24,10 @@ from sidekey.policy.targets import Policy, parse_domain
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.source import TokenSource
-from support.manual_clock import StillLoop
+from support.manual_clock import ManualClockLoop
 
 EPOCH = 1_700_000_000.0
-"""What the wall clock shows when the loop's stands at 0."""
+"""Wall clock when the loop's clock is at 0."""
 
 
 class Endpoint:
@@ -35,17 +35,17 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.moments: list[float] = []
-        self.life = 1000.0
+        self.call_times: list[float] = []
+        self.lifetime = 1000.0
         self.base_url = ""
         self.token: str | None = None
-        """The same token in every response."""
-        self.down: dict[str, Any] | None = None
-        """The CallFault that comes of each call: its arguments."""
-        self.refuses: dict[str, Any] | None = None
-        """The same, but found by the kind in a response."""
+        """The token of every response, instead of a new one."""
+        self.call_error: dict[str, Any] | None = None
+        """Arguments of the `CallError` that each call raises."""
+        self.reply_error: dict[str, Any] | None = None
+        """Arguments of the `CallError` that the kind raises for each response."""
         self.answer: Callable[[float], Reply] | None = None
-        """What is answered at a moment, for kinds that read it in their own way."""
+        """Builds the response at a time, for kinds with a parser of their own."""
         self.defect = False
         self.open = asyncio.Event()
         """Calls wait for it."""
@@ -53,17 +53,17 @@ class Endpoint:
 
     async def fetch(self, call: Call) -> Reply:
         self.calls.append(call)
-        self.moments.append(asyncio.get_running_loop().time())
+        self.call_times.append(asyncio.get_running_loop().time())
         number = len(self.calls)
         await self.open.wait()
         if self.defect:
             raise ZeroDivisionError("secret text")
-        if self.down is not None:
-            raise CallError(**self.down)
+        if self.call_error is not None:
+            raise CallError(**self.call_error)
         if self.answer is not None:
-            return self.answer(self.moments[-1])
+            return self.answer(self.call_times[-1])
         token = f"t{number}" if self.token is None else self.token
-        return Reply(200, {}, f"{token} {self.life} {self.base_url}".encode())
+        return Reply(200, {}, f"{token} {self.lifetime} {self.base_url}".encode())
 
 
 TRAITS = CredentialTraits(
@@ -85,8 +85,8 @@ class Kind:
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         self.attempts.append(attempt)
         reply = yield Call("token endpoint", "POST", "https://auth.example.com/token")
-        if self._endpoint.refuses is not None:
-            raise CallError(**self._endpoint.refuses)
+        if self._endpoint.reply_error is not None:
+            raise CallError(**self._endpoint.reply_error)
         token, lifetime, base_url = reply.body.decode().split(" ")
         grant = Grant((("Authorization", f"Bearer {token}"),), base_url=base_url or None)
         return Issued(grant, float(lifetime), memory=f"memory of {token}")
@@ -102,7 +102,7 @@ class LimitedKind(Kind):
 
 
 class Rig:
-    """A source of the integration `crm`, its endpoint and its metrics, on a StillLoop.
+    """A source of the integration `crm`, its endpoint and its metrics, on a `ManualClockLoop`.
 
     Without `jitter`, a token of 1000 s is refreshed after 900 s and unused after 999 s.
     """
@@ -115,7 +115,7 @@ class Rig:
         traits: Mapping[str, Any] | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        if not isinstance(loop, StillLoop):
+        if not isinstance(loop, ManualClockLoop):
             raise TypeError("this test needs the loop of tests/tokens/conftest.py")
         self.loop = loop
         self.endpoint = Endpoint()
@@ -143,7 +143,7 @@ class Rig:
         ready: Callable[[], Awaitable[object]] | None = None,
         **integration: Any,
     ) -> TokenSource:
-        """Build a source of `crm`, whose policy allows this domain."""
+        """Build a source of `crm` with this allowed domain."""
         policy = Policy(domains=(parse_domain(domain),))
         source = TokenSource(
             Integration("crm", "oauth2", policy, None, secrets, self._traits, **integration),

@@ -86,17 +86,19 @@ def fill(text: str, folder: Path, values: Mapping[str, str], config: Mapping[str
     return text
 
 
-def imported(exported: Exported, folder: Path, values: Mapping[str, str], name: str = "crm") -> ImportedDocument:
-    """What an import makes of what was exported, once the secrets are in their places."""
+def import_exported(exported: Exported, folder: Path, values: Mapping[str, str], name: str = "crm") -> ImportedDocument:
+    """Import an exported integration, after its secrets are written to its files."""
     text = write({"version": 1, "integrations": {name: exported.config}})
     assert CANARY not in text
     document, errors = parse("x.yaml", fill(text, folder, values, exported.config).encode())
     assert errors == []
-    return rewritten_of(document["integrations"][name], folder)
+    return import_integration(document["integrations"][name], folder)
 
 
-def rewritten_of(raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None) -> ImportedDocument:
-    """What an import makes of an integration of a file in this folder."""
+def import_integration(
+    raw: Mapping[str, Any], folder: Path, environ: Mapping[str, str] | None = None
+) -> ImportedDocument:
+    """Import an integration from a config file in this folder."""
     validated = validate(raw, Context("file"))
     assert validated.errors == ()
     assert validated.settings is not None

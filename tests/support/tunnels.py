@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from support import wire
-from support.plane import Running
+from support.plane import RunningPlane
 from support.private_ca import Authority
-from support.raw_connection import Gone, RawConnection
+from support.raw_connection import ConnectionEnded, RawConnection
 
 HOST = "up.test"
 
@@ -25,13 +25,19 @@ def connect_request(authority: str, *fields: str, user: str = "h:x", version: st
     return "\r\n".join([*lines, *fields, "", ""]).encode("latin-1")
 
 
+def tunnel_get(port: int, target: str = "/api/a", *fields: str, host: str | None = None) -> bytes:
+    """Build a GET as a client sends it in a tunnel."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host or f'{HOST}:{port}'}", *fields, "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
 class TlsCaller:
     """A client's TLS over a connection with an open tunnel."""
 
     def __init__(self, raw: RawConnection, context: ssl.SSLContext, server_name: str | None) -> None:
         self.raw = raw
         self.plain = bytearray()
-        self.taken = 0
+        self.consumed = 0
         self.closed_by_notify = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
@@ -45,8 +51,8 @@ class TlsCaller:
             return self._outgoing.read()
         raise AssertionError("a handshake needs two")
 
-    async def shake(self) -> None:
-        """Complete the handshake. Raises ssl.SSLError, or Gone if the other end closes."""
+    async def handshake(self) -> None:
+        """Complete the handshake. Raises ssl.SSLError, or ConnectionEnded if the other end closes."""
         while True:
             try:
                 self.tls.do_handshake()
@@ -67,12 +73,14 @@ class TlsCaller:
     async def response(self, *, to_head: bool = False) -> wire.Message:
         """Read the next response."""
         while True:
-            message = wire.first_response(bytes(self.plain[self.taken :]), to_head=to_head, ended=self.closed_by_notify)
+            message = wire.first_response(
+                bytes(self.plain[self.consumed :]), to_head=to_head, ended=self.closed_by_notify
+            )
             if message is not None:
-                self.taken += message.length
+                self.consumed += message.length
                 return message
             if self.closed_by_notify:
-                raise Gone(f"the connection ended after {bytes(self.plain[self.taken :])!r}")
+                raise ConnectionEnded(f"the connection ended after {bytes(self.plain[self.consumed :])!r}")
             await self._read()
 
     async def until_contains(self, mark: bytes) -> None:
@@ -85,7 +93,7 @@ class TlsCaller:
         try:
             while not self.closed_by_notify:
                 await self._read()
-        except Gone:
+        except ConnectionEnded:
             pass
         return self.closed_by_notify
 
@@ -103,9 +111,9 @@ class TlsCaller:
                 self.closed_by_notify = True
 
     async def _more(self) -> None:
-        await self.raw.until(lambda: len(self.raw.received) > self.raw.taken)
-        data = bytes(self.raw.received[self.raw.taken :])
-        self.raw.taken += len(data)
+        await self.raw.until(lambda: len(self.raw.received) > self.raw.consumed)
+        data = bytes(self.raw.received[self.raw.consumed :])
+        self.raw.consumed += len(data)
         self._incoming.write(data)
 
     async def _flush(self) -> None:
@@ -124,7 +132,7 @@ def client_context(ca: Authority, version: ssl.TLSVersion | None = None) -> ssl.
 
 @asynccontextmanager
 async def tunnel(
-    sidekey: Running,
+    sidekey: RunningPlane,
     ca: Authority,
     authority: str,
     *fields: str,
@@ -138,7 +146,7 @@ async def tunnel(
         granted = await raw.response(to_head=True)
         assert granted.status == 200, (granted.status, granted.body)
         caller = TlsCaller(raw, client_context(ca, version), server_name)
-        await caller.shake()
+        await caller.handshake()
         yield caller
 
 

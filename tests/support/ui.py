@@ -16,11 +16,11 @@ from sidekey.snapshot.admin import Role
 from support.api import OF_A_FILE, PREFIX, TOKENS, Api, managed
 from support.axe import violations
 from support.browser import Chromium, Window
-from support.child import Child
+from support.sidekey_process import SidekeyProcess
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedRequest:
     """A request as the upstream received it."""
 
     method: str
@@ -34,11 +34,11 @@ class Received:
 
 
 @dataclass
-class Upstream:
-    """Records each request, and responds with `status`, `headers` and `body`: with `permits`, to so many requests."""
+class ConsoleUpstream:
+    """Records requests, and responds with `status`, `headers` and `body`. With `permits`, each response takes one."""
 
     port: int = 0
-    received: list[Received] = field(default_factory=list)
+    received: list[ReceivedRequest] = field(default_factory=list)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
@@ -55,9 +55,9 @@ class Upstream:
 
 
 @contextmanager
-def recording() -> Iterator[Upstream]:
+def recording() -> Iterator[ConsoleUpstream]:
     """Run an upstream on a free port of 127.0.0.1."""
-    upstream = Upstream()
+    upstream = ConsoleUpstream()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -68,7 +68,7 @@ def recording() -> Iterator[Upstream]:
                 self.close_connection = True
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            upstream.received.append(Received(self.command, self.path, self.headers, body))
+            upstream.received.append(ReceivedRequest(self.command, self.path, self.headers, body))
             if (permits := upstream.permits) is not None:
                 permits.acquire()
             self.send_response(upstream.status)
@@ -92,18 +92,18 @@ def recording() -> Iterator[Upstream]:
 
 
 @dataclass
-class Shared:
+class ConsoleSetup:
     """A Sidekey with a store and its upstream, for all tests of a package."""
 
-    child: Child
-    upstream: Upstream
+    child: SidekeyProcess
+    upstream: ConsoleUpstream
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Shared]:
-    """Run both."""
+def running(folder: Path) -> Iterator[ConsoleSetup]:
+    """Run a Sidekey with a store, and its upstream."""
     with recording() as upstream, managed(folder, more=OF_A_FILE) as child:
-        yield Shared(child, upstream)
+        yield ConsoleSetup(child, upstream)
 
 
 class ConsoleApi(Api):
@@ -122,7 +122,7 @@ class ConsoleApi(Api):
         return self._succeed("DELETE", path, None, match)
 
     def _succeed(self, method: str, path: str, body: Any, match: str | None = None) -> Any:
-        response = self.ask(method, path, body, match=match)
+        response = self.request(method, path, body, match=match)
         assert 200 <= response.status < 300, response
         return response.json
 
@@ -134,7 +134,7 @@ HOSTILE: Final = (
     "\N{FAMILY}\N{WAVING WHITE FLAG}\N{VARIATION SELECTOR-16}\N{ZERO WIDTH JOINER}\N{RAINBOW}",
     "{{user}} </script> & \" ' `",
 )
-"""Texts that a page must show as they are, or cut, without breaking."""
+"""Texts that a page must show unchanged, or truncated."""
 
 WIDTHS: Final = (390, 1280)
 """CSS pixels: a phone, and a laptop."""
@@ -148,12 +148,12 @@ class Console:
     `evaluate` await a promise.
     """
 
-    def __init__(self, shared: Shared, browser: Chromium) -> None:
+    def __init__(self, shared: ConsoleSetup, browser: Chromium) -> None:
         self.upstream = shared.upstream
         self.base = f"http://127.0.0.1:{shared.child.admin_port}"
         self.complaints: list[str] = []
         self.issuer = ""
-        """The issuer of a company's log-in, where pages may go, whatever its certificate."""
+        """OIDC issuer that pages may open, with any certificate."""
         self._port = shared.child.admin_port
         self._browser = browser
         self._pages: list[Any] = []
@@ -171,7 +171,7 @@ class Console:
     def browser(self, role: Role | None, *, width: int = 1280, scheme: str = "light", script: bool = True) -> Any:
         """Return an empty page in a browser of its own, for `fixture` before anything is loaded."""
         window = Window(scheme=scheme, width=width, script=script, any_certificate=bool(self.issuer))
-        page = self._browser.take(window)
+        page = self._browser.open_page(window)
         self._pages.append(page)
         page.context.on("console", self._note)
         page.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
@@ -181,9 +181,9 @@ class Console:
         return page
 
     def log_in(self, page: Any, token: str) -> None:
-        """Give the browser of a page a session of the person who has a token."""
+        """Log in with a token in the browser of a page."""
         headers = {"Sidekey-Console": "1", "Authorization": ""}
-        response = Api(self._port).ask("POST", "/session", {"token": token}, headers=headers)
+        response = Api(self._port).request("POST", "/session", {"token": token}, headers=headers)
         assert response.status == 201, response
         name, _, value = response.headers["Set-Cookie"].partition(";")[0].partition("=")
         page.context.add_cookies([{"name": name, "value": value, "url": self.base}])
@@ -229,12 +229,12 @@ def press(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
-def assert_for_everybody(page: Any) -> None:
-    """Assert that axe finds nothing, light and dark, and that nothing is wider than the page, at each width."""
+def assert_accessible(page: Any) -> None:
+    """Assert that a page has no axe violation, light and dark, and no horizontal overflow, at each width."""
     size = page.viewport_size
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": size["height"]})
-        # All is in sight, with room for what is still to come, so that the bar with Save covers nothing.
+        # The whole page is visible, with room below, so that the bar with Save covers nothing.
         height = page.evaluate("document.documentElement.scrollHeight") + 1000
         page.set_viewport_size({"width": width, "height": height})
         problems = violations(page)

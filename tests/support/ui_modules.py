@@ -21,7 +21,7 @@ process.stdout.write(JSON.stringify(output));
 
 
 def run_module(body: str, value: Any) -> Any:
-    """Run the body of a function of `input`, whose imports are relative to the folder of the console."""
+    """Run JavaScript in a function with the parameter `input`. Imports are relative to the folder of the console."""
     command = [programs.require("node"), "--input-type=module", "--eval", _RUN.replace("BODY", body)]
     data = json.dumps(value).encode()
     result = subprocess.run(command, cwd=UI, input=data, capture_output=True, timeout=60, check=False)

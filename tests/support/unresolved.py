@@ -1,4 +1,4 @@
-"""An unresolved integration: the values that decide where its credential may go cannot be read yet."""
+"""An unresolved integration: values that decide the destination of its credential are unreadable."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sidekey.snapshot.snapshot import Integration
 from support.plane import GRANT
 
 
-class Missing:
-    """An integration that is unresolved until `appear` is called."""
+class UnresolvedIntegration:
+    """An integration that is unresolved until `resolve` is called."""
 
     def __init__(self, complete: Integration) -> None:
-        self._there = False
-        self._made = complete
+        self._resolved = False
+        self._complete = complete
         self._secrets = SecretLoader(self._load)
         self._secrets.load()
 
     def _load(self) -> FixedCredential:
-        if not self._there:
+        if not self._resolved:
             raise SecretUnreadable(((("endpoint_prefix",), "the file does not exist"),))
         return FixedCredential(GRANT)
 
-    def appear(self) -> None:
-        """Make all of it readable."""
-        self._there = True
+    def resolve(self) -> None:
+        """Make every value readable."""
+        self._resolved = True
         self._secrets.load()
 
     def integration(self) -> Integration:
         """Build the integration without the missing values, as a config load does."""
-        return replace(self._made, policy=Policy(), base=None, secrets=self._secrets, rebuild=self._rebuild)
+        return replace(self._complete, policy=Policy(), base=None, secrets=self._secrets, rebuild=self._rebuild)
 
     def _rebuild(self) -> Integration:
-        return self._made if self._there else self.integration()
+        return self._complete if self._resolved else self.integration()

@@ -9,19 +9,19 @@ from types import TracebackType
 from typing import Self
 
 from support import wire
-from support.raw_connection import DEADLINE, Gone, RawConnection
+from support.raw_connection import DEADLINE, ConnectionEnded, RawConnection
 
 Script = Callable[[RawConnection], Awaitable[None]]
-"""Plays the upstream's part on one connection; when it returns, the connection stays open and goes on recording."""
+"""Acts as the upstream on one connection. The connection stays open and records after the script returns."""
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def answering(*answers: bytes) -> Script:
-    """Respond to the first request with the first of `answers`, and so on. Further requests get no response."""
+def respond_with(*responses: bytes) -> Script:
+    """Send these responses, one for each request. Further requests get no response."""
 
     async def script(connection: RawConnection) -> None:
-        for response in answers:
+        for response in responses:
             await connection.request()
             await connection.send(response)
 
@@ -38,12 +38,12 @@ async def always_ok(connection: RawConnection) -> None:
 class RawUpstream:
     """`async with RawUpstream(script) as upstream`: listens on a free loopback port.
 
-    A script that fails, except at the end of its connection (`Gone`), fails the test when the upstream closes.
+    A script that fails, except with `ConnectionEnded`, fails the test when the upstream closes.
     """
 
     def __init__(self, script: Script = always_ok, *, ssl_context: ssl.SSLContext | None = None) -> None:
         self.connections: list[RawConnection] = []
-        """In the order they were accepted; those already closed too."""
+        """All connections in the order of their acceptance, including closed ones."""
         self.port = 0
         self._script = script
         self._ssl_context = ssl_context
@@ -58,7 +58,7 @@ class RawUpstream:
 
     @property
     def requests(self) -> list[wire.Message]:
-        """Every received request, connection by connection. Raises wire.Unclean if one is cut or ambiguous."""
+        """Every received request, connection by connection. Raises wire.InvalidMessage if one is cut or ambiguous."""
         return [message for data in self.received for message in wire.requests(data)]
 
     async def connection(self, number: int = 0) -> RawConnection:
@@ -69,7 +69,7 @@ class RawUpstream:
                 await self._accepted.wait()
         return self.connections[number]
 
-    async def forget(self) -> None:
+    async def reset(self) -> None:
         """Close all connections, and start a new record."""
         for connection in self.connections:
             if not connection.lost:
@@ -114,6 +114,6 @@ class RawUpstream:
     async def _play(self, connection: RawConnection) -> None:
         try:
             await self._script(connection)
-        except Gone:
-            # The caller's side ended the conversation; what had arrived by then is what the test looks at.
+        except ConnectionEnded:
+            # The other end closed the connection. The test reads the recorded bytes.
             return

@@ -12,7 +12,7 @@ _CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _BODILESS = (b"1", b"204", b"304")
 
 
-class Unclean(AssertionError):
+class InvalidMessage(AssertionError):
     """The bytes are not a sequence of messages that are each framed in exactly one way."""
 
 
@@ -53,12 +53,12 @@ class Message:
 
 
 def requests(data: bytes) -> list[Message]:
-    """Parse every request in `data`. Raises Unclean if the last one is incomplete."""
+    """Parse every request in `data`. Raises InvalidMessage if the last one is incomplete."""
     messages: list[Message] = []
     while data:
         message = first_request(data)
         if message is None:
-            raise Unclean(f"an incomplete request at the end: {data!r}")
+            raise InvalidMessage(f"an incomplete request at the end: {data!r}")
         messages.append(message)
         data = data[message.length :]
     return messages
@@ -84,13 +84,13 @@ def _first(data: bytes, start_line: re.Pattern[bytes], *, to_head: bool, ended: 
         return None
     start, *lines = data[:end].split(b"\r\n")
     if not start_line.fullmatch(start):
-        raise Unclean(f"not a start line: {start!r}")
+        raise InvalidMessage(f"not a start line: {start!r}")
     headers = _fields(lines)
     rest = data[end + 4 :]
     coding = [value for name, value in headers if name == b"transfer-encoding"]
     lengths = [value for name, value in headers if name == b"content-length"]
     if len(coding) + len(lengths) > 1:
-        raise Unclean(f"framed in more than one way: {headers!r}")
+        raise InvalidMessage(f"framed in more than one way: {headers!r}")
     response = start_line is _STATUS_LINE
     if response and (to_head or start.split(b" ", 2)[1].startswith(_BODILESS)):
         return Message(start, headers, b"", (), end + 4)
@@ -98,7 +98,7 @@ def _first(data: bytes, start_line: re.Pattern[bytes], *, to_head: bool, ended: 
         return _chunked(start, headers, coding[0], rest, end + 4)
     if lengths:
         if not lengths[0].isdigit():
-            raise Unclean(f"not a length: {lengths[0]!r}")
+            raise InvalidMessage(f"not a length: {lengths[0]!r}")
         size = int(lengths[0])
         return Message(start, headers, rest[:size], (), end + 4 + size) if len(rest) >= size else None
     if response:
@@ -111,7 +111,7 @@ def _fields(lines: list[bytes]) -> tuple[tuple[bytes, bytes], ...]:
     for line in lines:
         match = _FIELD.fullmatch(line)
         if match is None:
-            raise Unclean(f"not a header line: {line!r}")
+            raise InvalidMessage(f"not a header line: {line!r}")
         fields.append((match["name"].lower(), match["value"]))
     return tuple(fields)
 
@@ -120,21 +120,21 @@ def _chunked(
     start: bytes, headers: tuple[tuple[bytes, bytes], ...], coding: bytes, rest: bytes, head: int
 ) -> Message | None:
     if coding.lower() != b"chunked":
-        raise Unclean(f"not the chunked coding: {coding!r}")
+        raise InvalidMessage(f"not the chunked coding: {coding!r}")
     body, at = b"", 0
     while True:
         end = rest.find(b"\r\n", at)
         if end < 0:
             return None
         if not _CHUNK_SIZE.fullmatch(rest, at, end):
-            raise Unclean(f"not a chunk size: {rest[at:end]!r}")
+            raise InvalidMessage(f"not a chunk size: {rest[at:end]!r}")
         size, at = int(rest[at:end], 16), end + 2
         if size == 0:
             break
         if len(rest) < at + size + 2:
             return None
         if rest[at + size : at + size + 2] != b"\r\n":
-            raise Unclean("a chunk does not end with its line")
+            raise InvalidMessage("a chunk does not end with its line")
         body, at = body + rest[at : at + size], at + size + 2
     # The trailer section ends like a head: with an empty line (RFC 9112 7.1.2).
     end = rest.find(b"\r\n", at) if rest.startswith(b"\r\n", at) else rest.find(b"\r\n\r\n", at) + 2

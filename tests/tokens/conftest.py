@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from support.manual_clock import StillLoop
+from support.manual_clock import ManualClockLoop
 from support.tokens import Rig
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run every async test of this folder on a loop with its own time."""
-    return {"still": StillLoop}
+    return {"still": ManualClockLoop}
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sidekey.credentials.base import Call, CallError, Grant, Issued, Outcome, Re
 from sidekey.policy.targets import Policy, parse_discovered_base, parse_domain
 from sidekey.tokens.flow import WINDOW, AttemptRunner, AuthFlow, CallLimit, Fetch, FlowResult, FlowRunner
 from support.manual_clock import advance
-from support.shared_tokens import Family, Rotating
+from support.shared_tokens import RotatingEndpoint, RotatingKind
 
 OK = Reply(200, {}, b"ok")
 
@@ -239,13 +239,13 @@ def runner(fetch: Fetch) -> FlowRunner:
     return FlowRunner(fetch, CallLimit(None), asyncio.get_running_loop().time, lambda _: None, lambda _: None)
 
 
-def calls_of(endpoint: Family, memory: str | None = None) -> AttemptRunner:
+def calls_of(endpoint: RotatingEndpoint, memory: str | None = None) -> AttemptRunner:
     """The calls for a token of the family."""
-    return AttemptRunner(Rotating(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
+    return AttemptRunner(RotatingKind(endpoint), runner, lambda: 0.0, memory, rejected=False, pauses=(0.5, 0.5))
 
 
 async def test_memory_is_that_of_the_last_token() -> None:
-    endpoint = Family()
+    endpoint = RotatingEndpoint()
     calls = calls_of(endpoint)
     obtained = await calls.run(endpoint.fetch)
     assert (calls.memory, obtained.issued.memory) == ("r1", "r1")
@@ -254,21 +254,21 @@ async def test_memory_is_that_of_the_last_token() -> None:
 
 async def test_expired_token_is_requested_again_with_its_memory() -> None:
     """After each pause and once more; then the last error is raised."""
-    endpoint = Family()
-    endpoint.brings_none = True
+    endpoint = RotatingEndpoint()
+    endpoint.issues_expired_tokens = True
     calls = calls_of(endpoint)
     running = asyncio.create_task(calls.run(endpoint.fetch))
     await advance(1, step=0.5)
     with pytest.raises(CallError, match="it has expired"):
         await running
     assert [call.body for call in endpoint.calls] == [b"r0", b"r1", b"r2"]
-    assert (endpoint.moments, calls.memory) == ([0, 0.5, 1.0], "r3")
+    assert (endpoint.call_times, calls.memory) == ([0, 0.5, 1.0], "r3")
 
 
 @pytest.mark.parametrize("memory", [None, "r0"])
 async def test_failed_call_keeps_the_memory(memory: str | None) -> None:
-    endpoint = Family()
-    endpoint.down = {"outcome": "timeout", "reason": "no response"}
+    endpoint = RotatingEndpoint()
+    endpoint.call_error = {"outcome": "timeout", "reason": "no response"}
     calls = calls_of(endpoint, memory)
     with pytest.raises(CallError, match="no response"):
         await calls.run(endpoint.fetch)
@@ -284,5 +284,5 @@ async def test_exception_of_fetch_is_raised() -> None:
 
     sent: list[Call] = []
     with pytest.raises(ZeroDivisionError):
-        await calls_of(Family()).run(partial(fetch, calls=sent))
+        await calls_of(RotatingEndpoint()).run(partial(fetch, calls=sent))
     assert len(sent) == 1

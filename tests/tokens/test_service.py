@@ -21,14 +21,14 @@ from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
 from sidekey.tokens.flow import AuthFlow
 from sidekey.tokens.ledger import Ledger, NoLedger
 from sidekey.tokens.service import Tokens
-from support.certificate_files import asking, current, identity_of, shown
-from support.certificates import Issued as ClientCertificate
+from support.certificate_files import client_certificate_of, identity_of, require_client_certificate, valid_now
+from support.certificates import IssuedCertificate as ClientCertificate
 from support.dialling import HOSTS, LOOPBACK
 from support.manual_clock import settle
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.shared_tokens import Process, Shared
-from support.upstream import OK, RawUpstream, answering
+from support.shared_tokens import ScriptedLedger, SharedState
+from support.upstream import OK, RawUpstream, respond_with
 
 
 class Kind:
@@ -91,7 +91,7 @@ class Certificate:
 async def test_call_uses_the_integrations_trust_and_private_addresses(
     tokens: Tokens, metrics: Metrics, ca: Authority
 ) -> None:
-    async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=ca.server_context("up.test")) as upstream:
         crm = integration(ca, upstream.port)
         source = tokens.source(crm)
         assert tokens.source(crm) is source
@@ -126,17 +126,17 @@ async def test_close_cancels_calls_tasks_and_timers(tokens: Tokens, ca: Authorit
 
 async def test_endpoint_receives_the_client_certificate(metrics: Metrics, ca: Authority) -> None:
     """RFC 8705 2 and 3: the current certificate, fetched if necessary."""
-    first, second = current("first"), current("second")
-    context = asking(ca.server_context("up.test"), first, second)
+    first, second = valid_now("first"), valid_now("second")
+    context = require_client_certificate(ca.server_context("up.test"), first, second)
     certificate = Certificate(first)
     tokens = build_tokens(metrics, certificate)
-    async with RawUpstream(answering(OK), ssl_context=context) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=context) as upstream:
         source = tokens.source(integration(ca, upstream.port))
         await source.obtain()
         certificate.identity = identity_of(second)
         await tokens.close()
         await source.obtain()
-        assert [shown(connection) for connection in upstream.connections] == [first.der, second.der]
+        assert [client_certificate_of(connection) for connection in upstream.connections] == [first.der, second.der]
     await tokens.close()
 
 
@@ -256,7 +256,7 @@ async def test_changed_client_requests_its_own_token(tokens: Tokens, metrics: Me
 
 async def test_waiting_request_gets_its_token_despite_a_change(tokens: Tokens, metrics: Metrics, ca: Authority) -> None:
     """No metric reports it."""
-    upstream = RawUpstream(answering(), ssl_context=ca.server_context("up.test"))
+    upstream = RawUpstream(respond_with(), ssl_context=ca.server_context("up.test"))
     async with upstream:
         previous = integration(ca, upstream.port)
         serve(tokens, previous)
@@ -272,7 +272,7 @@ async def test_waiting_request_gets_its_token_despite_a_change(tokens: Tokens, m
 
 
 async def test_close_cancels_calls_of_retired_sources(tokens: Tokens, ca: Authority) -> None:
-    async with RawUpstream(answering(), ssl_context=ca.server_context("up.test")) as upstream:
+    async with RawUpstream(respond_with(), ssl_context=ca.server_context("up.test")) as upstream:
         previous = integration(ca, upstream.port)
         serve(tokens, previous)
         waiting = asyncio.create_task(tokens.source(previous).obtain())
@@ -344,8 +344,8 @@ async def test_close_waits_for_a_call_with_a_shared_refresh_token(metrics: Metri
         await answered.wait()
         await connection.send(OK)
 
-    shared = Shared()
-    tokens = build_tokens(metrics, None, Process("a", shared))
+    shared = SharedState()
+    tokens = build_tokens(metrics, None, ScriptedLedger("a", shared))
     async with RawUpstream(slow, ssl_context=ca.server_context("up.test")) as upstream:
         result = integration(ca, upstream.port)
         rotating = replace(result, traits=result.traits._replace(rotates=True))
@@ -367,7 +367,7 @@ async def test_only_kinds_that_revoke_each_others_tokens_share_them(
 ) -> None:
     """Other kinds never use the ledger."""
     tokens = build_tokens(metrics, None, NoLedger("ask another"))
-    async with RawUpstream(answering(OK), ssl_context=ca.server_context("up.test")) as upstream:
+    async with RawUpstream(respond_with(OK), ssl_context=ca.server_context("up.test")) as upstream:
         result = integration(ca, upstream.port)
         source = tokens.source(replace(result, traits=result.traits._replace(**traits)))
         if not traits:

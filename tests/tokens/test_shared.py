@@ -26,7 +26,7 @@ from sidekey.tokens.shared import (
 )
 from sidekey.tokens.source import STORE_PAUSE
 from support.manual_clock import advance, settle
-from support.shared_tokens import HOLD, SINGLE_LIVE, Family, Node, Rotating, Shared
+from support.shared_tokens import HOLD, SINGLE_LIVE, Node, RotatingEndpoint, RotatingKind, SharedState
 from support.tokens import TRAITS, token_of
 
 UNAVAILABLE = "no token is asked for: it cannot be reached"
@@ -37,8 +37,8 @@ class Cluster:
     """An endpoint, a shared ledger, and processes."""
 
     def __init__(self) -> None:
-        self.endpoint = Family()
-        self.shared = Shared()
+        self.endpoint = RotatingEndpoint()
+        self.shared = SharedState()
         self.nodes: list[Node] = []
 
     def node(self, name: str = "", **more: Any) -> Node:
@@ -154,7 +154,7 @@ async def test_process_that_dies_after_the_intent_makes_the_token_spent(
     assert await cluster.node().problem() == SPENT_REASON
     assert cluster.presented == presented
     cluster.endpoint.valid = "new"
-    node.change(Rotating(cluster.endpoint, "new"))
+    node.change(RotatingKind(cluster.endpoint, "new"))
     assert await node.token() == f"t{len(presented) + 1}"
 
 
@@ -274,7 +274,7 @@ async def test_new_configured_refresh_token_begins_another_chain(cluster: Cluste
     early, late = cluster.node(), cluster.node()
     assert [await early.token(), await late.token()] == ["t1", "t1"]
     of_former, cluster.endpoint.valid = cluster.endpoint.valid, "new"
-    early.change(Rotating(cluster.endpoint, "new"))
+    early.change(RotatingKind(cluster.endpoint, "new"))
     assert await early.token() == "t2"
     of_new, cluster.endpoint.valid = cluster.endpoint.valid, of_former
     await advance(1000)
@@ -282,7 +282,7 @@ async def test_new_configured_refresh_token_begins_another_chain(cluster: Cluste
     of_former, cluster.endpoint.valid = cluster.endpoint.valid, of_new
     assert await early.token() == "t4"
     cluster.endpoint.valid = of_former
-    early.change(Rotating(cluster.endpoint, "r0"))
+    early.change(RotatingKind(cluster.endpoint, "r0"))
     assert await early.token() == "t3"
     assert cluster.presented == ["r0", "new", "r1", "r2"]
 
@@ -290,7 +290,7 @@ async def test_new_configured_refresh_token_begins_another_chain(cluster: Cluste
 async def test_the_edit_of_another_field_keeps_the_token(cluster: Cluster) -> None:
     node = cluster.node()
     assert await node.token() == "t1"
-    node.change(Rotating(cluster.endpoint), description="edited")
+    node.change(RotatingKind(cluster.endpoint), description="edited")
     assert await node.token() == "t1"
     assert cluster.presented == ["r0"]
 
@@ -300,7 +300,7 @@ async def test_rejected_token_is_not_used_again_after_a_change(cluster: Cluster)
     node = cluster.node()
     grant = await node.source.obtain()
     assert not node.source.report_rejection(grant, 500, None)
-    node.change(Rotating(cluster.endpoint), description="edited")
+    node.change(RotatingKind(cluster.endpoint), description="edited")
     assert await node.token() == "t2"
 
 
@@ -314,7 +314,7 @@ async def test_another_token_is_requested_with_the_newest_refresh_token(
     node = cluster.node()
     assert await node.token() == "t1"
     trust = {key: value for key, value in changes.items() if key == "trust"}
-    kind = Rotating(cluster.endpoint, scope=changes.get("scope", ""))
+    kind = RotatingKind(cluster.endpoint, scope=changes.get("scope", ""))
     node.change(kind, **trust)
     assert await node.token() == "t2"
     await node.die()
@@ -330,14 +330,14 @@ async def test_refresh_token_entered_again_for_another_destination_is_spent(clus
     And what came of it is not theirs to move; where it was before it goes on.
     """
     node = cluster.node()
-    node.change(Rotating(cluster.endpoint), row="r1", destinations=("here",))
+    node.change(RotatingKind(cluster.endpoint), row="r1", destinations=("here",))
     assert await node.token() == "t1"
-    node.change(Rotating(cluster.endpoint), row="r1", destinations=("there",))
+    node.change(RotatingKind(cluster.endpoint), row="r1", destinations=("there",))
     assert await node.problem() == SPENT_REASON
-    node.change(Rotating(cluster.endpoint), row="r1", destinations=("here",))
+    node.change(RotatingKind(cluster.endpoint), row="r1", destinations=("here",))
     assert await node.token() == "t1"
     of_former, cluster.endpoint.valid = cluster.endpoint.valid, "new"
-    node.change(Rotating(cluster.endpoint, "new"), row="r1", destinations=("there",))
+    node.change(RotatingKind(cluster.endpoint, "new"), row="r1", destinations=("there",))
     assert await node.token() == "t2"
     assert (of_former, cluster.presented) == ("r1", ["r0", "new"])
 
@@ -360,10 +360,10 @@ async def test_unspent_refresh_token_is_presented_again(is_sent: bool, cluster: 
     if is_sent:
         cluster.endpoint.answer = lambda _: Reply(429, {}, b"")
     else:
-        cluster.endpoint.down = {"outcome": "unreachable", "reason": "it refused the connection", "unspent": True}
+        cluster.endpoint.call_error = {"outcome": "unreachable", "reason": "it refused the connection", "unspent": True}
     assert await node.problem() == ("token endpoint returned 429" if is_sent else "it refused the connection")
     assert cluster.shared.events[-1] == "a release"
-    cluster.endpoint.down = cluster.endpoint.answer = None
+    cluster.endpoint.call_error = cluster.endpoint.answer = None
     cluster.endpoint.calls.clear()
     await advance(10)
     assert await node.token() == "t1"
@@ -372,9 +372,9 @@ async def test_unspent_refresh_token_is_presented_again(is_sent: bool, cluster: 
 async def test_call_without_a_response_makes_the_token_spent(cluster: Cluster) -> None:
     """At once: no process waits for the lease to run out."""
     node, other = cluster.node(), cluster.node()
-    cluster.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
+    cluster.endpoint.call_error = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert await node.problem() == "token endpoint did not respond in time"
-    cluster.endpoint.down = None
+    cluster.endpoint.call_error = None
     assert await other.problem() == SPENT_REASON
     await advance(60)
     assert await node.problem() == SPENT_REASON
@@ -383,25 +383,25 @@ async def test_call_without_a_response_makes_the_token_spent(cluster: Cluster) -
 
 async def test_refresh_token_of_a_response_without_a_token_is_stored(cluster: Cluster) -> None:
     node = cluster.node()
-    cluster.endpoint.brings_none = True
+    cluster.endpoint.issues_expired_tokens = True
     waiting = asyncio.create_task(node.problem())
     await advance(3, step=0.5)
     assert await waiting == "it has expired"
     assert cluster.presented == ["r0", "r1", "r2", "r3"]
-    cluster.endpoint.brings_none = False
+    cluster.endpoint.issues_expired_tokens = False
     assert await cluster.node().token() == "t5"
 
 
 async def test_newest_refresh_token_is_stored_although_the_next_call_fails(cluster: Cluster) -> None:
     """The store goes down between two calls of one attempt."""
     node = cluster.node()
-    cluster.endpoint.brings_none = True
+    cluster.endpoint.issues_expired_tokens = True
     waiting = asyncio.create_task(node.problem())
     await settle()
     node.ledger.down_at = "intend"
     await advance(1, step=0.5)
     assert await waiting == UNAVAILABLE
-    cluster.endpoint.brings_none = False
+    cluster.endpoint.issues_expired_tokens = False
     assert await cluster.node().token() == "t2"
 
 
@@ -424,7 +424,7 @@ async def test_shutdown_waits_for_the_call_of_a_retired_source(cluster: Cluster)
     cluster.endpoint.open.clear()
     waiting = asyncio.create_task(node.token())
     await settle()
-    node.change(Rotating(cluster.endpoint), description="edited")
+    node.change(RotatingKind(cluster.endpoint), description="edited")
     heirs = asyncio.create_task(node.token())
     await settle()
     closing = asyncio.create_task(node.end())
@@ -471,7 +471,7 @@ async def test_shutdown_begins_no_lease(cluster: Cluster) -> None:
     node = cluster.node()
     node.leases.end()
     assert await node.problem() == "no token is asked for: this process is ending"
-    node.change(Rotating(cluster.endpoint, "new"))
+    node.change(RotatingKind(cluster.endpoint, "new"))
     assert await node.problem() == "no token is asked for: this process is ending"
     assert cluster.shared.events == []
 
@@ -480,7 +480,7 @@ async def test_shutdown_makes_no_further_call(cluster: Cluster) -> None:
     """The running call returns an expired token and the next refresh token."""
     node = cluster.node("a")
     cluster.endpoint.open.clear()
-    cluster.endpoint.brings_none = True
+    cluster.endpoint.issues_expired_tokens = True
     waiting = asyncio.create_task(node.token())
     await settle()
     closing = asyncio.create_task(node.end())
@@ -490,7 +490,7 @@ async def test_shutdown_makes_no_further_call(cluster: Cluster) -> None:
     assert (waiting.cancelled(), closing.done()) == (True, True)
     assert cluster.presented == ["r0"]
     assert cluster.shared.events[-1] == "a finish"
-    cluster.endpoint.brings_none = False
+    cluster.endpoint.issues_expired_tokens = False
     assert await cluster.node().token() == "t2"
     assert cluster.presented == ["r0", "r1"]
 
@@ -512,11 +512,11 @@ async def test_new_secret_obtains_a_new_token_that_processes_with_the_old_secret
     cluster.endpoint.valid = None
     first, second = cluster.node(traits=SINGLE_LIVE), cluster.node(traits=SINGLE_LIVE)
     assert [await first.token(), await second.token()] == ["t1", "t1"]
-    first.change(Rotating(cluster.endpoint, secret="new"))
+    first.change(RotatingKind(cluster.endpoint, secret="new"))
     assert await first.token() == "t2"
     assert second.source.report_rejection(await second.source.obtain(), 401, b"")
     assert await second.token() == "t2"
-    second.change(Rotating(cluster.endpoint, secret="new"))
+    second.change(RotatingKind(cluster.endpoint, secret="new"))
     assert await second.token() == "t2"
     assert len(cluster.endpoint.calls) == 2
 
@@ -526,9 +526,9 @@ async def test_wrong_secret_gets_no_token_that_another_secret_obtained(cluster: 
     cluster.endpoint.valid = None
     node = cluster.node(traits=SINGLE_LIVE)
     assert await node.token() == "t1"
-    cluster.endpoint.down = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    cluster.endpoint.call_error = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
     wrong = cluster.node(traits=SINGLE_LIVE)
-    wrong.change(Rotating(cluster.endpoint, secret="wrong"))
+    wrong.change(RotatingKind(cluster.endpoint, secret="wrong"))
     assert await wrong.problem() == "token endpoint returned 401 invalid_client"
     assert await node.token() == "t1"
 

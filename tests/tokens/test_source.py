@@ -114,9 +114,9 @@ async def test_jitter_moves_the_refresh_earlier_and_shortens_the_pauses() -> Non
     """Many processes then do not refresh or retry at the same time."""
     rig = Rig(jitter=lambda: 1.0)
     await rig.source.obtain()
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await rig.loop.advance(893, step=0.25)
-    assert rig.endpoint.moments == [0, 890, 890.75, 892.25]
+    assert rig.endpoint.call_times == [0, 890, 890.75, 892.25]
     await rig.source.close()
 
 
@@ -147,7 +147,7 @@ async def test_idle_token_is_refreshed_when_it_is_used_again(rig: Rig) -> None:
 
 async def test_constant_load_never_waits_or_gets_an_expired_token(rig: Rig) -> None:
     """Two-second tokens for twenty seconds: after the first call every `obtain` is answered without one to wait for."""
-    rig.endpoint.life = 2.0
+    rig.endpoint.lifetime = 2.0
     born = {token_of(await rig.source.obtain()): 0.0}
     for _ in range(2000):
         await rig.loop.advance(0.01)
@@ -156,7 +156,7 @@ async def test_constant_load_never_waits_or_gets_an_expired_token(rig: Rig) -> N
         assert waiting.done()
         name = token_of(rig.source.grant)
         assert name is not None
-        assert rig.loop.now < rig.endpoint.moments[int(name[1:]) - 1] + 2
+        assert rig.loop.now < rig.endpoint.call_times[int(name[1:]) - 1] + 2
         born[name] = rig.loop.now
     assert 18 <= len(born) <= 21
     assert len(rig.endpoint.calls) <= 21
@@ -165,14 +165,14 @@ async def test_constant_load_never_waits_or_gets_an_expired_token(rig: Rig) -> N
 async def test_current_token_is_used_while_the_endpoint_is_down(rig: Rig) -> None:
     """F72: the refresh is retried with growing pauses until the token expires."""
     old = await rig.source.obtain()
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await rig.loop.advance(998, step=0.5)
     assert rig.source.grant is old
-    assert [round(moment) for moment in rig.endpoint.moments] == [0, 900, 901, 903, 907, 915, 931, 963]
+    assert [round(moment) for moment in rig.endpoint.call_times] == [0, 900, 901, 903, 907, 915, 931, 963]
     await rig.loop.advance(1)
     assert (rig.source.grant, rig.expiry) == (None, None)
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "24")
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     await rig.loop.advance(24)
     assert token_of(await rig.source.obtain()) == "t9"
     assert rig.outcomes() == {"ok": 2, "unreachable": 7}
@@ -181,19 +181,19 @@ async def test_current_token_is_used_while_the_endpoint_is_down(rig: Rig) -> Non
 async def test_successful_refresh_ends_the_back_off(rig: Rig) -> None:
     """The next failure starts at one second again."""
     await rig.source.obtain()
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await rig.loop.advance(904, step=0.5)
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     await rig.loop.advance(6, step=0.5)
     assert token_of(await rig.source.obtain()) == "t5"
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await rig.loop.advance(899, step=0.5)
-    assert [round(moment) for moment in rig.endpoint.moments[4:]] == [907, 1807, 1808]
+    assert [round(moment) for moment in rig.endpoint.call_times[4:]] == [907, 1807, 1808]
 
 
 async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) -> None:
     """F73: 502 with the reason and Retry-After, then one call for all requests."""
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
     assert len(rig.endpoint.calls) == 1
@@ -201,7 +201,7 @@ async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) ->
     failures = await asyncio.gather(*[failure(rig) for _ in range(50)])
     assert set(failures) == {("credential_unavailable", DOWN["reason"], "2")}
     assert len(rig.endpoint.calls) == 2
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     await rig.loop.advance(2)
     assert token_of(await rig.source.obtain()) == "t3"
 
@@ -209,7 +209,7 @@ async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) ->
 @pytest.mark.parametrize(("retry_after", "remaining"), [(0.0, "1"), (17.5, "18"), (3600.0, "3600"), (86_400.0, "3600")])
 async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: float, remaining: str) -> None:
     """O20: up to an hour, and sent to the caller in whole seconds."""
-    rig.endpoint.refuses = {
+    rig.endpoint.reply_error = {
         "outcome": "rate_limited",
         "reason": "token endpoint answered 429",
         "retry_after": retry_after,
@@ -223,7 +223,7 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: f
 @pytest.mark.parametrize(("settings", "error"), [(False, "proxy_internal_error"), (True, "proxy_configuration_error")])
 async def test_error_of_the_settings_is_a_configuration_error(rig: Rig, settings: bool, error: str) -> None:
     """RFC 9209."""
-    rig.endpoint.refuses = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
+    rig.endpoint.reply_error = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
     with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
     assert (failed.value.problem.error, failed.value.problem.status) == (error, 502)
@@ -259,7 +259,7 @@ async def test_unreadable_secrets_cause_no_call_and_no_pause() -> None:
 async def test_calls_to_the_endpoint_are_limited() -> None:
     """At most five calls in any minute; the problem has the limit and Retry-After."""
     rig = Rig(LimitedKind)
-    rig.endpoint.life = 2.0
+    rig.endpoint.lifetime = 2.0
     for _ in range(5):
         await rig.source.obtain()
         await rig.loop.advance(1.9)
@@ -268,7 +268,7 @@ async def test_calls_to_the_endpoint_are_limited() -> None:
     assert await failure(rig) == ("credential_unavailable", reason, "51")
     await rig.loop.advance(49)
     await failure(rig)
-    assert rig.endpoint.moments == pytest.approx([0, 1.9, 3.8, 5.7, 7.6])
+    assert rig.endpoint.call_times == pytest.approx([0, 1.9, 3.8, 5.7, 7.6])
     assert rig.outcomes() == {"ok": 5}
     await rig.source.close()
 
@@ -306,10 +306,10 @@ async def test_memory_of_a_refused_response_is_used_by_the_next_attempt(rig: Rig
     rig.endpoint.base_url = "https://api.example.org"
     await failure(rig)
     rig.endpoint.base_url = ""
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await rig.loop.advance(1)
     await failure(rig)
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     await rig.loop.advance(2)
     await rig.source.obtain()
     assert [attempt.memory for attempt in rig.kind.attempts] == [None, "memory of t1", "memory of t1"]
@@ -342,9 +342,9 @@ async def test_close_cancels_the_call_and_drops_the_token(rig: Rig) -> None:
 async def test_failures_and_recovery_are_logged_without_a_secret(rig: Rig) -> None:
     """A warning for each failed attempt, one line on recovery, and a debug line for each token."""
     with structlog.testing.capture_logs() as lines:
-        rig.endpoint.down = DOWN
+        rig.endpoint.call_error = DOWN
         await failure(rig)
-        rig.endpoint.down = None
+        rig.endpoint.call_error = None
         await rig.loop.advance(1)
         await rig.source.obtain()
     expected: list[dict[str, Any]] = [

@@ -52,14 +52,14 @@ async def test_token_keeps_its_schedule_over_a_change(rig: Rig) -> None:
     """Without a call, even while the endpoint is down."""
     old = await rig.source.obtain()
     await rig.loop.advance(500)
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     source = rig.change()
     assert (source.grant, rig.expiry) == (None, 1000)
     assert await source.obtain() is old
     assert source.grant is old
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     await rig.loop.advance(400)
-    assert rig.endpoint.moments == [0, 900]
+    assert rig.endpoint.call_times == [0, 900]
     assert rig.kind.attempts[0].memory == "memory of t1"
     assert token_of(await source.obtain()) == "t2"
     assert rig.expiry == 1900
@@ -73,7 +73,7 @@ async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> Non
     """While the endpoint refuses it, the old token serves until it expires, also over further changes."""
     rig = Rig(traits=traits)
     old = await rig.source.obtain()
-    rig.endpoint.refuses = REFUSED
+    rig.endpoint.reply_error = REFUSED
     source = rig.change(credential_with(rig, proof=("wrong",)))
     assert await source.obtain() is old
     assert len(rig.endpoint.calls) == 2
@@ -84,13 +84,13 @@ async def test_new_secret_obtains_a_token_at_once(traits: dict[str, Any]) -> Non
     assert source.grant is old
     # It is tried again as after every failure.
     assert 8 < len(rig.endpoint.calls) < 15
-    rig.endpoint.refuses = None
+    rig.endpoint.reply_error = None
     source = rig.change(credential_with(rig, proof=("right",)))
     assert token_of(await source.obtain()) == f"t{len(rig.endpoint.calls)}"
     await source.obtain_for_test()
     await rig.loop.advance(100, step=1)
     calls = len(rig.endpoint.calls)
-    rig.endpoint.refuses = REFUSED
+    rig.endpoint.reply_error = REFUSED
     source = rig.change(credential_with(rig, proof=("wrong",)))
     await source.obtain()
     await rig.loop.advance(999, step=1)
@@ -122,12 +122,12 @@ async def test_a_test_obtains_a_token_unless_the_current_one_is_recent(rig: Rig)
     await rig.source.obtain_for_test()
     assert len(rig.endpoint.calls) == 1
     await rig.loop.advance(61)
-    rig.endpoint.refuses = REFUSED
+    rig.endpoint.reply_error = REFUSED
     for _ in range(2):
         assert (await failure(rig.source.obtain_for_test())).detail == "token endpoint returned 401 invalid_client"
     assert len(rig.endpoint.calls) == 2
     assert rig.source.current is old
-    rig.endpoint.refuses = None
+    rig.endpoint.reply_error = None
     await rig.loop.advance(2)
     await rig.source.obtain_for_test()
     assert token_of(await rig.source.obtain()) == "t3"
@@ -320,7 +320,7 @@ async def test_the_time_of_forced_refreshes_is_taken_over(rig: Rig) -> None:
         if source.report_rejection(grant, 401, b""):
             grant = await source.refreshed_after(grant) or grant
         await rig.loop.advance(1)
-    assert rig.endpoint.moments == [0, 0, 60]
+    assert rig.endpoint.call_times == [0, 0, 60]
 
 
 async def test_rejection_of_the_token_is_taken_over(rig: Rig) -> None:
@@ -334,7 +334,7 @@ async def test_rejection_of_the_token_is_taken_over(rig: Rig) -> None:
 
 async def test_pause_of_the_endpoint_is_taken_over(rig: Rig) -> None:
     """A change of secret, client or scope ends it."""
-    rig.endpoint.refuses = {"outcome": "rate_limited", "reason": "token endpoint returned 429", "retry_after": 3600}
+    rig.endpoint.reply_error = {"outcome": "rate_limited", "reason": "token endpoint returned 429", "retry_after": 3600}
     await failure(rig.source.obtain())
     await rig.loop.advance(600)
     problem = await failure(rig.change().obtain())
@@ -348,7 +348,7 @@ async def test_pause_of_the_endpoint_is_taken_over(rig: Rig) -> None:
 async def test_rate_limit_is_taken_over_by_another_client() -> None:
     """The platform limits the account."""
     rig = Rig(LimitedKind)
-    rig.endpoint.refuses = {"outcome": "refused", "reason": "login returned 400"}
+    rig.endpoint.reply_error = {"outcome": "refused", "reason": "login returned 400"}
     for number in range(20):
         changed: Lineage = replace(LINEAGE, proof=(str(number),), client=(str(number // 3),))
         await failure(rig.change(LimitedKind(rig.endpoint, changed)).obtain())
@@ -423,7 +423,7 @@ async def test_unreadable_ca_file_keeps_the_state_for_the_next_change(rig: Rig) 
     trust = Trust("file", "/ca.pem", "one", "PEM")
     rig.source = rig.make(rig.loaded(rig.kind), trust=trust)
     old = await rig.source.obtain()
-    rig.endpoint.down = DOWN
+    rig.endpoint.call_error = DOWN
     await failure(rig.change(trust=Trust("file", "/ca.pem")).obtain())
     assert await rig.change(trust=trust).obtain() is old
 

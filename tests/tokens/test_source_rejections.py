@@ -69,7 +69,7 @@ async def test_failed_refresh_ends_the_wait(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.source.obtain())
     await rig.loop.advance(0.5)
     assert not waiting.done()
-    rig.endpoint.down = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
+    rig.endpoint.call_error = {"outcome": "refused", "reason": "token endpoint returned 401 invalid_client"}
     rig.endpoint.open.set()
     assert await waiting is old
     assert rig.source.grant is old
@@ -101,7 +101,7 @@ async def test_renewal_interval_limits_forced_refreshes(interval: float) -> None
         await rig.loop.advance(interval - 0.5)
         assert not rig.source.report_rejection(grant, 401, b"")
         await rig.loop.advance(0.5)
-    assert rig.endpoint.moments == [0, 0, interval, 2 * interval]
+    assert rig.endpoint.call_times == [0, 0, interval, 2 * interval]
     await rig.source.close()
 
 
@@ -132,7 +132,7 @@ async def test_single_live_token_is_withheld_during_a_refresh() -> None:
     waiting = asyncio.create_task(rig.source.obtain())
     await rig.loop.advance(9.9)
     assert not waiting.done()
-    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
+    rig.endpoint.call_error = {"outcome": "timeout", "reason": "token endpoint did not answer in time"}
     rig.endpoint.open.set()
     assert await waiting is old
     await rig.source.close()
@@ -148,7 +148,7 @@ async def test_many_rejections_make_one_call_a_minute(rig: Rig) -> None:
                 grant = await rig.source.refreshed_after(grant) or grant
         await rig.loop.advance(1)
     assert replays == 3
-    assert rig.endpoint.moments == [0, 0, 60, 120]
+    assert rig.endpoint.call_times == [0, 0, 60, 120]
 
 
 async def test_rejection_of_an_older_token_makes_no_call(rig: Rig) -> None:
@@ -178,7 +178,7 @@ async def test_rejection_during_a_refresh_waits_for_its_token(rig: Rig) -> None:
 async def test_failed_forced_refresh_keeps_the_token_for_a_minute(rig: Rig) -> None:
     """`refreshed_after` returns None."""
     old = await rig.source.obtain()
-    rig.endpoint.down = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
+    rig.endpoint.call_error = {"outcome": "timeout", "reason": "token endpoint did not respond in time"}
     assert rig.source.report_rejection(old, 401, b"")
     assert await rig.source.refreshed_after(old) is None
     assert await rig.source.obtain() is old
@@ -186,7 +186,7 @@ async def test_failed_forced_refresh_keeps_the_token_for_a_minute(rig: Rig) -> N
     assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
     await rig.loop.advance(1)
-    rig.endpoint.down = None
+    rig.endpoint.call_error = None
     assert rig.source.report_rejection(old, 401, b"")
     assert token_of(await rig.source.refreshed_after(old)) == "t3"
     assert [attempt.rejected for attempt in rig.kind.attempts] == [False, True, True]
@@ -203,7 +203,7 @@ async def test_defect_in_a_refresh_does_not_fail_the_request(rig: Rig) -> None:
 
 async def test_rejection_does_not_end_the_back_off(rig: Rig) -> None:
     old = await rig.source.obtain()
-    rig.endpoint.down = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": 50}
+    rig.endpoint.call_error = {"outcome": "rate_limited", "reason": "token endpoint answered 429", "retry_after": 50}
     await rig.loop.advance(900)
     assert not rig.source.report_rejection(old, 401, b"")
     assert len(rig.endpoint.calls) == 2
@@ -271,7 +271,7 @@ async def test_endpoint_that_returns_only_expired_tokens_gets_few_calls() -> Non
         with pytest.raises(ProblemError):
             await rig.source.obtain()
         await rig.loop.advance(0.5)
-    assert rig.endpoint.moments == pytest.approx([0, 0.5, 1, 2, 3, 5, 9])
+    assert rig.endpoint.call_times == pytest.approx([0, 0.5, 1, 2, 3, 5, 9])
     assert rig.outcomes() == {"invalid": 7}
     await rig.source.close()
 
@@ -297,7 +297,7 @@ async def test_refresh_token_of_an_expired_token_is_used_next() -> None:
 
 async def test_rejection_of_an_expired_token_fetches_another(rig: Rig) -> None:
     old = await rig.source.obtain()
-    rig.endpoint.life = 100.0
+    rig.endpoint.lifetime = 100.0
     await rig.loop.advance(900)
     await rig.loop.advance(99)
     assert (rig.source.grant, rig.expiry) == (None, None)
@@ -333,7 +333,7 @@ async def test_tokens_are_dropped_at_most_once_a_minute(rig: Rig) -> None:
         grant = await rig.source.obtain()
         rig.source.report_rejection(grant, 500, b"")
         await rig.loop.advance(1)
-    assert rig.endpoint.moments == [0, 1, 61]
+    assert rig.endpoint.call_times == [0, 1, 61]
 
 
 async def test_spent_older_token_keeps_the_current_one(rig: Rig) -> None:
@@ -345,7 +345,7 @@ async def test_spent_older_token_keeps_the_current_one(rig: Rig) -> None:
 
 async def test_rejection_does_not_exceed_the_rate_limit() -> None:
     rig = Rig(LimitedKind)
-    rig.endpoint.life = 2.0
+    rig.endpoint.lifetime = 2.0
     grant = await rig.source.obtain()
     for _ in range(4):
         await rig.loop.advance(1.95)

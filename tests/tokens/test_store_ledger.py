@@ -23,10 +23,9 @@ from sidekey.tokens.ledger import (
     Unavailable,
 )
 from sidekey.tokens.service import TOKEN_TIMEOUT
-from sidekey.tokens.shared import LEASE_WAIT_SECONDS
-from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, RETRY_SECONDS, SHUTDOWN_SECONDS, StoreLedger
-from support.manual_clock import StillLoop, advance
-from support.stores import SqlitePlace
+from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, RETRY_SECONDS, StoreLedger
+from support.manual_clock import ManualClockLoop, advance
+from support.stores import SqliteBackend
 
 CHAIN = Chain("file:crm", "canary-lineage")
 GRANT = Grant(
@@ -36,13 +35,13 @@ TOKEN = SharedToken("n1", "asked", "proof", GRANT, 1_700_000_000.25, 900.5)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> SqlitePlace:
+def place(tmp_path: Path) -> SqliteBackend:
     """A database that does not exist yet."""
-    return SqlitePlace(tmp_path)
+    return SqliteBackend(tmp_path)
 
 
 @pytest.fixture
-async def store(place: SqlitePlace) -> AsyncIterator[Store]:
+async def store(place: SqliteBackend) -> AsyncIterator[Store]:
     async with place.open() as opened:
         yield opened
 
@@ -66,7 +65,7 @@ def test_lease_outlives_a_call_and_ends_before_others_stop_waiting() -> None:
     assert INTENT_SECONDS < LEASE_WAIT_SECONDS
 
 
-async def test_state_is_read_by_the_next_lease(place: SqlitePlace, store: Store) -> None:
+async def test_state_is_read_by_the_next_lease(place: SqliteBackend, store: Store) -> None:
     """The grant is complete, and sealed in the database."""
     first = await acquire(StoreLedger(store))
     assert first.state == ChainState()
@@ -126,7 +125,7 @@ async def test_token_of_another_version_is_dropped(store: Store) -> None:
     assert (await acquire(StoreLedger(store))).state == ChainState("m")
 
 
-async def test_restored_backup_makes_the_refresh_token_spent(place: SqlitePlace, store: Store) -> None:
+async def test_restored_backup_makes_the_refresh_token_spent(place: SqliteBackend, store: Store) -> None:
     """A fencing token that does not grow reveals the backup."""
     ledger = StoreLedger(store)
     await (await acquire(ledger)).finish(ChainState("m1"))
@@ -138,7 +137,7 @@ async def test_restored_backup_makes_the_refresh_token_spent(place: SqlitePlace,
     assert (await refused(StoreLedger(store))).spent
 
 
-async def test_restored_backup_is_used_without_rotation(place: SqlitePlace, store: Store) -> None:
+async def test_restored_backup_is_used_without_rotation(place: SqliteBackend, store: Store) -> None:
     """The call of the next lease revokes the restored token."""
     ledger = StoreLedger(store)
     await (await acquire(ledger, rotates=False)).finish(ChainState(token=TOKEN))
@@ -148,7 +147,7 @@ async def test_restored_backup_is_used_without_rotation(place: SqlitePlace, stor
     assert (await acquire(ledger, rotates=False)).state == ChainState(token=TOKEN)
 
 
-async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -> None:
+async def test_unhealthy_store_is_not_called(place: SqliteBackend, store: Store) -> None:
     """Until its own health check succeeds."""
     ledger = StoreLedger(store)
     await place.sql("ALTER TABLE sidekey_rows RENAME TO away")
@@ -162,7 +161,7 @@ async def test_unhealthy_store_is_not_called(place: SqlitePlace, store: Store) -
     assert isinstance(await acquire(ledger), TokenLease)
 
 
-async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqlitePlace, store: Store) -> None:
+async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqliteBackend, store: Store) -> None:
     """A missing table simulates an unreachable database."""
     ledger = StoreLedger(store)
     first = await acquire(ledger)
@@ -181,7 +180,7 @@ async def test_state_is_stored_later_and_blocks_leases_until_then(place: SqliteP
     assert (await acquire(ledger)).state == ChainState("m", TOKEN)
 
 
-async def test_unreachable_store_grants_no_lease(place: SqlitePlace, store: Store) -> None:
+async def test_unreachable_store_grants_no_lease(place: SqliteBackend, store: Store) -> None:
     ledger = StoreLedger(store)
     first = await acquire(ledger)
     await place.sql("ALTER TABLE sidekey_leases RENAME TO away")
@@ -191,7 +190,7 @@ async def test_unreachable_store_grants_no_lease(place: SqlitePlace, store: Stor
     await first.abandon()
     await first.release()
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, StillLoop)
+    assert isinstance(loop, ManualClockLoop)
     closing = asyncio.create_task(ledger.close())
     await loop.advance(SHUTDOWN_SECONDS + 1)
     await closing

@@ -8,29 +8,29 @@ from urllib.parse import urlencode
 
 import pytest
 
-from support.api import Api, Running, basic, rewritten, serving
-from support.browsing import Browser
-from support.http_get import within
+from support.api import Api, ApiSetup, basic, rewritten, serving
+from support.console_browser import ConsoleBrowser
+from support.http_get import wait_until
 
 Named = Callable[[str], str]
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiSetup]:
     """A process of its own: audit entries of refusals and tests are limited for each token."""
     with serving(tmp_path_factory.mktemp("audit")) as process:
         yield process
 
 
-def test_audit_lists_each_change_with_its_fields(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_audit_lists_each_change_with_its_fields(api: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     """The audit lists refused changes, too."""
     name = named("noted")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    editor.ask(
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
+    editor.request(
         "PATCH", f"/integrations/{name}", {"description": "d", "auth": {"password": {"value": "new"}}}, match='"1"'
     )
-    editor.ask("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://other.example"}, match='"2"')
-    editor.ask("DELETE", f"/integrations/{name}", match='"2"')
+    editor.request("PATCH", f"/integrations/{name}", {"endpoint_prefix": "https://other.example"}, match='"2"')
+    editor.request("DELETE", f"/integrations/{name}", match='"2"')
     items = [item for item in api.get("/audit")["items"] if item["name"] == name]
     assert [(item["action"], item["outcome"]) for item in items] == [
         ("delete", "ok"),
@@ -47,47 +47,47 @@ def test_audit_lists_each_change_with_its_fields(api: Api, editor: Api, running:
 
 def test_change_that_the_role_forbids_is_in_the_audit(api: Api, viewer: Api, named: Named) -> None:
     name = named("tried")
-    assert viewer.ask("DELETE", f"/callers/{name}", match='"1"').code == "forbidden"
+    assert viewer.request("DELETE", f"/callers/{name}", match='"1"').code == "forbidden"
     item = next(item for item in api.get("/audit")["items"] if item["name"] == name)
     assert (item["who"], item["action"], item["outcome"]) == ("viewer-of-file", "delete", "forbidden")
 
 
 def test_invalid_name_is_not_in_the_audit(api: Api, viewer: Api) -> None:
     """The operator may have pasted a secret."""
-    assert viewer.ask("POST", "/callers", {"name": "A canary"}).code == "forbidden"
+    assert viewer.request("POST", "/callers", {"name": "A canary"}).code == "forbidden"
     item = api.get("/audit")["items"][0]
     assert (item["who"], item["action"], item["name"]) == ("viewer-of-file", "create", "")
 
 
-def test_viewers_read_the_activity_of_an_integration(viewer: Api, editor: Api, running: Running, named: Named) -> None:
+def test_viewers_read_the_activity_of_an_integration(viewer: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     """An entry has the operator, the time and the fields, but not the client's address."""
     name = named("own")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
     (entry,) = viewer.get(f"/integrations/{name}/activity")["items"]
     assert entry.keys() == {"number", "at", "who", "label", "action", "fields", "outcome"}
-    assert viewer.ask("GET", "/integrations/of-a-file/activity").code == "not_found"
+    assert viewer.request("GET", "/integrations/of-a-file/activity").code == "not_found"
 
 
-def test_next_leads_to_older_entries(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_next_leads_to_older_entries(api: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     name = named("busy")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
     for version in range(1, 52):
         change = {"description": str(version)}
-        assert editor.ask("PATCH", f"/integrations/{name}", change, match=f'"{version}"').status == 200
+        assert editor.request("PATCH", f"/integrations/{name}", change, match=f'"{version}"').status == 200
     first = api.get(f"/integrations/{name}/activity")
     assert len(first["items"]) == 50
     second = api.get(f"/integrations/{name}/activity?before={first['next']}")
     assert ([item["action"] for item in second["items"]], second["next"]) == (["update", "create"], None)
     assert len(api.get("/audit")["items"]) == 50
     for wrong in ("0", "-1", "x", "1" * 30):
-        assert api.ask("GET", f"/audit?before={wrong}").code == "malformed"
+        assert api.request("GET", f"/audit?before={wrong}").code == "malformed"
 
 
-def test_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     first, second = named("searched"), named("searched")
     for name in (first, second):
-        editor.make("/integrations", {"id": name, **basic(running.upstream)})
-    editor.ask("PATCH", f"/integrations/{first}", {"endpoint_prefix": "https://other.example"}, match='"1"')
+        editor.create("/integrations", {"id": name, **basic(running.upstream)})
+    editor.request("PATCH", f"/integrations/{first}", {"endpoint_prefix": "https://other.example"}, match='"1"')
 
     def entries_for(**query: str) -> list[tuple[str, str]]:
         return [(item["action"], item["name"]) for item in api.get(f"/audit?{urlencode(query)}")["items"]]
@@ -98,13 +98,13 @@ def test_audit_is_searched_by_text_person_and_object(api: Api, editor: Api, runn
     assert entries_for(q=f"{second[:-1]}%") == []
     assert entries_for(name=first, who="viewer-of-file") == entries_for(name=first, object="x") == []
     for wrong in (f"q={'x' * 201}", f"who={'x' * 201}", "q=%00", "who=%0a", "kind=token"):
-        assert api.ask("GET", f"/audit?{wrong}").code == "malformed"
-    assert editor.ask("GET", "/audit?q=x").code == "forbidden"
+        assert api.request("GET", f"/audit?{wrong}").code == "malformed"
+    assert editor.request("GET", "/audit?q=x").code == "forbidden"
 
 
 @pytest.mark.parametrize("kind", ["integration", "preset"])
 def test_entry_has_the_title_of_an_existing_resource(
-    editor: Api, api: Api, running: Running, named: Named, kind: str
+    editor: Api, api: Api, running: ApiSetup, named: Named, kind: str
 ) -> None:
     name = named("titled")
     preset = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x"}
@@ -113,30 +113,30 @@ def test_entry_has_the_title_of_an_existing_resource(
     def titles() -> list[str | None]:
         return [item["title"] for item in api.get(f"/audit?object={kind}&name={name}")["items"]]
 
-    editor.make(f"/{kind}s", document)
+    editor.create(f"/{kind}s", document)
     assert titles() == ["Welcome"]
-    assert editor.ask("DELETE", f"/{kind}s/{name}", match='"1"').status == 204
-    editor.make(f"/{kind}s", {**document, "title": "Another"})
+    assert editor.request("DELETE", f"/{kind}s/{name}", match='"1"').status == 204
+    editor.create(f"/{kind}s", {**document, "title": "Another"})
     assert titles() == ["Another", None, None]
 
 
-def test_audit_has_the_client_address_that_a_proxy_reports(api: Api, running: Running, named: Named) -> None:
+def test_audit_has_the_client_address_that_a_proxy_reports(api: Api, running: ApiSetup, named: Named) -> None:
     """Sidekey ignores X-Forwarded-For without `behind_tls`, and uses its last address otherwise."""
 
     def source(forwarded: str) -> str:
         name = named("forwarded")
         fields = {"X-Forwarded-For": forwarded}
-        assert api.ask("POST", "/callers", {"name": name}, headers=fields).status == 201
+        assert api.request("POST", "/callers", {"name": name}, headers=fields).status == 201
         return str(next(item["from"] for item in api.get("/audit")["items"] if item["name"] == name))
 
     assert source("203.0.113.7") == "127.0.0.1"
     child = running.child
     with rewritten(child, child.config.read_text().replace("admin: {tokens", "admin: {behind_tls: true, tokens")):
-        within(lambda: source("198.51.100.1, 203.0.113.7") == "203.0.113.7 by 127.0.0.1")
+        wait_until(lambda: source("198.51.100.1, 203.0.113.7") == "203.0.113.7 by 127.0.0.1")
         assert source("2001:DB8::7%eth0") == "2001:db8::7 by 127.0.0.1"
         for invalid in ("", "unknown", "203.0.113.7, <script>", "203.0.113.7,"):
             assert source(invalid) == "127.0.0.1"
-    within(lambda: source("203.0.113.7") == "127.0.0.1")
+    wait_until(lambda: source("203.0.113.7") == "127.0.0.1")
 
 
 def entries_of(api: Api, who: str) -> list[dict[str, Any]]:
@@ -152,16 +152,16 @@ def entries_of(api: Api, who: str) -> list[dict[str, Any]]:
 
 def new_operator(api: Api, name: str, role: str) -> Api:
     """Create an operator with unused limits, and return the API with its token."""
-    return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
+    return api.by(api.create("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
-def test_limit_of_logins_does_not_hide_a_test(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_limit_of_logins_does_not_hide_a_test(api: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     name, who = named("tested"), named("visitor")
-    editor.make("/integrations", {"id": name, **basic(running.upstream)})
+    editor.create("/integrations", {"id": name, **basic(running.upstream)})
     visitor = new_operator(api, who, "viewer")
     for _ in range(103):
-        Browser(api.port).log_in(visitor.token)
-    assert visitor.ask("POST", f"/integrations/{name}/test").json["ok"] is True
+        ConsoleBrowser(api.port).log_in(visitor.token)
+    assert visitor.request("POST", f"/integrations/{name}/test").json["ok"] is True
     listed = entries_of(api, who)
     assert [(item["action"], item["name"], item["outcome"]) for item in listed[:2]] == [
         ("test", name, "ok"),
@@ -176,17 +176,17 @@ def test_refused_changes_beyond_the_limit_are_not_listed(api: Api, named: Named)
     who = named("refused")
     visitor = new_operator(api, who, "viewer")
     for _ in range(102):
-        assert visitor.ask("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
-    assert visitor.ask("DELETE", "/callers/nobody").code == "forbidden"
+        assert visitor.request("DELETE", "/callers/nobody", match='"1"').code == "forbidden"
+    assert visitor.request("DELETE", "/callers/nobody").code == "forbidden"
     listed = entries_of(api, who)
     assert (listed[0]["action"], listed[0]["outcome"]) == ("refused change", "more not listed")
     assert [(item["action"], item["outcome"]) for item in listed[1:]] == [("delete", "forbidden")] * 100
 
 
-def test_test_of_a_draft_is_listed(api: Api, editor: Api, running: Running, named: Named) -> None:
+def test_test_of_a_draft_is_listed(api: Api, editor: Api, running: ApiSetup, named: Named) -> None:
     name, who = named("draft"), named("drafter")
     drafter = new_operator(api, who, "editor")
-    response = drafter.ask("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
+    response = drafter.request("POST", "/drafts/integration/test", {"id": name, **basic(running.upstream)})
     assert response.json["ok"] is True
     (entry,) = entries_of(api, who)
     assert (entry["action"], entry["object"]) == ("test draft", "integration")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from support.api import Api, Running, basic
-from support.certificates import Issued, issue
+from support.api import Api, ApiSetup, basic
+from support.certificates import IssuedCertificate, issue
 
 Named = Callable[[str], str]
 PATH = "/drafts/integration/preview"
@@ -18,7 +18,7 @@ CANARY = "canary-that-is-in-no-response"
 
 def preview_of(api: Api, document: Any) -> Any:
     """Return the preview of a document."""
-    response = api.ask("POST", PATH, document)
+    response = api.request("POST", PATH, document)
     assert response.status == 200, response
     assert CANARY.encode() not in response.body
     assert b"PRIVATE KEY" not in response.body
@@ -30,7 +30,7 @@ def mtls(certificate: str, key: str, **more: Any) -> dict[str, Any]:
     return {"endpoint_prefix": "https://bank.example/v1", "auth": auth}
 
 
-def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running: Running) -> None:
+def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running: ApiSetup) -> None:
     """A preview saves nothing."""
     document = basic(running.upstream, CANARY)
     preview = preview_of(editor, {"id": "only-seen", **document})
@@ -42,16 +42,16 @@ def test_preview_of_a_valid_document_shows_its_destination(editor: Api, running:
         "learns": False,
         "places": {"headers": ["Authorization"], "query": [], "body": []},
     }
-    assert editor.ask("GET", "/integrations/only-seen").status == 404
+    assert editor.request("GET", "/integrations/only-seen").status == 404
     assert preview_of(editor, document)["valid"] is True
 
 
-def test_preview_has_the_errors_of_saving(editor: Api, running: Running, named: Named) -> None:
+def test_preview_has_the_errors_of_saving(editor: Api, running: ApiSetup, named: Named) -> None:
     """A preview has the pointers and details of the response to saving."""
     document = {"id": "Not an ID", **basic(running.upstream, CANARY)}
     document["auth"]["username"] = {"value": "a:b"}
     document["test"] = {"path": "no-slash"}
-    response = editor.ask("POST", "/integrations", document)
+    response = editor.request("POST", "/integrations", document)
     assert response.status == 422
     assert preview_of(editor, document)["errors"] == response.json["errors"]
     preview = preview_of(editor, {"id": "of-a-file", **basic(running.upstream)})
@@ -60,10 +60,10 @@ def test_preview_has_the_errors_of_saving(editor: Api, running: Running, named: 
 
 @pytest.mark.parametrize("change", [{"endpoint_prefix": "https://elsewhere.example"}, {"trusted_ca": "system"}])
 def test_changed_destination_lists_the_secrets_to_enter_again(
-    editor: Api, running: Running, named: Named, change: dict[str, Any]
+    editor: Api, running: ApiSetup, named: Named, change: dict[str, Any]
 ) -> None:
     name = named("moved")
-    shown = editor.make("/integrations", {"id": name, **basic(running.upstream, CANARY)})
+    shown = editor.create("/integrations", {"id": name, **basic(running.upstream, CANARY)})
     assert preview_of(editor, shown)["valid"] is True
     preview = preview_of(editor, {**shown, **change})
     detail = f"must be sent again, since {next(iter(change))} has changed"
@@ -82,7 +82,7 @@ def test_changed_destination_lists_the_secrets_to_enter_again(
 
 def test_parameter_of_a_provider_changes_the_destination(editor: Api, named: Named) -> None:
     auth = {"type": "oauth2", "provider": "commercetools", "region": "europe-west1.gcp", "client_id": "c"}
-    shown = editor.make("/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}})
+    shown = editor.create("/integrations", {"id": named("shop"), "auth": {**auth, "client_secret": {"value": CANARY}}})
     preview = preview_of(editor, {**shown, "auth": {**shown["auth"], "region": "us-central1.gcp"}})
     assert [error["pointer"] for error in preview["reenter"]] == ["/auth/client_secret"]
     assert "https://api.us-central1.gcp.commercetools.com" in preview["destination"]["allowed"]
@@ -123,7 +123,7 @@ def test_host_of_the_login_is_limited_by_domains_and_paths(editor: Api, prefix: 
     assert destination["allowed"][:2] == [f"{login}{path}", f"https://*.responsys.net{path}"]
 
 
-def expiring_in(days: float, **more: Any) -> Issued:
+def expiring_in(days: float, **more: Any) -> IssuedCertificate:
     """Issue a certificate that expires in this many days."""
     return issue(start=datetime.now(UTC) - timedelta(days=30), life=timedelta(days=30 + days), **more)
 

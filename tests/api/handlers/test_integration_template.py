@@ -82,9 +82,9 @@ def test_template_of_each_kind_and_provider_is_valid_once_filled_in(api: Api, ki
     else:
         pem = iter([key(provider)])
     document = filled({**start, "id": "filled-in"}, examples, pem)
-    body = api.ask("POST", "/drafts/integration/preview", document).json
+    body = api.request("POST", "/drafts/integration/preview", document).json
     assert (body["errors"], body["valid"]) == ([], True)
-    unchanged = api.ask("POST", "/drafts/integration/preview", text.encode(), headers=AS_YAML).json
+    unchanged = api.request("POST", "/drafts/integration/preview", text.encode(), headers=AS_YAML).json
     assert unchanged["valid"] is False
     assert all(error["line"] for error in unchanged["errors"])
 
@@ -111,5 +111,5 @@ def test_fields_of_a_template_are_the_values_to_fill_in(editor: Api, viewer: Api
     assert "stripe" in by_name["scheme"]["values"]
     assert [field["type"] for field in editor.get("/kinds/mtls/template")["fields"]] == ["text", "certificate", "pem"]
     for path in ("/kinds/nonsense/template", "/kinds/basic/template?provider=docusign"):
-        assert editor.ask("GET", path).status == 404
-    assert viewer.ask("GET", "/kinds/basic/template").status == 403
+        assert editor.request("GET", path).status == 404
+    assert viewer.request("GET", "/kinds/basic/template").status == 403

@@ -34,12 +34,12 @@ def test_only_kinds_and_providers_are_compressed(viewer: Api) -> None:
         "/providers?q=shop": True,
         "/integrations": False,
     }.items():
-        plain, packed = (viewer.ask("GET", path, headers={"Accept-Encoding": coding}) for coding in ("br", "gzip"))
+        plain, packed = (viewer.request("GET", path, headers={"Accept-Encoding": coding}) for coding in ("br", "gzip"))
         assert plain.headers["Content-Encoding"] is None, path
         assert packed.headers["Content-Encoding"] == ("gzip" if compressed else None), path
         assert packed.headers["Vary"] == plain.headers["Vary"] == ("Accept-Encoding" if compressed else None), path
         assert (gzip.decompress(packed.body) if compressed else packed.body) == plain.body, path
-        head = viewer.ask("HEAD", path, headers={"Accept-Encoding": "gzip"})
+        head = viewer.request("HEAD", path, headers={"Accept-Encoding": "gzip"})
         assert (head.body, head.headers["Content-Length"]) == (b"", packed.headers["Content-Length"]), path
 
 

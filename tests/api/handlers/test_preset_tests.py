@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.api import TOKENS, Api, managed
-from support.http_get import within
+from support.http_get import wait_until
 from support.recording import recording
 from support.upstream import RawUpstream
 from support.wire import Message
@@ -88,7 +88,7 @@ def viewer(api: Api) -> Api:
 
 def new_operator(api: Api, name: str, role: str = "editor") -> Api:
     """Create an operator without recent tests, and return the API with its token."""
-    return api.by(api.make("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
+    return api.by(api.create("/tokens", {"name": name, "role": role, "own_token": api.token})["token"])
 
 
 def received_count(running: Running) -> int:
@@ -98,7 +98,7 @@ def received_count(running: Running) -> int:
 def test_preview_shows_the_request(viewer: Api, running: Running) -> None:
     """The preview has a placeholder for the credential. Sidekey sends nothing."""
     before = received_count(running)
-    response = viewer.ask("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
+    response = viewer.request("POST", "/presets/welcome/preview", {"parameters": {"user": "a b"}})
     assert response.status == 200
     assert SECRET.encode() not in response.body
     assert response.json == {
@@ -125,8 +125,8 @@ def test_preview_shows_the_request(viewer: Api, running: Running) -> None:
 def test_upstream_receives_the_previewed_request(api: Api, running: Running) -> None:
     """The request is equal byte for byte, with the credential instead of its placeholder."""
     body = {"parameters": {"user": "é<&", "points": 7}}
-    shown = api.ask("POST", "/presets/welcome/preview", body).json["request"]
-    response = api.ask("POST", "/presets/welcome/sends", body, headers={"Idempotency-Key": "a-key-of-one-send"})
+    shown = api.request("POST", "/presets/welcome/preview", body).json["request"]
+    response = api.request("POST", "/presets/welcome/sends", body, headers={"Idempotency-Key": "a-key-of-one-send"})
     assert (response.status, response.json["outcome"]) == (200, "accepted")
     assert SECRET.encode() not in response.body
     request = running.last()
@@ -143,7 +143,7 @@ def test_upstream_receives_the_previewed_request(api: Api, running: Running) -> 
 def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
     """The caller chooses the parameters of Content-Type. The preview lists all headers of the credential."""
     sent = {"payload": "so\r\nürgent", "content_type": "text/plain; format=flowed"}
-    shown = api.ask("POST", "/presets/event/preview", sent).json
+    shown = api.request("POST", "/presets/event/preview", sent).json
     assert shown["credential"] == {"headers": ["X-Key", "X-Tenant"]}
     assert shown["request"]["body"] == sent["payload"]
     assert shown["request"]["headers"] == [
@@ -153,13 +153,13 @@ def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
     ]
     draft = running.document(integration="keyed", url=f"http://127.0.0.1:{running.upstream.port}/keyed/event")
     tested = {**draft, "content_type": "text/plain", "sample": sent}
-    assert new_operator(api, "payloads").ask("POST", "/drafts/preset/test", tested).json["ok"] is True
+    assert new_operator(api, "payloads").request("POST", "/drafts/preset/test", tested).json["ok"] is True
     request = running.last()
     assert request.body == "so\r\nürgent".encode()
     assert request.values(b"content-type") == [b"text/plain; format=flowed"]
     assert request.values(b"x-key") == [SECRET.encode()]
     denied = {"payload": "x", "content_type": "text/html"}
-    shown = api.ask("POST", "/presets/event/preview", denied).json
+    shown = api.request("POST", "/presets/event/preview", denied).json
     assert (shown["request"], shown["credential"], shown["code"]) == (None, None, "content_type_denied")
 
 
@@ -182,14 +182,14 @@ def test_payload_is_sent_unchanged(api: Api, running: Running) -> None:
 )
 def test_response_has_all_errors_of_the_sample(api: Api, preset: str, sent: dict[str, Any], pointers: set[str]) -> None:
     """Each error has a pointer and does not repeat the value."""
-    response = api.ask("POST", f"/presets/{preset}/preview", sent)
+    response = api.request("POST", f"/presets/{preset}/preview", sent)
     assert (response.status, response.code, response.pointers) == (422, "invalid", pointers)
     assert b"too long" not in response.body
     assert b"../" not in response.body
 
 
 def test_preview_of_an_unusable_preset_has_the_reason(api: Api) -> None:
-    shown = api.ask("POST", "/presets/outside/preview", {"payload": ""}).json
+    shown = api.request("POST", "/presets/outside/preview", {"payload": ""}).json
     assert (shown["request"], shown["code"]) == (None, "credential_unavailable")
     assert shown["reason"].startswith("must be allowed by integration crm")
 
@@ -198,9 +198,9 @@ def test_draft_is_previewed_and_sent_without_being_saved(api: Api, running: Runn
     body = {"json": {"n": "{{n}}", "s": "<{{n}}>"}}
     document = running.document(id="not-yet", method="PATCH", parameters={"n": {"type": "number"}}, body=body)
     sent = {**document, "sample": {"parameters": {"n": 1.5}}}
-    shown = api.ask("POST", "/drafts/preset/preview", sent).json
+    shown = api.request("POST", "/drafts/preset/preview", sent).json
     assert (shown["preset"], shown["integration"], shown["code"]) == ("not-yet", "crm", None)
-    response = new_operator(api, "drafter").ask("POST", "/drafts/preset/test", sent)
+    response = new_operator(api, "drafter").request("POST", "/drafts/preset/test", sent)
     result = response.json
     assert (result["ok"], result["status"], result["request"]) == (True, 200, "POST /p/draft")
     assert result["note"] == "this was a real request: the upstream may have acted on it"
@@ -208,9 +208,9 @@ def test_draft_is_previewed_and_sent_without_being_saved(api: Api, running: Runn
     request = running.last()
     assert (request.method, request.target, request.body) == (b"PATCH", b"/api/hook", b'{"n":1.5,"s":"<1.5>"}')
     assert request.values(b"authorization") == [AUTHORIZATION]
-    assert api.ask("POST", "/presets/not-yet/preview", {}).code == "not_found"
+    assert api.request("POST", "/presets/not-yet/preview", {}).code == "not_found"
     assert "id" not in (unnamed := {key: value for key, value in document.items() if key != "id"})
-    assert api.ask("POST", "/drafts/preset/preview", unnamed).json["preset"] is None
+    assert api.request("POST", "/drafts/preset/preview", unnamed).json["preset"] is None
 
 
 def test_draft_without_a_sample_is_previewed_with_examples(api: Api, running: Running) -> None:
@@ -223,13 +223,13 @@ def test_draft_without_a_sample_is_previewed_with_examples(api: Api, running: Ru
         "shown": {"type": "number", "default": 1, "example": 2},
     }
     draft = running.document(parameters=parameters, body={"json": {name: f"{{{{{name}}}}}" for name in parameters}})
-    shown = api.ask("POST", "/drafts/preset/preview", draft).json["request"]["body"]
+    shown = api.request("POST", "/drafts/preset/preview", draft).json["request"]["body"]
     examples = {"who": "wh", "n": 1.5, "one": "b", "kept": "d", "on": True, "shown": 2}
     assert json.loads(shown) == examples
     for keys, payload in (({}, '{"event": "example"}'), ({"content_type": "text/plain"}, "example")):
         draft = running.document(**keys)
-        assert api.ask("POST", "/drafts/preset/preview", draft).json["request"]["body"] == payload
-    assert api.ask("POST", "/drafts/preset/preview", {"body": {}, "parameters": 7}).code == "invalid"
+        assert api.request("POST", "/drafts/preset/preview", draft).json["request"]["body"] == payload
+    assert api.request("POST", "/drafts/preset/preview", {"body": {}, "parameters": 7}).code == "invalid"
 
 
 def test_draft_and_sample_may_be_yaml(api: Api, running: Running) -> None:
@@ -248,9 +248,9 @@ sample:
 """
     as_yaml = {"Content-Type": "application/yaml"}
     good = text.replace("NUMBER", "7").encode()
-    response = api.ask("POST", "/drafts/preset/preview", good, headers=as_yaml)
+    response = api.request("POST", "/drafts/preset/preview", good, headers=as_yaml)
     assert response.json["request"]["body"] == '{"n":7}'
-    response = api.ask("POST", "/drafts/preset/preview", text.encode(), headers=as_yaml)
+    response = api.request("POST", "/drafts/preset/preview", text.encode(), headers=as_yaml)
     (error,) = response.json["errors"]
     assert (error["pointer"], error["line"], error["column"]) == ("/sample/parameters/n", 12, 8)
 
@@ -266,14 +266,14 @@ def test_response_has_all_errors_of_draft_and_sample(api: Api, running: Running)
     )
     sent = {**document, "sample": {"parameters": [], "more": 1}}
     for action in ("preview", "test"):
-        response = api.ask("POST", f"/drafts/preset/{action}", sent)
+        response = api.request("POST", f"/drafts/preset/{action}", sent)
         assert (response.status, response.code) == (422, "invalid")
         assert response.pointers >= {"/id", "/method", "/headers/Host", "/sample/parameters", "/sample/more"}
         assert response.pointers >= {"/parameters/n/max_length", "/body/json/a/b"}
     whole = running.document(integration="nobody", parameters={"n": {"type": "number"}}, body={"json": {"a": "{{n}}"}})
-    response = api.ask("POST", "/drafts/preset/preview", {**whole, "sample": {"parameters": {"n": "x"}}})
+    response = api.request("POST", "/drafts/preset/preview", {**whole, "sample": {"parameters": {"n": "x"}}})
     assert response.pointers == {"/integration", "/sample/parameters/n"}
-    assert api.ask("POST", "/drafts/preset/preview", {**whole, "sample": []}).pointers == {"/sample"}
+    assert api.request("POST", "/drafts/preset/preview", {**whole, "sample": []}).pointers == {"/sample"}
 
 
 def test_draft_needs_a_usable_integration_that_allows_the_url(api: Api, running: Running) -> None:
@@ -288,7 +288,7 @@ def test_draft_needs_a_usable_integration_that_allows_the_url(api: Api, running:
     ]
     for document, pointer in cases:
         for action in ("preview", "test"):
-            response = tester.ask("POST", f"/drafts/preset/{action}", document)
+            response = tester.request("POST", f"/drafts/preset/{action}", document)
             assert (response.code, response.pointers) == ("invalid", {pointer})
     assert received_count(running) == before
 
@@ -299,7 +299,7 @@ def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
         running, api = Running(child.admin_port, upstream), Api(child.admin_port)
         prefix = f"http://127.0.0.1:{upstream.port}/api"
         integration = {"endpoint_prefix": prefix, "auth": {"type": "basic", "username": {"value": "svc"}}}
-        api.make("/integrations", {"id": "stored", **integration, "test": {"path": "/x"}})
+        api.create("/integrations", {"id": "stored", **integration, "test": {"path": "/x"}})
         tests = [
             (new_operator(api, "first"), "/integrations/stored/test", None),
             (new_operator(api, "second"), "/drafts/preset/test", running.document(id="later")),
@@ -307,14 +307,14 @@ def test_test_with_a_stored_credential_needs_the_audit(tmp_path: Path) -> None:
         (tmp_path / "store.db").rename(tmp_path / "away.db")
         (tmp_path / "store.db").mkdir()
         for tester, path, body in tests:
-            response = tester.ask("POST", path, body)
+            response = tester.request("POST", path, body)
             assert (path, response.status, response.code) == (path, 503, "store_unavailable")
         assert received_count(running) == 0
         (tmp_path / "store.db").rmdir()
         (tmp_path / "away.db").rename(tmp_path / "store.db")
         for tester, path, body in tests:
             # Less than a second may have passed since the last test.
-            within(lambda tester=tester, path=path, body=body: tester.ask("POST", path, body).status == 200)
+            wait_until(lambda tester=tester, path=path, body=body: tester.request("POST", path, body).status == 200)
         listed = [item["outcome"] for item in api.get("/audit")["items"] if item["action"] == "test"]
         assert listed == ["ok"] * 2
         assert received_count(running) == 2
@@ -325,8 +325,8 @@ def test_tests_of_drafts_are_rate_limited_and_audited(api: Api, running: Running
     draft, testers = running.document(id="later"), ["limited", "other"]
     for name in testers:
         tester = new_operator(api, name)
-        assert tester.ask("POST", "/drafts/preset/test", draft).status == 200
-        again = tester.ask("POST", "/drafts/preset/test", draft)
+        assert tester.request("POST", "/drafts/preset/test", draft).status == 200
+        again = tester.request("POST", "/drafts/preset/test", draft)
         assert (again.code, again.headers["Retry-After"]) == ("too_many", "1")
     items = [item for item in api.get("/audit")["items"] if item["action"] == "test" and item["who"] in testers]
     assert [(item["who"], item["object"], item["name"], item["outcome"]) for item in items] == [

@@ -12,7 +12,7 @@ from api.conftest import Named
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.document import merge_patch
 from sidekey.credentials.registry import KINDS
-from support.api import Api, Said
+from support.api import Api, ApiResponse
 from support.key_edits import EDITS, HARMLESS_EDITS
 from support.model_keys import keys_of_integrations
 from support.stored import BASIC, CANARY
@@ -74,13 +74,13 @@ class Stored:
     def __init__(self, api: Api, name: str, document: Mapping[str, Any]) -> None:
         self._api = api
         self._path = f"/integrations/{name}"
-        api.make("/integrations", {"id": name, **document})
+        api.create("/integrations", {"id": name, **document})
 
     def read(self) -> Any:
         return self._api.get(self._path)
 
-    def replace(self, document: Any) -> Said:
-        return self._api.ask("PUT", self._path, document, match=f'"{document["version"]}"')
+    def replace(self, document: Any) -> ApiResponse:
+        return self._api.request("PUT", self._path, document, match=f'"{document["version"]}"')
 
     def refuses(self, document: Any, *codes: str, patch: Any = None) -> None:
         """Check that Sidekey refuses a document, names each secret in it, and changes nothing.
@@ -90,7 +90,7 @@ class Stored:
         before = self.read()
         responses = [self.replace(document)]
         if patch is not None:
-            responses.append(self._api.ask("PATCH", self._path, patch, match=f'"{document["version"]}"'))
+            responses.append(self._api.request("PATCH", self._path, patch, match=f'"{document["version"]}"'))
         for response in responses:
             assert (response.status, response.code in codes) == (422, True), response
             if response.code == "reenter":

@@ -10,16 +10,16 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
-from support.api import TOKENS, Api, Running, Said, rewritten
-from support.http_get import within
+from support.api import TOKENS, Api, ApiResponse, ApiSetup, rewritten
+from support.http_get import wait_until
 
 Named = Callable[[str], str]
 
 
-def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named: Named) -> None:
+def test_token_is_shown_once_and_works_at_once(running: ApiSetup, api: Api, named: Named) -> None:
     """The API shows the creator and the last use, even if the stored time is invalid."""
     name = named("ann")
-    response = api.ask("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
+    response = api.request("POST", "/tokens", {"name": name, "role": "editor", "own_token": api.token})
     assert (response.status, response.headers["Location"]) == (201, f"/api/v1/tokens/{name}")
     token = response.json["token"]
     assert (len(token), token[:8]) == (51, "sidekey_")
@@ -37,7 +37,7 @@ def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named
         "expires_at": None,
         "session_ends_at": None,
     }
-    within(lambda: next(item for item in api.get("/tokens")["items"] if item["name"] == name)["last_used_at"])
+    wait_until(lambda: next(item for item in api.get("/tokens")["items"] if item["name"] == name)["last_used_at"])
     for altered, last_used_at in ("9000000000000000000", "9999-12-31T23:59:59Z"), ("'x'", "1970-01-01T00:00:00Z"):
         with closing(sqlite3.connect(running.child.config.parent / "store.db")) as database, database:
             database.execute(f"UPDATE sidekey_uses SET at = {altered}")
@@ -46,25 +46,25 @@ def test_token_is_shown_once_and_works_at_once(running: Running, api: Api, named
     assert "token" not in shown
     assert shown["last_used_at"]
     assert (shown["role"], shown["created_by"], shown["source"]) == ("editor", "admin-of-file", "store")
-    assert api.ask("POST", "/tokens", {"name": name, "role": "viewer"}).code == "exists"
+    assert api.request("POST", "/tokens", {"name": name, "role": "viewer"}).code == "exists"
     for wrong in (name, "", "No Name"):
-        response = api.ask("POST", "/tokens", {"name": wrong, "role": "sender"})
+        response = api.request("POST", "/tokens", {"name": wrong, "role": "sender"})
         assert (response.code, response.pointers) == ("invalid", {"/name", "/presets"})
-    response = api.ask("POST", "/tokens", {"name": "", "role": "sender", "per_day": 0})
+    response = api.request("POST", "/tokens", {"name": "", "role": "sender", "per_day": 0})
     assert response.pointers == {"/name", "/per_day"}
-    assert api.ask("DELETE", f"/tokens/{name}").code == "precondition_required"
-    assert api.ask("DELETE", f"/tokens/{name}", match='"2"').code == "changed"
-    assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
-    assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
+    assert api.request("DELETE", f"/tokens/{name}").code == "precondition_required"
+    assert api.request("DELETE", f"/tokens/{name}", match='"2"').code == "changed"
+    assert api.request("DELETE", f"/tokens/{name}", match='"1"').status == 204
+    assert api.by(token).request("GET", "/whoami").code == "unauthenticated"
 
 
 def test_creating_a_token_needs_the_own_token_again(api: Api, named: Named) -> None:
     """A person at somebody else's screen does not know the operator's token."""
     document = {"name": named("own"), "role": "viewer"}
-    assert api.ask("POST", "/tokens", document).pointers == {"/own_token"}
-    assert api.ask("POST", "/tokens", {**document, "own_token": 7}).pointers == {"/own_token"}
+    assert api.request("POST", "/tokens", document).pointers == {"/own_token"}
+    assert api.request("POST", "/tokens", {**document, "own_token": 7}).pointers == {"/own_token"}
     for wrong in (TOKENS["editor"], ""):
-        response = api.ask("POST", "/tokens", {**document, "own_token": wrong})
+        response = api.request("POST", "/tokens", {**document, "own_token": wrong})
         assert (response.status, response.code) == (403, "forbidden")
 
 
@@ -72,19 +72,19 @@ def test_grants_of_a_sender_are_presets_with_a_body(api: Api, named: Named) -> N
     """A sender fills in the body. Other roles have no grants."""
     document = {"name": named("mark"), "own_token": api.token}
     sender = {**document, "role": "sender"}
-    assert api.ask("POST", "/tokens", sender).pointers == {"/presets"}
+    assert api.request("POST", "/tokens", sender).pointers == {"/presets"}
     for number in ("per_minute", "per_day"):
         for wrong in (0, True, 1.5, 10_001):
-            assert api.ask("POST", "/tokens", {**sender, number: wrong}).pointers == {f"/{number}"}
+            assert api.request("POST", "/tokens", {**sender, number: wrong}).pointers == {f"/{number}"}
     presets = ["hook-of-a-file", "outside-of-a-file", "missing"]
-    response = api.ask("POST", "/tokens", {**sender, "presets": presets})
+    response = api.request("POST", "/tokens", {**sender, "presets": presets})
     assert [(error["pointer"], error["detail"]) for error in response.json["errors"]] == [
         ("/presets/1", "has no body, so a sender cannot fill it in"),
         ("/presets/2", "no preset has this ID"),
     ]
-    response = api.ask("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
+    response = api.request("POST", "/tokens", {**document, "role": "editor", "presets": presets[:1], "per_day": 5})
     assert response.pointers == {"/presets", "/per_day"}
-    created = api.make("/tokens", {**sender, "presets": presets[:1], "per_minute": 5})
+    created = api.create("/tokens", {**sender, "presets": presets[:1], "per_minute": 5})
     granted = {"presets": presets[:1], "per_minute": 5, "per_day": 1000}
     assert api.get(f"/tokens/{document['name']}").items() >= granted.items()
     assert api.by(created["token"]).get("/whoami").items() >= {"role": "sender", **granted}.items()
@@ -98,65 +98,65 @@ def test_token_expires(api: Api, named: Named) -> None:
     for life in (2, 8, 32):
         end = int(time.time()) + life
         soon = datetime.fromtimestamp(end, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        created = api.make("/tokens", {**document, "name": named("soon"), "expires_at": soon})
+        created = api.create("/tokens", {**document, "name": named("soon"), "expires_at": soon})
         assert created["expires_at"] == soon
         other = api.by(created["token"])
-        response = other.ask("GET", "/whoami")
+        response = other.request("GET", "/whoami")
         if time.time() < end:
             break
     assert response.json["expires_at"] == soon
-    within(lambda: other.ask("GET", "/whoami").status == 401)
-    ended, unknown = other.ask("GET", "/whoami"), api.by("sidekey_unknown").ask("GET", "/whoami")
+    wait_until(lambda: other.request("GET", "/whoami").status == 401)
+    ended, unknown = other.request("GET", "/whoami"), api.by("sidekey_unknown").request("GET", "/whoami")
     assert ended.json["detail"] == unknown.json["detail"]
     for wrong in ("2001-01-01T00:00:00Z", "tomorrow", 7, "2030-01-01", "2030-02-31T00:00:00Z"):
-        response = api.ask("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
+        response = api.request("POST", "/tokens", {**document, "name": named("x"), "expires_at": wrong})
         assert response.pointers == {"/expires_at"}
 
 
 def test_response_has_all_errors_of_a_token(api: Api) -> None:
-    response = api.ask("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
+    response = api.request("POST", "/tokens", {"name": "ok", "role": "root", "expires_at": 1, "more": 1})
     assert response.pointers == {"/more", "/role", "/expires_at"}
-    assert api.ask("POST", "/tokens", {"name": "Not a name"}).pointers == {"/name", "/role"}
+    assert api.request("POST", "/tokens", {"name": "Not a name"}).pointers == {"/name", "/role"}
     surrogate = {"name": "ok", "role": "viewer", "own_token": "\ud800"}
-    assert api.ask("POST", "/tokens", surrogate).code == "malformed"
+    assert api.request("POST", "/tokens", surrogate).code == "malformed"
 
 
 def test_stored_token_with_a_name_of_the_config_is_refused_and_can_be_revoked(
-    api: Api, running: Running, named: Named
+    api: Api, running: ApiSetup, named: Named
 ) -> None:
     """Otherwise the audit would have one name for two operators."""
     name, child = named("both"), running.child
-    token = api.make("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
+    token = api.create("/tokens", {"name": name, "role": "admin", "own_token": api.token})["token"]
     assert api.by(token).get("/whoami")["source"] == "store"
     (child.config.parent / name).write_text("another-token-of-a-file")
     stanza = f"tokens: {{{name}: {{token: {{file: {name}}}, role: viewer}}, "
     with rewritten(child, child.config.read_text().replace("tokens: {", stanza, 1)):
-        within(lambda: api.by("another-token-of-a-file").ask("GET", "/whoami").status == 200)
-        assert api.by(token).ask("GET", "/whoami").code == "unauthenticated"
+        wait_until(lambda: api.by("another-token-of-a-file").request("GET", "/whoami").status == 200)
+        assert api.by(token).request("GET", "/whoami").code == "unauthenticated"
         items = [item for item in api.get("/tokens")["items"] if item["name"] == name]
         assert [(item["source"], item["status"]) for item in items] == [("file", "ok"), ("store", "unusable")]
         assert api.get(f"/tokens/{name}")["status"] == "unusable"
-        assert api.ask("DELETE", f"/tokens/{name}", match='"1"').status == 204
+        assert api.request("DELETE", f"/tokens/{name}", match='"1"').status == 204
         assert api.get(f"/tokens/{name}")["source"] == "file"
-        assert api.ask("DELETE", f"/tokens/{name}", match='"1"').code == "read_only"
-    within(lambda: api.by("another-token-of-a-file").ask("GET", "/whoami").status == 401)
+        assert api.request("DELETE", f"/tokens/{name}", match='"1"').code == "read_only"
+    wait_until(lambda: api.by("another-token-of-a-file").request("GET", "/whoami").status == 401)
 
 
-def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: Running) -> None:
+def test_tokens_of_the_config_are_listed_and_read_only(api: Api, running: ApiSetup) -> None:
     del running
     by_name = {item["name"]: item for item in api.get("/tokens")["items"]}
     assert (by_name["viewer-of-file"]["source"], by_name["viewer-of-file"]["role"]) == ("file", "viewer")
     assert api.get("/tokens/viewer-of-file") == by_name["viewer-of-file"]
-    assert api.ask("DELETE", "/tokens/viewer-of-file", match='"1"').code == "read_only"
+    assert api.request("DELETE", "/tokens/viewer-of-file", match='"1"').code == "read_only"
     document = {"name": "viewer-of-file", "role": "viewer", "own_token": api.token}
-    assert api.ask("POST", "/tokens", document).code == "exists"
-    assert api.ask("GET", "/tokens/nobody").code == "not_found"
+    assert api.request("POST", "/tokens", document).code == "exists"
+    assert api.request("GET", "/tokens/nobody").code == "not_found"
 
 
 def create_sender(api: Api, name: str, **more: object) -> dict[str, Any]:
     """Create a sender with one preset of a file."""
     document = {"name": name, "role": "sender", "presets": ["hook-of-a-file"], "own_token": api.token, **more}
-    created: dict[str, Any] = api.make("/tokens", document)
+    created: dict[str, Any] = api.create("/tokens", document)
     return created
 
 
@@ -164,7 +164,7 @@ def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -
     name = named("mark")
     other = api.by(create_sender(api, name)["token"])
     confirmation = {"own_token": api.token}
-    response = api.ask("PATCH", f"/tokens/{name}", {"per_minute": 5, **confirmation}, match='"1"')
+    response = api.request("PATCH", f"/tokens/{name}", {"per_minute": 5, **confirmation}, match='"1"')
     assert (response.status, response.etag) == (200, '"2"')
     assert (response.json["presets"], response.json["per_minute"], response.json["per_day"]) == (
         ["hook-of-a-file"],
@@ -172,7 +172,7 @@ def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -
         1000,
     )
     assert other.get("/whoami")["per_minute"] == 5
-    same = api.ask(
+    same = api.request(
         "PATCH", f"/tokens/{name}", {"per_minute": 5, "presets": ["hook-of-a-file"], **confirmation}, match='"2"'
     )
     assert (same.status, same.json["version"]) == (200, 2)
@@ -187,11 +187,11 @@ def test_grants_of_a_sender_change_without_a_new_token(api: Api, named: Named) -
 def test_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, named: Named) -> None:
     name, reader = named("mark"), named("reader")
     create_sender(api, name)
-    api.make("/tokens", {"name": reader, "role": "viewer", "own_token": api.token})
+    api.create("/tokens", {"name": reader, "role": "viewer", "own_token": api.token})
     confirmation = {"own_token": api.token}
 
-    def patch(body: dict[str, Any], who: str = name, by: Api = api) -> Said:
-        return by.ask("PATCH", f"/tokens/{who}", body, match='"1"')
+    def patch(body: dict[str, Any], who: str = name, by: Api = api) -> ApiResponse:
+        return by.request("PATCH", f"/tokens/{who}", body, match='"1"')
 
     assert patch({"per_minute": 5}).pointers == {"/own_token"}
     assert patch({"per_minute": 5, "own_token": TOKENS["editor"]}).code == "forbidden"
@@ -208,7 +208,7 @@ def test_change_of_grants_is_confirmed_and_validated(api: Api, editor: Api, name
     assert patch({"per_day": 5, **confirmation}, who=reader).pointers == {"/per_day"}
     assert patch({"per_day": 5, **confirmation}, who="viewer-of-file").code == "read_only"
     assert patch({"per_day": 5, **confirmation}, who="nobody").code == "not_found"
-    assert api.ask("PATCH", f"/tokens/{name}", confirmation, match='"2"').code == "changed"
+    assert api.request("PATCH", f"/tokens/{name}", confirmation, match='"2"').code == "changed"
     assert api.get(f"/tokens/{name}")["version"] == 1
 
 
@@ -219,18 +219,20 @@ def test_deleted_preset_in_the_grants_does_not_prevent_other_changes(api: Api, n
         "url": "http://127.0.0.1:1/v1/x",
         "body": {"text": "x", "content_type": "text/plain"},
     }
-    api.make("/presets", {"id": preset, **document})
+    api.create("/presets", {"id": preset, **document})
     create_sender(api, name, presets=[preset])
     confirmation = {"own_token": api.token}
     without = {"integration": "of-a-file", "url": "http://127.0.0.1:1/v1/x", "content_type": "text/plain"}
-    assert api.ask("PUT", f"/presets/{preset}", without, match='"1"').status == 200
+    assert api.request("PUT", f"/presets/{preset}", without, match='"1"').status == 200
     assert (
-        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset, "hook-of-a-file"], **confirmation}, match='"1"').status
+        api.request(
+            "PATCH", f"/tokens/{name}", {"presets": [preset, "hook-of-a-file"], **confirmation}, match='"1"'
+        ).status
         == 200
     )
-    assert api.ask("DELETE", f"/presets/{preset}", match='"2"').status == 204
+    assert api.request("DELETE", f"/presets/{preset}", match='"2"').status == 204
     assert (
-        api.ask("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **confirmation}, match='"2"').status
+        api.request("PATCH", f"/tokens/{name}", {"presets": [preset], "per_day": 7, **confirmation}, match='"2"').status
         == 200
     )
 
@@ -240,23 +242,23 @@ def test_rotated_token_replaces_the_previous_one_and_keeps_the_identity(api: Api
     before = api.by(create_sender(api, name, per_minute=7)["token"])
     who = before.get("/whoami")
     path, confirmation = f"/tokens/{name}/rotate", {"own_token": api.token}
-    assert api.ask("POST", path, {"own_token": before.token}, match='"1"').code == "forbidden"
-    assert api.ask("POST", path, confirmation, match='"2"').code == "changed"
+    assert api.request("POST", path, {"own_token": before.token}, match='"1"').code == "forbidden"
+    assert api.request("POST", path, confirmation, match='"2"').code == "changed"
     assert before.get("/whoami") == who
-    response = api.ask("POST", path, confirmation, match='"1"')
+    response = api.request("POST", path, confirmation, match='"1"')
     assert (response.status, response.etag) == (200, '"2"')
-    assert before.ask("GET", "/whoami").code == "unauthenticated"
+    assert before.request("GET", "/whoami").code == "unauthenticated"
     assert api.by(response.json["token"]).get("/whoami") == who
     assert "token" not in api.get(f"/tokens/{name}")
     entry = api.get(f"/audit?object=token&name={name}")["items"][0]
     assert (entry["action"], entry["fields"]) == ("rotate", ["token"])
-    assert api.ask("POST", "/tokens/viewer-of-file/rotate", confirmation, match='"1"').code == "read_only"
+    assert api.request("POST", "/tokens/viewer-of-file/rotate", confirmation, match='"1"').code == "read_only"
 
 
 def test_expired_token_is_not_rotated(api: Api, named: Named) -> None:
     name = named("mark")
     soon = datetime.fromtimestamp(time.time() + 2, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     create_sender(api, name, expires_at=soon)
-    within(lambda: time.time() > datetime.fromisoformat(soon).timestamp())
-    response = api.ask("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
+    wait_until(lambda: time.time() > datetime.fromisoformat(soon).timestamp())
+    response = api.request("POST", f"/tokens/{name}/rotate", {"own_token": api.token}, match='"1"')
     assert (response.code, "has expired" in response.json["detail"]) == ("invalid", True)

@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.config import checks
 from sidekey.config.load import Loaded, Loader, load
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.private_ca import Authority
 
 HEAD = "version: 1\nstore: {path: store.db, keys: [{id: k1, key: {env: KEY}}]}\n"
@@ -27,7 +27,7 @@ def write(folder: Path, admin: str, more: str = "") -> Path:
 def test_rules_of_the_admin_listener_have_tokens_and_host_names(tmp_path: Path) -> None:
     """Host names become lower case."""
     tokens = "ops: {token: {env: OPS}, role: admin}"
-    rules = good(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
+    rules = loaded_snapshot(load(write(tmp_path, f"tokens: {{{tokens}}}, names: [Sidekey.Example.com]"), ENVIRON)).admin
     assert rules.tokens["ops"].digest == hashlib.sha256(b"0123456789abcdef").digest()
     assert rules.tokens["ops"].role == "admin"
     assert rules.names == {"sidekey.example.com"}
@@ -37,7 +37,7 @@ def test_only_a_sender_has_grants_and_needs_presets(tmp_path: Path) -> None:
     def loaded(token: str) -> Loaded:
         return load(write(tmp_path, f"tokens: {{ops: {{token: {{env: OPS}}, {token}}}}}"), ENVIRON)
 
-    sender = good(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
+    sender = loaded_snapshot(loaded("role: sender, presets: [welcome], per_minute: 5")).admin.tokens["ops"]
     assert (sender.presets, sender.per_minute, sender.per_day) == (("welcome",), 5, 1000)
     for token, text in (
         ("role: sender", "presets: must list at least one"),
@@ -55,11 +55,11 @@ def test_unusable_token_is_omitted_or_keeps_its_previous_value(tmp_path: Path) -
     loaded = loader.load()
     (error,) = loaded.of("unreadable")
     assert "admin.tokens.a.token: must have at least 16 characters" in str(error)
-    first = good(loaded).admin
+    first = loaded_snapshot(loaded).admin
     assert set(first.tokens) == {"b"}
     (tmp_path / "t").unlink()
     again = loader.load()
-    assert good(again).admin.tokens["b"].digest == first.tokens["b"].digest
+    assert loaded_snapshot(again).admin.tokens["b"].digest == first.tokens["b"].digest
     assert len(again.of("unreadable")) == 2
 
 
@@ -103,11 +103,11 @@ def test_unusable_certificate_is_an_error_unless_there_is_a_previous_one(
     assert "canary" not in str(error)
     place()
     loader = Loader(path, ENVIRON)
-    first = good(loader.load()).admin.certificate
+    first = loaded_snapshot(loader.load()).admin.certificate
     assert first is not None
     place(**broken)
     loaded = loader.load()
-    assert good(loaded).admin.certificate == first
+    assert loaded_snapshot(loaded).admin.certificate == first
     assert [text in str(error) for error in loaded.of("unreadable")] == [True]
 
 
@@ -117,7 +117,7 @@ def test_reload_that_adds_or_removes_tls_is_refused(tmp_path: Path, ca: Authorit
     for before, after in (("", tls), (tls, "")):
         path = write(tmp_path, before)
         loader = Loader(path, ENVIRON)
-        good(loader.load())
+        loaded_snapshot(loader.load())
         write(tmp_path, after)
         (error,) = loader.load().errors
         assert "admin.tls: needs a restart of Sidekey" in str(error)
@@ -158,7 +158,7 @@ def oidc(folder: Path, **changes: object) -> Path:
 def test_oidc_has_defaults(tmp_path: Path) -> None:
     (tmp_path / "client").write_text("s3cret")
     loaded = load(oidc(tmp_path), ENVIRON)
-    rules = good(loaded).admin.oidc
+    rules = loaded_snapshot(loaded).admin.oidc
     assert rules is not None
     assert (rules.client_secret, rules.scopes, rules.session_seconds) == ("s3cret", ("openid", "profile"), 12 * 3600)
     assert (rules.trust.source, rules.presets, "s3cret" in repr(rules)) == ("mozilla", {}, False)
@@ -192,18 +192,18 @@ def test_unreadable_oidc_secret_keeps_the_previous_one(tmp_path: Path) -> None:
     path = oidc(tmp_path)
     loader = Loader(path, ENVIRON)
     loaded = loader.load()
-    assert good(loaded).admin.oidc is None
+    assert loaded_snapshot(loaded).admin.oidc is None
     (error,) = loaded.of("unreadable")
     assert "admin.oidc.client_secret" in str(error)
     (tmp_path / "client").write_text("s3cret")
-    first = good(loader.load()).admin.oidc
+    first = loaded_snapshot(loader.load()).admin.oidc
     (tmp_path / "client").unlink()
-    second = good(loader.load()).admin.oidc
+    second = loaded_snapshot(loader.load()).admin.oidc
     assert first is not None
     assert second == first
     oidc(tmp_path, roles={"claim": "groups", "map": {"ops": "viewer"}})
-    changed = good(loader.load()).admin.oidc
+    changed = loaded_snapshot(loader.load()).admin.oidc
     assert changed is not None
     assert changed.digest != first.digest
     oidc(tmp_path, issuer="https://other.example")
-    assert good(loader.load()).admin.oidc is None
+    assert loaded_snapshot(loader.load()).admin.oidc is None

@@ -12,7 +12,7 @@ from sidekey.ca.certificates import make_authority
 from sidekey.config.load import Loader, load
 from sidekey.config.load_result import Loaded
 from support.certificates import issue
-from support.loading import good, write
+from support.loading import loaded_snapshot, write
 from support.local_cas import authority_of, scope_of
 
 A = "a endpoint_prefix: 'https://a.test/v1', auth: {type: headers, headers: {X-Key: x}}"
@@ -36,28 +36,28 @@ def loaded(folder: Path, top: str = "", environ: dict[str, str] | None = None) -
     ],
 )
 def test_default_folder_of_the_ca(environ: dict[str, str], expected: str | None, tmp_path: Path) -> None:
-    rules = good(loaded(tmp_path, environ=environ)).ca
+    rules = loaded_snapshot(loaded(tmp_path, environ=environ)).ca
     assert (None if rules.folder is None else rules.folder.parent) == (None if expected is None else Path(expected))
     assert rules.trust_folder == (None if rules.folder is None else rules.folder / "trust")
     assert not rules.configured
 
 
 def test_relative_folders_start_at_the_config_folder(tmp_path: Path) -> None:
-    rules = good(loaded(tmp_path, "ca: {folder: state}")).ca
+    rules = loaded_snapshot(loaded(tmp_path, "ca: {folder: state}")).ca
     assert (rules.folder, rules.trust_folder) == (tmp_path / "state", tmp_path / "state" / "trust")
     assert rules.configured
-    rules = good(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/srv/u"})).ca
+    rules = loaded_snapshot(loaded(tmp_path, "ca: {trust_folder: /shared}", {"HOME": "/srv/u"})).ca
     assert rules.trust_folder == Path("/shared")
 
 
 def test_match_by_host_makes_the_ca_configured(tmp_path: Path) -> None:
     """A missing CA must be reported, because clients name no integration."""
-    assert good(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
-    assert not good(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
+    assert loaded_snapshot(loaded(tmp_path, "forward: {match_by_host: true}")).ca.configured
+    assert not loaded_snapshot(loaded(tmp_path, "forward: {match_by_host: false}")).ca.configured
 
 
 def test_scope_has_the_hosts_of_policies_and_the_listed_ones(tmp_path: Path) -> None:
-    rules = good(loaded(tmp_path, "ca: {hosts: [store.example.com]}")).ca
+    rules = loaded_snapshot(loaded(tmp_path, "ca: {hosts: [store.example.com]}")).ca
     assert rules.scope.hosts() == ["a.test", "store.example.com"]
     assert rules.hosts == ("store.example.com",)
 
@@ -87,19 +87,19 @@ def test_operator_ca_is_read_again_when_its_files_change(tmp_path: Path) -> None
     write(tmp_path, A, top=f"{OWN}\n")
     first = loader.load()
     assert first.of("unreadable") == []
-    rules = good(first).ca
+    rules = loaded_snapshot(first).ca
     assert rules.operator_ca is not None
     assert (rules.uses_operator_ca, rules.operator_ca.fingerprint) == (True, own.fingerprint)
     assert {tmp_path / "ca.pem", tmp_path / "ca.key"} <= set(first.stamps)
-    assert good(loader.load()).ca == rules
+    assert loaded_snapshot(loader.load()).ca == rules
     (tmp_path / "ca.key").write_text("nonsense")
     broken = loader.load()
     assert [error.path for error in broken.of("unreadable")] == ["ca.private_key"]
-    assert good(broken).ca.operator_ca == rules.operator_ca
+    assert loaded_snapshot(broken).ca.operator_ca == rules.operator_ca
     renewed = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(renewed.certificate)
     (tmp_path / "ca.key").write_text(renewed.key)
-    result = good(loader.load()).ca.operator_ca
+    result = loaded_snapshot(loader.load()).ca.operator_ca
     assert result is not None
     assert result.fingerprint == renewed.fingerprint
 
@@ -112,9 +112,9 @@ def test_unusable_operator_ca_is_unreadable_and_does_not_stop_a_start(tmp_path: 
     (error,) = result.of("unreadable")
     assert (error.path, error.line) == ("ca.certificate", 2)
     assert "the name constraints of this CA must permit a.test" in error.message
-    assert good(result).ca.operator_ca is not None
+    assert loaded_snapshot(result).ca.operator_ca is not None
     (tmp_path / "ca.pem").write_bytes(issue("no CA").pem)
-    rules = good(loaded(tmp_path, OWN)).ca
+    rules = loaded_snapshot(loaded(tmp_path, OWN)).ca
     assert (rules.uses_operator_ca, rules.operator_ca) == (True, None)
     (tmp_path / "ca.pem").unlink()
     assert "ca.pem does not exist" in loaded(tmp_path, OWN).of("unreadable")[0].message
@@ -131,7 +131,7 @@ def test_extra_roots_complete_the_chain_of_an_operator_ca(tmp_path: Path) -> Non
     write(tmp_path, A, top=f"{OWN.removesuffix('}')}, extra_roots: [{{file: roots.pem}}]}}\n")
     for _ in range(2):
         result = loader.load()
-        ca = good(result).ca.operator_ca
+        ca = loaded_snapshot(result).ca.operator_ca
         assert ca is not None
         assert ca.trusted == top.pem.decode()
         assert not [text for text in map(str, result.warnings) if "does not end in a root" in text]
@@ -144,12 +144,12 @@ def test_unreadable_extra_roots_keep_the_previous_content(tmp_path: Path) -> Non
     loader = Loader(tmp_path / "sidekey.yaml", {"HOME": "/srv/u"})
     top = "ca: {extra_roots: [{file: roots.pem}]}"
     write(tmp_path, A, top=f"{top}\n")
-    assert good(loader.load()).ca.extra_roots == pem
+    assert loaded_snapshot(loader.load()).ca.extra_roots == pem
     (tmp_path / "roots.pem").write_text("nonsense")
     result = loader.load()
     assert [error.path for error in result.of("unreadable")] == ["ca.extra_roots[0]"]
     assert result.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
-    assert good(result).ca.extra_roots == pem
+    assert loaded_snapshot(result).ca.extra_roots == pem
 
 
 def test_local_ca_as_trusted_ca_is_refused(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from sidekey.config.build.presets import PresetChecker, broken_presets, document_json, mismatch_errors, pairing_errors
 from sidekey.config.load import Loader, load
 from sidekey.snapshot.snapshot import Snapshot
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.plane import base_url, integration
 from support.presets import preset, refused
-from support.signing import HmacSigner, signing
-from support.statuses import certified
-from support.unresolved import Missing
+from support.signing import HmacSigner, signing_integration
+from support.statuses import with_certificate
+from support.unresolved import UnresolvedIntegration
 
 CRM = "crm: {endpoint_prefix: https://crm.example.com/v1, auth: {type: headers, headers: {X-Tenant: acme}}}"
 MOVED = CRM.replace("/v1", "/v2")
@@ -38,7 +38,7 @@ def loader(folder: Path) -> Loader:
 
 
 def snapshot_of(folder: Path) -> Snapshot:
-    return good(load(folder, {}))
+    return loaded_snapshot(load(folder, {}))
 
 
 def test_preset_has_the_values_of_its_mapping(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_preset_may_be_in_any_file_but_an_id_only_in_one(tmp_path: Path) -> None
 def test_unchanged_preset_is_the_same_object(tmp_path: Path) -> None:
     write(tmp_path, HOOK, OTHER)
     loading = loader(tmp_path)
-    first = good(loading.load())
+    first = loaded_snapshot(loading.load())
     write(tmp_path, HOOK, OTHER.replace("/hook", "/new"))
-    second = good(loading.load())
+    second = loaded_snapshot(loading.load())
     assert second.presets["hook"] is first.presets["hook"]
     assert second.presets["other"] is not first.presets["other"]
     assert second.presets["other"].rules.fixed_url == b"https://crm.example.com/v1/new"
@@ -76,10 +76,10 @@ def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tm
     """The config is in use all the same, with a finding at the preset."""
     write(tmp_path, HOOK)
     loading = loader(tmp_path)
-    first = good(loading.load())
+    first = loaded_snapshot(loading.load())
     write(tmp_path, HOOK, crm=MOVED)
     loaded = loading.load()
-    second = good(loaded)
+    second = loaded_snapshot(loaded)
     reason = "must be allowed by integration crm: the target is not under any endpoint prefix"
     assert second.presets["hook"].invalid == reason
     assert second.presets["hook"].rules is first.presets["hook"].rules
@@ -88,7 +88,7 @@ def test_change_of_the_integration_makes_a_preset_invalid_until_it_fits_again(tm
     ]
     write(tmp_path, HOOK)
     third = loading.load()
-    assert good(third).presets["hook"] is first.presets["hook"]
+    assert loaded_snapshot(third).presets["hook"] is first.presets["hook"]
     assert third.of("mismatched") == []
 
 
@@ -123,7 +123,7 @@ def test_preset_without_its_integration_is_invalid() -> None:
     """With an unresolved integration it is not: its target is checked later."""
     hook = preset()
     assert mismatch_errors(hook, None) == [(("integration",), "no integration has this ID")]
-    missing = Missing(integration("h", base_url(1)))
+    missing = UnresolvedIntegration(integration("h", base_url(1)))
     assert mismatch_errors(hook, missing.integration()) == []
     assert PresetChecker()({"hook": hook}, {"h": missing.integration()})["hook"] is hook
     assert PresetChecker()({"hook": hook}, {})["hook"].invalid == "no integration has this ID"
@@ -156,7 +156,7 @@ def test_broken_presets_are_those_that_fit_now() -> None:
 
 def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
     write(tmp_path, HOOK)
-    preset = good(load(tmp_path, {})).presets["hook"]
+    preset = loaded_snapshot(load(tmp_path, {})).presets["hook"]
     document = json.loads(preset.document)
     assert document["integration"] == "crm"
     assert document_json(document) == preset.document
@@ -164,14 +164,14 @@ def test_document_keeps_its_keys_and_their_order(tmp_path: Path) -> None:
 
 
 def test_unusable_integration_cannot_be_chosen() -> None:
-    missing = Missing(integration("h", base_url(1)))
+    missing = UnresolvedIntegration(integration("h", base_url(1)))
     reason = "integration h cannot be used now: see its own errors"
     assert pairing_errors(preset(), missing.integration(), 0.0) == [(("integration",), reason)]
     assert pairing_errors(preset(), integration("h", base_url(1)), 0.0) == []
 
 
 def test_integration_with_an_expired_certificate_cannot_be_chosen() -> None:
-    ending = certified(integration("h", base_url(1)), 1000.0)
+    ending = with_certificate(integration("h", base_url(1)), 1000.0)
     reason = "integration h cannot be used now: see its own errors"
     assert pairing_errors(preset(), ending, 999.0) == []
     assert pairing_errors(preset(), ending, 1000.0) == [(("integration",), reason)]
@@ -206,7 +206,7 @@ def test_preset_of_an_unknown_integration_is_a_warning_with_a_store(tmp_path: Pa
     assert [(warning.path, warning.message) for warning in loaded.warnings if warning.path.startswith("presets")] == [
         ("presets.hook.integration", text)
     ]
-    assert good(loaded).presets["hook"].invalid == "no integration has this ID"
+    assert loaded_snapshot(loaded).presets["hook"].invalid == "no integration has this ID"
 
 
 def test_every_key_is_checked_beside_invalid_ones() -> None:
@@ -288,6 +288,6 @@ def test_keys_of_a_parameter_fit_its_type(parameter: dict[str, object], errors: 
 
 def test_preset_cannot_set_a_header_that_the_signature_writes() -> None:
     """Except one that the signature keeps, such as the ID of a message."""
-    built = signing(HmacSigner())
+    built = signing_integration(HmacSigner())
     errors = mismatch_errors(preset(headers={"X_Signature": "forged", "X-Id": "{{id}}"}, **PARAMETERS), built)
     assert errors == [(("headers", "X_Signature"), "integration h brings this header: remove it")]

@@ -19,7 +19,7 @@ from sidekey.policy.callers import Caller
 from sidekey.policy.targets import judge_url
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Address, Integration, Listen, Log, Snapshot, Trust
-from support.loading import TENANT, good, prefix, write
+from support.loading import TENANT, loaded_snapshot, prefix, write
 from support.private_ca import file_trust
 from support.stored import OAUTH2, reader_of, settings_in, stored
 
@@ -253,7 +253,7 @@ def test_stored_integration_has_its_row_and_destinations() -> None:
 
 def test_integration_of_a_file_has_no_row_or_destinations(tmp_path: Path) -> None:
     write(tmp_path, f"crm {prefix('crm')}, {TENANT}")
-    result = good(load(tmp_path, {})).integrations["crm"]
+    result = loaded_snapshot(load(tmp_path, {})).integrations["crm"]
     assert (result.stored, result.row, result.destinations) == (False, "", ("",))
 
 

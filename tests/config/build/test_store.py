@@ -13,7 +13,7 @@ import pytest
 from sidekey.config import models
 from sidekey.config.load import Loaded, Loader, load
 from sidekey.snapshot.store import StoreRules
-from support.loading import TENANT, good, prefix, write
+from support.loading import TENANT, loaded_snapshot, prefix, write
 
 K1, K2 = bytes(range(32)), b"canary-2" * 4
 ENVIRON = {
@@ -32,7 +32,7 @@ def loaded(folder: Path, store: str, environ: dict[str, str] = ENVIRON) -> Loade
 
 
 def rules(folder: Path, store: str) -> StoreRules:
-    result = good(loaded(folder, store)).store
+    result = loaded_snapshot(loaded(folder, store)).store
     assert result is not None
     return result
 
@@ -51,7 +51,7 @@ def test_store_may_be_at_a_url(tmp_path: Path) -> None:
 
 def test_config_without_a_store_has_no_store_rules(tmp_path: Path) -> None:
     write(tmp_path, CRM)
-    assert good(load(tmp_path, {})).store is None
+    assert loaded_snapshot(load(tmp_path, {})).store is None
 
 
 def test_repr_of_rules_shows_neither_key_nor_url(tmp_path: Path) -> None:
@@ -176,13 +176,13 @@ MOVES = [
 def test_reload_that_moves_the_store_is_refused(tmp_path: Path, before: str, after: str) -> None:
     write(tmp_path, CRM, top=before)
     loader = Loader(tmp_path, ENVIRON)
-    good(loader.load())
+    loaded_snapshot(loader.load())
     write(tmp_path, CRM, top=after)
     (error,) = loader.load().errors
     assert error.path == "store"
     assert error.message.startswith("needs a restart of Sidekey")
     write(tmp_path, CRM, top=before)
-    good(loader.load())
+    loaded_snapshot(loader.load())
 
 
 def test_reload_may_change_the_password_of_the_database(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_reload_may_change_the_password_of_the_database(tmp_path: Path) -> None:
     loader = Loader(tmp_path, ENVIRON)
     assert tmp_path / "url" in loader.load().stamps
     (tmp_path / "url").write_text("postgresql://svc:new@db.test/x")
-    result = good(loader.load()).store
+    result = loaded_snapshot(loader.load()).store
     assert result is not None
     assert result.url == "postgresql://svc:new@db.test/x"
     (tmp_path / "url").write_text("postgresql://svc:new@other.test/x")
@@ -210,7 +210,7 @@ def test_reload_may_add_keys(tmp_path: Path) -> None:
     first = loader.load()
     assert tmp_path / "k1" in first.stamps
     write(tmp_path, CRM, top="store: {path: a.db, keys: [{id: k2, key: {env: STORE_K2}}, {id: k1, key: {file: k1}}]}\n")
-    result = good(loader.load()).store
+    result = loaded_snapshot(loader.load()).store
     assert result is not None
     assert result.keys == (("k2", K2), ("k1", K1))
 
@@ -236,6 +236,6 @@ def test_warning_of_unshared_credentials_depends_on_the_store(
     """Processes on one store share such tokens."""
     write(tmp_path, ROTATING, top="" if store is None else f"store: {{{store}}}\n")
     result = load(tmp_path, ENVIRON)
-    good(result)
+    loaded_snapshot(result)
     assert [words for words in expected if not any(words in warning.message for warning in result.warnings)] == []
     assert len([warning for warning in result.warnings if ".auth." in str(warning)]) == len(expected)

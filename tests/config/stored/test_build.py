@@ -26,7 +26,7 @@ from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 from sidekey.store.sealing import KeyRing, seal
 from sidekey.store.state import State
 from support.certificates import private_chain
-from support.loading import good
+from support.loading import loaded_snapshot
 from support.managed import states_of
 from support.stored import (
     BASIC,
@@ -39,10 +39,10 @@ from support.stored import (
     copied,
     documents,
     draft,
-    former,
     ids,
     mtls,
-    opened,
+    open_secrets,
+    previous_row,
     stored,
 )
 
@@ -73,8 +73,8 @@ class ConfigWithStore:
         self.rows = {**self.rows, **{row.id: row for row in rows}}
 
     def load(self, now: float = PRESENT) -> Snapshot:
-        self.source.update(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
-        return good(self.loader.load(now))
+        self.source.take(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
+        return loaded_snapshot(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:
         return states_of(snapshot or self.load(), PRESENT)
@@ -185,7 +185,7 @@ def test_policy_is_known_without_the_secrets(name: str, joined: ConfigWithStore)
     row = stored(documents()[name])
     joined.put(row)
     snapshot = joined.load()
-    edit = draft(document_for_api(row), former(row))
+    edit = draft(document_for_api(row), previous_row(row))
     assert (edit.entered, bool(edit.kept)) == ({}, True)
     unserved = build_unserved("crm", edit.settings, edit.entered, stored_content(snapshot), PRESENT)
     served = snapshot.integrations["crm"]
@@ -252,7 +252,7 @@ def test_preset_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> Non
 
 def resealed(row: IntegrationRow, ring: KeyRing) -> IntegrationRow:
     """Return a row as a rotation writes it."""
-    purpose, values = former(row).purpose, opened(row).values
+    purpose, values = previous_row(row).purpose, open_secrets(row).values
     assert purpose is not None
     secrets = {
         secret: replace(
@@ -303,7 +303,7 @@ def test_store_change_applies_while_a_file_has_errors(joined: ConfigWithStore) -
     joined.source.update(State(integrations=joined.rows), VAULT)
     snapshot = joined.loader.combine(loaded, PRESENT)
     assert sorted(snapshot.integrations) == ["crm", "own"]
-    assert snapshot.integrations["own"] is good(loaded).integrations["own"]
+    assert snapshot.integrations["own"] is loaded_snapshot(loaded).integrations["own"]
 
 
 def test_integration_of_a_file_wins_over_a_stored_one(joined: ConfigWithStore) -> None:
@@ -526,11 +526,11 @@ def test_draft_is_built_from_its_new_secrets_only(joined: ConfigWithStore) -> No
     document: dict[str, Any] = copied(BASIC)
     document["auth"]["password"] = {"set": True, "id": ids(row)["/auth/password"]}
     with pytest.raises(SecretUnreadable, match="send it"):
-        build_draft("crm", draft(document, former(row)), stored_content(snapshot), PRESENT)
+        build_draft("crm", draft(document, previous_row(row)), stored_content(snapshot), PRESENT)
 
 
 def test_only_files_are_served_before_the_store_was_read(tmp_path: Path) -> None:
     joined = ConfigWithStore(tmp_path, f"integrations: {{own: {OWN}}}\n")
-    snapshot = good(joined.loader.load(PRESENT))
+    snapshot = loaded_snapshot(joined.loader.load(PRESENT))
     assert (list(snapshot.integrations), snapshot.callers, stored_content(snapshot).revision) == (["own"], {}, 0)
     assert stored_content(snapshot).unusable_count == 0

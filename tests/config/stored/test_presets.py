@@ -14,7 +14,7 @@ from sidekey.config.stored.validate import InvalidPreset
 from sidekey.snapshot.snapshot import NO_INTEGRATION
 from sidekey.store.records import PresetRow
 from support.plane import base_url, integration
-from support.unresolved import Missing
+from support.unresolved import UnresolvedIntegration
 
 DOCUMENT: dict[str, Any] = {"integration": "h", "url": base_url(1, "/api/x")}
 INTEGRATIONS = {"h": integration("h", base_url(1, "/api"))}
@@ -91,7 +91,7 @@ def test_document_larger_than_a_request_is_refused() -> None:
 
 
 def test_preset_cannot_use_an_integration_with_a_missing_secret() -> None:
-    missing = Missing(INTEGRATIONS["h"])
+    missing = UnresolvedIntegration(INTEGRATIONS["h"])
     result = prepare_preset("hook", DOCUMENT, {"h": missing.integration()}, 0.0)
     assert isinstance(result, InvalidPreset)
     assert [error.pointer for error in result.errors] == ["/integration"]

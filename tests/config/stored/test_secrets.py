@@ -21,7 +21,7 @@ from support.stored import (
     VAULT,
     documents,
     ids,
-    opened,
+    open_secrets,
     reader_of,
     settings_in,
     stored,
@@ -30,7 +30,7 @@ from support.stored import (
 
 @pytest.mark.parametrize("name", documents())
 def test_secrets_open_for_their_own_settings(name: str) -> None:
-    result = opened(stored(documents()[name]))
+    result = open_secrets(stored(documents()[name]))
     assert result.values
     assert result.refused == {}
 
@@ -42,8 +42,8 @@ def test_secret_does_not_open_in_another_row_or_field() -> None:
     # Or swap the IDs in the document.
     renamed = replace(row, document=row.document.replace(first, "<1>").replace(second, first).replace("<1>", second))
     foreign = replace(row, secrets=dict(zip(row.secrets, other.secrets.values(), strict=True)))
-    for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row_id="r")):
-        result = opened(moved)
+    for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row="r")):
+        result = open_secrets(moved)
         assert result.values == {}
         assert all("enter it again" in reason for reason in result.refused.values())
 
@@ -54,27 +54,27 @@ def test_secret_that_the_document_uses_twice_does_not_open() -> None:
     first, second = row.secrets
     for original, replaced in ((first, second), (second, first)):
         twice = replace(row, document=row.document.replace(replaced, original))
-        assert len(set(opened(twice).refused)) == 2
+        assert len(set(open_secrets(twice).refused)) == 2
 
 
 def test_secret_does_not_open_in_another_store_or_after_a_bit_flip() -> None:
     row = stored(BASIC)
-    assert opened(row, SealingKeys("another", VAULT.ring)).values == {}
+    assert open_secrets(row, SealingKeys("another", VAULT.ring)).values == {}
     password = ids(row)["/auth/password"]
     sealed = row.secrets[password]
     flipped = sealed.sealed[:-2] + ("A" if sealed.sealed[-2] != "A" else "B") + sealed.sealed[-1]
-    assert opened(replace(row, secrets={password: replace(sealed, sealed=flipped)})).values == {}
+    assert open_secrets(replace(row, secrets={password: replace(sealed, sealed=flipped)})).values == {}
 
 
 def test_missing_key_is_named() -> None:
-    result = opened(stored(BASIC), SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32})))
+    result = open_secrets(stored(BASIC), SealingKeys(VAULT.store, KeyRing({"k2": b"2" * 32})))
     reason = "the stored secret cannot be opened: key k1 is missing in store.keys"
     assert result.refused == {"/auth/username": reason, "/auth/password": reason}
 
 
 def test_document_cannot_claim_a_secret_that_the_row_lacks() -> None:
     row = stored(HEADERS)
-    assert opened(replace(row, secrets={})).refused == {
+    assert open_secrets(replace(row, secrets={})).refused == {
         "/auth/headers/Authorization/secret": "no secret is stored here: enter it"
     }
 
@@ -113,10 +113,10 @@ def test_saved_profile_values_are_part_of_the_purpose() -> None:
     row = stored(PROFILE)
     moved = row.document.replace("auth.europe-west1.gcp.commercetools.com", "auth.evil.example.com")
     assert moved != row.document
-    assert opened(replace(row, document=moved)).values == {}
+    assert open_secrets(replace(row, document=moved)).values == {}
     region = row.document.replace('"region":"europe-west1.gcp"', '"region":"us-central1.gcp"')
     assert region != row.document
-    assert opened(replace(row, document=region)).values
+    assert open_secrets(replace(row, document=region)).values
     assert settings_in(region) == settings_in(row.document)
 
 
@@ -126,7 +126,7 @@ def test_secret_of_a_profile_opens_only_at_the_place_of_the_profile() -> None:
     assert list(ids(row)) == ["/auth/key"]
     elsewhere = row.document.replace('"Authorization"', '"X-Debug"')
     assert elsewhere != row.document
-    assert opened(replace(row, document=elsewhere)).values == {}
+    assert open_secrets(replace(row, document=elsewhere)).values == {}
     other = row.document.replace("https://a.klaviyo.com", "https://evil.example.com")
     assert other != row.document
-    assert opened(replace(row, document=other)).values == {}
+    assert open_secrets(replace(row, document=other)).values == {}

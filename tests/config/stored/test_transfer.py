@@ -35,11 +35,11 @@ from support.stored import (
     chain,
     documents,
     draft,
-    entered,
-    opened,
+    entered_values,
+    open_secrets,
     stored,
 )
-from support.transfer import every_kind, fill, rewritten_of
+from support.transfer import every_kind, fill, import_integration
 
 KINDS = sorted(every_kind())
 
@@ -58,7 +58,7 @@ def test_export_has_no_secret_and_loads_once_its_needs_are_filled(name: str, tmp
     before = load(path, {}, PRESENT)
     assert before.errors == []
     assert before.of("unreadable")
-    path.write_text(fill(text, tmp_path, opened(row).values, exported.config))
+    path.write_text(fill(text, tmp_path, open_secrets(row).values, exported.config))
     after = load(path, {}, PRESENT)
     assert after.of("error", "unreadable") == []
 
@@ -192,7 +192,7 @@ def headers(value: Any) -> dict[str, Any]:
 )
 def test_header_from_file_or_environment_becomes_a_secret(written: Any, stored_as: Any, folder: Path) -> None:
     """The file kept the value elsewhere, and public values of the store are readable."""
-    imported = rewritten_of(headers(written), folder, {"KEY": "of the environment"})
+    imported = import_integration(headers(written), folder, {"KEY": "of the environment"})
     assert imported.errors == ()
     expected = stored_as or {"prefix": "of the environment", "secret": {"value": "the secret"}}
     assert imported.document["auth"]["headers"]["X-Key"] == expected
@@ -206,7 +206,7 @@ def test_public_value_from_the_environment_is_imported_with_a_warning(folder: Pa
         "endpoint_prefix": {"env": "BASE"},
         "auth": {"type": "basic", "username": {"file": "secret"}, "password": {"env": "KEY"}},
     }
-    imported = rewritten_of(raw, folder, {"KEY": "k", "BASE": "https://api.example.com/v1"})
+    imported = import_integration(raw, folder, {"KEY": "k", "BASE": "https://api.example.com/v1"})
     assert imported.document == {
         "endpoint_prefix": "https://api.example.com/v1",
         "auth": {"type": "basic", "username": {"value": "the secret"}, "password": {"value": "k"}},
@@ -219,7 +219,7 @@ def test_plain_user_name_of_a_file_becomes_a_secret(folder: Path) -> None:
     """Values from a profile and an empty user name stay public."""
 
     def auth(**keys: Any) -> Any:
-        imported = rewritten_of({**PREFIX, "auth": {"type": "basic", **keys}}, folder, {"KEY": "k"})
+        imported = import_integration({**PREFIX, "auth": {"type": "basic", **keys}}, folder, {"KEY": "k"})
         draft(imported.document)
         return imported.document["auth"]
 
@@ -240,7 +240,7 @@ def test_plain_user_name_of_a_file_becomes_a_secret(folder: Path) -> None:
 def test_references_in_a_list_of_prefixes_are_read(folder: Path) -> None:
     raw = {**documents()["basic"], "endpoint_prefix": ["https://a.example.com", {"env": "BASE"}]}
     raw["auth"] = {**raw["auth"], "username": "svc", "password": {"file": "secret"}}
-    imported = rewritten_of(raw, folder, {"BASE": "https://b.example.com"})
+    imported = import_integration(raw, folder, {"BASE": "https://b.example.com"})
     assert imported.document["endpoint_prefix"] == ["https://a.example.com", "https://b.example.com"]
 
 
@@ -256,14 +256,14 @@ def test_certificates_and_cas_become_inline_and_keys_secret(folder: Path) -> Non
             "allow_private_ca": True,
         },
     }
-    imported = rewritten_of(raw, folder)
+    imported = import_integration(raw, folder)
     assert imported.errors == imported.warnings == ()
     assert imported.document["trusted_ca"] == {"inline": chain().root.pem.decode()}
     assert imported.document["auth"]["certificate"] == {
         "inline": "Bag Attributes: B?cher\n" + chain().leaf.pem.decode()
     }
     row = stored(imported.document)
-    assert opened(row).values == {"/auth/private_key": chain().leaf.key_as().decode()}
+    assert open_secrets(row).values == {"/auth/private_key": chain().leaf.key_as().decode()}
 
 
 def test_every_unreadable_reference_is_an_error(folder: Path) -> None:
@@ -272,7 +272,7 @@ def test_every_unreadable_reference_is_an_error(folder: Path) -> None:
         "trusted_ca": {"file": "no.pem"},
         "auth": {"type": "basic", "username": {"env": "NO_USER"}, "password": {"file": "none.txt"}},
     }
-    imported = rewritten_of(raw, folder)
+    imported = import_integration(raw, folder)
     assert {error.loc: error.message for error in imported.errors} == {
         ("trusted_ca",): "no.pem does not exist; a relative path starts at the config file's folder",
         ("auth", "username"): "environment variable NO_USER is not set",
@@ -283,7 +283,7 @@ def test_every_unreadable_reference_is_an_error(folder: Path) -> None:
 def test_placeholder_of_a_url_is_refused(folder: Path) -> None:
     """Otherwise Sidekey would fetch it forever."""
     block = {"certificate": {"file": "tls.crt"}, "private_key": {"url": "https://fill-in.invalid/crm.url"}}
-    imported = rewritten_of({**PREFIX, "auth": {"type": "mtls", **block}}, folder)
+    imported = import_integration({**PREFIX, "auth": {"type": "mtls", **block}}, folder)
     assert [error.loc for error in imported.errors] == [("auth", "private_key")]
     assert "must be the URL itself" in imported.errors[0].message
 
@@ -302,7 +302,7 @@ def test_pointer_is_located_in_a_file() -> None:
 def test_file_cannot_keep_or_enter_a_stored_secret(name: str, written: dict[str, Any]) -> None:
     """A file must bring its secrets, because they could be sealed for another destination."""
     document = every_kind()[name]
-    secrets = [loc_of_pointer(document, pointer) for pointer in entered(draft(document))]
+    secrets = [loc_of_pointer(document, pointer) for pointer in entered_values(draft(document))]
     errors = validate(with_values(document, dict.fromkeys(secrets, written)), Context("file")).errors
     places = {error.loc for error in errors}
     for place in secrets:

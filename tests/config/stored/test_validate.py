@@ -29,22 +29,22 @@ from support.stored import (
     PROFILE,
     RESPONSYS,
     VAULT,
+    assessed,
     beside,
     chain,
     copied,
     documents,
     draft,
-    entered,
+    entered_values,
     errors,
-    former,
     ids,
-    judged,
     jwt_bearer,
-    kept,
+    kept_pointers,
     mtls,
-    opened,
+    open_secrets,
     patched,
-    reenter,
+    previous_row,
+    secrets_required,
     settings_in,
     stored,
 )
@@ -70,12 +70,12 @@ def read(row: IntegrationRow) -> Any:
 def test_saved_document_has_no_secret_of_any_kind(name: str) -> None:
     """Each new secret is entered unchanged at its place."""
     result = draft(documents()[name])
-    assert set(entered(result)) == SECRETS[name]
+    assert set(entered_values(result)) == SECRETS[name]
     assert result.kept == ()
     text = result.saved.text()
     assert CANARY not in text
     assert "PRIVATE KEY" not in text
-    for at, value in entered(result).items():
+    for at, value in entered_values(result).items():
         assert json.dumps(value)[1:-1] in json.dumps(documents()[name]), at
 
 
@@ -86,11 +86,11 @@ def test_document_sent_back_keeps_every_secret(name: str) -> None:
     document = read(row)
     assert CANARY not in json.dumps(document)
     document["description"] = "edited"
-    result = draft(document, former(row))
-    assert (result.entered, kept(result)) == ({}, SECRETS[name])
+    result = draft(document, previous_row(row))
+    assert (result.entered, kept_pointers(result)) == ({}, SECRETS[name])
     after = stored(document, before=row)
     assert after.secrets == row.secrets
-    assert opened(after).refused == {}
+    assert open_secrets(after).refused == {}
     assert read(after) == document
 
 
@@ -114,13 +114,13 @@ def test_new_destination_requires_every_secret_again(name: str, patch: dict[str,
     """Once all are entered, the document is saved, and the secrets are sealed for the new destination."""
     row = stored(documents()[name])
     remaining = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
-    reasons = reenter(former(row).apply_patch(patch), former(row))
+    reasons = secrets_required(previous_row(row).patched(patch), previous_row(row))
     assert reasons.keys() == remaining
     key = next(iter(patch.get("auth", patch) if name != "profile" else ["a"]))
     assert all(key in reason and "has changed" in reason for reason in reasons.values()), reasons
     # Someone with write access to the database may change the document too.
     if name != "profile":
-        assert opened(replace(row, document=patched(row.document, patch))).values == {}
+        assert open_secrets(replace(row, document=patched(row.document, patch))).values == {}
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_new_destination_requires_every_secret_again(name: str, patch: dict[str,
 def test_edit_that_moves_no_secret_keeps_all(name: str, patch: dict[str, Any]) -> None:
     """The kept secrets still open."""
     row = stored(documents()[name])
-    after = stored(former(row).apply_patch(patch), before=row)
+    after = stored(previous_row(row).patched(patch), before=row)
     assert after.secrets == row.secrets
-    assert set(opened(after).values) == SECRETS[name]
+    assert set(open_secrets(after).values) == SECRETS[name]
 
 
 @pytest.mark.parametrize("name", ["X-Original-URL", "x_rewrite_url", "X-HTTP-Method-Override"])
@@ -147,12 +147,12 @@ def test_header_that_overrides_the_target_must_be_public(name: str) -> None:
     """If it were secret, it could be changed without entering the other secrets again."""
     row = stored(HEADERS)
     patch = {"auth": {"headers": {name: {"secret": {"value": "/admin"}}}}}
-    assert errors(former(row).apply_patch(patch), former(row)) == {
+    assert errors(previous_row(row).patched(patch), previous_row(row)) == {
         "/auth/headers": f"{name} must be a public text: a server may take the request for another by it"
     }
-    assert reenter(former(row).apply_patch({"auth": {"headers": {name: "/admin"}}}), former(row)).keys() == {
-        "/auth/headers/Authorization/secret"
-    }
+    assert secrets_required(
+        previous_row(row).patched({"auth": {"headers": {name: "/admin"}}}), previous_row(row)
+    ).keys() == {"/auth/headers/Authorization/secret"}
 
 
 def test_secret_missing_from_a_document_is_removed() -> None:
@@ -163,9 +163,12 @@ def test_secret_missing_from_a_document_is_removed() -> None:
     document = read(row)
     del document["auth"]["headers"]["X-Key"]
     remaining, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
-    assert kept(draft(document, former(row))) == {remaining}
+    assert kept_pointers(draft(document, previous_row(row))) == {remaining}
     assert stored(document, before=row).secrets.keys() == {ids(row)[remaining]}
-    assert kept(draft(former(row).apply_patch({"description": "x"}), former(row))) == {remaining, removed}
+    assert kept_pointers(draft(previous_row(row).patched({"description": "x"}), previous_row(row))) == {
+        remaining,
+        removed,
+    }
 
 
 def test_removed_token_request_parameter_changes_the_destination() -> None:
@@ -173,15 +176,17 @@ def test_removed_token_request_parameter_changes_the_destination() -> None:
     row = stored(OAUTH2)
     document = read(row)
     del document["auth"]["token_request"]["body"]["key"]
-    assert reenter(document, former(row)) == {"/auth/client_secret": "auth.token_request.body.key has changed"}
+    assert secrets_required(document, previous_row(row)) == {
+        "/auth/client_secret": "auth.token_request.body.key has changed"
+    }
 
 
 def test_patch_replaces_or_removes_a_secret() -> None:
     row = stored(BASIC)
-    result = draft(former(row).apply_patch({"auth": {"password": {"value": "another"}}}), former(row))
-    assert (entered(result), kept(result)) == ({"/auth/password": "another"}, {"/auth/username"})
+    result = draft(previous_row(row).patched({"auth": {"password": {"value": "another"}}}), previous_row(row))
+    assert (entered_values(result), kept_pointers(result)) == ({"/auth/password": "another"}, {"/auth/username"})
     assert result.entered.keys().isdisjoint(row.secrets)
-    assert errors(former(row).apply_patch({"auth": {"username": None}}), former(row)) == {
+    assert errors(previous_row(row).patched({"auth": {"username": None}}), previous_row(row)) == {
         "/auth/username": "this key is missing"
     }
 
@@ -210,7 +215,7 @@ def test_a_secret_becomes_public_only_with_a_new_value() -> None:
     row = stored(HEADERS)
     document = read(row)
     document["auth"]["headers"]["Authorization"] = document["auth"]["headers"]["Authorization"]["secret"]
-    assert list(errors(document, former(row))) == ["/auth/headers/Authorization"]
+    assert list(errors(document, previous_row(row))) == ["/auth/headers/Authorization"]
     document["auth"]["headers"]["Authorization"] = "Bearer public"
     assert stored(document, before=row).secrets == {}
 
@@ -220,7 +225,7 @@ def test_secret_cannot_move_to_another_field() -> None:
     document = read(row)
     headers = document["auth"]["headers"]
     headers["X-Debug"] = headers.pop("Authorization")
-    assert reenter(document, former(row)) == {
+    assert secrets_required(document, previous_row(row)) == {
         "/auth/headers/X-Debug/secret": "it was in auth.headers.Authorization.secret"
     }
 
@@ -230,12 +235,12 @@ def test_swapped_secrets_are_entered_again() -> None:
     row = stored(BASIC)
     auth = read(row)["auth"]
     swapped = {**read(row), "auth": {**auth, "username": auth["password"], "password": auth["username"]}}
-    assert reenter(swapped, former(row)) == {
+    assert secrets_required(swapped, previous_row(row)) == {
         "/auth/username": "it was in auth.password",
         "/auth/password": "it was in auth.username",
     }
     twice = {**read(row), "auth": {**auth, "password": auth["username"]}}
-    assert errors(twice, former(row)) == {
+    assert errors(twice, previous_row(row)) == {
         "/auth/password": "a stored secret is used once: send {value: SECRET}, which is sealed"
     }
 
@@ -243,7 +248,7 @@ def test_swapped_secrets_are_entered_again() -> None:
 def test_reason_names_the_changed_keys() -> None:
     """It names only a few keys, and no value."""
     row = stored(OAUTH2)
-    changed = former(row).apply_patch(
+    changed = previous_row(row).patched(
         {
             "endpoint_prefix": "https://evil.example.com",
             "trusted_ca": "system",
@@ -251,7 +256,7 @@ def test_reason_names_the_changed_keys() -> None:
             "auth": {"token_endpoint": "https://evil.example.com/token", "client_authentication": "body"},
         }
     )
-    assert reenter(changed, former(row))["/auth/client_secret"] == (
+    assert secrets_required(changed, previous_row(row))["/auth/client_secret"] == (
         "auth.client_authentication has changed, auth.token_endpoint has changed, endpoint_prefix has changed, "
         "and 1 more"
     )
@@ -261,7 +266,7 @@ def test_kept_secret_needs_its_id() -> None:
     row = stored(BASIC)
     document = read(row)
     del document["auth"]["password"]["id"]
-    assert errors(document, former(row)) == {
+    assert errors(document, previous_row(row)) == {
         "/auth/password": "must have the id of the stored secret: send it as you read it, or send {value: SECRET}, "
         "which is sealed"
     }
@@ -274,15 +279,17 @@ def test_new_certificate_requires_its_key_again() -> None:
     assert document["auth"]["certificate"] == mtls()["auth"]["certificate"]
     other = private_chain("other.example")
     changed = {**document, "auth": {**document["auth"], "certificate": {"inline": other.leaf.pem.decode()}}}
-    assert reenter(changed, former(row)) == {"/auth/private_key": "certificate beside it has changed"}
+    assert secrets_required(changed, previous_row(row)) == {"/auth/private_key": "certificate beside it has changed"}
     altered = replace(row, document=patched(row.document, {"auth": {"certificate": changed["auth"]["certificate"]}}))
-    assert opened(altered).values == {}
+    assert open_secrets(altered).values == {}
     key = {"value": chain().leaf.key_as().decode()}
     new_key = {**document, "auth": {**document["auth"], "private_key": key}}
-    assert entered(draft(new_key, former(row))) == {"/auth/private_key": key["value"]}
-    assert kept(draft(former(row).apply_patch({"description": "x"}), former(row))) == {"/auth/private_key"}
+    assert entered_values(draft(new_key, previous_row(row))) == {"/auth/private_key": key["value"]}
+    assert kept_pointers(draft(previous_row(row).patched({"description": "x"}), previous_row(row))) == {
+        "/auth/private_key"
+    }
     swapped = {**changed, "auth": {**changed["auth"], "private_key": key}}
-    assert list(errors(swapped, former(row))) == ["/auth/private_key"]
+    assert list(errors(swapped, previous_row(row))) == ["/auth/private_key"]
 
 
 def test_new_assertion_certificate_requires_its_key_again() -> None:
@@ -292,16 +299,18 @@ def test_new_assertion_certificate_requires_its_key_again() -> None:
     assert document["auth"]["grant"]["certificate"] == jwt_bearer()["auth"]["grant"]["certificate"]
     key = {"value": signer().private_pem.decode()}
     new_key = {"auth": {"grant": {"private_key": key}}}
-    assert entered(draft(merge_patch(document, new_key), former(row))) == {"/auth/grant/private_key": key["value"]}
+    assert entered_values(draft(merge_patch(document, new_key), previous_row(row))) == {
+        "/auth/grant/private_key": key["value"]
+    }
     for certificate in (stranger().certificate_pem.decode(), None):
         other = {"auth": {"grant": {"certificate": certificate}}}
-        assert reenter(merge_patch(document, other), former(row)) == {
+        assert secrets_required(merge_patch(document, other), previous_row(row)) == {
             "/auth/grant/private_key": "certificate beside it has changed"
         }
         altered = replace(row, document=patched(row.document, other))
-        assert opened(altered).values == {}
+        assert open_secrets(altered).values == {}
     both = {"auth": {"grant": {"private_key": key, "certificate": stranger().certificate_pem.decode()}}}
-    assert list(errors(merge_patch(document, both), former(row))) == ["/auth/grant/certificate"]
+    assert list(errors(merge_patch(document, both), previous_row(row))) == ["/auth/grant/certificate"]
 
 
 def test_url_of_a_certificate_is_sealed() -> None:
@@ -312,11 +321,11 @@ def test_url_of_a_certificate_is_sealed() -> None:
     assert set(ids(row)) == {"/auth/certificate/url", "/auth/private_key/url"}
     document = read(row)
     assert document["auth"]["private_key"]["url"]["set"] is True
-    assert kept(draft(document, former(row))) == set(ids(row))
-    assert opened(row).values["/auth/private_key/url"] == urls["private_key"]["url"]
+    assert kept_pointers(draft(document, previous_row(row))) == set(ids(row))
+    assert open_secrets(row).values["/auth/private_key/url"] == urls["private_key"]["url"]
     for half, other in (("certificate", "private_key"), ("private_key", "certificate")):
         changed = {**document, "auth": {**document["auth"], half: {"url": "https://vault.example.com/other"}}}
-        assert reenter(changed, former(row)) == {f"/auth/{other}/url": f"{half} beside it has changed"}
+        assert secrets_required(changed, previous_row(row)) == {f"/auth/{other}/url": f"{half} beside it has changed"}
 
 
 def test_profile_is_expanded_when_it_is_saved() -> None:
@@ -328,7 +337,7 @@ def test_profile_is_expanded_when_it_is_saved() -> None:
     assert endpoint == "https://auth.europe-west1.gcp.commercetools.com/oauth/token"
     assert settings_in(row.document).auth.destinations({("token_endpoint",): "https://a.example/t"}) is not None
     document["auth"]["client_id"] = "other"
-    assert kept(draft(document, former(row))) == {"/auth/client_secret"}
+    assert kept_pointers(draft(document, previous_row(row))) == {"/auth/client_secret"}
 
 
 def test_changed_profile_keeps_the_saved_additions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,14 +345,14 @@ def test_changed_profile_keeps_the_saved_additions(monkeypatch: pytest.MonkeyPat
     row = stored(PROFILE)
     saved = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.before.example.com/t"
-    previous = former(replace(row, document=json.dumps(saved)))
-    result = draft(previous.apply_patch({"description": "x"}), previous)
+    previous = previous_row(replace(row, document=json.dumps(saved)))
+    result = draft(previous.patched({"description": "x"}), previous)
     assert result.purpose.destinations[0]["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
-    assert judged(previous.apply_patch({"auth": {"region": "us-central1.gcp"}}), previous).errors == ()
+    assert assessed(previous.patched({"auth": {"region": "us-central1.gcp"}}), previous).errors == ()
     saved["integration"]["auth"]["provider"] = saved["profile"]["provider"] = "of-another-version"
-    removed = former(replace(row, document=json.dumps(saved)))
+    removed = previous_row(replace(row, document=json.dumps(saved)))
     assert removed.purpose is not None
-    assert kept(draft(removed.apply_patch({"description": "x"}), removed)) == {"/auth/client_secret"}
+    assert kept_pointers(draft(removed.patched({"description": "x"}), removed)) == {"/auth/client_secret"}
 
 
 def test_errors_of_a_profile_are_at_its_parameters() -> None:
@@ -357,11 +366,11 @@ def test_errors_of_a_profile_are_at_its_parameters() -> None:
 def test_secret_of_a_removed_kind_is_entered_again() -> None:
     """Its destination is not known."""
     row = stored(RESPONSYS)
-    previous = former(replace(row, document=row.document.replace('"responsys"', '"vanished"')))
+    previous = previous_row(replace(row, document=row.document.replace('"responsys"', '"vanished"')))
     assert previous.purpose is None
     kept_password = {"set": True, "id": ids(row)["/auth/password"]}
-    assert reenter({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": kept_password}}, previous) == {
-        "/auth/password": "the stored document is no longer valid"
+    assert secrets_required({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": kept_password}}, previous) == {
+        "/auth/password": "what is stored is not valid any more"
     }
 
 
@@ -369,12 +378,12 @@ def test_another_kind_requires_the_secret_again() -> None:
     """The place is the same, but the destination differs."""
     row = stored(BASIC)
     document = {"auth": {**RESPONSYS["auth"], "password": {"set": True, "id": ids(row)["/auth/password"]}}}
-    assert "auth.type has changed" in reenter(document, former(row))["/auth/password"]
+    assert "auth.type has changed" in secrets_required(document, previous_row(row))["/auth/password"]
 
 
 def test_client_certificate_beside_another_kind_keeps_both_secrets() -> None:
     row = stored(beside())
-    assert set(opened(row).values) == SECRETS["beside"]
+    assert set(open_secrets(row).values) == SECRETS["beside"]
 
 
 def test_texts_of_lists_are_limited() -> None:
@@ -389,15 +398,15 @@ def test_equal_python_values_of_other_json_types_change_the_destination(value: o
     """Sealing binds to JSON, in which 1 is neither true nor 1.0."""
     document = copied(OAUTH2)
     document["auth"]["token_request"]["body"]["resource"] = 1
-    previous = former(stored(document))
-    changed = previous.apply_patch({"auth": {"token_request": {"body": {"resource": value}}}})
-    assert "/auth/client_secret" in reenter(changed, previous)
+    previous = previous_row(stored(document))
+    changed = previous.patched({"auth": {"token_request": {"body": {"resource": value}}}})
+    assert "/auth/client_secret" in secrets_required(changed, previous)
 
 
 def test_errors_and_required_secrets_are_reported_together() -> None:
     row = stored(PROFILE)
     changed = merge_patch(read(row), {"auth": {"region": "us-central1.gcp"}, "description": "x" * 3000})
-    assessment = assess(changed, former(row), in_flight=10_000, now=PRESENT)
+    assessment = assess(changed, previous_row(row), in_flight=10_000, now=PRESENT)
     assert [error.pointer for error in assessment.errors] == ["/description"]
     assert [error.pointer for error in assessment.reenter] == ["/auth/client_secret"]
     assert CANARY not in repr(assessment)
@@ -405,7 +414,7 @@ def test_errors_and_required_secrets_are_reported_together() -> None:
 
 def test_invalid_stored_document_requires_every_secret_again() -> None:
     row = stored(BASIC)
-    invalid = replace(former(row), purpose=None)
+    invalid = replace(previous_row(row), purpose=None)
     assessment = assess(read(row), invalid, in_flight=10_000, now=PRESENT)
     assert {error.pointer for error in assessment.reenter} == {"/auth/password", "/auth/username"}
 
@@ -425,7 +434,7 @@ def test_provider_of_another_kind_is_an_error() -> None:
     """Also if the saved profile belongs to the provider."""
     row = stored({"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}})
     other = {"auth": {"type": "basic", "provider": "klaviyo", "key": read(row)["auth"]["key"]}}
-    assert "this provider needs type: headers" in errors(other, former(row))["/auth/provider"]
+    assert "this provider needs type: headers" in errors(other, previous_row(row))["/auth/provider"]
 
 
 @pytest.mark.parametrize("value", [CANARY, 5, {"x": CANARY}, [CANARY]])
@@ -434,8 +443,8 @@ def test_profile_secret_cannot_be_saved_as_public_text(value: Any) -> None:
     auth = {"type": "session", "provider": "yotpo", "store_id": "r" * 40, "api_secret": {"value": "s"}}
     row = stored({"auth": auth})
     document = {"auth": {**read(row)["auth"], "api_secret": value}}
-    assert errors(document, former(row)).keys() == {"/auth/api_secret"}
-    assert "send {value: SECRET}" in errors(document, former(row))["/auth/api_secret"]
+    assert errors(document, previous_row(row)).keys() == {"/auth/api_secret"}
+    assert "send {value: SECRET}" in errors(document, previous_row(row))["/auth/api_secret"]
 
 
 def branch(raw: Any, context: Context) -> Any:
@@ -479,14 +488,14 @@ def test_secrets_of_a_list_are_kept_when_it_is_reordered() -> None:
     row = stored(with_keys(OLD, MIDDLE))
     old, middle = read(row)["keys"]
     assert old["id"] != middle["id"]
-    assert set(opened(row).values.values()) == {"svc", CANARY, OLD["value"], MIDDLE["value"]}
+    assert set(open_secrets(row).values.values()) == {"svc", CANARY, OLD["value"], MIDDLE["value"]}
     row = stored({**read(row), "keys": [NEW, middle, old]}, before=row)
     assert [item["id"] for item in read(row)["keys"][1:]] == [middle["id"], old["id"]]
-    assert [opened(row).values[f"/keys/{index}"] for index in range(3)] == [
+    assert [open_secrets(row).values[f"/keys/{index}"] for index in range(3)] == [
         item["value"] for item in (NEW, MIDDLE, OLD)
     ]
     row = stored({**read(row), "keys": [read(row)["keys"][2]]}, before=row)
-    assert opened(row).values["/keys/0"] == OLD["value"]
+    assert open_secrets(row).values["/keys/0"] == OLD["value"]
     assert len(row.secrets) == 3
     assert CANARY not in row.document
 
@@ -495,9 +504,9 @@ def test_secrets_of_a_list_are_kept_when_it_is_reordered() -> None:
 def test_single_secret_and_list_of_one_are_interchangeable() -> None:
     alone = stored({**BASIC, "keys": OLD})
     two = stored({**read(alone), "keys": [NEW, read(alone)["keys"]]}, before=alone)
-    assert opened(two).values["/keys/1"] == OLD["value"]
+    assert open_secrets(two).values["/keys/1"] == OLD["value"]
     single = stored({**read(two), "keys": read(two)["keys"][0]}, before=two)
-    assert opened(single).values == {"/auth/username": "svc", "/auth/password": CANARY, "/keys": NEW["value"]}
+    assert open_secrets(single).values == {"/auth/username": "svc", "/auth/password": CANARY, "/keys": NEW["value"]}
     assert read(single)["keys"] == read(two)["keys"][0]
 
 
@@ -514,7 +523,7 @@ def test_unknown_or_duplicate_id_is_an_error(keys: Any, expected: dict[str, str]
     row = stored(with_keys(OLD))
     (old,) = read(row)["keys"]
     document = {**read(row), "keys": [old, old] if keys == "same" else keys, "source_address": "nonsense"}
-    reported = errors(document, former(row))
+    reported = errors(document, previous_row(row))
     assert reported.keys() == {*expected, "/source_address"}
     for at, text in expected.items():
         assert text in reported[at]
@@ -528,11 +537,11 @@ def test_secrets_of_a_nested_list_are_kept() -> None:
     tree = {"users": [{"name": "a", "key": OLD}, "x", MIDDLE, [NEW]]}
     row = stored({**BASIC, "tree": tree})
     first, public, middle, nested = read(row)["tree"]["users"]
-    assert len(opened(row).values) == 5
-    moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, former(row))
+    assert len(open_secrets(row).values) == 5
+    moved = draft({**read(row), "tree": {"users": [middle, first, public, nested]}}, previous_row(row))
     assert (moved.entered, len(moved.kept)) == ({}, 5)
     other = {**read(row), "tree": {"users": [middle, {**first, "name": "b"}, public, nested]}}
-    reasons = reenter(other, former(row))
+    reasons = secrets_required(other, previous_row(row))
     assert reasons.keys() == {
         "/auth/password",
         "/auth/username",
@@ -540,8 +549,8 @@ def test_secrets_of_a_nested_list_are_kept() -> None:
         "/tree/users/1/key",
         "/tree/users/3/0",
     }
-    assert reasons["/tree/users/1/key"] == ("its list entry has changed, tree.users has changed")
-    assert reenter({**read(row), "endpoint_prefix": "https://evil.example.com"}, former(row)).keys() == {
+    assert reasons["/tree/users/1/key"] == ("what is public beside it in a list has changed, tree.users has changed")
+    assert secrets_required({**read(row), "endpoint_prefix": "https://evil.example.com"}, previous_row(row)).keys() == {
         "/auth/password",
         "/auth/username",
         "/tree/users/0/key",
@@ -557,14 +566,14 @@ def test_secret_of_a_list_stays_with_its_public_values() -> None:
     row = stored({**BASIC, "tree": tree})
     first, second, third, fourth = read(row)["tree"]
     swapped = [{**first, "key": second["key"]}, {**second, "key": first["key"]}, third, fourth]
-    assert reenter({**read(row), "tree": swapped}, former(row)).keys() == {"/tree/0/key", "/tree/1/key"}
+    assert secrets_required({**read(row), "tree": swapped}, previous_row(row)).keys() == {"/tree/0/key", "/tree/1/key"}
     renewed_first = [{**first, "key": {"value": "mine"}}, {**second, "key": first["key"]}, third, fourth]
-    assert reenter({**read(row), "tree": renewed_first}, former(row)).keys() == {"/tree/1/key"}
+    assert secrets_required({**read(row), "tree": renewed_first}, previous_row(row)).keys() == {"/tree/1/key"}
     other = [first, second, [{"value": "mine"}], ["x", *third]]
-    assert reenter({**read(row), "tree": other}, former(row)).keys() == {"/tree/3/1"}
+    assert secrets_required({**read(row), "tree": other}, previous_row(row)).keys() == {"/tree/3/1"}
     altered = replace(row, document=patched(row.document, {"tree": swapped}))
-    assert set(opened(altered).refused) == {"/tree/0/key", "/tree/1/key"}
-    renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, former(row))
+    assert set(open_secrets(altered).refused) == {"/tree/0/key", "/tree/1/key"}
+    renewed = draft({**read(row), "tree": [{**first, "key": NEW}, second, third, fourth]}, previous_row(row))
     assert len(renewed.kept) == 4
 
 
@@ -573,21 +582,23 @@ def test_list_entries_with_secrets_cannot_be_reordered() -> None:
     tree = [{"name": "a", "key": OLD, "more": [MIDDLE]}, {"name": "b", "key": NEW}]
     row = stored({**BASIC, "tree": tree})
     first, second = read(row)["tree"]
-    assert "tree has changed" in reenter({**read(row), "tree": [second, first]}, former(row))["/tree/0/key"]
+    assert (
+        "tree has changed" in secrets_required({**read(row), "tree": [second, first]}, previous_row(row))["/tree/0/key"]
+    )
     same = [{**first, "more": []}, second]
-    assert "tree has changed" in reenter({**read(row), "tree": same}, former(row))["/tree/0/key"]
+    assert "tree has changed" in secrets_required({**read(row), "tree": same}, previous_row(row))["/tree/0/key"]
 
 
 @pytest.mark.usefixtures("list_settings")
 def test_same_secrets_in_the_same_order_are_the_same_content() -> None:
     """A file has no IDs."""
     row = stored(with_keys(OLD, NEW))
-    assert has_content_of(VAULT, row, draft(with_keys(OLD, NEW), former(row)))
-    assert not has_content_of(VAULT, row, draft(with_keys(NEW, OLD), former(row)))
-    assert not has_content_of(VAULT, row, draft(with_keys(OLD), former(row)))
+    assert has_content_of(VAULT, row, draft(with_keys(OLD, NEW), previous_row(row)))
+    assert not has_content_of(VAULT, row, draft(with_keys(NEW, OLD), previous_row(row)))
+    assert not has_content_of(VAULT, row, draft(with_keys(OLD), previous_row(row)))
     alone = stored({**BASIC, "keys": read(row)["keys"][0]}, before=row)
-    assert has_content_of(VAULT, alone, draft({**BASIC, "keys": OLD}, former(alone)))
-    assert not has_content_of(VAULT, alone, draft({**BASIC, "keys": NEW}, former(alone)))
+    assert has_content_of(VAULT, alone, draft({**BASIC, "keys": OLD}, previous_row(alone)))
+    assert not has_content_of(VAULT, alone, draft({**BASIC, "keys": NEW}, previous_row(alone)))
 
 
 @pytest.mark.usefixtures("list_settings")

@@ -13,7 +13,7 @@ from sidekey.credentials.base import Destinations, FixedCredential
 from sidekey.policy.targets import Forbidden
 from sidekey.policy.urls import Origin
 from support.drive_kinds import settings_of
-from support.stored import AWS_SIGV4, destination, judged
+from support.stored import AWS_SIGV4, assessed, destination
 
 KEYS = {"access_key_id": {"file": "id"}, "secret_access_key": {"file": "key"}}
 AUTH: dict[str, Any] = {"type": "aws_sigv4", "region": "eu-west-1", "service": "s3", **KEYS}
@@ -148,7 +148,7 @@ def test_stored_integration_may_not_use_web_identity() -> None:
     """It would read a file of Sidekey's machine."""
     auth = {"type": "aws_sigv4", "region": "eu-west-1", "service": "sqs", "web_identity": IDENTITY}
     (detail,) = [
-        item.detail for item in judged({**AWS_SIGV4, "auth": auth}).errors if item.pointer == "/auth/web_identity"
+        item.detail for item in assessed({**AWS_SIGV4, "auth": auth}).errors if item.pointer == "/auth/web_identity"
     ]
     assert "give access_key_id and secret_access_key" in detail
 

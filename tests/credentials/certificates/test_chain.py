@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from sidekey.credentials.certificates import chain
 from sidekey.credentials.certificates.encoding import blocks
-from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, Issued, issue, private_chain, signed_with
+from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, IssuedCertificate, issue, private_chain, signed_with
 
 CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
 ROOT, INTERMEDIATE, LEAF = (certificate.certificate for certificate in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
@@ -128,7 +128,7 @@ def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
     ],
     ids=count(),
 )
-def test_properties_that_servers_refuse_cause_warnings(issued: Issued, result: list[str]) -> None:
+def test_properties_that_servers_refuse_cause_warnings(issued: IssuedCertificate, result: list[str]) -> None:
     remarks = list(chain.certificate_warnings([issued.certificate], PRESENT))
     assert len(remarks) == len(result)
     assert all(remark.startswith(certificate) for remark, certificate in zip(remarks, result, strict=True))
@@ -178,7 +178,7 @@ def test_missing_intermediate_is_reported_with_its_url() -> None:
 def test_issuer_with_the_name_of_a_public_ca_is_reported() -> None:
     key = rsa.generate_private_key(65537, 2048)
     public = next(certificate for certificate in PUBLIC if isinstance(certificate.public_key(), rsa.RSAPublicKey))
-    impostor = Issued(public, key)
+    impostor = IssuedCertificate(public, key)
     reason = chain.mozilla_trust_error([issue(issuer=impostor).certificate])
     assert reason is not None
     assert "has the name of a CA of Mozilla's bundle but another key" in reason

@@ -17,8 +17,8 @@ KEY = "reports 2026/a+b@c=d/\u00e9~'!*().txt"
 BODY = b"0123456789abcdef" * 4096
 
 
-def said(call: Callable[[], Any]) -> Any:
-    """What a call returned, or its error's code and status."""
+def result_of(call: Callable[[], Any]) -> Any:
+    """Return the result of a call, or the code and status of its error."""
     try:
         return call()
     except ClientError as error:
@@ -32,29 +32,31 @@ def with_s3() -> dict[str, Any]:
     s3 = boto3.client("s3")
     where = {"LocationConstraint": "eu-west-1"}
     return {
-        "create": said(lambda: bool(s3.create_bucket(Bucket="mine", CreateBucketConfiguration=where))),
-        "put": said(lambda: bool(s3.put_object(Bucket="mine", Key=KEY, Body=BODY, Metadata={"a": "b  c"})["ETag"])),
-        "get": said(lambda: s3.get_object(Bucket="mine", Key=KEY)["Body"].read() == BODY),
-        "list": said(lambda: [each["Key"] == KEY for each in s3.list_objects_v2(Bucket="mine")["Contents"]]),
-        "copy": said(
+        "create": result_of(lambda: bool(s3.create_bucket(Bucket="mine", CreateBucketConfiguration=where))),
+        "put": result_of(
+            lambda: bool(s3.put_object(Bucket="mine", Key=KEY, Body=BODY, Metadata={"a": "b  c"})["ETag"])
+        ),
+        "get": result_of(lambda: s3.get_object(Bucket="mine", Key=KEY)["Body"].read() == BODY),
+        "list": result_of(lambda: [item["Key"] == KEY for item in s3.list_objects_v2(Bucket="mine")["Contents"]]),
+        "copy": result_of(
             lambda: bool(s3.copy_object(Bucket="mine", Key="copy", CopySource={"Bucket": "mine", "Key": KEY}))
         ),
-        "copied": said(lambda: s3.get_object(Bucket="mine", Key="copy")["Body"].read() == BODY),
-        "copy from another": said(lambda: s3.copy_object(Bucket="mine", Key="stolen", CopySource="other/secret")),
-        "another": said(lambda: s3.get_object(Bucket="other", Key="secret")),
+        "copied": result_of(lambda: s3.get_object(Bucket="mine", Key="copy")["Body"].read() == BODY),
+        "copy from another": result_of(lambda: s3.copy_object(Bucket="mine", Key="stolen", CopySource="other/secret")),
+        "another": result_of(lambda: s3.get_object(Bucket="other", Key="secret")),
     }
 
 
 def with_sqs() -> dict[str, Any]:
     """A message that is sent and received."""
     sqs = boto3.client("sqs")
-    url = said(lambda: sqs.create_queue(QueueName="jobs")["QueueUrl"])
+    url = result_of(lambda: sqs.create_queue(QueueName="jobs")["QueueUrl"])
     if not isinstance(url, str):
         return {"create": url}
     return {
         "create": True,
-        "send": said(lambda: bool(sqs.send_message(QueueUrl=url, MessageBody="work")["MessageId"])),
-        "receive": said(lambda: [each["Body"] for each in sqs.receive_message(QueueUrl=url)["Messages"]]),
+        "send": result_of(lambda: bool(sqs.send_message(QueueUrl=url, MessageBody="work")["MessageId"])),
+        "receive": result_of(lambda: [item["Body"] for item in sqs.receive_message(QueueUrl=url)["Messages"]]),
     }
 
 
@@ -68,9 +70,9 @@ def with_dynamodb() -> dict[str, Any]:
     }
     dynamodb = boto3.client("dynamodb")
     return {
-        "create": said(lambda: dynamodb.create_table(**table)["TableDescription"]["TableStatus"]),
-        "put": said(lambda: bool(dynamodb.put_item(TableName="things", Item={"id": {"S": "\u00e9"}}))),
-        "scan": said(lambda: dynamodb.scan(TableName="things")["Items"]),
+        "create": result_of(lambda: dynamodb.create_table(**table)["TableDescription"]["TableStatus"]),
+        "put": result_of(lambda: bool(dynamodb.put_item(TableName="things", Item={"id": {"S": "\u00e9"}}))),
+        "scan": result_of(lambda: dynamodb.scan(TableName="things")["Items"]),
     }
 
 

@@ -1,4 +1,4 @@
-"""Every row of tests/cases/framing.json: whole, byte by byte, and with a second request behind it."""
+"""Every row of tests/cases/framing.json: in one read, byte by byte, and followed by a second request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from support import wire
 from support.cases import rows
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import CREDENTIAL, base_url, get, integration
 from support.raw_connection import RawConnection
 from support.wire import Message
@@ -19,7 +19,7 @@ SECOND = get("/second", "Connection: close")
 
 
 def assert_clean(requests: list[Message]) -> None:
-    """Each request lies under the prefix, is framed in one way, and carries the credential once and nothing merged."""
+    """Each request has the prefix, unambiguous framing, and exactly one credential."""
     for request in requests:
         assert request.target.startswith(b"/api/")
         assert request.values(b"authorization") == [CREDENTIAL]
@@ -28,36 +28,36 @@ def assert_clean(requests: list[Message]) -> None:
 
 
 async def conversation(caller: RawConnection, *, to_head: bool) -> list[Message]:
-    """Responses on a connection, up to its end; a response cut by the end raises. `to_head`: the first is to HEAD."""
-    answers: list[Message] = []
+    """Parse the responses of a connection up to its end. With `to_head`, the first is to HEAD."""
+    responses: list[Message] = []
     await caller.until_ended()
-    while caller.taken < len(caller.received):
-        answers.append(await caller.response(to_head=to_head and not answers))
-    return answers
+    while caller.consumed < len(caller.received):
+        responses.append(await caller.response(to_head=to_head and not responses))
+    return responses
 
 
 @pytest.mark.parametrize(("raw", "expect"), ROWS)
 @pytest.mark.parametrize("pieces", ["whole", "dribbled"])
 async def test_a_row_of_the_framing_table(raw: bytes, expect: str, pieces: str) -> None:
-    """A refused request reaches no upstream and ends the connection; what is forwarded arrives once, cleanly framed."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    """A refused request reaches no upstream and closes the connection. A forwarded request arrives once."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             if pieces == "whole":
                 await caller.send(raw)
             else:
                 await dribble(caller, raw)
-            answer = await caller.response(to_head=raw.startswith(b"HEAD"))
+            response = await caller.response(to_head=raw.startswith(b"HEAD"))
             if expect == "reject":
-                assert answer.values(b"connection") == [b"close"]
+                assert response.values(b"connection") == [b"close"]
                 await caller.until_ended()
-        await sidekey.settled()
-        if answer.status == 200:
+        await sidekey.wait_until_idle()
+        if response.status == 200:
             assert expect != "reject"
             assert_clean(upstream.requests)
             assert len(upstream.requests) == 1
             return
         assert expect != "forward"
-        assert answer.status in REFUSALS
+        assert response.status in REFUSALS
         if pieces == "whole":
             assert upstream.received == []
         else:
@@ -66,7 +66,7 @@ async def test_a_row_of_the_framing_table(raw: bytes, expect: str, pieces: str) 
 
 
 async def dribble(caller: RawConnection, raw: bytes) -> None:
-    """Send byte by byte, each in a segment and a read of its own (Nagle's algorithm is off on both loops)."""
+    """Send each byte as a segment of its own. Nagle's algorithm is off on both loops."""
     for at in range(len(raw)):
         if caller.received:
             return
@@ -76,13 +76,13 @@ async def dribble(caller: RawConnection, raw: bytes) -> None:
 
 @pytest.mark.parametrize(("raw", "expect"), ROWS)
 async def test_a_row_followed_by_a_second_request(raw: bytes, expect: str) -> None:
-    """The second request is answered after the first, or not at all; the upstream never sees the bytes between."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    """Sidekey answers the second request after the first or not at all, and forwards no bytes between them."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(raw + SECOND)
-            answers = await conversation(caller, to_head=raw.startswith(b"HEAD"))
-        await sidekey.settled()
-        statuses = [answer.status for answer in answers]
+            responses = await conversation(caller, to_head=raw.startswith(b"HEAD"))
+        await sidekey.wait_until_idle()
+        statuses = [response.status for response in responses]
         assert_clean(upstream.requests)
         assert len(upstream.requests) == statuses.count(200)
         if expect == "reject":

@@ -1,4 +1,4 @@
-"""How requests are read off a caller's bytes: in any pieces, within bounds, with upgrades passed over."""
+"""Parsing of requests: in any reads, within limits, and with ignored upgrades."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from sidekey.proxy.downstream.connection import SHORT_READ, CallerConnection
 from sidekey.proxy.downstream.request_validation import MAX_MEMBERS
 from sidekey.snapshot.request_rules import Limits
 from support import wire
+from support.framing import chunks
 from support.plane import base_url, get, integration, problem, request
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.upstream import OK
 
 H = integration("h", base_url(1))
@@ -18,22 +19,17 @@ BLANKS = b"line\r\n\r\n" * 1024
 """A body full of what ends a head."""
 
 
-def chunks(*pieces: bytes, extension: bytes = b"") -> bytes:
-    """A body in chunked coding."""
-    return b"".join(b"%x%b\r\n%b\r\n" % (len(piece), extension if piece else b"", piece) for piece in (*pieces, b""))
-
-
-def answers(caller: RecordingTransport) -> list[wire.Message]:
-    """The responses that a caller has."""
-    found, data = [], bytes(caller.written)
+def responses(caller: RecordingTransport) -> list[wire.Message]:
+    """Return the responses that a caller has received."""
+    result, data = [], bytes(caller.written)
     while (message := wire.first_response(data)) is not None:
-        found.append(message)
+        result.append(message)
         data = data[message.length :]
-    return found
+    return result
 
 
-async def converse(sidekey: Scripted, *pieces: bytes) -> tuple[list[wire.Message], list[wire.Message]]:
-    """Feed a caller's bytes, answer what reaches an upstream, and return both sides' messages."""
+async def converse(sidekey: ScriptedPlane, *pieces: bytes) -> tuple[list[wire.Message], list[wire.Message]]:
+    """Feed a caller's bytes, answer each forwarded request, and return the messages of both sides."""
     caller = sidekey.caller()
     seen: list[int] = []
     for piece in pieces:
@@ -44,17 +40,17 @@ async def converse(sidekey: Scripted, *pieces: bytes) -> tuple[list[wire.Message
                 seen.append(1)
                 upstream.feed(OK)
                 await settle()
-    arrived = [message for upstream in sidekey.upstreams for message in whole(bytes(upstream.written))]
-    return arrived, answers(caller)
+    received = [message for upstream in sidekey.upstreams for message in whole(bytes(upstream.written))]
+    return received, responses(caller)
 
 
 def whole(data: bytes) -> list[wire.Message]:
-    """The complete requests at the start of `data`."""
-    found = []
+    """Return the complete requests at the start of `data`."""
+    result = []
     while (message := wire.first_request(data)) is not None:
-        found.append(message)
+        result.append(message)
         data = data[message.length :]
-    return found
+    return result
 
 
 MIXED = b"".join(
@@ -74,31 +70,29 @@ BODIES = [b"", b"a\r\n\r\nb", b"c\r\n\r\nd", b"", b"hello", b"hello", b"", b"", 
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000, 1 << 20])
-async def test_every_cut_into_reads_gives_the_same_requests(size: int) -> None:
-    """Heads, bodies, chunks, trailers' ends and upgrades may be cut anywhere."""
+async def test_any_split_into_reads_gives_the_same_requests(size: int) -> None:
     pieces = [MIXED[at : at + size] for at in range(0, len(MIXED), size)]
-    arrived, told = await converse(Scripted(H), *pieces)
-    assert [message.target for message in arrived] == [b"/api/%d" % number for number in range(1, 10)]
-    assert [message.body for message in arrived] == BODIES
-    assert [message.status for message in told] == [200] * 9
-    assert arrived[3].values(b"x-empty") == [b""]
-    assert arrived[3].values(b"x-other") == [b"spaced"]
-    for message in arrived:
+    received, replies = await converse(ScriptedPlane(H), *pieces)
+    assert [message.target for message in received] == [b"/api/%d" % number for number in range(1, 10)]
+    assert [message.body for message in received] == BODIES
+    assert [message.status for message in replies] == [200] * 9
+    assert received[3].values(b"x-empty") == [b""]
+    assert received[3].values(b"x-other") == [b"spaced"]
+    for message in received:
         assert not {b"upgrade", b"http2-settings", b"connection"} & {name for name, _ in message.headers}
 
 
-async def test_every_cut_in_two_gives_the_same_requests() -> None:
-    """Wherever the one cut is."""
+async def test_any_split_in_two_gives_the_same_requests() -> None:
     for at in range(1, len(MIXED), 5):
-        arrived, _ = await converse(Scripted(H, limits=Limits(pipelined=3)), MIXED[:at], MIXED[at:])
-        assert [message.body for message in arrived] == BODIES, at
+        received, _ = await converse(ScriptedPlane(H, limits=Limits(pipelined=3)), MIXED[:at], MIXED[at:])
+        assert [message.body for message in received] == BODIES, at
 
 
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
 @pytest.mark.parametrize("pipelined", [1, 16])
 async def test_a_body_full_of_blank_lines_arrives_byte_for_byte(framing: str, pipelined: int) -> None:
-    """In one write for its read where its length was given; in chunks of its own making it costs no more than heads."""
-    sidekey = Scripted(H, limits=Limits(pipelined=pipelined))
+    """With Content-Length, in one write for each read. In chunks, it costs no more than heads."""
+    sidekey = ScriptedPlane(H, limits=Limits(pipelined=pipelined))
     caller = sidekey.caller()
     if framing == "chunked":
         caller.feed(request("POST", "/a", "Transfer-Encoding: chunked"))
@@ -121,7 +115,7 @@ async def test_a_body_full_of_blank_lines_arrives_byte_for_byte(framing: str, pi
 
 
 def count_writes(upstream: RecordingTransport) -> list[bytes]:
-    """What is written from now on, write by write."""
+    """Collect further writes."""
     pieces: list[bytes] = []
     write = upstream.write
 
@@ -160,46 +154,45 @@ UNFINISHED = {
 
 @pytest.mark.parametrize("size", [100, 1000])
 @pytest.mark.parametrize(("raw", "status"), OVER.values(), ids=OVER)
-async def test_what_is_gathered_over_several_reads_is_bounded(raw: bytes, status: int, size: int) -> None:
-    """Each with its own status; the connection ends, and no upstream has a whole request."""
-    sidekey = Scripted(H, limits=LIMITS)
-    answer = await refused(sidekey, raw, size)
-    said = problem(answer)
-    assert (answer.status, said["code"]) == (status, "request_too_large")
+async def test_long_heads_and_trailers_in_several_reads_are_refused(raw: bytes, status: int, size: int) -> None:
+    """Each with its own status. The connection closes, and no upstream has a complete request."""
+    sidekey = ScriptedPlane(H, limits=LIMITS)
+    response = await refused(sidekey, raw, size)
+    error = problem(response)
+    assert (response.status, error["code"]) == (status, "request_too_large")
     if b"Transfer-Encoding" in raw and status == 431:
-        assert said["detail"] == "the trailers or chunk extensions are over limits.request_head"
+        assert error["detail"] == "the trailers or chunk extensions are over limits.request_head"
     assert [whole(bytes(upstream.written)) for upstream in sidekey.upstreams] in ([], [[]])
 
 
 @pytest.mark.parametrize("raw", UNFINISHED.values(), ids=UNFINISHED)
-async def test_a_field_that_takes_its_head_over_the_bound_is_not_waited_for(raw: bytes) -> None:
-    """The parser gathers no more of it: the request is refused before the field has an end."""
-    sidekey = Scripted(H, limits=LIMITS)
+async def test_field_over_the_limit_is_refused_before_it_ends(raw: bytes) -> None:
+    sidekey = ScriptedPlane(H, limits=LIMITS)
     assert (await refused(sidekey, raw, 100)).status in {400, 431}
     assert sidekey.upstreams == []
 
 
 @pytest.mark.parametrize("raw", UNFINISHED.values(), ids=UNFINISHED)
-async def test_a_head_that_one_field_takes_over_the_bound_is_too_large(raw: bytes) -> None:
-    """431 as where it comes in one read (RFC 6585 5)."""
-    answer = await refused(Scripted(H, limits=LIMITS), raw, 100)
-    assert (answer.status, problem(answer)["code"]) == (431, "request_too_large")
+async def test_one_field_over_the_limit_is_431(raw: bytes) -> None:
+    """As in one read (RFC 6585 5)."""
+    response = await refused(ScriptedPlane(H, limits=LIMITS), raw, 100)
+    assert (response.status, problem(response)["code"]) == (431, "request_too_large")
 
 
-async def refused(sidekey: Scripted, raw: bytes, size: int) -> wire.Message:
-    """Feed a request in reads of `size` until it is answered; the response must come soon and end the connection."""
+async def refused(sidekey: ScriptedPlane, raw: bytes, size: int) -> wire.Message:
+    """Feed a request in reads of `size` bytes until the error response, which must close the connection."""
     caller = sidekey.caller()
     fed = 0
     while not caller.written and fed < len(raw):
         caller.feed(raw[fed : fed + size])
         fed += size
         await settle()
-    (answer,) = answers(caller)
-    assert answer.values(b"connection") == [b"close"]
+    (response,) = responses(caller)
+    assert response.values(b"connection") == [b"close"]
     assert caller.ended
     # A bound is met where it lies, not after everything was gathered.
     assert fed <= LIMITS.request_body + LIMITS.request_head + 2 * size
-    return answer
+    return response
 
 
 WITHIN = {
@@ -217,45 +210,43 @@ WITHIN = {
 
 @pytest.mark.parametrize("size", [10, 1000, 1 << 20])
 @pytest.mark.parametrize("raw", WITHIN.values(), ids=WITHIN)
-async def test_what_lies_within_the_bounds_passes_in_any_pieces(raw: bytes, size: int) -> None:
-    """Bounds are on a head, a body and what is between chunks, each by itself: a second request begins again."""
+async def test_requests_within_the_limits_pass_in_any_reads(raw: bytes, size: int) -> None:
+    """Limits apply to each head, body and chunk line. A second request starts again."""
     both = raw + raw
     pieces = [both[at : at + size] for at in range(0, len(both), size)]
-    arrived, told = await converse(Scripted(H, limits=LIMITS), *pieces)
-    assert [message.status for message in told] == [200, 200]
-    assert (arrived[0].headers, arrived[0].body) == (arrived[1].headers, arrived[1].body)
+    received, replies = await converse(ScriptedPlane(H, limits=LIMITS), *pieces)
+    assert [message.status for message in replies] == [200, 200]
+    assert (received[0].headers, received[0].body) == (received[1].headers, received[1].body)
 
 
 @pytest.mark.parametrize("pieces", [1, 1 << 20], ids=["dribbled", "whole"])
-async def test_a_head_that_offers_h2c_is_bounded_too(pieces: int) -> None:
-    """The head that is made up to read the body of a passed-over upgrade counts for nothing."""
+async def test_limits_apply_to_a_head_with_an_upgrade(pieces: int) -> None:
     head = request("POST", "/a", *H2C, "X: " + "a" * 3700, body=b"hello")
     cut = [head[at : at + pieces] for at in range(0, len(head), pieces)]
-    arrived, told = await converse(Scripted(H, limits=LIMITS), *cut)
-    assert ([message.body for message in arrived], [message.status for message in told]) == ([b"hello"], [200])
+    received, replies = await converse(ScriptedPlane(H, limits=LIMITS), *cut)
+    assert ([message.body for message in received], [message.status for message in replies]) == ([b"hello"], [200])
     refused = request("POST", "/a", *H2C, "Content-Length: 10001")
-    arrived, told = await converse(Scripted(H, limits=LIMITS), refused)
-    assert (arrived, [message.status for message in told]) == ([], [413])
+    received, replies = await converse(ScriptedPlane(H, limits=LIMITS), refused)
+    assert (received, [message.status for message in replies]) == ([], [413])
 
 
 @pytest.mark.parametrize("body", [b"zz\r\n", b"5\r\nhelloX", b"5;\x00\r\nhello\r\n"])
-async def test_a_malformed_body_of_a_passed_over_upgrade_is_refused(body: bytes) -> None:
-    """A fresh parser reads it as strictly as any other."""
-    sidekey = Scripted(H)
-    arrived, told = await converse(sidekey, request("POST", "/a", *H2C, "Transfer-Encoding: chunked") + body)
-    assert (arrived, [message.status for message in told], sidekey.upstreams) == ([], [400], [])
+async def test_malformed_body_of_an_ignored_upgrade_is_refused(body: bytes) -> None:
+    sidekey = ScriptedPlane(H)
+    received, replies = await converse(sidekey, request("POST", "/a", *H2C, "Transfer-Encoding: chunked") + body)
+    assert (received, [message.status for message in replies], sidekey.upstreams) == ([], [400], [])
 
 
-async def test_a_trailer_is_not_merged_into_the_next_head() -> None:
-    """Nor into its own (RFC 9110 6.5.1), whatever it is called."""
+async def test_trailer_is_merged_into_no_head() -> None:
+    """RFC 9110 6.5.1"""
     trailers = b"0\r\nAuthorization: theirs\r\nX-Integration-Id: other\r\n\r\n"
     raw = request("POST", "/1", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + trailers + get("/2")
     for size in (1, 1 << 20):
         pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
-        arrived, _ = await converse(Scripted(H), *pieces)
-        assert [message.body for message in arrived] == [b"hello", b""]
-        assert all(b"theirs" not in message.values(b"authorization") for message in arrived)
-        assert all(message.trailers == () for message in arrived)
+        received, _ = await converse(ScriptedPlane(H), *pieces)
+        assert [message.body for message in received] == [b"hello", b""]
+        assert all(b"theirs" not in message.values(b"authorization") for message in received)
+        assert all(message.trailers == () for message in received)
 
 
 LISTED = ["Connection: a", "Via: 1.1 a", "Expect: 100-continue", "Upgrade: h2c", "Connection: x"]
@@ -265,30 +256,30 @@ LISTED = ["Connection: a", "Via: 1.1 a", "Expect: 100-continue", "Upgrade: h2c",
 @pytest.mark.parametrize("field", LISTED)
 @pytest.mark.parametrize("lines", ["one", "each its own"])
 async def test_fields_for_the_proxy_have_few_members(count: int, field: str, lines: str) -> None:
-    """However they are spread over lines: what would have to be looked through a thousand times is refused."""
+    """Over any number of lines. Sidekey would have to search a longer list again and again."""
     name, _, member = field.partition(": ")
     fields = [f"{name}: {','.join([member] * count)}"] if lines == "one" else [field] * count
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get("/a", *fields))
     await settle()
     if count == MAX_MEMBERS and (lines == "one" or name != "Via"):
-        assert sidekey.upstreams[0].take().startswith(b"GET /api/a HTTP/1.1\r\n")
+        assert sidekey.upstreams[0].read().startswith(b"GET /api/a HTTP/1.1\r\n")
         return
     assert sidekey.upstreams == []
-    (answer,) = answers(caller)
-    assert (answer.status, problem(answer)["code"]) == (431, "request_too_large")
+    (response,) = responses(caller)
+    assert (response.status, problem(response)["code"]) == (431, "request_too_large")
 
 
 @pytest.mark.parametrize("name", ["TE", "Sidekey-A", "Proxy-Connection", "Keep-Alive", "Content_Length"])
 async def test_fields_that_are_dropped_are_counted_by_their_lines(name: str) -> None:
-    """A list in one of them is never looked at."""
+    """Sidekey does not parse their lists."""
     for fields, reached in (
         ([f"{name}: {'a,' * 1000}"], name != "Proxy-Connection"),
         ([f"{name}: a"] * MAX_MEMBERS, True),
         ([f"{name}: a"] * (MAX_MEMBERS + 1), False),
     ):
-        sidekey = Scripted(H)
+        sidekey = ScriptedPlane(H)
         sidekey.caller().feed(get("/a", *fields))
         await settle()
         assert bool(sidekey.upstreams) is reached
@@ -296,19 +287,18 @@ async def test_fields_that_are_dropped_are_counted_by_their_lines(name: str) -> 
 
 @pytest.mark.parametrize("count", [200, 201, 16_000])
 @pytest.mark.parametrize("reads", [1, 2, 40])
-async def test_a_long_head_is_read_only_as_far_as_its_fields_may_be_many(count: int, reads: int) -> None:
-    """In one read or in several: what comes after the field too many, or after a short read, is not even looked up."""
+async def test_head_with_too_many_fields_is_parsed_only_up_to_the_limit(count: int, reads: int) -> None:
     raw = get("/a", *["a:"] * count)
     size = len(raw) // reads + 1
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     connection = caller.protocol
     assert isinstance(connection, CallerConnection)
     caller.feed(*(raw[at : at + size] for at in range(0, len(raw), size)))
     await settle()
     if count == 200:
-        assert sidekey.upstreams[0].take().count(b"\r\na: ") == 200
+        assert sidekey.upstreams[0].read().count(b"\r\na: ") == 200
         return
-    (answer,) = answers(caller)
-    assert (answer.status, problem(answer)["detail"]) == (431, "the head has more fields than limits.headers")
+    (response,) = responses(caller)
+    assert (response.status, problem(response)["detail"]) == (431, "the head has more fields than limits.headers")
     assert len(connection._names) <= SHORT_READ // len("a:\r\n")

@@ -1,4 +1,4 @@
-"""Answers of Sidekey's own as bytes (RFC 9457, RFC 9209)."""
+"""Responses of Sidekey on the wire (RFC 9457, RFC 9209)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sidekey.errors import RESPONSE_KINDS, Problem
 from sidekey.proxy.downstream import response_writer
 from support import wire
 from support.denials import denial_of
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import FixedSource, base_url, denied, get, integration, problem
-from support.upstream import answering
+from support.upstream import respond_with
 
 VIA = b"\r\nVia: 1.1 sidekey (word)"
 PROBLEMS = [
@@ -28,8 +28,8 @@ PROBLEMS = [
 ]
 
 
-def serialised(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
-    """The bytes of a problem."""
+def serialized(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
+    """Serialize a problem."""
     return response_writer.local_reply(
         refusal,
         request_id=b"w-1f",
@@ -43,8 +43,8 @@ def serialised(refusal: Problem, *, integration: str | None = None, close: bool 
 
 @pytest.mark.parametrize("refusal", PROBLEMS)
 def test_every_response_has_its_code_status_and_proxy_status(refusal: Problem) -> None:
-    """The table of errors, one by one, as a complete and clean answer."""
-    written = serialised(refusal)
+    """Every row of the table of errors."""
+    written = serialized(refusal)
     phrase = HTTPStatus(refusal.status).phrase.encode()
     assert written.startswith(b"HTTP/1.1 %d %b\r\nContent-Type: " % (refusal.status, phrase))
     message = wire.first_response(written)
@@ -57,39 +57,37 @@ def test_every_response_has_its_code_status_and_proxy_status(refusal: Problem) -
     assert message.values(b"via") == [b"1.1 sidekey (word)"]
 
 
-def test_the_integration_is_named_where_the_caller_knows_it() -> None:
-    """And the member is absent where it is not known."""
+def test_response_names_the_integration_if_the_caller_knows_it() -> None:
     refusal = Problem("target_denied", "why", denial="outside_prefix")
-    assert b'"integration": "crm"' in serialised(refusal, integration="crm")
-    assert b"integration" not in serialised(refusal).partition(b"\r\n\r\n")[2].replace(refusal.title.encode(), b"")
+    assert b'"integration": "crm"' in serialized(refusal, integration="crm")
+    assert b"integration" not in serialized(refusal).partition(b"\r\n\r\n")[2].replace(refusal.title.encode(), b"")
 
 
-def test_a_response_to_head_is_its_head_alone() -> None:
-    """RFC 9110 9.3.2: the same fields, and no body."""
+def test_response_to_head_has_no_body() -> None:
+    """RFC 9110 9.3.2: the fields are those of GET."""
     refusal = Problem("target_denied", "why", denial="outside_prefix")
-    head, _, body = serialised(refusal).partition(b"\r\n\r\n")
-    assert serialised(refusal, head=True) == head + b"\r\n\r\n"
+    head, _, body = serialized(refusal).partition(b"\r\n\r\n")
+    assert serialized(refusal, head=True) == head + b"\r\n\r\n"
     assert json.loads(body)["status"] == 403
 
 
 def test_the_end_of_the_connection_is_announced() -> None:
-    """RFC 9112 9.6."""
-    message = wire.first_response(serialised(Problem("request_invalid", "why"), close=True))
+    """RFC 9112 9.6"""
+    message = wire.first_response(serialized(Problem("request_invalid", "why"), close=True))
     assert message is not None
     assert message.values(b"connection") == [b"close"]
 
 
 def test_headers_of_the_problem_are_sent() -> None:
     """Allow, a challenge or Retry-After."""
-    message = wire.first_response(serialised(Problem("overloaded", "why", headers=(("Retry-After", "1"),))))
+    message = wire.first_response(serialized(Problem("overloaded", "why", headers=(("Retry-After", "1"),))))
     assert message is not None
     assert message.values(b"retry-after") == [b"1"]
 
 
-async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
-    """The next response begins where the head ended."""
+async def test_denied_head_request_keeps_its_connection_usable() -> None:
     async with (
-        Upstream() as upstream,
+        MemoryUpstream() as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -98,8 +96,7 @@ async def test_a_denied_head_request_leaves_its_connection_in_step() -> None:
         assert (await caller.response()).body == b"ok"
 
 
-async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read() -> None:
-    """A denied upload that is not whole cannot be told from a next request."""
+async def test_denial_keeps_the_connection_only_after_the_whole_body() -> None:
     async with running(integration("h", base_url(1))) as sidekey, sidekey.connect() as caller:
         await caller.send(denied(method="POST", body=b"whole"))
         assert (await caller.response()).values(b"connection") == []
@@ -108,11 +105,11 @@ async def test_a_denial_leaves_the_connection_open_only_where_its_body_was_read(
         await caller.until_ended()
 
 
-async def test_only_our_own_responses_carry_proxy_status() -> None:
-    """An upstream's own is removed."""
+async def test_only_responses_of_sidekey_have_proxy_status() -> None:
+    """Sidekey removes the upstream's field."""
 
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).values(b"proxy-status") == []
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).values(b"proxy-status") == []
 
 
 @pytest.mark.parametrize(
@@ -126,22 +123,22 @@ async def test_only_our_own_responses_carry_proxy_status() -> None:
     ],
 )
 async def test_the_reason_phrase_is_the_standard_one(status: bytes, line: bytes) -> None:
-    """Clients do not read it, and the upstream's may hold anything (RFC 9112 4)."""
+    """Clients ignore it, and the upstream's phrase may contain anything (RFC 9112 4)."""
     async with (
-        Upstream(answering(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as upstream,
+        MemoryUpstream(respond_with(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
-        assert (await sidekey.ask(get())).start == line
+        assert (await sidekey.send(get())).start == line
 
 
 async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
-    """But for framing, the id and Via, which are ours."""
+    """Except for framing, request ID and Via, which Sidekey writes."""
     head = (
         b"HTTP/1.0 201 Made\r\nServer: a\r\nx-B: 1\r\nX-A:two  words\r\n"
         b"x-B: \xe9\r\nContent-Length: 2\r\nDate: x\r\n\r\n"
     )
     async with (
-        Upstream(answering(head + b"ok")) as upstream,
+        MemoryUpstream(respond_with(head + b"ok")) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -155,28 +152,27 @@ async def test_the_head_keeps_its_fields_order_and_bytes() -> None:
 
 
 @pytest.mark.parametrize("named", [b"content-length", b"transfer-encoding, via"])
-async def test_connection_does_not_touch_the_framing(named: bytes) -> None:
-    """What is written again is not what Connection names."""
-    answer = b"HTTP/1.1 200 OK\r\nConnection: " + named + b"\r\nVia: 1.1 a\r\nContent-Length: 2\r\n\r\nok"
+async def test_connection_field_cannot_remove_the_framing(named: bytes) -> None:
+    response = b"HTTP/1.1 200 OK\r\nConnection: " + named + b"\r\nVia: 1.1 a\r\nContent-Length: 2\r\n\r\nok"
     async with (
-        Upstream(answering(answer)) as upstream,
+        MemoryUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
-        reply = await sidekey.ask(get())
+        reply = await sidekey.send(get())
     assert (reply.values(b"content-length"), reply.body) == ([b"2"], b"ok")
 
 
-async def test_no_via_where_it_is_switched_off() -> None:
-    """`via: false` holds for both ways."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port)), via=False) as sidekey:
-        assert (await sidekey.ask(get())).values(b"via") == []
+async def test_via_false_removes_via() -> None:
+    """From requests and responses."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port)), via=False) as sidekey:
+        assert (await sidekey.send(get())).values(b"via") == []
 
 
-async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
-    """RFC 9112 6.1: the body goes on by itself and ends with the connection."""
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+async def test_http_1_0_caller_gets_no_chunks() -> None:
+    """RFC 9112 6.1: the body ends with the connection."""
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
     async with (
-        Upstream(answering(answer)) as upstream,
+        MemoryUpstream(respond_with(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -188,8 +184,8 @@ async def test_to_an_http_1_0_caller_no_chunk_is_sent() -> None:
         assert message.values(b"connection") == [b"close"]
 
 
-async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
-    """An upstream that repeats the URL it was asked for; the redirect stays one that can be followed."""
+async def test_injected_query_is_removed_from_redirects() -> None:
+    """The upstream repeats the requested URL. The redirect stays usable."""
     token = Grant(query=(("access_token", "s/e+c="),), secrets=(b"s/e+c=",))
     echoed = b"https://up.test/b?access_token=s%2Fe%2Bc%3D&x=1"
     head = b"".join(
@@ -202,13 +198,13 @@ async def test_an_injected_query_is_not_shown_to_the_caller() -> None:
             (b"X-Other", b"/b?x=1"),
         )
     )
-    answer = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
-    async with Upstream(answering(answer)) as upstream:
-        made = integration(
+    response = b"HTTP/1.1 302 Found\r\n" + head + b"Content-Length: 0\r\n\r\n"
+    async with MemoryUpstream(respond_with(response)) as upstream:
+        configured = integration(
             "h", base_url(upstream.port), headers=(), traits=CredentialTraits(InjectionPoints(query=("access_token",)))
         )
-        async with running(made, sources={"h": FixedSource(token)}) as sidekey:
-            message = await sidekey.ask(get())
+        async with running(configured, sources={"h": FixedSource(token)}) as sidekey:
+            message = await sidekey.send(get())
     assert message.values(b"location") == [b"https://up.test/b?x=1"]
     assert message.values(b"content-location") == [b"/b"]
     assert message.values(b"link") == [b'<https://up.test/b?x=1>; rel="next"']

@@ -1,4 +1,4 @@
-"""A token in the body: the body is gathered, checked, and written again behind what the caller sent."""
+"""A token in the body of a request: Sidekey buffers the body, validates it, and appends the token."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import FixedSource, RenewedSource, base_url, eventually, integration, problem, request
 from support.raw_connection import RawConnection
-from support.upstream import OK, answering
+from support.upstream import OK, respond_with
 
 TRAITS = CredentialTraits(InjectionPoints(body=("access_token",)), calls=True, watched=frozenset({401}))
 TOKEN = "a.b-c/d+e="
@@ -21,9 +21,9 @@ FORM = "Content-Type: application/x-www-form-urlencoded"
 JSON = "Content-Type: application/json; charset=utf-8"
 
 
-def plane(upstream: Upstream, source: FixedSource | None = None, **options: object) -> object:
-    made = integration("h", base_url(upstream.port), headers=(), traits=TRAITS)
-    return running(made, sources={"h": source or FixedSource(GRANT)}, **options)  # type: ignore[arg-type]
+def plane(upstream: MemoryUpstream, source: FixedSource | None = None, **options: object) -> object:
+    configured = integration("h", base_url(upstream.port), headers=(), traits=TRAITS)
+    return running(configured, sources={"h": source or FixedSource(GRANT)}, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -35,19 +35,19 @@ def plane(upstream: Upstream, source: FixedSource | None = None, **options: obje
         (JSON, b"{}", b'{"access_token":"a.b-c/d+e="}'),
     ],
 )
-async def test_the_token_stands_behind_what_was_sent(field: str, body: bytes, sent: bytes) -> None:
-    """One Content-Length, recomputed; the rest of the body as it came."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
-        assert (await sidekey.ask(request("POST", "/a", field, body=body))).status == 200
+async def test_token_is_appended_to_the_body(field: str, body: bytes, sent: bytes) -> None:
+    """With a new Content-Length. The rest of the body is unchanged."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
+        assert (await sidekey.send(request("POST", "/a", field, body=body))).status == 200
         (message,) = upstream.requests
         assert message.body == sent
         assert message.values(b"content-length") == [b"%d" % len(sent)]
         assert message.values(b"authorization") == []
 
 
-async def test_an_upload_in_pieces_is_gathered_first() -> None:
-    """Chunks become one length, and nothing reaches the upstream before the end."""
-    async with Upstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+async def test_upload_in_pieces_is_buffered() -> None:
+    """Chunks become one Content-Length. Nothing reaches the upstream before the end."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3\r\na=b\r\n")
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         assert upstream.connections == []
@@ -59,9 +59,9 @@ async def test_an_upload_in_pieces_is_gathered_first() -> None:
 
 
 async def test_an_upload_in_short_chunks_takes_about_its_length() -> None:
-    """Each chunk as an object of its own would take 20 times as much."""
+    """One object for each chunk would take 20 times as much memory."""
     size, limits = 100_000, Limits(replay_body=1 << 20)
-    async with Upstream() as upstream, plane(upstream, limits=limits) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream() as upstream, plane(upstream, limits=limits) as sidekey, sidekey.connect() as caller:
         await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"2\r\na=\r\n")
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         tracemalloc.start()
@@ -79,9 +79,9 @@ async def test_an_upload_in_short_chunks_takes_about_its_length() -> None:
     assert size // 2 < grown < 2 * size
 
 
-async def test_a_caller_that_waits_for_100_gets_it_from_here() -> None:
-    """The body is needed before the upstream is asked, so the expectation goes no further (RFC 9110 10.1.1)."""
-    async with Upstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+async def test_sidekey_sends_100_continue_for_a_buffered_body() -> None:
+    """RFC 9110 10.1.1. It does not forward the expectation."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3"))
         await caller.until_contains(b"HTTP/1.1 100 Continue\r\n\r\n")
         await caller.send(b"a=b")
@@ -122,31 +122,30 @@ UNPLACEABLE = {
 
 @pytest.mark.parametrize("case", UNPLACEABLE)
 async def test_a_body_that_cannot_take_the_token_is_refused(case: str) -> None:
-    """415 body_unsupported with the reason, and nothing is sent."""
+    """415 body_unsupported. Nothing is sent."""
     method, fields, body, detail = UNPLACEABLE[case]
-    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
-        answer = await sidekey.ask(request(method, "/a", *fields, body=body))
-        said = problem(answer)
-        assert (answer.status, said["code"], said["sent"]) == (415, "body_unsupported", "no")
-        assert detail in (None, said["detail"])
+    async with MemoryUpstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+        response = await sidekey.send(request(method, "/a", *fields, body=body))
+        error = problem(response)
+        assert (response.status, error["code"], error["sent"]) == (415, "body_unsupported", "no")
+        assert detail in (None, error["detail"])
         assert upstream.connections == []
 
 
-async def test_a_chunked_body_over_the_limit_is_refused_as_it_comes() -> None:
-    """Not gathered further than that."""
-    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+async def test_chunked_body_is_refused_once_it_exceeds_the_limit() -> None:
+    async with MemoryUpstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3e9\r\n" + b"a" * 1001)
             assert problem(await caller.response())["code"] == "body_unsupported"
         assert upstream.connections == []
 
 
-async def test_a_body_of_the_limit_takes_the_token() -> None:
-    """`limits.replay_body` is the most that is kept, whether its length was given or not."""
+async def test_body_at_the_limit_gets_the_token() -> None:
+    """`limits.replay_body`, with and without Content-Length."""
     chunked = request("POST", "/a", FORM, "Transfer-Encoding: chunked") + b"3e8\r\n" + b"a" * 1000 + b"\r\n0\r\n\r\n"
-    async with Upstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
-        assert (await sidekey.ask(request("POST", "/a", FORM, body=b"a" * 1000))).status == 200
-        assert (await sidekey.ask(chunked)).status == 200
+    async with MemoryUpstream() as upstream, plane(upstream, limits=Limits(replay_body=1000)) as sidekey:
+        assert (await sidekey.send(request("POST", "/a", FORM, body=b"a" * 1000))).status == 200
+        assert (await sidekey.send(chunked)).status == 200
         assert {message.body[:1001] for message in upstream.requests} == {b"a" * 1000 + b"&"}
 
 
@@ -154,39 +153,36 @@ async def test_a_body_of_the_limit_takes_the_token() -> None:
     ("field", "body"),
     [(FORM, b"access%5Ftoken=x"), (FORM, b"a=b;ACCESS_TOKEN=x"), (JSON, b'{"\\u0061ccess_token": 1}')],
 )
-async def test_a_field_of_the_tokens_name_is_refused(field: str, body: bytes) -> None:
-    """Two would leave it to the server which one counts."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
-        answer = await sidekey.ask(request("POST", "/a", field, body=body))
-        said = problem(answer)
-        assert (answer.status, said["code"]) == (400, "request_invalid")
-        assert said["detail"] == "the body must not contain a field that Sidekey adds itself"
+async def test_body_with_a_field_of_the_tokens_name_is_refused(field: str, body: bytes) -> None:
+    """With two fields, the server would choose one."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
+        response = await sidekey.send(request("POST", "/a", field, body=body))
+        error = problem(response)
+        assert (response.status, error["code"]) == (400, "request_invalid")
+        assert error["detail"] == "the body must not contain a field that Sidekey adds itself"
         assert upstream.connections == []
 
 
-async def test_a_body_that_stalls_is_given_up() -> None:
-    """As any upload: the idle time-out ends it."""
-    async with Upstream() as upstream, plane(upstream, timeouts=Timeouts(idle=0.2)) as sidekey:
+async def test_stalled_body_ends_at_the_idle_time_out() -> None:
+    async with MemoryUpstream() as upstream, plane(upstream, timeouts=Timeouts(idle=0.2)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Content-Length: 5") + b"a=")
             await eventually(lambda: sidekey.metrics.in_flight == 1)
-            sidekey.wait(0.3)
+            sidekey.advance(0.3)
             assert problem(await caller.response())["code"] == "request_timeout"
         assert upstream.connections == []
 
 
-async def test_a_caller_that_leaves_meanwhile_is_forgotten() -> None:
-    """No token is fetched and nothing is sent."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
+async def test_nothing_is_sent_for_a_caller_that_left_during_its_upload() -> None:
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", FORM, "Content-Length: 5") + b"a=")
             await eventually(lambda: sidekey.metrics.in_flight == 1)
-        await sidekey.outcomes("h", caller_gone=1)
+        await sidekey.wait_for_outcomes("h", caller_gone=1)
         assert upstream.connections == []
 
 
-async def test_the_replay_holds_the_newer_token_once() -> None:
-    """The body is written again from what the caller sent."""
+async def test_replay_contains_only_the_new_token() -> None:
     newer = Grant(body=(("access_token", "newer"),))
 
     async def script(connection: RawConnection) -> None:
@@ -195,18 +191,18 @@ async def test_the_replay_holds_the_newer_token_once() -> None:
             good = message.body.endswith(b"=newer")
             await connection.send(OK if good else b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
 
-    async with Upstream(script) as upstream, plane(upstream, RenewedSource(GRANT, newer)) as sidekey:
-        assert (await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))).status == 200
+    async with MemoryUpstream(script) as upstream, plane(upstream, RenewedSource(GRANT, newer)) as sidekey:
+        assert (await sidekey.send(request("POST", "/a", FORM, body=b"a=b"))).status == 200
         assert [message.body for message in upstream.requests] == [
             b"a=b&access_token=a.b-c%2Fd%2Be%3D",
             b"a=b&access_token=newer",
         ]
 
 
-async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time() -> None:
-    """The refusal comes in the middle of reading; the connection keeps its keep_alive limit."""
+async def test_connection_after_a_refused_body_obeys_keep_alive() -> None:
+    """Sidekey refuses the body while it reads."""
     async with (
-        Upstream() as upstream,
+        MemoryUpstream() as upstream,
         plane(upstream, timeouts=Timeouts(keep_alive=0.2)) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -214,31 +210,31 @@ async def test_a_connection_that_goes_on_after_a_refused_body_is_closed_in_time(
         await eventually(lambda: sidekey.metrics.in_flight == 1)
         await caller.send(b"2]")
         assert problem(await caller.response())["code"] == "body_unsupported"
-        sidekey.wait(0.3)
+        sidekey.advance(0.3)
         await caller.until_ended()
 
 
-async def test_a_query_of_the_tokens_name_is_refused_beside_a_body() -> None:
-    """Many servers read both as one."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
-        answer = await sidekey.ask(request("POST", "/a?access_token=x", FORM, body=b"a=b"))
-        assert (answer.status, problem(answer)["code"]) == (400, "request_invalid")
+async def test_query_field_of_the_tokens_name_is_refused() -> None:
+    """Many servers merge query and body."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
+        response = await sidekey.send(request("POST", "/a?access_token=x", FORM, body=b"a=b"))
+        assert (response.status, problem(response)["code"]) == (400, "request_invalid")
         assert upstream.connections == []
 
 
-async def test_a_token_from_the_body_is_not_shown_to_the_caller() -> None:
-    """In a redirect that repeats the form."""
+async def test_injected_token_is_removed_from_redirects() -> None:
+    """The redirect repeats the form."""
     echo = b"HTTP/1.1 303 See Other\r\nLocation: /b?a=b&access_token=a.b-c%2Fd%2Be%3D\r\nContent-Length: 0\r\n\r\n"
-    async with Upstream(answering(echo)) as upstream, plane(upstream) as sidekey:
-        answer = await sidekey.ask(request("POST", "/a", FORM, body=b"a=b"))
-        assert answer.values(b"location") == [b"/b?a=b"]
+    async with MemoryUpstream(respond_with(echo)) as upstream, plane(upstream) as sidekey:
+        response = await sidekey.send(request("POST", "/a", FORM, body=b"a=b"))
+        assert response.values(b"location") == [b"/b?a=b"]
 
 
-async def test_a_type_that_connection_takes_away_is_no_type() -> None:
+async def test_content_type_named_by_connection_is_refused() -> None:
     """The body would arrive without it."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
-        answer = await sidekey.ask(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
-        assert problem(answer)["code"] == "body_unsupported"
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
+        response = await sidekey.send(request("POST", "/a", FORM, "Connection: content-type", body=b"a=b"))
+        assert problem(response)["code"] == "body_unsupported"
 
 
 @pytest.mark.parametrize(
@@ -260,13 +256,13 @@ async def test_a_type_that_connection_takes_away_is_no_type() -> None:
     ],
 )
 async def test_the_tokens_name_in_any_spelling_is_refused(target: str, field: str, body: bytes, detail: str) -> None:
-    """In query and body alike; nothing reaches the upstream, nor what is encoded too many times to be judged."""
+    """In query and body. Values with too many levels of encoding are refused, too."""
     places = InjectionPoints(query=("access_token",), body=("access_token",))
-    async with Upstream() as upstream:
-        made = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places))
-        async with running(made, sources={"h": FixedSource(GRANT)}) as sidekey:
-            answer = await sidekey.ask(request("POST", target, field, body=body))
-            assert (answer.status, problem(answer)["code"], problem(answer)["detail"]) == (
+    async with MemoryUpstream() as upstream:
+        configured = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places))
+        async with running(configured, sources={"h": FixedSource(GRANT)}) as sidekey:
+            response = await sidekey.send(request("POST", target, field, body=body))
+            assert (response.status, problem(response)["code"], problem(response)["detail"]) == (
                 400,
                 "request_invalid",
                 detail,

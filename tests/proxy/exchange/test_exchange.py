@@ -1,4 +1,4 @@
-"""One request and its response: who waits for whom, and how it ends; conversations without sockets."""
+"""One request and its response, as scripted conversations without sockets: flow control and errors."""
 
 from __future__ import annotations
 
@@ -7,87 +7,86 @@ import pytest
 from sidekey.snapshot.request_rules import Timeouts
 from support import wire
 from support.plane import base_url, get, integration, request
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 from support.upstream import OK
 
 H = integration("h", base_url(1))
 
 
-def answers(data: bytes) -> list[wire.Message]:
-    """Every complete answer in `data`."""
-    found = []
+def responses(data: bytes) -> list[wire.Message]:
+    """Return every complete response in `data`."""
+    result = []
     while (message := wire.first_response(data)) is not None:
-        found.append(message)
+        result.append(message)
         data = data[message.length :]
-    return found
+    return result
 
 
-async def test_the_head_goes_out_once_the_read_that_completed_it_was_parsed() -> None:
-    """An error in the same read keeps the whole request here."""
-    sidekey = Scripted(H)
+async def test_head_is_sent_after_its_whole_read_was_parsed() -> None:
+    """After an error in the same read, Sidekey sends nothing."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\nzz\r\n")
     await settle()
     assert sidekey.upstreams == []
-    assert [message.status for message in answers(caller.take())] == [400]
+    assert [message.status for message in responses(caller.read())] == [400]
 
 
-async def test_a_request_on_a_kept_connection_is_one_write_each_way() -> None:
-    """Head and body together, and the response within the same turn."""
-    sidekey = Scripted(H)
+async def test_request_on_a_reused_connection_is_one_write_each_way() -> None:
+    """Head and body together, and the response in the same turn."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", body=b"hello"))
     upstream = await sidekey.upstream()
-    assert upstream.take().endswith(b"\r\n\r\nhello")
+    assert upstream.read().endswith(b"\r\n\r\nhello")
     upstream.feed(OK)
-    assert caller.take().endswith(b"\r\n\r\nok")
+    assert caller.read().endswith(b"\r\n\r\nok")
     caller.feed(get("/second"))
-    assert upstream.take().startswith(b"GET /api/second HTTP/1.1\r\n")
+    assert upstream.read().startswith(b"GET /api/second HTTP/1.1\r\n")
 
 
 async def test_an_upload_waits_for_a_full_upstream() -> None:
-    """The caller is not read while the upstream takes nothing, from the first write on."""
-    sidekey = Scripted(H)
+    """Sidekey does not read the caller while the upstream does not read."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 15") + b"first")
     assert not caller.reading
     upstream = await sidekey.upstream()
     assert caller.reading
-    upstream.choke()
+    upstream.block_writes()
     caller.feed(b"two..", b"three")
     assert not caller.reading
-    assert upstream.take().endswith(b"firsttwo..")
-    upstream.relieve()
+    assert upstream.read().endswith(b"firsttwo..")
+    upstream.allow_writes()
     await settle()
-    assert upstream.take() == b"three"
+    assert upstream.read() == b"three"
 
 
-async def test_an_upstream_that_is_full_with_the_head_holds_the_rest() -> None:
-    """The write of the head itself may fill a connection; what follows must not pile up behind it."""
-    sidekey = Scripted(H)
+async def test_upload_waits_if_the_head_fills_the_upstream() -> None:
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    upstream.choke()
+    upstream.block_writes()
     caller.feed(request("POST", "/a", "Content-Length: 10") + b"first")
     assert not caller.reading
     caller.feed(b"later")
-    assert not upstream.take().endswith(b"later")
-    upstream.relieve()
+    assert not upstream.read().endswith(b"later")
+    upstream.allow_writes()
     await settle()
-    assert upstream.take() == b"later"
+    assert upstream.read() == b"later"
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 10", "Transfer-Encoding: chunked"])
-async def test_a_response_before_the_upstream_took_the_body(length: str) -> None:
-    """The caller goes on; that connection, with bytes of the old request still in it, carries no other."""
+async def test_response_before_the_upstream_has_read_the_body(length: str) -> None:
+    """Sidekey does not reuse the connection, because it still contains bytes of this request."""
     body = b"0123456789" if "Length" in length else b"a\r\n0123456789\r\n0\r\n\r\n"
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", length) + body[:3])
     upstream = await sidekey.upstream()
-    upstream.choke()
+    upstream.block_writes()
     caller.feed(body[3:])
     assert not caller.reading
     upstream.feed(OK)
@@ -97,64 +96,64 @@ async def test_a_response_before_the_upstream_took_the_body(length: str) -> None
     caller.feed(get("/second"))
     second = await sidekey.upstream(1)
     second.feed(OK)
-    assert [message.body for message in answers(caller.take())] == [b"ok", b"ok"]
+    assert [message.body for message in responses(caller.read())] == [b"ok", b"ok"]
 
 
-async def test_a_caller_that_is_full_holds_the_upstream() -> None:
-    """And neither bound is reached by time: nothing is read until it takes what waits."""
-    sidekey = Scripted(H)
+async def test_upstream_is_not_read_while_the_caller_is_full() -> None:
+    """No time-out applies to the upstream meanwhile."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    caller.choke()
+    caller.block_writes()
     upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", b"later")
     assert not upstream.reading
-    assert caller.take().endswith(b"first")
-    caller.relieve()
+    assert caller.read().endswith(b"first")
+    caller.allow_writes()
     await settle()
-    assert caller.take() == b"later"
+    assert caller.read() == b"later"
     assert len(sidekey.pooled()) == 1
 
 
-async def test_the_next_request_waits_until_the_caller_took_the_response() -> None:
-    """The upstream's connection does not: it is free for others, and reads."""
-    sidekey = Scripted(H)
+async def test_next_request_waits_until_the_caller_has_read_the_response() -> None:
+    """The upstream connection is free for other requests."""
+    sidekey = ScriptedPlane(H)
     caller, other = sidekey.caller(), sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    caller.choke()
+    caller.block_writes()
     upstream.feed(OK)
-    upstream.take()
+    upstream.read()
     caller.feed(get("/second"))
-    assert upstream.take() == b""
+    assert upstream.read() == b""
     other.feed(get("/other"))
-    assert upstream.take().startswith(b"GET /api/other")
+    assert upstream.read().startswith(b"GET /api/other")
     upstream.feed(OK)
-    assert other.take().endswith(b"ok")
-    caller.relieve()
-    assert upstream.take().startswith(b"GET /api/second")
+    assert other.read().endswith(b"ok")
+    caller.allow_writes()
+    assert upstream.read().startswith(b"GET /api/second")
 
 
-async def test_an_early_response_ends_the_connection_after_it() -> None:
-    """What the caller still sends is dropped, and the upstream sees a request that is not whole."""
-    sidekey = Scripted(H)
+async def test_early_response_closes_the_connection() -> None:
+    """Sidekey drops further bytes of the caller, and the upstream sees an incomplete request."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 10") + b"first")
     upstream = await sidekey.upstream()
     upstream.feed(OK)
     await settle()
     assert caller.ended
-    assert not caller.cut
+    assert not caller.truncated
     caller.feed(b"later", get("/second"))
-    (answer,) = answers(caller.take())
-    assert answer.values(b"connection") == [b"close"]
-    assert wire.first_request(upstream.take()) is None
+    (response,) = responses(caller.read())
+    assert response.values(b"connection") == [b"close"]
+    assert wire.first_request(upstream.read()) is None
 
 
 @pytest.mark.parametrize("moment", ["head", "body"])
 async def test_an_error_in_a_later_piece_of_a_body_cuts_the_upstream(moment: str) -> None:
-    """The response is ours where none has begun, else it is cut."""
-    sidekey = Scripted(H)
+    """If the response has started, Sidekey truncates it."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nfirst\r\n")
     upstream = await sidekey.upstream()
@@ -163,105 +162,103 @@ async def test_an_error_in_a_later_piece_of_a_body_cuts_the_upstream(moment: str
     caller.feed(b"5;\x00\r\n")
     await settle()
     assert upstream.aborted
-    assert wire.first_request(upstream.take()) is None
+    assert wire.first_request(upstream.read()) is None
     if moment == "head":
-        (answer,) = answers(caller.take())
-        assert (answer.status, b'"sent": "maybe"' in answer.body) == (400, True)
+        (response,) = responses(caller.read())
+        assert (response.status, b'"sent": "maybe"' in response.body) == (400, True)
         assert caller.ended
     else:
-        assert caller.cut
-        assert answers(caller.take()) == []
+        assert caller.truncated
+        assert responses(caller.read()) == []
 
 
-async def test_an_idempotent_request_is_sent_again_byte_for_byte() -> None:
-    """On a new connection, though an idle one is there: that may have died the same way."""
-    sidekey = Scripted(H)
+async def test_idempotent_request_is_retried_byte_for_byte() -> None:
+    """On a new connection, although another one is idle: it may have failed in the same way."""
+    sidekey = ScriptedPlane(H)
     callers = [sidekey.caller(), sidekey.caller()]
     for caller in callers:
         caller.feed(get("/warm"))
     for upstream in (await sidekey.upstream(0), await sidekey.upstream(1)):
         upstream.feed(OK)
-        upstream.take()
+        upstream.read()
     callers[0].feed(request("PUT", body=b"whole"))
     used = next(upstream for upstream in sidekey.upstreams if upstream.written)
-    sent = used.take()
-    used.lose(ConnectionResetError())
+    sent = used.read()
+    used.fail(ConnectionResetError())
     third = await sidekey.upstream(2)
-    assert third.take() == sent
+    assert third.read() == sent
     third.feed(OK)
-    assert callers[0].take().count(b"HTTP/1.1 200") == 2
+    assert callers[0].read().count(b"HTTP/1.1 200") == 2
 
 
-async def test_a_request_whose_body_was_not_whole_is_not_sent_again() -> None:
-    """Its bytes are gone."""
-    sidekey = Scripted(H)
+async def test_request_with_an_incomplete_body_is_not_retried() -> None:
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    caller.take()
+    caller.read()
     caller.feed(request("PUT", "/a", "Content-Length: 10") + b"first")
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
     assert len(sidekey.upstreams) == 1
-    (answer,) = answers(caller.take())
-    assert (answer.status, b"connection_terminated" in answer.values(b"proxy-status")[0]) == (502, True)
+    (response,) = responses(caller.read())
+    assert (response.status, b"connection_terminated" in response.values(b"proxy-status")[0]) == (502, True)
 
 
-async def test_a_defect_of_the_second_attempt_is_answered() -> None:
-    """No exchange is left waiting by a task that ended."""
-    sidekey = Scripted(H)
+async def test_defect_in_a_retry_is_500() -> None:
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    caller.take()
+    caller.read()
     caller.feed(get("/second"))
 
     sidekey.dialer.error = LookupError()
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
-    assert [message.status for message in answers(caller.take())] == [500]
+    assert [message.status for message in responses(caller.read())] == [500]
     assert [type(defect) for defect in sidekey.defects] == [LookupError]
 
 
-async def test_a_stalled_upload_is_the_callers_error_only_while_it_is_read() -> None:
-    """While the upstream is full no deadline of the caller runs; once it takes more, it does."""
-    sidekey = Scripted(H, timeouts=Timeouts(idle=5, write=60))
+async def test_stalled_upload_is_an_error_of_the_caller_only_while_sidekey_reads() -> None:
+    """While the upstream is full, no time-out applies to the caller."""
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(idle=5, write=60))
     deadlines = sidekey.plane.worker.deadlines
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 15") + b"first")
     upstream = await sidekey.upstream()
-    upstream.choke()
+    upstream.block_writes()
     caller.feed(b"two..")
     deadlines.look(30.0)
-    assert caller.take() == b""
-    upstream.relieve()
+    assert caller.read() == b""
+    upstream.allow_writes()
     deadlines.look(36.0)
-    assert [message.status for message in answers(caller.take())] == [408]
+    assert [message.status for message in responses(caller.read())] == [408]
     assert upstream.aborted
 
 
 async def test_a_full_upstream_ends_at_the_write_timeout() -> None:
     """504, sent: maybe."""
-    sidekey = Scripted(H, timeouts=Timeouts(write=5))
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(write=5))
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 15") + b"first")
     upstream = await sidekey.upstream()
-    upstream.choke()
+    upstream.block_writes()
     caller.feed(b"two..")
     sidekey.plane.worker.deadlines.look(6.0)
-    (answer,) = answers(caller.take())
-    assert (answer.status, b'"sent": "maybe"' in answer.body) == (504, True)
+    (response,) = responses(caller.read())
+    assert (response.status, b'"sent": "maybe"' in response.body) == (504, True)
 
 
-async def test_an_empty_read_changes_nothing() -> None:
-    """Every cut of a chunked upload gives the upstream whole chunks of what was read."""
-    sidekey = Scripted(H)
+async def test_empty_read_has_no_effect() -> None:
+    """The upstream gets complete chunks for any split of a chunked upload."""
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     raw = request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n"
     caller.feed(*(raw[at : at + 1] for at in range(len(raw))))
     upstream = await sidekey.upstream()
     await settle()
-    (message,) = wire.requests(upstream.take())
+    (message,) = wire.requests(upstream.read())
     assert message.body == b"hello"

@@ -1,4 +1,4 @@
-"""A caller who leaves at any turn of the loop, whatever their request waits for, leaves nothing behind."""
+"""A caller that disconnects in any turn of the loop leaves nothing behind, in any state of its request."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.proxy.worker import SIGNING_THREADS
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
-from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
-from support.signing import HmacSigner, grant_of, signing
-from support.unresolved import Missing
+from support.scripted import GatedGrantSource, GatedIdentitySource, RecordingTransport, ScriptedPlane, settle
+from support.signing import HmacSigner, grant_of, signing_integration
+from support.unresolved import UnresolvedIntegration
 from support.upstream import OK
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
@@ -27,7 +27,7 @@ EVENTS = ("grant", "lapse", "certificate", "dial", "first", "rest", "refuse", "a
 
 
 class Case(NamedTuple):
-    """A kind of request, what is there from the start, and what happens at each turn."""
+    """A kind of request, its initial state, and an event for each turn."""
 
     kind: str
     missing: bool
@@ -48,33 +48,33 @@ cases = st.builds(
     granted=st.booleans(),
     renewed=st.booleans(),
     idle=st.booleans(),
-    events=st.lists(st.sampled_from([*EVENTS, "turn"]), min_size=4, max_size=25).map(lambda each: ["first", *each]),
+    events=st.lists(st.sampled_from([*EVENTS, "turn"]), min_size=4, max_size=25).map(lambda item: ["first", *item]),
     leaves_at=st.integers(0, 25),
     expires=st.booleans(),
 )
 
 
-class Play:
-    """One case: a plane without sockets, one caller who leaves, and then one who does not."""
+class Scenario:
+    """One case: a plane without sockets, a caller that disconnects, and a second caller."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         signer = HmacSigner(slow=case.kind == "signed slowly")
         if case.kind.startswith("signed") or case.kind == "streamed":
-            made, self.token = signing(signer, watched=WATCHED), grant_of(signer)
+            configured, self.token = signing_integration(signer, watched=WATCHED), grant_of(signer)
         else:
             names = ("token",) if case.kind == "body" else ()
             traits = CredentialTraits(InjectionPoints(("Authorization",), body=names), calls=True, watched=WATCHED)
-            made = integration("h", base_url(1), traits=traits)
+            configured = integration("h", base_url(1), traits=traits)
             self.token = Grant(headers=AUTHORIZATION, body=tuple((name, "x") for name in names))
-        self.source = Awaited(self.token, there=case.granted)
+        self.source = GatedGrantSource(self.token, available=case.granted)
         if case.missing:
-            missing = Missing(made)
-            missing.appear()
-            made = missing.integration()
-        self.held = Certificate(later="late")
-        self.sidekey = Scripted(
-            made,
+            missing = UnresolvedIntegration(configured)
+            missing.resolve()
+            configured = missing.integration()
+        self.held = GatedIdentitySource(later="late")
+        self.sidekey = ScriptedPlane(
+            configured,
             integration("o", base_url(1)),
             sources={"h": self.source},
             identities={"h": self.held} if case.certificate else None,
@@ -83,7 +83,7 @@ class Play:
         )
 
     async def run(self) -> None:
-        """Let the events happen, a turn each, and see that nothing is left once all is there."""
+        """Run one event in each turn, and assert that nothing is left in the end."""
         sidekey, case = self.sidekey, self.case
         if case.idle:
             await self.warm()
@@ -113,20 +113,20 @@ class Play:
         caller.feed(get(name="o"))
         upstream = await self.sidekey.upstream()
         upstream.feed(OK)
-        caller.lose(ConnectionResetError())
+        caller.fail(ConnectionResetError())
         await settle()
 
     def leave(self, caller: RecordingTransport) -> None:
         if self.case.expires:
             self.sidekey.plane.worker.deadlines.look(6.0)
-        caller.lose(ConnectionResetError())
+        caller.fail(ConnectionResetError())
 
     def busy(self) -> Iterable[RecordingTransport]:
-        pooled = [each.transport for each in self.sidekey.pooled()]
-        return [each for each in self.sidekey.upstreams if not each.is_closing() and each not in pooled]
+        pooled = [item.transport for item in self.sidekey.pooled()]
+        return [item for item in self.sidekey.upstreams if not item.is_closing() and item not in pooled]
 
     def happen(self, event: str) -> None:
-        """Let one thing happen, if it can."""
+        """Run one event if it is possible."""
         if event == "grant":
             self.source.go.set()
         elif event == "lapse":
@@ -136,20 +136,20 @@ class Play:
         elif event == "dial":
             self.sidekey.dialer.go.set()
         for upstream in self.busy():
-            if event == "refuse" and upstream.take():
+            if event == "refuse" and upstream.read():
                 if self.case.renewed:
                     self.source.refreshed = Grant(
                         headers=self.token.headers, body=self.token.body, signer=self.token.signer
                     )
                 upstream.feed(REFUSED)
-            elif event == "answer" and upstream.take():
+            elif event == "answer" and upstream.read():
                 upstream.feed(OK)
             elif event == "lose":
-                upstream.lose(ConnectionResetError())
+                upstream.fail(ConnectionResetError())
             elif event == "choke":
-                upstream.choke()
+                upstream.block_writes()
             elif event == "relieve":
-                upstream.relieve()
+                upstream.allow_writes()
 
     async def nothing_is_left(self) -> None:
         sidekey = self.sidekey
@@ -170,26 +170,26 @@ class Play:
             worker.signing.release()
 
     async def next_is_served(self) -> None:
-        """On a connection that is there, or a new one."""
+        """Send a request on an idle connection, or on a new one."""
         sidekey = self.sidekey
         caller = sidekey.caller()
         caller.feed(request("PUT", "/next", FORM, body=b"a=b"))
-        await eventually(lambda: any(b"PUT /api/next" in each.written for each in sidekey.upstreams))
+        await eventually(lambda: any(b"PUT /api/next" in item.written for item in sidekey.upstreams))
         (upstream,) = self.busy()
         upstream.feed(OK)
-        assert caller.take().endswith(b"ok")
+        assert caller.read().endswith(b"ok")
 
 
 @settings(max_examples=400, deadline=None)
 @given(case=cases)
-def test_a_caller_who_leaves_at_any_turn_leaves_nothing_behind(case: Case) -> None:
-    """No slot, byte, task, connection or turn to sign; and the next request is served."""
+def test_caller_that_disconnects_in_any_turn_leaves_nothing_behind(case: Case) -> None:
+    """No slot, byte, task, connection or signing turn. The next request succeeds."""
 
     async def play() -> None:
         # As in a real process, errors of callbacks count too.
         failed: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
-        await Play(case).run()
+        await Scenario(case).run()
         assert failed == []
 
     asyncio.run(play())

@@ -1,4 +1,4 @@
-"""The tables of `proxy.states` as conversations: each transition happens in one, and no other is passed over."""
+"""Every transition of the tables in `proxy.states`, as a conversation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sidekey.snapshot.snapshot import Integration
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
 from support.plane import denied as outside
 from support.presets import post, preset
-from support.scripted import Awaited, Certificate, RecordingTransport, Scripted, settle
-from support.signing import HmacSigner, grant_of, signing
-from support.unresolved import Missing
+from support.scripted import GatedGrantSource, GatedIdentitySource, RecordingTransport, ScriptedPlane, settle
+from support.signing import HmacSigner, grant_of, signing_integration
+from support.unresolved import UnresolvedIntegration
 from support.upstream import OK
 
 BASE = base_url(1)
@@ -35,7 +35,7 @@ H = integration("h", BASE)
 OTHER = integration("o", BASE)
 BODY = integration("h", BASE, traits=IN_BODY)
 JUDGED = integration("h", BASE, traits=WATCHED)
-SLOW = signing(HmacSigner(slow=True), watched=frozenset({401}))
+SLOW = signing_integration(HmacSigner(slow=True), watched=frozenset({401}))
 
 WHOLE = request("POST", "/a", FORM, body=b"a=b")
 PART = request("POST", "/a", FORM, "Content-Length: 3") + b"a="
@@ -48,13 +48,13 @@ Paths = list[list[str]]
 
 @pytest.fixture
 def paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Paths, Paths]]:
-    """What every exchange enters from now on: of requests, and of responses."""
+    """Record the phases that each exchange enters, of requests and of responses."""
     if build() == "compiled":
         pytest.skip("methods of a compiled class cannot be replaced")
-    found: tuple[Paths, Paths] = ([], [])
+    result: tuple[Paths, Paths] = ([], [])
     for method, names, kept, first in (
-        ("_enter", states.REQUEST_NAMES, found[0], "NEW"),
-        ("_enter_response", states.RESPONSE_NAMES, found[1], "NONE"),
+        ("_enter", states.REQUEST_NAMES, result[0], "NEW"),
+        ("_enter_response", states.RESPONSE_NAMES, result[1], "NONE"),
     ):
 
         def enter(
@@ -77,17 +77,17 @@ def paths(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Paths, Paths]]:
             seen[exchange].append(names[phase])
 
         monkeypatch.setattr(Exchange, method, enter)
-    yield found
+    yield result
 
 
-async def warmed(sidekey: Scripted, name: str = "o") -> RecordingTransport:
-    """The upstream's connection, once it waits for its next exchange."""
+async def idle_upstream(sidekey: ScriptedPlane, name: str = "o") -> RecordingTransport:
+    """Return the upstream connection once it is idle."""
     caller = sidekey.caller()
     caller.feed(get(name=name))
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    upstream.take()
-    caller.lose(ConnectionResetError())
+    upstream.read()
+    caller.fail(ConnectionResetError())
     await settle()
     return upstream
 
@@ -96,70 +96,70 @@ async def warmed(sidekey: Scripted, name: str = "o") -> RecordingTransport:
 
 
 async def denied() -> None:
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     sidekey.caller().feed(outside())
 
 
 async def cold() -> None:
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     sidekey.caller().feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK[:-1], OK[-1:])
 
 
 async def warm() -> None:
-    sidekey = Scripted(OTHER, H)
-    upstream = await warmed(sidekey)
+    sidekey = ScriptedPlane(OTHER, H)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(WHOLE)
     upstream.feed(OK)
 
 
 async def warm_upload() -> None:
-    sidekey = Scripted(OTHER, H)
-    upstream = await warmed(sidekey)
+    sidekey = ScriptedPlane(OTHER, H)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(PART, REST)
     upstream.feed(OK)
 
 
 async def cold_upload_left() -> None:
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(PART)
     await sidekey.upstream()
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
 async def left_while_connecting() -> None:
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     sidekey.dialer.go.clear()
     caller = sidekey.caller()
     caller.feed(get())
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
 async def cut_in_the_response() -> None:
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     sidekey.caller().feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK[:-1])
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
 
 
 async def acquired_cold() -> None:
-    source = Awaited()
-    sidekey = Scripted(H, sources={"h": source})
+    source = GatedGrantSource()
+    sidekey = ScriptedPlane(H, sources={"h": source})
     sidekey.caller().feed(get())
     source.go.set()
     (await sidekey.upstream()).feed(OK)
 
 
 async def acquired_warm() -> None:
-    source = Awaited()
-    sidekey = Scripted(OTHER, H, sources={"h": source})
-    upstream = await warmed(sidekey)
+    source = GatedGrantSource()
+    sidekey = ScriptedPlane(OTHER, H, sources={"h": source})
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     source.go.set()
     await settle()
@@ -167,9 +167,9 @@ async def acquired_warm() -> None:
 
 
 async def acquired_for_an_upload() -> None:
-    source = Awaited()
-    sidekey = Scripted(OTHER, H, sources={"h": source})
-    upstream = await warmed(sidekey)
+    source = GatedGrantSource()
+    sidekey = ScriptedPlane(OTHER, H, sources={"h": source})
+    upstream = await idle_upstream(sidekey)
     caller = sidekey.caller()
     caller.feed(PART)
     source.go.set()
@@ -179,17 +179,17 @@ async def acquired_for_an_upload() -> None:
 
 
 async def left_while_acquiring() -> None:
-    source = Awaited()
-    sidekey = Scripted(H, sources={"h": source})
+    source = GatedGrantSource()
+    sidekey = ScriptedPlane(H, sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
 async def grant_then_certificate() -> None:
-    source, held = Awaited(), Certificate(later="late")
-    sidekey = Scripted(H, sources={"h": source}, identities={"h": held})
+    source, held = GatedGrantSource(), GatedIdentitySource(later="late")
+    sidekey = ScriptedPlane(H, sources={"h": source}, identities={"h": held})
     sidekey.caller().feed(get())
     source.go.set()
     held.go.set()
@@ -197,8 +197,8 @@ async def grant_then_certificate() -> None:
 
 
 async def lapsed_while_connecting() -> None:
-    source = Awaited(there=True)
-    sidekey = Scripted(H, sources={"h": source})
+    source = GatedGrantSource(available=True)
+    sidekey = ScriptedPlane(H, sources={"h": source})
     sidekey.dialer.go.clear()
     sidekey.caller().feed(get())
     await settle()
@@ -210,8 +210,8 @@ async def lapsed_while_connecting() -> None:
 
 
 async def two_renewed_while_connecting() -> None:
-    source = Awaited(there=True)
-    sidekey = Scripted(H, sources={"h": source})
+    source = GatedGrantSource(available=True)
+    sidekey = ScriptedPlane(H, sources={"h": source})
     sidekey.dialer.go.clear()
     for _ in range(2):
         sidekey.caller().feed(get())
@@ -223,11 +223,11 @@ async def two_renewed_while_connecting() -> None:
         upstream.feed(OK)
 
 
-def resolving(made: Integration = H, **options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
-    """A plane whose integration `h` becomes known once a first request asks for it; and a wait until that is done."""
-    missing = Missing(made)
-    missing.appear()
-    sidekey = Scripted(OTHER, missing.integration(), **options)  # type: ignore[arg-type]
+def resolving(configured: Integration = H, **options: object) -> tuple[ScriptedPlane, Callable[[], Awaitable[None]]]:
+    """Build a plane that resolves integration `h` during the first request, and a function that waits for it."""
+    missing = UnresolvedIntegration(configured)
+    missing.resolve()
+    sidekey = ScriptedPlane(OTHER, missing.integration(), **options)  # type: ignore[arg-type]
 
     async def resolved() -> None:
         await eventually(lambda: not sidekey.plane.worker.is_waiting)
@@ -245,7 +245,7 @@ async def resolved_cold() -> None:
 
 async def resolved_warm() -> None:
     sidekey, resolved = resolving()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     await resolved()
     upstream.feed(OK)
@@ -253,7 +253,7 @@ async def resolved_warm() -> None:
 
 async def resolved_for_an_upload() -> None:
     sidekey, resolved = resolving()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     caller = sidekey.caller()
     caller.feed(PART)
     await resolved()
@@ -262,7 +262,7 @@ async def resolved_for_an_upload() -> None:
 
 
 async def resolved_without_a_grant() -> None:
-    source = Awaited()
+    source = GatedGrantSource()
     source.go.set()
     sidekey, resolved = resolving(sources={"h": source})
     sidekey.caller().feed(get())
@@ -271,7 +271,7 @@ async def resolved_without_a_grant() -> None:
 
 
 async def resolved_to_a_body() -> None:
-    sidekey, resolved = resolving(BODY, sources={"h": Awaited(TOKEN, there=True)})
+    sidekey, resolved = resolving(BODY, sources={"h": GatedGrantSource(TOKEN, available=True)})
     caller = sidekey.caller()
     caller.feed(PART)
     await eventually(lambda: caller.reading)
@@ -287,33 +287,33 @@ async def denied_when_resolved() -> None:
 
 
 async def buffered_cold() -> None:
-    sidekey = Scripted(BODY, sources={"h": Awaited(TOKEN, there=True)})
+    sidekey = ScriptedPlane(BODY, sources={"h": GatedGrantSource(TOKEN, available=True)})
     caller = sidekey.caller()
     caller.feed(PART, REST)
     (await sidekey.upstream()).feed(OK)
 
 
 async def buffered_warm() -> None:
-    sidekey = Scripted(OTHER, BODY, sources={"h": Awaited(TOKEN, there=True)})
-    upstream = await warmed(sidekey)
+    sidekey = ScriptedPlane(OTHER, BODY, sources={"h": GatedGrantSource(TOKEN, available=True)})
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(PART, REST)
     await settle()
     upstream.feed(OK)
 
 
 async def buffered_without_a_grant() -> None:
-    source = Awaited(TOKEN)
+    source = GatedGrantSource(TOKEN)
     source.go.set()
-    sidekey = Scripted(BODY, sources={"h": source})
+    sidekey = ScriptedPlane(BODY, sources={"h": source})
     sidekey.caller().feed(PART, REST)
     (await sidekey.upstream()).feed(OK)
 
 
 async def left_while_buffering() -> None:
-    sidekey = Scripted(BODY)
+    sidekey = ScriptedPlane(BODY)
     caller = sidekey.caller()
     caller.feed(PART)
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
@@ -327,27 +327,27 @@ async def filled_then_resolved() -> None:
 
 
 async def retried() -> None:
-    sidekey = Scripted(OTHER, H)
-    upstream = await warmed(sidekey)
+    sidekey = ScriptedPlane(OTHER, H)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     (await sidekey.upstream(1)).feed(OK)
 
 
 async def retried_without_a_grant() -> None:
-    source = Awaited(there=True)
-    sidekey = Scripted(OTHER, H, sources={"h": source})
-    upstream = await warmed(sidekey)
+    source = GatedGrantSource(available=True)
+    sidekey = ScriptedPlane(OTHER, H, sources={"h": source})
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     source.grant = None
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     source.go.set()
     (await sidekey.upstream(1)).feed(OK)
 
 
-def signing_slowly(**options: object) -> tuple[Scripted, Callable[[], Awaitable[None]]]:
-    """A plane whose integration `h` signs in a thread; and a wait until that has ended."""
-    sidekey = Scripted(OTHER, SLOW, **options)  # type: ignore[arg-type]
+def signing_slowly(**options: object) -> tuple[ScriptedPlane, Callable[[], Awaitable[None]]]:
+    """Build a plane that signs in a thread, and a function that waits for its end."""
+    sidekey = ScriptedPlane(OTHER, SLOW, **options)  # type: ignore[arg-type]
 
     async def signed() -> None:
         await eventually(lambda: not sidekey.plane.worker.is_waiting)
@@ -365,7 +365,7 @@ async def signed_cold() -> None:
 
 async def signed_warm() -> None:
     sidekey, signed = signing_slowly()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(WHOLE)
     await signed()
     upstream.feed(OK)
@@ -373,7 +373,7 @@ async def signed_warm() -> None:
 
 async def signed_for_an_upload() -> None:
     sidekey, signed = signing_slowly()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "X-Unsigned-Body: 1", "Content-Length: 3") + b"a=")
     await signed()
@@ -383,7 +383,7 @@ async def signed_for_an_upload() -> None:
 
 async def held_then_signed() -> None:
     sidekey, signed = signing_slowly()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(PART, REST)
     await signed()
     upstream.feed(OK)
@@ -391,13 +391,13 @@ async def held_then_signed() -> None:
 
 async def held_for_a_slow_upstream() -> None:
     signer = HmacSigner()
-    sidekey = Scripted(OTHER, signing(signer))
-    upstream = await warmed(sidekey)
-    upstream.choke()
+    sidekey = ScriptedPlane(OTHER, signing_integration(signer))
+    upstream = await idle_upstream(sidekey)
+    upstream.block_writes()
     body = b"x" * 200_000
     sidekey.caller().feed(request("POST", "/a", f"Content-Length: {len(body)}"), body[:99_999], body[99_999:])
     await settle()
-    upstream.relieve()
+    upstream.allow_writes()
     await asyncio.sleep(0)
     upstream.feed(OK)
 
@@ -406,14 +406,14 @@ async def left_while_signing() -> None:
     sidekey, signed = signing_slowly()
     caller = sidekey.caller()
     caller.feed(get())
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await signed()
 
 
 async def lapsed_while_signing() -> None:
-    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source = GatedGrantSource(grant_of(HmacSigner(slow=True)), available=True)
     sidekey, signed = signing_slowly(sources={"h": source})
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     source.grant = None
     source.go.set()
@@ -422,9 +422,9 @@ async def lapsed_while_signing() -> None:
 
 
 async def renewed_while_signing() -> None:
-    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source = GatedGrantSource(grant_of(HmacSigner(slow=True)), available=True)
     sidekey, signed = signing_slowly(sources={"h": source})
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     source.grant = grant_of(HmacSigner(slow=True))
     await signed()
@@ -432,9 +432,9 @@ async def renewed_while_signing() -> None:
 
 
 async def acquired_then_signed() -> None:
-    source = Awaited(grant_of(HmacSigner(slow=True)))
+    source = GatedGrantSource(grant_of(HmacSigner(slow=True)))
     sidekey, signed = signing_slowly(sources={"h": source})
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     source.go.set()
     await signed()
@@ -443,14 +443,14 @@ async def acquired_then_signed() -> None:
 
 async def resolved_then_signed() -> None:
     sidekey, resolved = resolving(SLOW)
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     await resolved()
     upstream.feed(OK)
 
 
 async def renewed_while_connecting_then_signed() -> None:
-    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source = GatedGrantSource(grant_of(HmacSigner(slow=True)), available=True)
     sidekey, signed = signing_slowly(sources={"h": source})
     sidekey.dialer.go.clear()
     sidekey.caller().feed(get())
@@ -463,16 +463,16 @@ async def renewed_while_connecting_then_signed() -> None:
 
 async def retried_and_signed_again() -> None:
     sidekey, signed = signing_slowly()
-    upstream = await warmed(sidekey)
+    upstream = await idle_upstream(sidekey)
     sidekey.caller().feed(get())
     await signed()
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await eventually(lambda: len(sidekey.upstreams) > 1)
     (await sidekey.upstream(1)).feed(OK)
 
 
 async def replayed_and_signed_again() -> None:
-    source = Awaited(grant_of(HmacSigner(slow=True)), there=True)
+    source = GatedGrantSource(grant_of(HmacSigner(slow=True)), available=True)
     source.refreshed = grant_of(HmacSigner(slow=True))
     source.go.set()
     sidekey, _ = signing_slowly(sources={"h": source})
@@ -483,11 +483,11 @@ async def replayed_and_signed_again() -> None:
     (await sidekey.upstream(1)).feed(OK)
 
 
-def refused(*, there: Grant | None = None) -> tuple[Scripted, Awaited, RecordingTransport]:
-    """A plane whose integration `h` is asked for; a response may refuse its grant, and `there` is the newer one."""
-    source = Awaited(there=True)
+def refused(*, there: Grant | None = None) -> tuple[ScriptedPlane, GatedGrantSource, RecordingTransport]:
+    """Build a plane whose upstream refuses the grant. `there` is the newer grant."""
+    source = GatedGrantSource(available=True)
     source.refreshed = there
-    sidekey = Scripted(OTHER, JUDGED, sources={"h": source})
+    sidekey = ScriptedPlane(OTHER, JUDGED, sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
     return sidekey, source, caller
@@ -501,11 +501,11 @@ async def replayed() -> None:
 
 
 async def replayed_after_a_certificate() -> None:
-    source, held = Awaited(there=True), Certificate("old", later="new")
+    source, held = GatedGrantSource(available=True), GatedIdentitySource("old", later="new")
     source.refreshed = NEW
     source.go.set()
     held.go.set()
-    sidekey = Scripted(JUDGED, sources={"h": source}, identities={"h": held})
+    sidekey = ScriptedPlane(JUDGED, sources={"h": source}, identities={"h": held})
     sidekey.caller().feed(get())
     upstream = await sidekey.upstream()
     held.identity = None
@@ -532,7 +532,7 @@ async def no_newer_grant_for_a_long_response() -> None:
 async def left_while_renewing() -> None:
     sidekey, _, caller = refused(there=NEW)
     (await sidekey.upstream()).feed(REFUSED)
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
@@ -540,14 +540,14 @@ async def lost_while_held() -> None:
     sidekey, _, _ = refused()
     upstream = await sidekey.upstream()
     upstream.feed(REFUSED[:-1])
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     await settle()
 
 
 async def left_while_held() -> None:
     sidekey, _, caller = refused()
     (await sidekey.upstream()).feed(REFUSED[:-1])
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
 
 
@@ -613,12 +613,11 @@ CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
 
 @pytest.mark.parametrize(
     ("play", "request_path", "response_path"),
-    [pytest.param(play, *wanted, id=play.__name__) for play, wanted in CONVERSATIONS.items()],
+    [pytest.param(play, *expected, id=play.__name__) for play, expected in CONVERSATIONS.items()],
 )
 async def test_a_conversation_goes_through_its_phases(
     play: Callable[[], Awaitable[None]], request_path: str, response_path: str, paths: tuple[Paths, Paths]
 ) -> None:
-    """From the first to the last."""
     await play()
     requests, responses = paths
     assert (" ".join(requests[-1]), " ".join(responses[-1])) == (request_path, response_path)
@@ -633,17 +632,19 @@ async def test_a_conversation_goes_through_its_phases(
     ids=["request", "response"],
 )
 def test_every_transition_of_the_tables_happens(table: dict[int, int], names: dict[int, str], which: int) -> None:
-    """In one of the conversations above: the tables allow nothing that is not needed."""
+    """The tables allow no transition that no conversation needs."""
     allowed = {(names[one], names[other]) for one, mask in table.items() for other in names if mask & other}
-    happened = {pair for wanted in CONVERSATIONS.values() for pair in pairwise(wanted[which].split())}
+    happened = {pair for expected in CONVERSATIONS.values() for pair in pairwise(expected[which].split())}
     assert happened == allowed
 
 
 # What the tables do not allow.
 
 
-async def under_way(sidekey: Scripted, raw: bytes) -> tuple[Exchange, RecordingTransport, RecordingTransport]:
-    """The exchange of a request that was sent on, and its two ends."""
+async def forwarded_request(
+    sidekey: ScriptedPlane, raw: bytes
+) -> tuple[Exchange, RecordingTransport, RecordingTransport]:
+    """Return the exchange of a forwarded request, and both ends."""
     caller = sidekey.caller()
     caller.feed(raw)
     upstream = await sidekey.upstream()
@@ -654,52 +655,51 @@ async def under_way(sidekey: Scripted, raw: bytes) -> tuple[Exchange, RecordingT
 
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("with_head", [True, False])
-async def test_a_response_after_the_end_is_a_defect_and_reaches_nobody(with_head: bool, whole: bool) -> None:
-    """Its bytes would stand in the response to the next request (RFC 9112 9.2)."""
-    sidekey = Scripted(H)
-    exchange, caller, upstream = await under_way(sidekey, get())
+async def test_response_after_the_end_is_a_defect_and_is_dropped(with_head: bool, whole: bool) -> None:
+    """Its bytes would become part of the next response (RFC 9112 9.2)."""
+    sidekey = ScriptedPlane(H)
+    exchange, caller, upstream = await forwarded_request(sidekey, get())
     upstream.feed(OK)
-    caller.take()
+    caller.read()
     head = ResponseHead(200, [], None, 4, 4) if with_head else None
     with pytest.raises(states.IllegalTransition, match="COMPLETE cannot be followed by"):
         exchange.respond(head, [b"late"], whole=whole)
-    assert caller.take() == b""
+    assert caller.read() == b""
     caller.feed(get("/next"))
     upstream.feed(OK)
-    assert caller.take().endswith(b"\r\n\r\nok")
+    assert caller.read().endswith(b"\r\n\r\nok")
 
 
-async def test_a_body_without_its_head_is_a_defect() -> None:
-    """Nothing of it is delivered."""
-    sidekey = Scripted(H)
-    exchange, caller, _ = await under_way(sidekey, get())
+async def test_body_without_a_head_is_a_defect_and_is_dropped() -> None:
+    sidekey = ScriptedPlane(H)
+    exchange, caller, _ = await forwarded_request(sidekey, get())
     with pytest.raises(states.IllegalTransition, match="NONE cannot be followed by PASSING"):
         exchange.respond(None, [b"body"], whole=False)
-    assert caller.take() == b""
+    assert caller.read() == b""
 
 
-async def test_a_request_is_not_begun_twice() -> None:
-    """It would reach the upstream a second time."""
-    sidekey = Scripted(OTHER, H)
-    upstream = await warmed(sidekey)
-    exchange, _, _ = await under_way(sidekey, get())
-    assert upstream.take()
+async def test_starting_a_request_twice_is_a_defect() -> None:
+    """The upstream would receive it twice."""
+    sidekey = ScriptedPlane(OTHER, H)
+    upstream = await idle_upstream(sidekey)
+    exchange, _, _ = await forwarded_request(sidekey, get())
+    assert upstream.read()
     other = sidekey.caller()
     other.feed(get())
     (await sidekey.upstream(1)).feed(OK)
-    sidekey.upstreams[1].take()
+    sidekey.upstreams[1].read()
     exchange.begin()
     (defect,) = sidekey.defects
     assert isinstance(defect, states.IllegalTransition)
     assert str(defect) == "SENT cannot be followed by SENT"
     sidekey.defects.clear()
-    assert [each.take() for each in sidekey.upstreams] == [b"", b""]
+    assert [item.read() for item in sidekey.upstreams] == [b"", b""]
 
 
 async def test_a_defect_in_a_task_is_reported_and_answered() -> None:
-    """Here a source that begins the exchange again while it is asked for a grant: it is sent once all the same."""
+    """The grant source starts the exchange again while it obtains a grant. Sidekey still sends the request once."""
 
-    class Meddling(Awaited):
+    class Meddling(GatedGrantSource):
         async def obtain(self) -> Grant:
             await self.go.wait()
             self.grant = self.ready
@@ -707,25 +707,25 @@ async def test_a_defect_in_a_task_is_reported_and_answered() -> None:
             return self.ready
 
     source = Meddling()
-    sidekey = Scripted(OTHER, H, sources={"h": source})
+    sidekey = ScriptedPlane(OTHER, H, sources={"h": source})
     for _ in range(2):
         sidekey.caller().feed(get(name="o"))
     upstreams = [await sidekey.upstream(number) for number in range(2)]
     for upstream in upstreams:
         upstream.feed(OK)
-        upstream.take()
-    exchange, caller, _ = await under_way(sidekey, request("POST", body=b"order"))
+        upstream.read()
+    exchange, caller, _ = await forwarded_request(sidekey, request("POST", body=b"order"))
     source.go.set()
     await settle()
     assert [str(defect) for defect in sidekey.defects] == ["SENT cannot be followed by SENT"]
-    assert caller.take().startswith(b"HTTP/1.1 500 ")
-    assert sum(each.take().count(b"POST") for each in upstreams) == 1
+    assert caller.read().startswith(b"HTTP/1.1 500 ")
+    assert sum(item.read().count(b"POST") for item in upstreams) == 1
 
 
-async def test_an_exchange_says_where_it_stands() -> None:
-    """For whoever reads a defect's log."""
-    sidekey = Scripted(H)
-    exchange, _, upstream = await under_way(sidekey, get())
+async def test_repr_of_an_exchange_has_its_phases() -> None:
+    """For the log of a defect."""
+    sidekey = ScriptedPlane(H)
+    exchange, _, upstream = await forwarded_request(sidekey, get())
     assert repr(exchange) == "Exchange(SENT, NONE)"
     upstream.feed(OK)
     assert repr(exchange) == "Exchange(OVER, COMPLETE)"

@@ -1,4 +1,4 @@
-"""An upstream that repeats the credential: what the caller sees of it, in heads always and in bodies where asked."""
+"""Redaction: an upstream repeats the credential. Sidekey redacts it in heads, and in bodies if configured."""
 
 from __future__ import annotations
 
@@ -23,11 +23,21 @@ from sidekey.policy.redaction import MARK
 from sidekey.proxy.content_coding import STEP
 from sidekey.proxy.exchange.response_body import MAX_BUFFERED
 from sidekey.snapshot.request_rules import Timeouts
-from support.memory import Upstream, running
-from support.plane import FixedSource, RenewedSource, Running, base_url, eventually, get, integration, problem, request
+from support.memory import MemoryUpstream, running
+from support.plane import (
+    FixedSource,
+    RenewedSource,
+    RunningPlane,
+    base_url,
+    eventually,
+    get,
+    integration,
+    problem,
+    request,
+)
 from support.raw_connection import RawConnection
-from support.scripted import RecordingTransport, Scripted, settle
-from support.upstream import answering
+from support.scripted import RecordingTransport, ScriptedPlane, settle
+from support.upstream import respond_with
 
 SECRET = "s3cr3t/of+crm=="
 TOKEN = SECRET.encode()
@@ -83,34 +93,34 @@ def names(pairs: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
 
 
 def plane(
-    upstream: Upstream,
+    upstream: MemoryUpstream,
     grant: Grant = BEARER,
     *,
     bodies: bool = True,
     source: FixedSource | None = None,
     watched: frozenset[int] = frozenset(),
     **options: object,
-) -> AbstractAsyncContextManager[Running]:
-    """A plane whose integration `h` injects this grant, and redacts `bodies` or not."""
+) -> AbstractAsyncContextManager[RunningPlane]:
+    """Build a plane whose integration `h` has this grant. `bodies` enables redaction of bodies."""
     places = InjectionPoints(names(grant.headers), names(grant.query), names(grant.body))
-    made = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places, watched=watched))
-    made = replace(made, redact_response=bodies)
-    return running(made, sources={"h": source or FixedSource(grant)}, **options)  # type: ignore[arg-type]
+    configured = integration("h", base_url(upstream.port), headers=(), traits=CredentialTraits(places, watched=watched))
+    configured = replace(configured, redact_response=bodies)
+    return running(configured, sources={"h": source or FixedSource(grant)}, **options)  # type: ignore[arg-type]
 
 
 def chunked(*pieces: bytes, fields: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """A response whose body comes in these chunks."""
+    """Build a response with these chunks."""
     framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
     return b"HTTP/1.1 " + status + b"\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n" + framed + b"0\r\n\r\n"
 
 
 def sized(body: bytes, fields: bytes = b"", status: bytes = b"200 OK") -> bytes:
-    """A response whose body has this length."""
+    """Build a response with a Content-Length."""
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, fields, len(body), body)
 
 
 async def echo(connection: RawConnection) -> None:
-    """Repeat the request as it came: in the body, each field in a field, its target in another."""
+    """Repeat the request in the body, and each field and the target in fields."""
     while True:
         before = len(connection.received)
         message = await connection.request()
@@ -125,20 +135,20 @@ FORM = request("POST", "/a", "Content-Type: application/x-www-form-urlencoded", 
 
 @kinds
 @pytest.mark.parametrize("bodies", [True, False])
-async def test_no_kind_of_secret_comes_back(kind: str, bodies: bool) -> None:
-    """In the head never, in the body where it is not asked for byte for byte; the upstream gets what it must."""
+async def test_every_kind_of_secret_is_redacted(kind: str, bodies: bool) -> None:
+    """In heads always. Without `redact_response`, bodies pass byte for byte."""
     grant = KINDS[kind]
-    async with Upstream(echo) as upstream, plane(upstream, grant, bodies=bodies) as sidekey:
+    async with MemoryUpstream(echo) as upstream, plane(upstream, grant, bodies=bodies) as sidekey:
         for _ in range(2):
-            answer = await sidekey.ask(FORM)
-            (received,) = {bytes(each) for each in upstream.received[-1:]}
-            assert answer.status == 200
-            seen = b"\n".join(value for name, value in answer.headers)
+            response = await sidekey.send(FORM)
+            (received,) = {bytes(item) for item in upstream.received[-1:]}
+            assert response.status == 200
+            seen = b"\n".join(value for name, value in response.headers)
             spelled = [TOKEN, quote(SECRET, safe="").encode(), *grant.secrets]
             assert any(text in received for text in spelled)
             assert not any(text in seen for text in spelled)
-            assert any(text in answer.body for text in spelled) is not bodies
-            assert (MARK in answer.body) is bodies
+            assert any(text in response.body for text in spelled) is not bodies
+            assert (MARK in response.body) is bodies
             if grant.headers or grant.query:
                 assert MARK in seen
             assert b"acme-corp" in seen or kind != "headers"
@@ -156,44 +166,44 @@ async def test_no_kind_of_secret_comes_back(kind: str, bodies: bool) -> None:
     ids=["exact", "percent", "percent in lower case", "json", "base64"],
 )
 async def test_the_value_of_any_field_is_redacted(spelled: bytes) -> None:
-    """Whatever its name; its place and the rest of it stay."""
+    """The position and the rest of the value stay."""
     fields = b"".join(
         b"%b: a %b b\r\n" % (name, spelled)
         for name in (b"Set-Cookie", b"X-Any", b"Server", b"WWW-Authenticate", b"via")
     )
-    async with Upstream(answering(sized(b"", fields))) as upstream, plane(upstream, bodies=False) as sidekey:
-        answer = await sidekey.ask(get())
+    async with MemoryUpstream(respond_with(sized(b"", fields))) as upstream, plane(upstream, bodies=False) as sidekey:
+        response = await sidekey.send(get())
     expected = [b"a [redacted] b"] * 5
-    assert [value for name, value in answer.fields if name not in (b"content-length", b"via")] == expected[:4]
-    assert answer.values(b"via")[0] == expected[4]
+    assert [value for name, value in response.fields if name not in (b"content-length", b"via")] == expected[:4]
+    assert response.values(b"via")[0] == expected[4]
 
 
 async def test_a_field_named_by_the_secret_is_left_out() -> None:
     token = Grant(headers=(("X-Key", "abcdefgh"),), secrets=(b"abcdefgh",))
-    script = answering(sized(b"ok", b"X-abcdefgh: 1\r\nabcdefgh: 2\r\nX-B: 3\r\n"))
-    async with Upstream(script) as upstream, plane(upstream, token) as sidekey:
-        answer = await sidekey.ask(get())
-    assert [name for name, _ in answer.fields] == [b"x-b", b"transfer-encoding", b"via"]
+    script = respond_with(sized(b"ok", b"X-abcdefgh: 1\r\nabcdefgh: 2\r\nX-B: 3\r\n"))
+    async with MemoryUpstream(script) as upstream, plane(upstream, token) as sidekey:
+        response = await sidekey.send(get())
+    assert [name for name, _ in response.fields] == [b"x-b", b"transfer-encoding", b"via"]
 
 
-async def test_framing_is_never_touched() -> None:
-    """A length that happens to be the secret is still the length."""
+async def test_framing_is_never_redacted() -> None:
+    """Even a Content-Length equal to the secret stays."""
     token = Grant(headers=(("X-Key", "00000002"),), secrets=(b"00000002",))
-    script = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 00000002\r\nConnection: keep-alive, 00000002\r\n\r\nok")
-    async with Upstream(script) as upstream, plane(upstream, token, bodies=False) as sidekey:
-        answer = await sidekey.ask(get())
-    assert (answer.values(b"content-length"), answer.body) == ([b"2"], b"ok")
+    script = respond_with(b"HTTP/1.1 200 OK\r\nContent-Length: 00000002\r\nConnection: keep-alive, 00000002\r\n\r\nok")
+    async with MemoryUpstream(script) as upstream, plane(upstream, token, bodies=False) as sidekey:
+        response = await sidekey.send(get())
+    assert (response.values(b"content-length"), response.body) == ([b"2"], b"ok")
 
 
 @pytest.mark.parametrize("bodies", [True, False])
-async def test_trailers_interim_responses_and_phrases_tell_nothing(bodies: bool) -> None:
-    """None of them is passed on: there is nothing to search."""
+async def test_trailers_interim_responses_and_phrases_are_dropped(bodies: bool) -> None:
+    """So they need no redaction."""
     raw = (
         b"HTTP/1.1 102 %b\r\nX: %b\r\n\r\nHTTP/1.1 103 a\r\nLink: <%b>\r\n\r\nHTTP/1.1 100 %b\r\nX: %b\r\n\r\n"
         b'HTTP/1.1 200 %b\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2;x="%b"\r\nok\r\n0\r\nX-T: %b\r\n\r\n'
     ) % ((TOKEN,) * 8)
     async with (
-        Upstream(answering(raw)) as upstream,
+        MemoryUpstream(respond_with(raw)) as upstream,
         plane(upstream, bodies=bodies) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -206,14 +216,14 @@ async def test_trailers_interim_responses_and_phrases_tell_nothing(bodies: bool)
     assert MARK not in received
 
 
-async def test_what_is_searched_is_what_this_request_was_sent_with() -> None:
-    """A grant that is renewed meanwhile is the next request's."""
+async def test_redaction_uses_the_grant_of_the_request() -> None:
+    """Not a grant that was renewed meanwhile."""
     old, new = (Placement().grant(f"token-{word}", None) for word in ("before", "later!"))
     source = FixedSource(old)
     body = b"token-before token-later!"
     fields = b"X-A: token-before token-later!\r\n"
     async with (
-        Upstream(answering()) as upstream,
+        MemoryUpstream(respond_with()) as upstream,
         plane(upstream, old, source=source) as sidekey,
         sidekey.connect() as first,
         sidekey.connect() as second,
@@ -227,9 +237,12 @@ async def test_what_is_searched_is_what_this_request_was_sent_with() -> None:
         await two.request()
         await two.send(sized(body, fields))
         await one.send(sized(body, fields))
-        answers = [await first.response(), await second.response()]
-    assert [answer.values(b"x-a") for answer in answers] == [[b"[redacted] token-later!"], [b"token-before [redacted]"]]
-    assert [answer.body for answer in answers] == [b"[redacted] token-later!", b"token-before [redacted]"]
+        responses = [await first.response(), await second.response()]
+    assert [response.values(b"x-a") for response in responses] == [
+        [b"[redacted] token-later!"],
+        [b"token-before [redacted]"],
+    ]
+    assert [response.body for response in responses] == [b"[redacted] token-later!", b"token-before [redacted]"]
 
 
 # Bodies: what is asked of the upstream, and how the response is framed.
@@ -243,11 +256,11 @@ async def test_what_is_searched_is_what_this_request_was_sent_with() -> None:
         (("accept-encoding: br", "Accept_Encoding: *"), b"identity"),
     ],
 )
-async def test_nothing_is_asked_for_that_cannot_be_read(fields: tuple[str, ...], asked: bytes) -> None:
-    """Nor a part of a body, which may end within a secret; the rest of the request stays as it is."""
-    async with Upstream() as upstream, plane(upstream) as sidekey:
+async def test_sidekey_requests_only_codings_it_can_decode(fields: tuple[str, ...], asked: bytes) -> None:
+    """And no ranges, because a part could start within a secret."""
+    async with MemoryUpstream() as upstream, plane(upstream) as sidekey:
         ranges = ("Range: bytes=0-9", "if_range: x", "If-Range: x", "X-Mine: 1", "If-None-Match: a")
-        assert (await sidekey.ask(get("/a", *fields, *ranges))).status == 200
+        assert (await sidekey.send(get("/a", *fields, *ranges))).status == 200
         (message,) = upstream.requests
     assert message.values(b"accept-encoding") == [asked]
     assert [name for name, _ in message.headers] == [
@@ -260,15 +273,14 @@ async def test_nothing_is_asked_for_that_cannot_be_read(fields: tuple[str, ...],
     ]
 
 
-async def test_without_it_nothing_of_this_happens() -> None:
-    """The head apart, every byte passes as ever."""
+async def test_without_redaction_bodies_pass_unchanged() -> None:
     fields = b"ETag: 1\r\nContent-Encoding: br\r\nContent-Digest: a\r\nAccept-Ranges: bytes\r\n"
-    async with Upstream(answering(sized(TOKEN, fields))) as upstream, plane(upstream, bodies=False) as sidekey:
-        answer = await sidekey.ask(get("/a", "Accept-Encoding: br", "Range: bytes=0-9"))
+    async with MemoryUpstream(respond_with(sized(TOKEN, fields))) as upstream, plane(upstream, bodies=False) as sidekey:
+        response = await sidekey.send(get("/a", "Accept-Encoding: br", "Range: bytes=0-9"))
         (message,) = upstream.requests
     assert (message.values(b"accept-encoding"), message.values(b"range")) == ([b"br"], [b"bytes=0-9"])
-    assert answer.body == TOKEN
-    assert [name for name, _ in answer.fields] == [
+    assert response.body == TOKEN
+    assert [name for name, _ in response.fields] == [
         b"etag",
         b"content-encoding",
         b"content-digest",
@@ -293,8 +305,8 @@ FRAMED = {
 @pytest.mark.parametrize("name", FRAMED)
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
 @pytest.mark.parametrize("bytewise", [True, False])
-async def test_a_body_comes_decoded_and_of_unknown_length(name: str, version: str, bytewise: bool) -> None:
-    """In chunks, or to HTTP/1.0 with the connection's end; nothing that was true of the former body is said."""
+async def test_redacted_body_is_decoded_and_chunked(name: str, version: str, bytewise: bool) -> None:
+    """To HTTP/1.0 it ends with the connection. Fields that describe the original body are removed."""
     raw, closes = FRAMED[name]
 
     async def script(connection: RawConnection) -> None:
@@ -305,43 +317,43 @@ async def test_a_body_comes_decoded_and_of_unknown_length(name: str, version: st
         if closes:
             connection.transport.close()
 
-    async with Upstream(script) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream(script) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(get(version=version))
-        answer = await caller.response()
+        response = await caller.response()
         if version == "1.0":
             await caller.until_ended()
-    assert (answer.status, answer.body) == (200, b"a [redacted] b")
+    assert (response.status, response.body) == (200, b"a [redacted] b")
     framing = [(b"transfer-encoding", b"chunked")] if version == "1.1" else []
-    assert [field for field in answer.fields if field[0] not in (b"via", b"connection")] == framing
+    assert [field for field in response.fields if field[0] not in (b"via", b"connection")] == framing
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("status", [b"200 OK", b"204 No Content", b"304 Not Modified"])
-async def test_responses_without_a_body_have_none(method: str, status: bytes) -> None:
-    """Whatever coding they name; a HEAD is answered with the fields of a GET, whose length is not known."""
+async def test_responses_without_a_body_stay_empty(method: str, status: bytes) -> None:
+    """With any coding. The response to HEAD has the fields of GET, without a length."""
     length = (
         b"" if status.startswith(b"204") else b"Content-Length: 0\r\n" if method == "GET" else b"Content-Length: 9\r\n"
     )
     fields = b"Content-Encoding: br\r\n" + DIGESTS + b"X-A: " + TOKEN + b"\r\n"
     raw = b"HTTP/1.1 " + status + b"\r\n" + fields + length + b"\r\n"
     async with (
-        Upstream(answering(raw, raw)) as upstream,
+        MemoryUpstream(respond_with(raw, raw)) as upstream,
         plane(upstream) as sidekey,
         sidekey.connect() as caller,
     ):
         for _ in range(2):
             await caller.send(request(method))
-            answer = await caller.response(to_head=method == "HEAD")
-            assert (answer.status, answer.body, answer.values(b"x-a")) == (int(status[:3]), b"", [MARK])
-            left = {name for name, _ in answer.fields} - {b"x-a", b"via"}
-            assert left == ({b"content-length"} if method == "GET" and answer.status == 200 else set())
+            response = await caller.response(to_head=method == "HEAD")
+            assert (response.status, response.body, response.values(b"x-a")) == (int(status[:3]), b"", [MARK])
+            left = {name for name, _ in response.fields} - {b"x-a", b"via"}
+            assert left == ({b"content-length"} if method == "GET" and response.status == 200 else set())
         assert len(upstream.connections) == 1
 
 
-async def test_events_come_as_they_are_sent() -> None:
-    """Server-sent events stay live: each is with the caller before the next one is sent."""
+async def test_redacted_events_are_delivered_immediately() -> None:
+    """Each server-sent event reaches the caller before the upstream sends the next one."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with Upstream(answering(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream(respond_with(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(get())
         await caller.until_contains(b"\r\n\r\n")
         connection = await upstream.connection()
@@ -354,10 +366,10 @@ async def test_events_come_as_they_are_sent() -> None:
         assert TOKEN not in (await caller.response()).body
 
 
-async def test_events_in_gzip_come_as_they_are_flushed() -> None:
+async def test_redacted_gzip_events_are_delivered_immediately() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     compress = zlib.compressobj(wbits=31)
-    async with Upstream(answering(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream(respond_with(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(get())
         await caller.until_contains(b"\r\n\r\n")
         connection = await upstream.connection()
@@ -370,13 +382,16 @@ async def test_events_in_gzip_come_as_they_are_flushed() -> None:
         assert (await caller.response()).body == b"".join(b"data: %d\n\n" % number for number in range(5))
 
 
-async def test_a_secret_in_any_pieces_is_found() -> None:
-    """Chunks and reads end where they will."""
+async def test_secret_in_any_pieces_is_redacted() -> None:
     text = b"x" + TOKEN + b"y"
     for at in range(1, len(text)):
         first, rest = text[:at], text[at:]
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        async with Upstream(answering(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+        async with (
+            MemoryUpstream(respond_with(head)) as upstream,
+            plane(upstream) as sidekey,
+            sidekey.connect() as caller,
+        ):
             await caller.send(get())
             await caller.until_contains(b"\r\n\r\n")
             connection = await upstream.connection()
@@ -386,10 +401,10 @@ async def test_a_secret_in_any_pieces_is_found() -> None:
             assert (await caller.response()).body == b"x[redacted]y"
 
 
-async def test_a_long_body_that_passes_the_parser_by_is_searched() -> None:
-    """What is handed on without llhttp is handed on all the same; and the connection is used again."""
+async def test_long_body_that_bypasses_the_parser_is_redacted() -> None:
+    """The upstream connection is reused."""
     body = (b"x" * 70_000 + TOKEN) * 20
-    async with Upstream(answering(sized(body), sized(b"ok"))) as upstream, plane(upstream) as sidekey:
+    async with MemoryUpstream(respond_with(sized(body), sized(b"ok"))) as upstream, plane(upstream) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).body == body.replace(TOKEN, MARK)
@@ -415,33 +430,33 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("status", [b"200 OK", b"401 Unauthorized"])
 @pytest.mark.parametrize("name", UNREADABLE)
-async def test_a_body_that_cannot_be_read_does_not_pass(name: str, status: bytes) -> None:
-    """502, and the upstream may have acted on the request; a 401 still says that the grant is refused."""
+async def test_undecodable_body_is_502(name: str, status: bytes) -> None:
+    """The upstream may have processed the request. A 401 still rejects the grant."""
     raw = UNREADABLE[name].replace(b"200 OK", status)
     later = Placement().grant("another-token", None)
     source = RenewedSource(BEARER, later)
     options = {"source": source, "watched": frozenset({401})}
-    async with Upstream(answering(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
-        answer = await sidekey.ask(get())
-        assert answer.status == 502
-        said = problem(answer)
-        assert (said["code"], said["error"], said["sent"]) == (
+    async with MemoryUpstream(respond_with(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
+        response = await sidekey.send(get())
+        assert response.status == 502
+        error = problem(response)
+        assert (error["code"], error["error"], error["sent"]) == (
             "upstream_protocol_error",
             "http_protocol_error",
             "maybe",
         )
-        assert TOKEN not in answer.body
+        assert TOKEN not in response.body
         assert [judged[0] for judged in source.judged] == ([401] if status.startswith(b"401") else [])
-        await sidekey.outcomes("h", upstream_protocol_error=1)
+        await sidekey.wait_for_outcomes("h", upstream_protocol_error=1)
 
 
 @pytest.mark.parametrize("end", [b"garbage", b""])
-async def test_a_body_that_breaks_in_the_middle_is_cut(end: bytes) -> None:
-    """It never looks complete, although the upstream's framing is."""
+async def test_body_with_a_corrupt_coding_is_truncated(end: bytes) -> None:
+    """It must not look complete, although the framing is."""
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     compress = zlib.compressobj(wbits=31)
     begun = compress.compress(b"hello") + compress.flush(zlib.Z_SYNC_FLUSH)
-    async with Upstream(answering(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream(respond_with(head)) as upstream, plane(upstream) as sidekey, sidekey.connect() as caller:
         await caller.send(get())
         await caller.until_contains(b"\r\n\r\n")
         connection = await upstream.connection()
@@ -451,16 +466,15 @@ async def test_a_body_that_breaks_in_the_middle_is_cut(end: bytes) -> None:
         await connection.send(chunk + b"0\r\n\r\n")
         await caller.until_lost()
         assert not bytes(caller.received).endswith(b"0\r\n\r\n")
-        await sidekey.outcomes("h", upstream_protocol_error=1)
+        await sidekey.wait_for_outcomes("h", upstream_protocol_error=1)
 
 
-async def test_where_no_secret_can_be_searched_bodies_pass_as_they_are() -> None:
-    """Nothing would be gained."""
+async def test_body_passes_unchanged_without_a_searchable_secret() -> None:
     short = Grant(headers=(("X-Key", "short"),), secrets=(b"short",))
     raw = sized(b"short", b"ETag: 1\r\nContent-Encoding: br\r\n")
-    async with Upstream(answering(raw)) as upstream, plane(upstream, short) as sidekey:
-        answer = await sidekey.ask(get())
-    assert (answer.body, answer.values(b"etag")) == (b"short", [b"1"])
+    async with MemoryUpstream(respond_with(raw)) as upstream, plane(upstream, short) as sidekey:
+        response = await sidekey.send(get())
+    assert (response.body, response.values(b"etag")) == (b"short", [b"1"])
 
 
 # Responses that may refuse the grant.
@@ -468,23 +482,22 @@ async def test_where_no_secret_can_be_searched_bodies_pass_as_they_are() -> None
 
 @pytest.mark.parametrize("fields", [b"", b"Content-Encoding: gzip\r\n"])
 @pytest.mark.parametrize("size", [10, MAX_BUFFERED, 3 * MAX_BUFFERED])
-async def test_a_refusal_that_passes_is_redacted(fields: bytes, size: int) -> None:
-    """Held back or too long for that; it is judged by its decoded body."""
+async def test_forwarded_refusal_is_redacted(fields: bytes, size: int) -> None:
+    """Held or too long to hold. Sidekey evaluates its decoded body."""
     body = b"x" * (size - len(TOKEN)) + b" " + TOKEN
     raw = sized(gzip.compress(body) if fields else body, fields, b"401 Unauthorized")
     source = RenewedSource(BEARER)
     options = {"source": source, "watched": frozenset({401})}
-    async with Upstream(answering(raw, raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
+    async with MemoryUpstream(respond_with(raw, raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
         async with sidekey.connect() as caller:
             for _ in range(2):
                 await caller.send(get())
-                answer = await caller.response()
-                assert (answer.status, answer.body) == (401, body.replace(TOKEN, MARK))
+                response = await caller.response()
+                assert (response.status, response.body) == (401, body.replace(TOKEN, MARK))
         assert [judged[1] is None for judged in source.judged] == [size > MAX_BUFFERED] * 2
 
 
-async def test_the_second_response_is_searched_for_the_newer_grant() -> None:
-    """The request was sent with it; of the first response nothing is left."""
+async def test_response_to_a_replay_is_redacted_with_the_newer_grant() -> None:
     new = Placement().grant("another-token", None)
     first = sized(TOKEN, b"X-A: " + TOKEN + b"\r\n", b"401 Unauthorized")
     second = sized(b"another-token", b"X-A: another-token\r\n")
@@ -495,29 +508,29 @@ async def test_the_second_response_is_searched_for_the_newer_grant() -> None:
         await connection.send(replies.pop(0))
 
     options = {"source": RenewedSource(BEARER, new), "watched": frozenset({401})}
-    async with Upstream(script) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
-        answer = await sidekey.ask(get())
-        assert (answer.status, answer.body, answer.values(b"x-a")) == (200, MARK, [MARK])
+    async with MemoryUpstream(script) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
+        response = await sidekey.send(get())
+        assert (response.status, response.body, response.values(b"x-a")) == (200, MARK, [MARK])
         assert [message.values(b"authorization")[0] for message in upstream.requests] == [
             b"Bearer " + TOKEN,
             b"Bearer another-token",
         ]
 
 
-async def test_a_refusal_that_inflates_waits_for_the_newer_grant() -> None:
-    """Meanwhile no more of it is inflated; without a newer grant all of it comes."""
+async def test_compressed_refusal_waits_for_the_newer_grant() -> None:
+    """Sidekey decodes no more meanwhile. Without a newer grant, the whole body passes."""
     body = bytes(8 * MAX_BUFFERED)
     raw = sized(gzip.compress(body), b"Content-Encoding: gzip\r\n", b"401 Unauthorized")
     source = RenewedSource(BEARER, Placement().grant("another-token", None))
     source.go.clear()
     options = {"source": source, "watched": frozenset({401})}
-    async with Upstream(answering(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
-        asking = asyncio.create_task(sidekey.ask(get()))
+    async with MemoryUpstream(respond_with(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
+        asking = asyncio.create_task(sidekey.send(get()))
         await eventually(lambda: source.judged)
         source._next.clear()
         source.go.set()
-        answer = await asking
-        assert (answer.status, answer.body) == (401, body)
+        response = await asking
+        assert (response.status, response.body) == (401, body)
 
 
 # Backpressure.
@@ -528,13 +541,13 @@ REDACTING = replace(
 )
 
 
-async def begun() -> tuple[Scripted, RecordingTransport, RecordingTransport]:
-    """A request that has been sent, its caller and its upstream."""
-    scripted = Scripted(REDACTING, sources={"h": FixedSource(BEARER)}, timeouts=Timeouts())
+async def forwarded_request() -> tuple[ScriptedPlane, RecordingTransport, RecordingTransport]:
+    """Return the caller and the upstream of a forwarded request."""
+    scripted = ScriptedPlane(REDACTING, sources={"h": FixedSource(BEARER)}, timeouts=Timeouts())
     caller = scripted.caller()
     caller.feed(get())
     upstream = await scripted.upstream()
-    assert upstream.take().endswith(b"\r\n\r\n")
+    assert upstream.read().endswith(b"\r\n\r\n")
     return scripted, caller, upstream
 
 
@@ -542,25 +555,25 @@ BOMB = gzip.compress(bytes(400 * STEP), mtime=0)
 
 
 @pytest.mark.parametrize("framing", ["length", "until close"])
-async def test_what_inflates_waits_for_the_caller(framing: str) -> None:
-    """At most a step more than the caller takes; the upstream's connection is free, or read again, when all is out."""
-    scripted, caller, upstream = await begun()
-    caller.choke()
+async def test_decoding_waits_for_the_caller(framing: str) -> None:
+    """At most one step ahead of the caller."""
+    scripted, caller, upstream = await forwarded_request()
+    caller.block_writes()
     if framing == "length":
         upstream.feed(sized(BOMB, b"Content-Encoding: gzip\r\n"))
     else:
         upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + BOMB)
     await settle()
-    assert len(caller.take()) < 2 * STEP
+    assert len(caller.read()) < 2 * STEP
     for _ in range(5):
-        caller.sip()
+        caller.drain_once()
         await settle()
-        assert 0 < len(caller.take()) < 2 * STEP
-    caller.relieve()
+        assert 0 < len(caller.read()) < 2 * STEP
+    caller.allow_writes()
     received = bytearray()
     while not received.endswith(b"0\r\n\r\n"):
         await settle()
-        received += caller.take()
+        received += caller.read()
         if framing != "length" and upstream.reading:
             upstream.finish()
             framing = "length"
@@ -569,51 +582,51 @@ async def test_what_inflates_waits_for_the_caller(framing: str) -> None:
     scripted.plane.worker.deadlines.look(0)
 
 
-async def test_others_have_their_turn_while_much_is_inflated() -> None:
-    """A mebibyte at a time, with the loop's other work in between; the upstream is not read meanwhile."""
-    scripted, caller, upstream = await begun()
+async def test_decoding_yields_to_other_work_of_the_loop() -> None:
+    """After each mebibyte. Sidekey does not read the upstream meanwhile."""
+    scripted, caller, upstream = await forwarded_request()
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     upstream.feed(head + b"%x\r\n%b\r\n" % (len(BOMB), BOMB))
     turns = []
     while not upstream.reading:
-        turns.append(len(caller.take()))
+        turns.append(len(caller.read()))
         await asyncio.sleep(0)
-    turns.append(len(caller.take()))
+    turns.append(len(caller.read()))
     assert max(turns) < 18 * STEP
     assert sum(map(bool, turns)) > 20
     upstream.feed(b"0\r\n\r\n")
     await settle()
-    assert caller.take() == b"0\r\n\r\n"
+    assert caller.read() == b"0\r\n\r\n"
     assert scripted.defects == []
 
 
 @pytest.mark.parametrize("leaves", ["caller", "upstream"])
-async def test_either_side_may_leave_while_much_is_inflated(leaves: str) -> None:
-    """The exchange ends once; what was inflated in part is no response."""
-    scripted, caller, upstream = await begun()
+async def test_either_side_may_disconnect_during_decoding(leaves: str) -> None:
+    """The exchange ends once, and a truncated body does not look complete."""
+    scripted, caller, upstream = await forwarded_request()
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
     upstream.feed(head + b"%x\r\n%b\r\n" % (len(BOMB), BOMB))
-    (caller if leaves == "caller" else upstream).lose(ConnectionResetError())
+    (caller if leaves == "caller" else upstream).fail(ConnectionResetError())
     await settle()
     assert scripted.metrics.in_flight == 0
-    assert (upstream if leaves == "caller" else caller).cut
+    assert (upstream if leaves == "caller" else caller).truncated
     assert not bytes(caller.written).endswith(b"0\r\n\r\n")
     assert scripted.defects == []
 
 
-async def test_an_early_response_that_waits_for_the_caller_takes_no_more_of_the_upload() -> None:
-    """The upstream's connection is gone by then, so there is nowhere to write it."""
-    scripted = Scripted(REDACTING, sources={"h": FixedSource(BEARER)})
+async def test_early_response_that_waits_for_the_caller_stops_the_upload() -> None:
+    """The upstream connection is closed by then."""
+    scripted = ScriptedPlane(REDACTING, sources={"h": FixedSource(BEARER)})
     caller = scripted.caller()
     caller.feed(request("POST", "/a", "Content-Length: 100000") + b"x")
     upstream = await scripted.upstream()
-    caller.choke()
+    caller.block_writes()
     upstream.feed(sized(BOMB, b"Content-Encoding: gzip\r\n"))
     await settle()
     assert not caller.reading
-    caller.relieve()
+    caller.allow_writes()
     while bytes(caller.written[-5:]) != b"0\r\n\r\n":
         await settle()
     assert scripted.metrics.in_flight == 0
-    assert b"\r\nConnection: close\r\n" in caller.take()[:500]
+    assert b"\r\nConnection: close\r\n" in caller.read()[:500]
     assert scripted.defects == []

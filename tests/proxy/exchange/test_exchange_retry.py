@@ -1,4 +1,4 @@
-"""Sending a second time: what is sent again, and that nothing leaves with a grant that was replaced."""
+"""Retries: which requests Sidekey sends again, and never with a replaced grant."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.errors import Problem, ProblemError
 from sidekey.snapshot.request_rules import Limits
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import FixedSource, base_url, eventually, integration, problem, request
 from support.raw_connection import DEADLINE, RawConnection
-from support.scripted import Awaited
+from support.scripted import GatedGrantSource
 from support.upstream import OK
 
 TRAITS = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
 OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("old", "new"))
 
 
-class Lapsing(FixedSource):
-    """A grant source whose grant lapses when the test says so; the next is NEW."""
+class ExpiringSource(FixedSource):
+    """A grant source whose grant expires on command. The next grant is NEW."""
 
     def __init__(self) -> None:
         super().__init__(OLD)
@@ -33,8 +33,8 @@ class Lapsing(FixedSource):
         return NEW
 
 
-async def closing_second(connection: RawConnection) -> None:
-    """Answer the first request of a connection, and close after the second."""
+async def close_at_second_request(connection: RawConnection) -> None:
+    """Respond to the first request of a connection, and close after the second."""
     await connection.request()
     await connection.send(OK)
     await connection.request()
@@ -42,22 +42,22 @@ async def closing_second(connection: RawConnection) -> None:
 
 
 @pytest.mark.parametrize("lapse", [True, False])
-async def test_a_grant_that_lapses_while_a_connection_is_made_is_not_sent(lapse: bool) -> None:
-    """The exchange takes the one that holds by then, and the connection that was made."""
-    source, found = Lapsing(), threading.Event()
+async def test_grant_that_expires_during_connect_is_not_sent(lapse: bool) -> None:
+    """The exchange uses the current grant and the new connection."""
+    source, result = ExpiringSource(), threading.Event()
 
     def lookup(_: str) -> tuple[IPv4Address]:
-        assert found.wait(DEADLINE)
+        assert result.wait(DEADLINE)
         return (IPv4Address("127.0.0.1"),)
 
-    async with Upstream() as upstream:
-        made = integration("h", base_url(upstream.port), traits=TRAITS)
+    async with MemoryUpstream() as upstream:
+        configured = integration("h", base_url(upstream.port), traits=TRAITS)
         options = {"sources": {"h": source}, "hosts": {"other.test": ("127.0.0.1",)}, "lookup": lookup}
-        async with running(made, **options) as sidekey, sidekey.connect() as caller:
+        async with running(configured, **options) as sidekey, sidekey.connect() as caller:
             await caller.send(request("POST", body=b"hello"))
             await eventually(lambda: sidekey.metrics.upstream_connecting == 1)
             source.grant = None if lapse else NEW
-            found.set()
+            result.set()
             assert (await caller.response()).status == 200
         (message,) = upstream.requests
         assert (message.values(b"authorization"), message.body) == ([b"Bearer new"], b"hello")
@@ -65,9 +65,9 @@ async def test_a_grant_that_lapses_while_a_connection_is_made_is_not_sent(lapse:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> None:
-    """It is sent again if its body was kept. If it was not, the caller gets the loss of the connection."""
-    source = Lapsing()
+async def test_retry_on_a_new_connection_has_the_newer_grant(kept: bool) -> None:
+    """Without a buffered body, the caller gets 502 instead."""
+    source = ExpiringSource()
     opened = 0
 
     async def script(connection: RawConnection) -> None:
@@ -83,16 +83,16 @@ async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> 
         await connection.request()
         await connection.send(OK)
 
-    async with Upstream(script) as upstream:
-        made = integration("h", base_url(upstream.port), traits=TRAITS)
+    async with MemoryUpstream(script) as upstream:
+        configured = integration("h", base_url(upstream.port), traits=TRAITS)
         limits = Limits() if kept else Limits(replay_body=4)
-        async with running(made, sources={"h": source}, limits=limits) as sidekey, sidekey.connect() as caller:
+        async with running(configured, sources={"h": source}, limits=limits) as sidekey, sidekey.connect() as caller:
             await caller.send(request("PUT", body=b""))
             assert (await caller.response()).status == 200
             await caller.send(request("PUT", body=b"hello"))
-            answer = await caller.response()
+            response = await caller.response()
         if kept:
-            assert answer.status == 200
+            assert response.status == 200
             assert [message.values(b"authorization") for message in upstream.requests] == [
                 [b"Bearer old"],
                 [b"Bearer old"],
@@ -100,21 +100,20 @@ async def test_a_retry_on_a_new_connection_holds_the_newer_grant(kept: bool) -> 
             ]
             assert upstream.requests[2].body == b"hello"
         else:
-            said = problem(answer)
-            assert (said["code"], said["error"], said["sent"]) == (
+            error = problem(response)
+            assert (error["code"], error["error"], error["sent"]) == (
                 "upstream_protocol_error",
                 "connection_terminated",
                 "maybe",
             )
-            assert said["detail"] == "the upstream closed the connection before it responded"
+            assert error["detail"] == "the upstream closed the connection before it responded"
             assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_body_that_arrived_in_pieces_is_sent_again(framing: str) -> None:
-    """All of it, on a new connection."""
+async def test_body_in_pieces_is_retried(framing: str) -> None:
     async with (
-        Upstream(closing_second) as upstream,
+        MemoryUpstream(close_at_second_request) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -130,9 +129,9 @@ async def test_a_body_that_arrived_in_pieces_is_sent_again(framing: str) -> None
         assert [message.body for message in upstream.requests] == [b"first", b"abcd", b"abcd"]
 
 
-async def test_a_retry_without_a_grant_says_that_the_request_may_have_been_sent() -> None:
-    """The upstream may have acted on it, although the second attempt sent nothing."""
-    source = Awaited(there=True)
+async def test_retry_without_a_grant_reports_sent_maybe() -> None:
+    """The first attempt may have reached the upstream."""
+    source = GatedGrantSource(available=True)
     source.error = ProblemError(Problem("credential_unavailable", "no token"))
     source.go.set()
 
@@ -144,12 +143,12 @@ async def test_a_retry_without_a_grant_says_that_the_request_may_have_been_sent(
         connection.transport.close()
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port)), sources={"h": source}) as sidekey,
         sidekey.connect() as caller,
     ):
         for _ in range(2):
             await caller.send(request("PUT", body=b"hello"))
             response = await caller.response()
-        found = problem(response)
-        assert (found["code"], found["sent"]) == ("credential_unavailable", "maybe")
+        error = problem(response)
+        assert (error["code"], error["sent"]) == ("credential_unavailable", "maybe")

@@ -1,4 +1,4 @@
-"""Uploads whose bytes look like heads, and uploads to an upstream that is gone."""
+"""Uploads whose bytes look like heads, and uploads to a closed upstream connection."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pytest
 
 from sidekey.snapshot.request_rules import Limits
 from support import wire
-from support.memory import Upstream, running
+from support.framing import chunked
+from support.memory import MemoryUpstream, running
 from support.plane import base_url, eventually, get, integration, request
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 
 H = integration("h", base_url(1))
 LINES = b"line\r\n\r\n" * 10_000
@@ -16,21 +17,15 @@ HEADS = get("/smuggled") * 1500
 BODIES = {"empty lines": LINES, "only line ends": b"\r\n\r\n" * 20_000, "heads": HEADS}
 
 
-def chunked(body: bytes, size: int) -> bytes:
-    """A body in chunks of this size, with the end."""
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
-
-
 @pytest.mark.parametrize("pipelined", [1, 16])
 @pytest.mark.parametrize("framing", ["length", "one chunk", "chunks"])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-async def test_a_body_full_of_ends_of_heads_arrives_byte_for_byte(body: bytes, framing: str, pipelined: int) -> None:
-    """In the read of its head or after it; and the request behind it is the next one."""
+async def test_body_full_of_blank_lines_arrives_byte_for_byte(body: bytes, framing: str, pipelined: int) -> None:
+    """In the read of the head or later. The next request follows it."""
     length = framing == "length"
     field = f"Content-Length: {len(body)}" if length else "Transfer-Encoding: chunked"
     coded = body if length else chunked(body, len(body) if framing == "one chunk" else 4999)
-    async with Upstream() as upstream:
+    async with MemoryUpstream() as upstream:
         limits = Limits(pipelined=pipelined)
         async with running(integration("h", base_url(upstream.port)), limits=limits) as sidekey:
             async with sidekey.connect() as caller:
@@ -41,27 +36,27 @@ async def test_a_body_full_of_ends_of_heads_arrives_byte_for_byte(body: bytes, f
                 await eventually(lambda: b"/later" in b"".join(upstream.received))
                 caller.transport.write(coded + get("/next"))
                 assert [(await caller.response()).status for _ in range(2)] == [200, 200]
-        found = upstream.requests
-    assert [message.target for message in found] == [b"/api/at-once", b"/api/next", b"/api/later", b"/api/next"]
-    assert [message.body == body for message in found] == [True, False, True, False]
+        result = upstream.requests
+    assert [message.target for message in result] == [b"/api/at-once", b"/api/next", b"/api/later", b"/api/next"]
+    assert [message.body == body for message in result] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 160000", "Transfer-Encoding: chunked"])
-async def test_nothing_is_written_to_an_upstream_that_is_gone(framing: str) -> None:
-    """Its connection has failed, which the loop tells a turn later: what arrives meanwhile stays here."""
-    sidekey = Scripted(H, limits=Limits(pipelined=1))
+async def test_nothing_is_written_to_a_failed_upstream_connection(framing: str) -> None:
+    """The loop reports the failure a turn later."""
+    sidekey = ScriptedPlane(H, limits=Limits(pipelined=1))
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", framing))
     upstream = await sidekey.upstream()
     attempted: list[object] = []
     upstream.write = attempted.append  # type: ignore[method-assign, assignment]
-    upstream.lose(ConnectionResetError())
+    upstream.fail(ConnectionResetError())
     piece = LINES[:8000] if "Length" in framing else chunked(LINES[:8000], 8000).removesuffix(b"0\r\n\r\n")
     caller.feed(piece, piece)
     assert attempted == []
     await settle()
-    answer = wire.first_response(caller.take())
-    assert answer is not None
-    assert (answer.status, answer.values(b"connection")) == (502, [b"close"])
+    response = wire.first_response(caller.read())
+    assert response is not None
+    assert (response.status, response.values(b"connection")) == (502, [b"close"])
     caller.feed(piece)
     assert attempted == []

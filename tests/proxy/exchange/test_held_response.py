@@ -1,4 +1,4 @@
-"""A response that refuses the grant: held back, judged, and the request sent once more with a newer one."""
+"""A response that rejects the grant: Sidekey holds it, evaluates it, and replays the request with a newer grant."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support import wire
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import RenewedSource, base_url, eventually, get, integration, problem, request
 from support.raw_connection import RawConnection
-from support.scripted import Scripted, settle
-from support.upstream import OK, Script, answering
+from support.scripted import ScriptedPlane, settle
+from support.upstream import OK, Script, respond_with
 
 MOST = 64 << 10
 """Bytes of a body that are kept back (docs/decisions/0017)."""
@@ -23,8 +23,8 @@ OLD, NEW = (Grant(headers=(("Authorization", f"Bearer {word}"),)) for word in ("
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer\r\nContent-Length: 4\r\n\r\nstop"
 
 
-def judging(good: bytes = b"Bearer new", refusal: bytes = REFUSED) -> Script:
-    """An upstream that refuses every request without the good credential."""
+def requiring_good_credential(good: bytes = b"Bearer new", refusal: bytes = REFUSED) -> Script:
+    """Refuse every request without the good credential."""
 
     async def script(connection: RawConnection) -> None:
         while True:
@@ -34,35 +34,40 @@ def judging(good: bytes = b"Bearer new", refusal: bytes = REFUSED) -> Script:
     return script
 
 
-def plane(upstream: Upstream, source: RenewedSource, **options: object) -> object:
-    """A plane whose integration `h` has this source."""
-    made = integration("h", base_url(upstream.port), traits=TRAITS)
-    return running(made, sources={"h": source}, **options)  # type: ignore[arg-type]
+def plane(upstream: MemoryUpstream, source: RenewedSource, **options: object) -> object:
+    """Build a plane whose integration `h` has this source."""
+    configured = integration("h", base_url(upstream.port), traits=TRAITS)
+    return running(configured, sources={"h": source}, **options)  # type: ignore[arg-type]
 
 
-def tokens(upstream: Upstream) -> list[bytes]:
-    """The credential of each request that arrived, in order of arrival on each connection."""
+def tokens(upstream: MemoryUpstream) -> list[bytes]:
+    """Return the credential of each received request, by connection."""
     return [value for message in upstream.requests for value in message.values(b"authorization")]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "PATCH"])
-async def test_a_refused_request_is_sent_once_more_with_the_newer_grant(method: str) -> None:
-    """Body and fields are the same, byte for byte; the caller sees the second response alone."""
+async def test_refused_request_is_replayed_with_the_newer_grant(method: str) -> None:
+    """Byte for byte. The caller sees only the second response."""
     body = b"x" * 2000 if method in ("POST", "PATCH") else None
-    async with Upstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
-        answer = await sidekey.ask(request(method, "/a?b=1", "X-Mine: 1", body=body))
-        assert (answer.status, answer.body) == (200, b"ok")
+    async with (
+        MemoryUpstream(requiring_good_credential()) as upstream,
+        plane(upstream, RenewedSource(OLD, NEW)) as sidekey,
+    ):
+        response = await sidekey.send(request(method, "/a?b=1", "X-Mine: 1", body=body))
+        assert (response.status, response.body) == (200, b"ok")
         first, second = upstream.requests
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
         assert (first.method, first.target, first.body) == (second.method, second.target, second.body)
         assert first.body == (body or b"")
         assert [name for name, _ in first.headers] == [name for name, _ in second.headers]
-        await sidekey.outcomes("h", c2xx=1)
+        await sidekey.wait_for_outcomes("h", c2xx=1)
 
 
-async def test_a_chunked_upload_is_sent_once_more() -> None:
-    """However it was framed and in how many pieces it came."""
-    async with Upstream(judging()) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+async def test_chunked_upload_is_replayed() -> None:
+    async with (
+        MemoryUpstream(requiring_good_credential()) as upstream,
+        plane(upstream, RenewedSource(OLD, NEW)) as sidekey,
+    ):
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n")
             connection = await upstream.connection()
@@ -73,49 +78,59 @@ async def test_a_chunked_upload_is_sent_once_more() -> None:
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
 
 
-async def test_it_is_sent_once_more_and_not_twice() -> None:
-    """The second refusal goes to the caller as it came."""
+async def test_request_is_replayed_only_once() -> None:
+    """The caller gets the second refusal."""
     third = Grant(headers=(("Authorization", "Bearer third"),))
     source = RenewedSource(OLD, NEW, third)
-    async with Upstream(judging(b"Bearer other")) as upstream, plane(upstream, source) as sidekey:
-        answer = await sidekey.ask(get())
-        assert (answer.status, answer.body) == (401, b"stop")
-        assert answer.values(b"www-authenticate") == [b"Bearer"]
+    async with (
+        MemoryUpstream(requiring_good_credential(b"Bearer other")) as upstream,
+        plane(upstream, source) as sidekey,
+    ):
+        response = await sidekey.send(get())
+        assert (response.status, response.body) == (401, b"stop")
+        assert response.values(b"www-authenticate") == [b"Bearer"]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
-        await sidekey.outcomes("h", c401=1)
+        await sidekey.wait_for_outcomes("h", c401=1)
 
 
-async def test_a_body_that_is_not_kept_is_not_sent_again() -> None:
-    """Over limits.replay_body the refusal passes; the newer grant serves the next request."""
+async def test_body_over_the_replay_limit_is_not_replayed() -> None:
+    """The caller gets the refusal. The newer grant serves the next request."""
     source = RenewedSource(OLD, NEW)
-    async with Upstream(judging()) as upstream, plane(upstream, source, limits=Limits(replay_body=1000)) as sidekey:
-        assert (await sidekey.ask(request("POST", body=b"x" * 1001))).status == 401
-        assert (await sidekey.ask(request("POST", body=b"x" * 1000))).status == 200
+    async with (
+        MemoryUpstream(requiring_good_credential()) as upstream,
+        plane(upstream, source, limits=Limits(replay_body=1000)) as sidekey,
+    ):
+        assert (await sidekey.send(request("POST", body=b"x" * 1001))).status == 401
+        assert (await sidekey.send(request("POST", body=b"x" * 1000))).status == 200
         assert [len(message.body) for message in upstream.requests] == [1001, 1000, 1000]
 
 
-async def test_an_early_refusal_passes() -> None:
-    """While the body is still on its way there is nothing whole to send again."""
+async def test_early_refusal_is_forwarded() -> None:
+    """The body is incomplete, so Sidekey cannot replay the request."""
     source = RenewedSource(OLD, NEW)
-    async with Upstream(answering()) as upstream, plane(upstream, source) as sidekey:
+    async with MemoryUpstream(respond_with()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "Content-Length: 100") + b"half")
             connection = await upstream.connection()
             await connection.until_contains(b"half")
             await connection.send(REFUSED)
-            answer = await caller.response()
-            assert (answer.status, answer.body) == (401, b"stop")
+            response = await caller.response()
+            assert (response.status, response.body) == (401, b"stop")
         assert source.judged == [(401, b"stop")]
 
 
-async def test_the_refusal_passes_where_no_newer_grant_comes() -> None:
-    """Unchanged, with all of its fields, and the connection goes on."""
+async def test_refusal_is_forwarded_without_a_newer_grant() -> None:
+    """Unchanged, and the connection stays open."""
     source = RenewedSource(OLD)
-    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
+    async with (
+        MemoryUpstream(requiring_good_credential()) as upstream,
+        plane(upstream, source) as sidekey,
+        sidekey.connect() as caller,
+    ):
         for _ in range(2):
             await caller.send(get())
-            answer = await caller.response()
-            assert (answer.status, answer.body) == (401, b"stop")
+            response = await caller.response()
+            assert (response.status, response.body) == (401, b"stop")
         assert len(upstream.connections) == 1
 
 
@@ -131,8 +146,10 @@ EMPTY = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"
     ids=["length", "chunked", "until close", "coded", "empty"],
 )
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_the_body_is_read_before_it_passes(refusal: bytes, seen: bytes | None, version: str) -> None:
-    """Whatever its framing; one that is coded is not read, and passes byte for byte."""
+async def test_body_of_a_refusal_is_evaluated_before_it_is_forwarded(
+    refusal: bytes, seen: bytes | None, version: str
+) -> None:
+    """With any framing. An encoded body is not evaluated, and passes byte for byte."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -141,16 +158,16 @@ async def test_the_body_is_read_before_it_passes(refusal: bytes, seen: bytes | N
             connection.transport.close()
 
     source = RenewedSource(OLD)
-    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
-        answer = await sidekey.ask(get(version=version))
-        assert (answer.status, answer.body) == (401, b"" if refusal is EMPTY else b"stop")
+    async with MemoryUpstream(script) as upstream, plane(upstream, source) as sidekey:
+        response = await sidekey.send(get(version=version))
+        assert (response.status, response.body) == (401, b"" if refusal is EMPTY else b"stop")
         assert source.judged == [(401, seen)]
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("size", [MOST, MOST + 1, 5 * MOST])
-async def test_a_long_refusal_is_told_by_its_status(framing: str, size: int) -> None:
-    """Up to 64 KiB are held; a longer one passes as it comes, whole."""
+async def test_long_refusal_is_evaluated_by_its_status(framing: str, size: int) -> None:
+    """Sidekey holds up to 64 KiB, and forwards longer bodies."""
     body = b"y" * size
     head = b"HTTP/1.1 401 Unauthorized\r\n"
     if framing == "length":
@@ -158,64 +175,70 @@ async def test_a_long_refusal_is_told_by_its_status(framing: str, size: int) -> 
     else:
         refusal = head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size + body + b"\r\n0\r\n\r\n"
     source = RenewedSource(OLD)
-    async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
-        answer = await sidekey.ask(get())
-        assert (answer.status, answer.body == body) == (401, True)
+    async with (
+        MemoryUpstream(requiring_good_credential(refusal=refusal)) as upstream,
+        plane(upstream, source) as sidekey,
+    ):
+        response = await sidekey.send(get())
+        assert (response.status, response.body == body) == (401, True)
         assert source.judged == [(401, body if size <= MOST else None)]
 
 
 @pytest.mark.parametrize("comes", [True, False])
-async def test_a_long_refusal_waits_for_the_newer_grant_too(comes: bool) -> None:
-    """With it the rest of the refusal is dropped with its connection; without it everything passes."""
+async def test_long_refusal_waits_for_the_newer_grant(comes: bool) -> None:
+    """With it, Sidekey closes that connection. Without it, everything passes."""
     body = b"y" * (6 * MOST)
     refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with Upstream(judging(refusal=refusal)) as upstream, plane(upstream, source) as sidekey:
-        asking = asyncio.create_task(sidekey.ask(get()))
+    async with (
+        MemoryUpstream(requiring_good_credential(refusal=refusal)) as upstream,
+        plane(upstream, source) as sidekey,
+    ):
+        asking = asyncio.create_task(sidekey.send(get()))
         await eventually(lambda: source.judged)
         if not comes:
             source._next.clear()
         source.go.set()
-        answer = await asking
-        assert (answer.status, answer.body == body) == ((200, False) if comes else (401, True))
+        response = await asking
+        assert (response.status, response.body == body) == ((200, False) if comes else (401, True))
 
 
-async def test_a_caller_that_leaves_while_the_grant_is_renewed_is_not_served() -> None:
-    """Nothing more is sent for it."""
+async def test_nothing_is_replayed_for_a_caller_that_left() -> None:
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey:
+    async with MemoryUpstream(requiring_good_credential()) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get("/left"))
             await eventually(lambda: source.judged)
-        await sidekey.outcomes("h", caller_gone=1)
+        await sidekey.wait_for_outcomes("h", caller_gone=1)
         source.go.set()
-        assert (await sidekey.ask(get("/next"))).status == 200
+        assert (await sidekey.send(get("/next"))).status == 200
         targets = [message.target for connection in upstream.received for message in wire.requests(connection)]
         assert targets.count(b"/api/left") == 1
 
 
-async def test_a_response_that_breaks_while_it_is_held_is_no_response() -> None:
-    """A cut refusal is not shown as one."""
-
+async def test_held_response_that_is_truncated_is_502() -> None:
     async def script(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(REFUSED[:-2])
         connection.transport.close()
 
     source = RenewedSource(OLD, NEW)
-    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
-        said = problem(await sidekey.ask(get()))
-        assert (said["code"], said["sent"]) == ("upstream_protocol_error", "maybe")
+    async with MemoryUpstream(script) as upstream, plane(upstream, source) as sidekey:
+        error = problem(await sidekey.send(get()))
+        assert (error["code"], error["sent"]) == ("upstream_protocol_error", "maybe")
         assert source.judged == []
 
 
-async def test_requests_behind_the_refused_one_keep_their_order() -> None:
-    """Pipelined answers come in the order of the requests."""
+async def test_pipelined_requests_keep_their_order_during_a_replay() -> None:
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    async with Upstream(judging()) as upstream, plane(upstream, source) as sidekey, sidekey.connect() as caller:
+    async with (
+        MemoryUpstream(requiring_good_credential()) as upstream,
+        plane(upstream, source) as sidekey,
+        sidekey.connect() as caller,
+    ):
         await caller.send(get("/first") + get("/second"))
         await eventually(lambda: source.judged)
         source.go.set()
@@ -223,11 +246,11 @@ async def test_requests_behind_the_refused_one_keep_their_order() -> None:
         assert [message.target for message in upstream.requests] == [b"/api/first", b"/api/first", b"/api/second"]
 
 
-async def test_a_watched_status_that_says_nothing_of_the_grant_passes() -> None:
-    """A 500 is judged and goes on; other statuses are not even held."""
+async def test_watched_status_that_accepts_the_grant_is_forwarded() -> None:
+    """Sidekey evaluates a 500. It does not hold other statuses."""
     broken = b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno"
     source = RenewedSource(OLD, NEW)
-    async with Upstream(answering(broken, OK)) as upstream, plane(upstream, source) as sidekey:
+    async with MemoryUpstream(respond_with(broken, OK)) as upstream, plane(upstream, source) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).body == b"no"
@@ -236,8 +259,7 @@ async def test_a_watched_status_that_says_nothing_of_the_grant_passes() -> None:
         assert source.judged == [(500, b"no")]
 
 
-async def test_a_head_request_is_replayed_as_well() -> None:
-    """Its refusal has no body."""
+async def test_head_request_is_replayed() -> None:
     refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\n"
     good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
 
@@ -254,31 +276,29 @@ async def test_a_head_request_is_replayed_as_well() -> None:
         await again(connection)
 
     source = RenewedSource(OLD, NEW)
-    async with Upstream(either) as upstream, plane(upstream, source) as sidekey:
-        assert (await sidekey.ask(request("HEAD"))).status == 200
+    async with MemoryUpstream(either) as upstream, plane(upstream, source) as sidekey:
+        assert (await sidekey.send(request("HEAD"))).status == 200
         assert source.judged == [(401, b"")]
         assert tokens(upstream) == [b"Bearer old", b"Bearer new"]
 
 
-async def test_a_held_response_may_take_as_long_as_any_other() -> None:
-    """Once its head has come, `idle` counts and `response` no more."""
+async def test_idle_time_out_applies_to_a_held_response() -> None:
+    """After its head, timeouts.response no longer applies."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(REFUSED[:-2])
         (held,) = sidekey.plane.worker.connections
         await eventually(lambda: held.exchange is not None and held.exchange._held_response is not None)
-        sidekey.wait(0.5)
+        sidekey.advance(0.5)
         await connection.send(REFUSED[-2:])
 
     source = RenewedSource(OLD)
-    async with Upstream(script) as upstream, plane(upstream, source, timeouts=Timeouts(response=0.2)) as sidekey:
-        assert (await sidekey.ask(get())).status == 401
+    async with MemoryUpstream(script) as upstream, plane(upstream, source, timeouts=Timeouts(response=0.2)) as sidekey:
+        assert (await sidekey.send(get())).status == 401
 
 
 async def test_trailers_of_a_held_response_are_bounded() -> None:
-    """As those of any other."""
-
     async def script(connection: RawConnection) -> None:
         await connection.request()
         await connection.send(CHUNKED[:-2])
@@ -286,13 +306,13 @@ async def test_trailers_of_a_held_response_are_bounded() -> None:
             await connection.send(b"X-Trailer: " + b"y" * 8000 + b"\r\n")
 
     source = RenewedSource(OLD, NEW)
-    async with Upstream(script) as upstream, plane(upstream, source) as sidekey:
-        said = problem(await sidekey.ask(get()))
-        assert (said["code"], source.judged) == ("upstream_protocol_error", [])
+    async with MemoryUpstream(script) as upstream, plane(upstream, source) as sidekey:
+        error = problem(await sidekey.send(get()))
+        assert (error["code"], source.judged) == ("upstream_protocol_error", [])
 
 
-async def test_a_replay_goes_out_by_another_connection() -> None:
-    """An upstream that closes after a refusal, without a word, would else take the replay along."""
+async def test_replay_uses_another_connection() -> None:
+    """An upstream may close after a refusal without announcing it."""
 
     async def script(connection: RawConnection) -> None:
         message = await connection.request()
@@ -300,13 +320,13 @@ async def test_a_replay_goes_out_by_another_connection() -> None:
         await connection.send(OK if good else REFUSED)
         connection.transport.close()
 
-    async with Upstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
-        assert (await sidekey.ask(request("POST", body=b"x"))).status == 200
+    async with MemoryUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+        assert (await sidekey.send(request("POST", body=b"x"))).status == 200
         assert len(upstream.connections) == 2
 
 
-async def test_a_request_is_retried_once_whatever_comes_between() -> None:
-    """A stale connection, a refusal, another stale connection: the second one is told."""
+async def test_request_is_retried_once_even_with_a_replay() -> None:
+    """Closed connection, refusal, closed connection: Sidekey reports the second close."""
     opened = 0
 
     async def script(connection: RawConnection) -> None:
@@ -323,7 +343,7 @@ async def test_a_request_is_retried_once_whatever_comes_between() -> None:
         else:
             connection.transport.close()
 
-    async with Upstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
+    async with MemoryUpstream(script) as upstream, plane(upstream, RenewedSource(OLD, NEW)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get("/first"))
             assert (await caller.response()).status == 200
@@ -332,27 +352,27 @@ async def test_a_request_is_retried_once_whatever_comes_between() -> None:
         assert len(upstream.requests) == 4
 
 
-async def test_a_response_is_read_on_when_the_caller_takes_more_again() -> None:
-    """The interim response filled the caller; the refusal behind it is still on its way."""
-    made = integration("h", base_url(1), traits=TRAITS)
-    sidekey = Scripted(made, sources={"h": RenewedSource(OLD)})
+async def test_response_is_read_again_when_the_caller_reads() -> None:
+    """The interim response filled the caller's buffer, and the refusal follows."""
+    configured = integration("h", base_url(1), traits=TRAITS)
+    sidekey = ScriptedPlane(configured, sources={"h": RenewedSource(OLD)})
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Expect: 100-continue", "Content-Length: 5"))
     upstream = await sidekey.upstream()
-    caller.choke()
+    caller.block_writes()
     upstream.feed(b"HTTP/1.1 100 Continue\r\n\r\n" + REFUSED[:-4])
     assert not upstream.reading
-    caller.relieve()
+    caller.allow_writes()
     assert upstream.reading
 
 
 @pytest.mark.parametrize("over", [0, 1])
 @pytest.mark.parametrize("framing", ["Content-Length", "chunked"])
-async def test_an_upload_in_pieces_is_kept_up_to_its_limit(framing: str, over: int) -> None:
-    """One byte more, in whichever piece it comes, and there is nothing to send again."""
+async def test_upload_in_pieces_is_buffered_up_to_the_replay_limit(framing: str, over: int) -> None:
+    """With one more byte, Sidekey cannot replay it."""
     source = RenewedSource(OLD, NEW)
-    made = integration("h", base_url(1), traits=TRAITS)
-    sidekey = Scripted(made, sources={"h": source}, limits=Limits(replay_body=10))
+    configured = integration("h", base_url(1), traits=TRAITS)
+    sidekey = ScriptedPlane(configured, sources={"h": source}, limits=Limits(replay_body=10))
     pieces = [b"0123", b"456", b"789" + b"x" * over]
     field = f"Content-Length: {10 + over}"
     if framing == "chunked":
@@ -362,14 +382,14 @@ async def test_an_upload_in_pieces_is_kept_up_to_its_limit(framing: str, over: i
     caller.feed(request("POST", "/a", field))
     upstream = await sidekey.upstream()
     caller.feed(*pieces)
-    (sent,) = wire.requests(upstream.take())
+    (sent,) = wire.requests(upstream.read())
     upstream.feed(REFUSED)
     await settle()
     if over:
-        assert caller.take().startswith(b"HTTP/1.1 401 ")
+        assert caller.read().startswith(b"HTTP/1.1 401 ")
         assert len(sidekey.upstreams) == 1
         return
-    (again,) = wire.requests(sidekey.upstreams[1].take())
+    (again,) = wire.requests(sidekey.upstreams[1].read())
     assert (sent.body, again.body, again.headers[1:2]) == (
         b"0123456789",
         sent.body,
@@ -377,42 +397,40 @@ async def test_an_upload_in_pieces_is_kept_up_to_its_limit(framing: str, over: i
     )
 
 
-async def test_no_more_of_a_long_refusal_is_read_while_a_newer_grant_is_fetched() -> None:
-    """What waits for it is bounded; whether the caller could take it or not."""
+async def test_long_refusal_is_not_read_while_a_newer_grant_is_fetched() -> None:
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    sidekey = Scripted(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
+    sidekey = ScriptedPlane(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (9 * MOST), b"x" * (MOST + 1), b"more")
     assert not upstream.reading
-    caller.choke()
+    caller.block_writes()
     caller.write(b"")
-    caller.relieve()
+    caller.allow_writes()
     assert not upstream.reading
-    assert caller.take() == b""
+    assert caller.read() == b""
     source._next.clear()
     source.go.set()
     await settle()
     assert upstream.reading
-    assert caller.take().endswith(b"xmore")
+    assert caller.read().endswith(b"xmore")
 
 
-async def test_no_more_is_read_for_a_caller_who_is_full_when_no_newer_grant_comes() -> None:
-    """What was held back fills the caller; the rest waits at the upstream."""
+async def test_upstream_is_not_read_if_the_held_response_fills_the_caller() -> None:
     source = RenewedSource(OLD, NEW)
     source.go.clear()
-    sidekey = Scripted(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
+    sidekey = ScriptedPlane(integration("h", base_url(1), traits=TRAITS), sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (9 * MOST), b"x" * (MOST + 1))
-    caller.choke()
+    caller.block_writes()
     source._next.clear()
     source.go.set()
     await settle()
-    assert caller.take().endswith(b"x" * (MOST + 1))
+    assert caller.read().endswith(b"x" * (MOST + 1))
     assert not upstream.reading
-    caller.relieve()
+    caller.allow_writes()
     assert upstream.reading

@@ -1,4 +1,4 @@
-"""What one exchange must not do to the next, nor a defect of one to another."""
+"""Consecutive requests must not affect each other, and neither must a defect."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sidekey.proxy.downstream.connection import SHORT_READ
 from sidekey.snapshot.request_rules import Limits
 from support import wire
 from support.plane import FixedSource, base_url, eventually, get, integration, problem, request
-from support.scripted import Scripted, settle
-from support.unresolved import Missing
+from support.scripted import ScriptedPlane, settle
+from support.unresolved import UnresolvedIntegration
 from support.upstream import OK
 
 H = integration("h", base_url(1))
@@ -28,46 +28,44 @@ UNWRITABLE = Grant(headers=(("Authorization", "\u2603"),))
 
 
 def responses(data: bytes) -> list[wire.Message]:
-    """All of what was written, none of it to a HEAD."""
-    found = []
+    """Parse all responses, none of which is to HEAD."""
+    result = []
     while data:
         message = wire.first_response(data)
         assert message is not None
-        found.append(message)
+        result.append(message)
         data = data[message.length :]
-    return found
+    return result
 
 
 async def test_the_end_of_a_chunked_response_stays_out_of_the_next_one() -> None:
-    """It came in a read of its own, without a byte of the body."""
-    sidekey = Scripted(H, via=False)
+    """The last chunk arrives in a read of its own."""
+    sidekey = ScriptedPlane(H, via=False)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"2\r\nok\r\n", b"0\r\n\r\n")
     word = sidekey.plane.worker.instance
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSidekey-Request-Id: %b-1\r\n\r\n" % word
-    assert caller.take() == chunked + b"2\r\nok\r\n0\r\n\r\n"
+    assert caller.read() == chunked + b"2\r\nok\r\n0\r\n\r\n"
     for number in (2, 3):
         caller.feed(get())
         upstream.feed(OK)
         head, _, body = OK.partition(b"\r\n\r\n")
-        assert caller.take() == head + b"\r\nSidekey-Request-Id: %b-%d\r\n\r\n" % (word, number) + body
+        assert caller.read() == head + b"\r\nSidekey-Request-Id: %b-%d\r\n\r\n" % (word, number) + body
     assert len(sidekey.upstreams) == 1
 
 
 @pytest.mark.parametrize(
     ("expectation", "arrives"), [("100-continue", []), ("other", [b"other"]), ("100-continue, other", [])]
 )
-async def test_only_the_expectation_of_100_ends_where_the_body_is_buffered(
-    expectation: str, arrives: list[bytes]
-) -> None:
-    """RFC 9110 10.1.1: it is met here; any other is for the upstream to judge."""
-    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+async def test_other_expectations_are_forwarded_with_a_buffered_body(expectation: str, arrives: list[bytes]) -> None:
+    """RFC 9110 10.1.1: Sidekey fulfills only 100-continue."""
+    sidekey = ScriptedPlane(BODY, sources={"b": FixedSource(TOKEN)})
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", FORM, f"Expect: {expectation}", body=b"a=1", name="b"))
     upstream = await sidekey.upstream()
-    (message,) = wire.requests(upstream.take())
+    (message,) = wire.requests(upstream.read())
     assert message.values(b"expect") == arrives
     assert message.body == b"a=1&access_token=t"
 
@@ -82,12 +80,10 @@ async def test_only_the_expectation_of_100_ends_where_the_body_is_buffered(
     ],
     ids=["not a request", "CONNECT", "two Hosts", "no ID"],
 )
-async def test_what_could_not_be_read_is_not_logged_as_the_forward_proxys(
-    raw: bytes, door: str, tmp_path: Path
-) -> None:
-    """An empty target is no absolute one."""
+async def test_unreadable_request_is_not_logged_as_a_forward_request(raw: bytes, door: str, tmp_path: Path) -> None:
+    """An empty target is not an absolute URL."""
     writer = LineWriter(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT, 0o600))
-    sidekey = Scripted(H, access=AccessLog(writer, "all", path=False))
+    sidekey = ScriptedPlane(H, access=AccessLog(writer, "all", path=False))
     sidekey.caller().feed(raw)
     await settle()
     writer.close()
@@ -95,23 +91,23 @@ async def test_what_could_not_be_read_is_not_logged_as_the_forward_proxys(
     assert line["door"] == door
 
 
-async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
-    """They were full before there was a connection to read no more from."""
-    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+async def test_response_waits_for_a_caller_that_did_not_read_100() -> None:
+    """Its buffer was full before there was an upstream connection to pause."""
+    sidekey = ScriptedPlane(BODY, sources={"b": FixedSource(TOKEN)})
     caller = sidekey.caller()
-    caller.choke()
+    caller.block_writes()
     caller.feed(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3", name="b"))
-    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert caller.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
     caller.feed(b"a=1")
     upstream = await sidekey.upstream()
-    assert upstream.take().endswith(b"a=1&access_token=t")
+    assert upstream.read().endswith(b"a=1&access_token=t")
     assert not upstream.reading
     upstream.feed(OK)
     sidekey.plane.worker.deadlines.look(sidekey.snapshot.timeouts.response + 1)
-    assert caller.take() == b""
-    caller.relieve()
+    assert caller.read() == b""
+    caller.allow_writes()
     await settle()
-    assert caller.take().endswith(b"ok")
+    assert caller.read().endswith(b"ok")
 
 
 @pytest.mark.parametrize(
@@ -130,29 +126,29 @@ async def test_a_response_waits_for_a_caller_who_took_no_100() -> None:
     ],
 )
 async def test_a_response_counts_by_the_class_of_its_status(status: int, outcome: str) -> None:
-    """The label of the metric; what tells of a credential or a limit stands apart."""
-    sidekey = Scripted(H)
+    """Statuses of credentials and rate limits have labels of their own."""
+    sidekey = ScriptedPlane(H)
     sidekey.caller().feed(get())
     (await sidekey.upstream()).feed(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % status)
     assert sidekey.metrics.stats("h").outcomes == {outcome: 1}
 
 
-async def test_a_caller_gets_one_100_where_the_body_is_buffered() -> None:
-    """It had ours; an upstream may send another one unasked."""
-    sidekey = Scripted(BODY, sources={"b": FixedSource(TOKEN)})
+async def test_caller_gets_one_100_for_a_buffered_body() -> None:
+    """Sidekey drops the one from the upstream."""
+    sidekey = ScriptedPlane(BODY, sources={"b": FixedSource(TOKEN)})
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", FORM, "Expect: 100-continue", "Content-Length: 3", name="b"), b"a=1")
-    assert caller.take() == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert caller.read() == b"HTTP/1.1 100 Continue\r\n\r\n"
     upstream = await sidekey.upstream()
     upstream.feed(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
-    (answer,) = responses(caller.take())
-    assert answer.status == 200
+    (response,) = responses(caller.read())
+    assert response.status == 200
 
 
-async def test_a_defect_in_a_request_is_answered_whatever_let_it_begin() -> None:
-    """Here the end of the response before it: that one, and its connection, have no part in it."""
+async def test_defect_of_a_pipelined_request_is_500() -> None:
+    """The previous exchange started it, and is not affected."""
     bad = integration("bad", base_url(2))
-    sidekey = Scripted(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
+    sidekey = ScriptedPlane(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
     sidekey.caller().feed(get(name="bad"))
     await settle()
     caller = sidekey.caller()
@@ -160,7 +156,7 @@ async def test_a_defect_in_a_request_is_answered_whatever_let_it_begin() -> None
     upstream = await sidekey.upstream(1)
     upstream.feed(OK)
     upstream.feed(OK)
-    first, second, third = responses(caller.take())
+    first, second, third = responses(caller.read())
     assert (first.status, third.status) == (200, 200)
     assert problem(second)["code"] == "internal_error"
     assert sidekey.metrics.in_flight == 0
@@ -168,10 +164,10 @@ async def test_a_defect_in_a_request_is_answered_whatever_let_it_begin() -> None
     sidekey.defects.clear()
 
 
-async def test_a_defect_in_a_request_that_waited_is_answered() -> None:
-    """The connection that came for it is as good as before, for the next that waits."""
+async def test_defect_of_a_waiting_request_is_500() -> None:
+    """Its connection serves the next waiting request."""
     bad = integration("bad", base_url(1))
-    sidekey = Scripted(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
+    sidekey = ScriptedPlane(H, bad, sources={"bad": FixedSource(UNWRITABLE)})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
@@ -179,27 +175,27 @@ async def test_a_defect_in_a_request_that_waited_is_answered() -> None:
     waiting.feed(get(name="bad"))
     behind.feed(get())
     upstream.feed(OK)
-    (answer,) = responses(waiting.take())
-    assert problem(answer)["code"] == "internal_error"
-    assert caller.take().endswith(b"ok")
-    upstream.take()
+    (response,) = responses(waiting.read())
+    assert problem(response)["code"] == "internal_error"
+    assert caller.read().endswith(b"ok")
+    upstream.read()
     upstream.feed(OK)
-    assert behind.take().endswith(b"ok")
+    assert behind.read().endswith(b"ok")
     assert sidekey.metrics.in_flight == 0
     assert [type(defect) for defect in sidekey.defects] == [UnicodeEncodeError]
     sidekey.defects.clear()
 
 
-async def test_no_request_goes_out_whose_body_turned_out_malformed_when_it_was_resolved() -> None:
-    """The rest of its body was kept back until it was known where the request goes."""
-    missing = Missing(H)
-    missing.appear()
-    sidekey = Scripted(missing.integration(), limits=Limits(pipelined=1))
+async def test_request_with_a_malformed_body_is_not_sent_after_resolution() -> None:
+    """Sidekey held the rest of the body until the integration was resolved."""
+    missing = UnresolvedIntegration(H)
+    missing.resolve()
+    sidekey = ScriptedPlane(missing.integration(), limits=Limits(pipelined=1))
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Transfer-Encoding: chunked") + b"zz\r\n\r\n" + b"x" * SHORT_READ)
     await eventually(lambda: caller.written)
-    (answer,) = responses(caller.take())
-    assert problem(answer)["code"] == "request_invalid"
+    (response,) = responses(caller.read())
+    assert problem(response)["code"] == "request_invalid"
     await settle()
     assert sidekey.upstreams == []
     assert sidekey.defects == []

@@ -1,4 +1,4 @@
-"""A redacted body: decoded where it is coded, searched, and given out in steps."""
+"""Redacted bodies: decoded, searched, and released in steps."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def head(*fields: bytes, length: int = CHUNKED, status: int = 200) -> ResponseHe
 
 
 def steps(body: RedactedBody) -> list[bytes]:
-    """What is given out now."""
-    found = []
+    """Return the steps that are ready."""
+    result = []
     while body.can_step:
-        found.append(body.step())
-    return found
+        result.append(body.step())
+    return result
 
 
 def test_pieces_are_searched_together() -> None:
-    """What may begin a secret waits for the next read, or for the end."""
+    """A possible start of a secret waits for the next read or the end."""
     body = RedactedBody(head(), REDACTOR)
     assert not body.can_step
     body.add([b"a", b"b" + SECRET[:4]], whole=False)
@@ -51,14 +51,14 @@ def test_an_end_without_a_last_piece() -> None:
     assert (steps(body), body.over) == ([SECRET[:5]], True)
 
 
-def test_a_coded_body_is_given_out_decoded_and_in_bounded_steps() -> None:
+def test_encoded_body_is_released_decoded_in_bounded_steps() -> None:
     raw = gzip.compress(bytes(9 * STEP) + SECRET)
     body = RedactedBody(head(b"Content-Encoding: gzip"), REDACTOR)
     body.add([raw[:20], raw[20:]], whole=True)
-    found = steps(body)
-    assert b"".join(found) == bytes(9 * STEP) + MARK
-    assert max(map(len, found)) <= STEP + len(MARK)
-    assert (len(found) > 9, body.over) == (True, True)
+    result = steps(body)
+    assert b"".join(result) == bytes(9 * STEP) + MARK
+    assert max(map(len, result)) <= STEP + len(MARK)
+    assert (len(result) > 9, body.over) == (True, True)
 
 
 CODED = {
@@ -72,23 +72,22 @@ CODED = {
     parts=st.lists(st.sampled_from([SECRET, SECRET[:5], SECRET[5:], b"s3", b"x", b"%", b"czNj"]), max_size=12),
     data=st.data(),
 )
-def test_however_a_coded_body_is_cut_the_same_comes_out(coding: str, parts: list[bytes], data: st.DataObject) -> None:
-    """Reads end where they will, in the coding as well."""
+def test_any_split_of_an_encoded_body_gives_the_same_text(coding: str, parts: list[bytes], data: st.DataObject) -> None:
     field, encode = CODED[coding]
     plain = b"".join(parts)
     raw = encode(plain)
     body = RedactedBody(head(field), REDACTOR)
-    found = []
+    result = []
     for piece in pieces(raw, data.draw(cuts(len(raw)))):
         body.add([piece], whole=False)
-        found += steps(body)
+        result += steps(body)
     body.add([], whole=True)
-    found += steps(body)
-    assert b"".join(found) == REDACTOR.split(plain, is_last=True)[0]
-    assert SECRET not in b"".join(found)
+    result += steps(body)
+    assert b"".join(result) == REDACTOR.split(plain, is_last=True)[0]
+    assert SECRET not in b"".join(result)
 
 
-def test_what_cannot_be_read_is_told_at_once_or_where_it_breaks() -> None:
+def test_undecodable_body_is_reported() -> None:
     with pytest.raises(UnreadableCoding):
         RedactedBody(head(b"Content-Encoding: br"), REDACTOR)
     body = RedactedBody(head(b"Content-Encoding: gzip"), REDACTOR)
@@ -97,8 +96,8 @@ def test_what_cannot_be_read_is_told_at_once_or_where_it_breaks() -> None:
         steps(body)
 
 
-def test_the_head_says_nothing_of_the_body_as_it_came() -> None:
-    """Its length, coding, tag and digests are gone, in every spelling; the rest stays."""
+def test_head_no_longer_describes_the_original_body() -> None:
+    """Length, coding, tag and digests are removed in every spelling."""
     gone = [
         b"ETag: 1",
         b"etag: W/2",
@@ -110,7 +109,7 @@ def test_the_head_says_nothing_of_the_body_as_it_came() -> None:
         b"Content_Encoding: gzip",
     ]
     kept = [b"Vary: Accept-Encoding", b"Content-Type: text/plain"]
-    found = readable_head(head(*gone, *kept))
-    assert found.fields == [b"\r\n" + field for field in kept]
-    assert (found.status, found.length, found.content_length) == (200, UNTIL_CLOSE, None)
+    result = readable_head(head(*gone, *kept))
+    assert result.fields == [b"\r\n" + field for field in kept]
+    assert (result.status, result.length, result.content_length) == (200, UNTIL_CLOSE, None)
     assert readable_head(head(length=0)).length == 0

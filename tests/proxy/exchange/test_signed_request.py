@@ -1,4 +1,4 @@
-"""What a signer is given is what arrives at the upstream, byte for byte, however a request came and is sent again."""
+"""Signed requests: the signer gets exactly the bytes that the upstream receives, in replays and retries, too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from sidekey.proxy.worker import SIGNING_THREADS
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Integration
 from support import wire
+from support.framing import chunked
 from support.leaves import IssuedLeaves
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import (
     AUTHORIZATION,
     UPSTREAM,
@@ -37,10 +38,10 @@ from support.plane import running as running_on_sockets
 from support.presets import post, preset
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.scripted import RecordingTransport, Scripted, settle
-from support.signing import DENIED, UNSIGNABLE, HmacSigner, grant_of, signing, verify
+from support.scripted import RecordingTransport, ScriptedPlane, settle
+from support.signing import DENIED, UNSIGNABLE, HmacSigner, grant_of, signing_integration, verify
 from support.tunnels import tunnel
-from support.upstream import OK, RawUpstream, always_ok, answering
+from support.upstream import OK, RawUpstream, always_ok, respond_with
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
 JSON = "Content-Type: application/json"
@@ -48,30 +49,24 @@ REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno"
 CHUNKED = "Transfer-Encoding: chunked"
 
 
-def chunked(body: bytes, size: int = 1 << 20) -> bytes:
-    """A body in chunks of this size, with the end."""
-    pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
-
-
 def split(received: bytes) -> list[tuple[bytes, wire.Message]]:
-    """Every request that arrived on a connection: its bytes, and what they say."""
-    found = []
+    """Return every request of a connection: its bytes, and its parsed message."""
+    result = []
     for message in wire.requests(received):
-        found.append((received[: message.length], message))
+        result.append((received[: message.length], message))
         received = received[message.length :]
-    return found
+    return result
 
 
 def check(received: list[bytes], *signers: HmacSigner) -> list[wire.Message]:
-    """Each request that arrived is signed, and is what the signer was given: method, target, every line, the body.
+    """Check each request against the arguments of its signer: method, target, every line, body.
 
-    `signers` are whose keys signed them, one for each request, or one for all.
+    `signers` has one signer for each request, or one for all.
     """
-    arrived = [each for connection in received for each in split(connection)]
-    signers = signers if len(signers) > 1 else signers * len(arrived)
-    left = {id(each): list(each.signed) for each in signers}
-    for (raw, message), signer in zip(arrived, signers, strict=True):
+    received_message = [item for connection in received for item in split(connection)]
+    signers = signers if len(signers) > 1 else signers * len(received_message)
+    left = {id(item): list(item.signed) for item in signers}
+    for (raw, message), signer in zip(received_message, signers, strict=True):
         verify(raw, message.body, signer.key)
         given = left[id(signer)].pop(0)
         assert raw.startswith(given.head + b"\r\nX-")
@@ -82,7 +77,7 @@ def check(received: list[bytes], *signers: HmacSigner) -> list[wire.Message]:
         assert message.values(b"x-nonce") == [given.unique.nonce.hex().encode()]
         assert len(given.unique.message) == len(given.unique.nonce) == 16
     assert not any(left.values())
-    return [message for _, message in arrived]
+    return [message for _, message in received_message]
 
 
 BODIES = {
@@ -99,10 +94,10 @@ BODIES = {
 
 @pytest.mark.parametrize("reads", ["at once", "in pieces of a byte"])
 @pytest.mark.parametrize("raw", BODIES.values(), ids=BODIES)
-async def test_what_is_signed_is_what_arrives(raw: bytes, reads: str) -> None:
-    """However it is framed, and however it is cut. What is held is framed by its length."""
+async def test_signed_bytes_are_the_received_bytes(raw: bytes, reads: str) -> None:
+    """With any framing and in any reads. Sidekey sends a buffered body with Content-Length."""
     signer = HmacSigner()
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             pieces = [raw] if reads == "at once" else [raw[at : at + 1] for at in range(len(raw))]
             for piece in pieces:
@@ -116,14 +111,14 @@ async def test_what_is_signed_is_what_arrives(raw: bytes, reads: str) -> None:
     assert message.values(b"content-length") == length
 
 
-async def test_what_is_injected_and_stripped_is_signed_as_it_is_written() -> None:
-    """Query, header, Accept-Encoding of a redacted response; and a caller's own signature is gone, however spelled."""
+async def test_signature_covers_injected_and_removed_fields() -> None:
+    """Query, header, Accept-Encoding. Sidekey removes the caller's signature in any spelling."""
     signer = HmacSigner()
-    async with Upstream() as upstream:
-        made = signing(signer, port=upstream.port, query=(("key", "k&k"),), redact_response=True)
-        async with running(made) as sidekey:
+    async with MemoryUpstream() as upstream:
+        configured = signing_integration(signer, port=upstream.port, query=(("key", "k&k"),), redact_response=True)
+        async with running(configured) as sidekey:
             fields = ("X_Signature: forged", "X-Time: 1", "x-nonce: 2", "X-Own: kept", "Connection: x-hop", "X-Hop: 1")
-            assert (await sidekey.ask(get("/a?b=c", *fields))).status == 200
+            assert (await sidekey.send(get("/a?b=c", *fields))).status == 200
         (message,) = check(upstream.received, signer)
     assert message.target == b"/api/a?b=c&key=k%26k"
     assert message.values(b"x-own") == [b"kept"]
@@ -132,37 +127,35 @@ async def test_what_is_injected_and_stripped_is_signed_as_it_is_written() -> Non
     assert not (message.values(b"x-hop") + message.values(b"x_signature"))
 
 
-async def test_an_id_of_the_callers_own_is_kept() -> None:
-    """It is what lets a receiver know a request that is sent again."""
+async def test_message_id_of_the_caller_is_kept() -> None:
+    """It identifies a repeated message."""
     signer = HmacSigner()
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
-        assert (await sidekey.ask(get("/a", "X-Id: mine"))).status == 200
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
+        assert (await sidekey.send(get("/a", "X-Id: mine"))).status == 200
         (message,) = check(upstream.received, signer)
     assert message.values(b"x-id") == [b"mine"]
 
 
-async def test_a_preset_lets_the_id_through_and_nothing_else_of_a_signature() -> None:
-    """By a preset only a few fields of a caller go on."""
+async def test_preset_forwards_the_message_id_and_no_other_signature_field() -> None:
     signer = HmacSigner()
-    async with Upstream() as upstream:
-        made = signing(signer, port=upstream.port)
+    async with MemoryUpstream() as upstream:
+        configured = signing_integration(signer, port=upstream.port)
         hook = preset(url=base_url(upstream.port, "/api/hook"))
-        async with running(made, presets=[hook]) as sidekey:
-            assert (await sidekey.ask(post(b"{}", "X-Id: mine", "X-Time: 1", "X-Signature: 2"))).status == 200
+        async with running(configured, presets=[hook]) as sidekey:
+            assert (await sidekey.send(post(b"{}", "X-Id: mine", "X-Time: 1", "X-Signature: 2"))).status == 200
         (message,) = check(upstream.received, signer)
     assert (message.target, message.body) == (b"/api/hook", b"{}")
     assert [len(message.values(name)) for name in (b"x-signature", b"x-time")] == [1, 1]
     assert message.values(b"x-id") == [b"mine"]
 
 
-async def test_a_filled_preset_is_signed_as_it_is_filled() -> None:
-    """Not as its parameters came."""
+async def test_signature_covers_the_filled_preset() -> None:
     signer = HmacSigner()
-    async with Upstream() as upstream:
-        made = signing(signer, port=upstream.port)
+    async with MemoryUpstream() as upstream:
+        configured = signing_integration(signer, port=upstream.port)
         keys = {"parameters": {"user": {"type": "text"}}, "body": {"json": {"user": "{{user}}"}}}
         hook = preset(url=base_url(upstream.port, "/api/hook"), **keys)
-        async with running(made, presets=[hook]) as sidekey, sidekey.connect() as caller:
+        async with running(configured, presets=[hook]) as sidekey, sidekey.connect() as caller:
             whole = post(b'{"user": "x"}', "X-Id: mine")
             for piece in (whole[:-3], whole[-3:]):
                 await caller.send(piece)
@@ -173,12 +166,11 @@ async def test_a_filled_preset_is_signed_as_it_is_filled() -> None:
 
 
 @pytest.mark.parametrize("sent", ["at once", "later"])
-async def test_a_token_is_in_the_body_before_it_is_signed(sent: str) -> None:
-    """In its place, and with the length of both."""
+async def test_signature_covers_the_injected_token_in_the_body(sent: str) -> None:
     signer = HmacSigner()
-    async with Upstream() as upstream:
-        made = signing(signer, port=upstream.port, body=(("token", "s&t"),))
-        async with running(made) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream() as upstream:
+        configured = signing_integration(signer, port=upstream.port, body=(("token", "s&t"),))
+        async with running(configured) as sidekey, sidekey.connect() as caller:
             whole = request("POST", "/a", FORM, body=b"a=b")
             for piece in [whole] if sent == "at once" else [whole[:-2], whole[-2:]]:
                 await caller.send(piece)
@@ -187,10 +179,10 @@ async def test_a_token_is_in_the_body_before_it_is_signed(sent: str) -> None:
     assert message.body == b"a=b&token=s%26t"
 
 
-async def test_an_expectation_is_answered_here() -> None:
-    """Once, before the body is whole, and it does not go on."""
+async def test_sidekey_sends_100_continue_for_a_signed_body() -> None:
+    """Once, before the body is complete. It does not forward the expectation."""
     signer = HmacSigner()
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "Expect: 100-continue", "Content-Length: 5"))
             assert (await caller.response()).status == 100
@@ -203,11 +195,14 @@ async def test_an_expectation_is_answered_here() -> None:
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 8", CHUNKED])
-async def test_a_body_that_is_not_signed_streams(framing: str) -> None:
-    """Head first, in the caller's framing, and an expectation is the upstream's."""
+async def test_unsigned_body_streams(framing: str) -> None:
+    """In the caller's framing, with its expectation."""
     signer = HmacSigner()
     body = b"unsigned"
-    async with Upstream(continuing) as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with (
+        MemoryUpstream(send_100_then_ok) as upstream,
+        running(signing_integration(signer, port=upstream.port)) as sidekey,
+    ):
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "X-Unsigned-Body: 1", "Expect: 100-continue", framing))
             assert (await caller.response()).status == 100
@@ -220,19 +215,19 @@ async def test_a_body_that_is_not_signed_streams(framing: str) -> None:
     verify(raw, b"", signer.key)
 
 
-async def continuing(connection: RawConnection) -> None:
-    """Ask for the body, then answer."""
+async def send_100_then_ok(connection: RawConnection) -> None:
+    """Send 100 Continue, then respond."""
     await connection.until_contains(b"\r\n\r\n")
     await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
     await connection.request()
     await connection.send(OK)
 
 
-async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_takes_it() -> None:
-    """And the caller's connection goes on with its next request."""
+async def test_long_body_is_signed_in_a_thread_and_written_as_the_upstream_reads() -> None:
+    """The caller's connection then serves the next request."""
     signer = HmacSigner()
     body = bytes(range(256)) * (12 * INLINE // 256)
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             caller.transport.write(request("PUT", body=body) + get("/next"))
             assert [(await caller.response()).status for _ in range(2)] == [200, 200]
@@ -242,16 +237,16 @@ async def test_a_long_body_is_signed_in_a_thread_and_written_as_the_upstream_tak
     assert len(signer.signed[0].body) > 1
 
 
-async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs() -> None:
-    """However fast the upstream takes it."""
+async def test_buffered_body_is_written_one_piece_in_each_turn() -> None:
+    """However fast the upstream reads."""
     signer = HmacSigner()
-    sidekey = Scripted(signing(signer))
+    sidekey = ScriptedPlane(signing_integration(signer))
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    raw = upstream.take()
-    caller.take()
+    raw = upstream.read()
+    caller.read()
     pieces = [b"%d" % number * 50_000 for number in range(5)]
     length = f"Content-Length: {sum(map(len, pieces))}"
     caller.feed(request("POST", "/a", length), *pieces)
@@ -261,28 +256,28 @@ async def test_a_held_body_is_written_a_piece_a_turn_so_that_others_have_theirs(
         await asyncio.sleep(0)
         sizes.append(len(upstream.written))
     assert [more - size for size, more in pairwise(sizes)] == [50_000] * 4 + [0]
-    _, message = check([raw + upstream.take()], signer)
+    _, message = check([raw + upstream.read()], signer)
     assert message.body == b"".join(pieces)
     upstream.feed(OK)
-    assert caller.take().startswith(b"HTTP/1.1 200 OK")
+    assert caller.read().startswith(b"HTTP/1.1 200 OK")
 
 
 async def until_written(upstream: RecordingTransport) -> None:
-    """Wait, a turn of the loop at a time, until the upstream gets the first bytes."""
+    """Run the loop until the upstream gets the first bytes."""
     while not upstream.written:
         await asyncio.sleep(0)
 
 
-async def test_an_upstream_that_drains_while_a_piece_has_its_turn_gets_no_other_one_before() -> None:
-    """Else two pieces went in each turn from then on, and more with each time that it drains."""
+async def test_resume_writing_during_a_turn_does_not_add_a_piece() -> None:
+    """Otherwise each such event would add a piece to every further turn."""
     piece, signer = 1 << 16, HmacSigner()
     body = bytes(range(256)) * (3 * piece // 256)
-    sidekey = Scripted(signing(signer))
+    sidekey = ScriptedPlane(signing_integration(signer))
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(OK)
-    upstream.take()
+    upstream.read()
     caller.feed(request("POST", "/a", f"Content-Length: {len(body)}"))
     caller.feed(*(body[at : at + piece] for at in range(0, len(body), piece)))
     await until_written(upstream)
@@ -294,11 +289,10 @@ async def test_an_upstream_that_drains_while_a_piece_has_its_turn_gets_no_other_
         await asyncio.sleep(0)
     upstream.feed(OK)
     assert sidekey.metrics.stats("h").outcomes == {"2xx": 2}
-    verify(upstream.take(), body)
+    verify(upstream.read(), body)
 
 
-def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_at_once() -> None:
-    """Each counts with its own length."""
+def test_short_pieces_are_joined_up_to_a_bounded_write() -> None:
     body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]
     signed = SignedRequest(reads_body=True, fills_body=False)
     request = OutgoingRequest(b"POST", b"https", b"up.test", b"/", [b"\r\nHost: up.test"])
@@ -314,15 +308,15 @@ def test_short_pieces_of_a_body_are_written_together_and_no_more_than_a_little_a
     assert signed.is_written
 
 
-def test_what_was_not_stated_is_neither_signed_nor_written() -> None:
+def test_undeclared_signature_fields_are_neither_signed_nor_written() -> None:
     signed = SignedRequest(reads_body=True, fills_body=False)
     for act in (lambda: signed.signing(0.0), lambda: signed.write(lambda: 0.0)):
         with pytest.raises(AttributeError):
             act()
 
 
-async def test_slow_signers_leave_threads_to_others() -> None:
-    """Names are resolved and tokens fetched in the same threads. Who has left meanwhile is not signed."""
+async def test_slow_signers_leave_threads_to_other_work() -> None:
+    """DNS and token requests use the same threads. Sidekey signs nothing for callers that left."""
     going = threading.Event()
 
     class Blocking(HmacSigner):
@@ -332,7 +326,7 @@ async def test_slow_signers_leave_threads_to_others() -> None:
             return lines
 
     signer = Blocking(slow=True)
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with AsyncExitStack() as stack:
             callers = [await stack.enter_async_context(sidekey.connect()) for _ in range(SIGNING_THREADS + 40)]
             try:
@@ -349,8 +343,8 @@ async def test_slow_signers_leave_threads_to_others() -> None:
         assert len(signer.signed) == len(callers)
 
 
-async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_has_left() -> None:
-    """Until then its memory stays reserved."""
+async def test_body_stays_reserved_until_the_signing_thread_ends() -> None:
+    """Even if the caller has left."""
     going = threading.Event()
 
     class Blocking(HmacSigner):
@@ -358,14 +352,14 @@ async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_
             assert going.wait(30)
             return super().sign(request, body, now, unique)
 
-    sidekey = Scripted(signing(Blocking(slow=True)))
+    sidekey = ScriptedPlane(signing_integration(Blocking(slow=True)))
     caller = sidekey.caller()
     raw = request("POST", body=b"whole")
     caller.feed(raw[:-1])
     caller.feed(raw[-1:])
     worker = sidekey.plane.worker
     await eventually(lambda: worker.is_waiting)
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     try:
         await eventually(lambda: sidekey.metrics.in_flight == 0)
         assert worker.held_bytes == 5
@@ -375,8 +369,8 @@ async def test_what_a_thread_reads_is_given_up_once_it_is_done_where_the_caller_
     assert sidekey.upstreams == []
 
 
-async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> None:
-    """By the loop, whose handler logs it; the next request may sign."""
+async def test_defect_of_a_signing_thread_is_reported_after_the_caller_left() -> None:
+    """The loop's handler logs it, and the next request is signed."""
     going, failed = threading.Event(), []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
 
@@ -385,11 +379,11 @@ async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> 
             assert going.wait(30)
             raise LookupError
 
-    sidekey = Scripted(signing(Broken(slow=True)))
+    sidekey = ScriptedPlane(signing_integration(Broken(slow=True)))
     caller = sidekey.caller()
     caller.feed(request("POST", body=b"whole"))
     await settle()
-    caller.lose(ConnectionResetError())
+    caller.fail(ConnectionResetError())
     await settle()
     assert sidekey.metrics.stats("h").outcomes == {"caller_gone": 1}
     going.set()
@@ -398,38 +392,36 @@ async def test_a_defect_of_a_thread_is_reported_though_the_caller_has_left() -> 
     again = sidekey.caller()
     again.feed(get())
     await eventually(lambda: again.written)
-    assert again.take().startswith(b"HTTP/1.1 500 ")
+    assert again.read().startswith(b"HTTP/1.1 500 ")
     assert [type(error) for error in sidekey.defects] == [LookupError]
     sidekey.defects.clear()
 
 
 async def test_a_connection_stays_in_the_pool_if_its_request_cannot_be_signed() -> None:
-    """Nothing was written to it: the next request uses it."""
-
     class Broken(HmacSigner):
         def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, unique: RandomIds) -> list[bytes]:
             if request.values(b"x-broken"):
                 raise LookupError
             return super().sign(request, body, now, unique)
 
-    sidekey = Scripted(signing(Broken()))
+    sidekey = ScriptedPlane(signing_integration(Broken()))
     caller = sidekey.caller()
     for fields in ((), ("X-Broken: 1",), ()):
         caller.feed(get("/a", *fields))
         upstream = await sidekey.upstream()
-        if upstream.take():
+        if upstream.read():
             upstream.feed(OK)
-        assert caller.take().startswith(b"HTTP/1.1 500 " if fields else b"HTTP/1.1 200 ")
-        assert [each.transport for each in sidekey.pooled()] == [upstream]
+        assert caller.read().startswith(b"HTTP/1.1 500 " if fields else b"HTTP/1.1 200 ")
+        assert [item.transport for item in sidekey.pooled()] == [upstream]
     assert len(sidekey.upstreams) == 1
     assert [type(error) for error in sidekey.defects] == [LookupError]
     sidekey.defects.clear()
 
 
-async def test_a_thread_that_cannot_start_costs_no_later_request_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A limit of processes may be reached for a while: each such request is answered, and the next ones sign."""
+async def test_thread_that_cannot_start_does_not_block_later_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process limit may be reached for a while."""
     signer = HmacSigner(slow=True)
-    sidekey = Scripted(signing(signer))
+    sidekey = ScriptedPlane(signing_integration(signer))
 
     def refuse(_: object) -> None:
         raise RuntimeError("can't start new thread")
@@ -440,7 +432,7 @@ async def test_a_thread_that_cannot_start_costs_no_later_request_its_turn(monkey
             caller = sidekey.caller()
             caller.feed(get())
             await settle()
-            assert caller.take().startswith(b"HTTP/1.1 500 ")
+            assert caller.read().startswith(b"HTTP/1.1 500 ")
     assert [type(error) for error in sidekey.defects] == [RuntimeError] * SIGNING_THREADS
     sidekey.defects.clear()
     sidekey.caller().feed(get())
@@ -448,13 +440,13 @@ async def test_a_thread_that_cannot_start_costs_no_later_request_its_turn(monkey
 
 
 async def test_rules_and_signer_may_refuse_a_request() -> None:
-    """The rules before anything is waited for, the signer once its grant is known; no connection is asked for."""
+    """The rules before anything else, the signer after the grant and before a connection."""
     signer = HmacSigner()
-    async with Upstream() as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(request("POST", "/a", "X-Denied: 1", "Content-Length: 5"))
             assert problem(await caller.response())["detail"] == DENIED.detail
-        assert problem(await sidekey.ask(get("/a", "X-Unsignable: 1")))["detail"] == UNSIGNABLE.detail
+        assert problem(await sidekey.send(get("/a", "X-Unsignable: 1")))["detail"] == UNSIGNABLE.detail
         assert (upstream.connections, signer.signed) == ([], [])
 
 
@@ -462,16 +454,16 @@ async def test_rules_and_signer_may_refuse_a_request() -> None:
 
 
 def renewed(port: int, *, slow: bool = False) -> tuple[Integration, RenewedSource, HmacSigner, HmacSigner]:
-    """An integration whose first grant is refused, and what the two grants sign with."""
+    """Build an integration whose first grant is refused. Return the signers of both grants."""
     old, new = HmacSigner(b"an old key", slow=slow), HmacSigner(b"a new key", slow=slow)
-    made = signing(old, port=port, watched=frozenset({401}))
-    return made, RenewedSource(grant_of(old), grant_of(new)), old, new
+    configured = signing_integration(old, port=port, watched=frozenset({401}))
+    return configured, RenewedSource(grant_of(old), grant_of(new)), old, new
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "in a thread"])
-async def test_a_replay_is_signed_anew(slow: bool, framing: str) -> None:
-    """With the newer grant's key, another nonce, and the same ID."""
+async def test_replay_is_signed_again(slow: bool, framing: str) -> None:
+    """With the newer key, a new nonce and the same ID."""
     refusals = iter([REFUSED])
     body = b"again"
 
@@ -480,25 +472,24 @@ async def test_a_replay_is_signed_anew(slow: bool, framing: str) -> None:
             await connection.request()
             await connection.send(next(refusals, OK))
 
-    async with Upstream(script) as upstream:
-        made, source, old, new = renewed(upstream.port, slow=slow)
-        async with running(made, sources={"h": source}) as sidekey:
+    async with MemoryUpstream(script) as upstream:
+        created, source, old, new = renewed(upstream.port, slow=slow)
+        async with running(created, sources={"h": source}) as sidekey:
             raw = (
                 request("POST", "/a", CHUNKED) + chunked(body, 2)
                 if framing == "chunked"
                 else request("POST", body=body)
             )
-            assert (await sidekey.ask(raw)).status == 200
+            assert (await sidekey.send(raw)).status == 200
         first, second = check(upstream.received, old, new)
     assert (first.body, second.body) == (body, body)
     assert first.values(b"x-id") == second.values(b"x-id")
     assert first.values(b"x-nonce") != second.values(b"x-nonce")
 
 
-async def test_a_replay_releases_no_memory_a_second_time() -> None:
-    """The memory of a body is released once it was written."""
-    answers: list[asyncio.Future[bytes]] = [asyncio.Future(), asyncio.Future()]
-    coming = iter(answers)
+async def test_replay_does_not_release_memory_twice() -> None:
+    responses: list[asyncio.Future[bytes]] = [asyncio.Future(), asyncio.Future()]
+    coming = iter(responses)
     body = b"x" * 1000
 
     async def script(connection: RawConnection) -> None:
@@ -506,37 +497,37 @@ async def test_a_replay_releases_no_memory_a_second_time() -> None:
             await connection.request()
             await connection.send(await next(coming))
 
-    async with Upstream(script) as upstream:
-        made, source, old, new = renewed(upstream.port)
-        async with running(made, sources={"h": source}) as sidekey, sidekey.connect() as caller:
+    async with MemoryUpstream(script) as upstream:
+        created, source, old, new = renewed(upstream.port)
+        async with running(created, sources={"h": source}) as sidekey, sidekey.connect() as caller:
             worker = sidekey.plane.worker
             raw = request("POST", body=body)
             await caller.send(raw[:-1])
             await eventually(lambda: worker.held_bytes == len(body))
             await caller.send(raw[-1:])
             await eventually(lambda: worker.held_bytes == 0)
-            answers[0].set_result(REFUSED)
+            responses[0].set_result(REFUSED)
             await eventually(lambda: len(new.signed) == 1)
             assert worker.held_bytes == 0
-            answers[1].set_result(OK)
+            responses[1].set_result(OK)
             assert (await caller.response()).status == 200
             assert worker.held_bytes == 0
         check(upstream.received, old, new)
 
 
-async def test_a_body_over_the_limit_for_replays_is_sent_once() -> None:
-    """Its refusal is the caller's."""
-    async with Upstream(answering(REFUSED)) as upstream:
-        made, source, old, _ = renewed(upstream.port)
-        async with running(made, sources={"h": source}, limits=Limits(replay_body=4)) as sidekey:
-            assert (await sidekey.ask(request("POST", body=b"hello"))).status == 401
+async def test_signed_body_over_the_replay_limit_is_sent_once() -> None:
+    """The caller gets the refusal."""
+    async with MemoryUpstream(respond_with(REFUSED)) as upstream:
+        created, source, old, _ = renewed(upstream.port)
+        async with running(created, sources={"h": source}, limits=Limits(replay_body=4)) as sidekey:
+            assert (await sidekey.send(request("POST", body=b"hello"))).status == 401
         check(upstream.received, old)
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "in a thread"])
 @pytest.mark.parametrize("how", ["held", "streamed"])
-async def test_a_retry_on_a_new_connection_is_signed_anew(how: str, slow: bool) -> None:
-    """At another time, with another nonce, and the same ID: the first signature may have been seen."""
+async def test_retry_is_signed_again(how: str, slow: bool) -> None:
+    """With a new time, a new nonce and the same ID: the upstream may have seen the first signature."""
     signer = HmacSigner(slow=slow)
     times = iter([100.0, 200.0, 300.0, 400.0])
 
@@ -547,8 +538,8 @@ async def test_a_retry_on_a_new_connection_is_signed_anew(how: str, slow: bool) 
             await connection.request()
             connection.transport.close()
 
-    upstream = Upstream(script)
-    async with upstream, running(signing(signer, port=upstream.port), wall=lambda: next(times)) as sidekey:
+    upstream = MemoryUpstream(script)
+    async with upstream, running(signing_integration(signer, port=upstream.port), wall=lambda: next(times)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).status == 200
@@ -566,8 +557,7 @@ async def test_a_retry_on_a_new_connection_is_signed_anew(how: str, slow: bool) 
 
 
 @pytest.mark.parametrize("body", [b"hello", b"x" * 100_000], ids=["not idempotent", "over the limit for replays"])
-async def test_what_may_not_be_sent_again_is_not(body: bytes) -> None:
-    """POST is not idempotent; a long body was not kept."""
+async def test_post_and_unbuffered_body_are_not_retried(body: bytes) -> None:
     signer = HmacSigner()
 
     async def script(connection: RawConnection) -> None:
@@ -576,13 +566,13 @@ async def test_what_may_not_be_sent_again_is_not(body: bytes) -> None:
         await connection.request()
         connection.transport.close()
 
-    async with Upstream(script) as upstream, running(signing(signer, port=upstream.port)) as sidekey:
+    async with MemoryUpstream(script) as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             await caller.send(get())
             assert (await caller.response()).status == 200
             await caller.send(request("POST" if len(body) < 10 else "PUT", body=body))
-            said = problem(await caller.response())
-        assert (said["code"], said["sent"]) == ("upstream_protocol_error", "maybe")
+            error = problem(await caller.response())
+        assert (error["code"], error["sent"]) == ("upstream_protocol_error", "maybe")
         assert len(check(upstream.received, signer)) == 2
 
 
@@ -590,13 +580,13 @@ async def test_what_may_not_be_sent_again_is_not(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("slow", [False, True], ids=["at once", "in a thread"])
-async def test_a_key_that_changes_under_load_signs_what_is_written_from_then_on(slow: bool) -> None:
-    """Whatever waits for a connection, or is being signed, goes by the newer grant: each request by one key."""
+async def test_new_key_signs_all_requests_written_after_the_change(slow: bool) -> None:
+    """Also requests that wait for a connection or a signature."""
     signers = [HmacSigner(b"key %d" % number, slow=slow) for number in range(4)]
     source = FixedSource(grant_of(signers[0]))
     async with (
-        Upstream() as upstream,
-        running(signing(signers[0], port=upstream.port), sources={"h": source}) as sidekey,
+        MemoryUpstream() as upstream,
+        running(signing_integration(signers[0], port=upstream.port), sources={"h": source}) as sidekey,
     ):
 
         async def send(number: int) -> None:
@@ -615,14 +605,14 @@ async def test_a_key_that_changes_under_load_signs_what_is_written_from_then_on(
         done: list[int] = []
 
         await asyncio.gather(change(), *(send(number) for number in range(10)))
-        arrived = [each for connection in upstream.received for each in split(connection)]
-    assert len(arrived) == 50
-    keys = [next(signer for signer in signers if verified(raw, message.body, signer.key)) for raw, message in arrived]
+        received = [item for connection in upstream.received for item in split(connection)]
+    assert len(received) == 50
+    keys = [next(signer for signer in signers if verified(raw, message.body, signer.key)) for raw, message in received]
     assert len(set(keys)) > 1
 
 
 def verified(raw: bytes, body: bytes, key: bytes) -> bool:
-    """Whether a request is signed with this key."""
+    """Return True if a request is signed with this key."""
     try:
         verify(raw, body, key)
     except AssertionError:
@@ -630,16 +620,16 @@ def verified(raw: bytes, body: bytes, key: bytes) -> bool:
     return True
 
 
-async def test_a_grant_that_is_not_what_its_integration_says_is_a_defect() -> None:
-    """Nothing goes out unsigned that was to be signed, nor signed by rules that nobody has."""
+async def test_grant_that_contradicts_its_integration_is_a_defect() -> None:
+    """Sidekey neither sends an unsigned request nor signs without rules."""
     signer = HmacSigner()
-    async with Upstream() as upstream:
-        made = signing(signer, port=upstream.port)
-        other = replace(made, id="o", traits=CredentialTraits(InjectionPoints(headers=("Authorization",))))
+    async with MemoryUpstream() as upstream:
+        configured = signing_integration(signer, port=upstream.port)
+        other = replace(configured, id="o", traits=CredentialTraits(InjectionPoints(headers=("Authorization",))))
         sources = {"h": FixedSource(Grant(headers=AUTHORIZATION)), "o": FixedSource(grant_of(signer))}
-        async with running(made, other, sources=sources) as sidekey:
+        async with running(configured, other, sources=sources) as sidekey:
             for name in ("h", "o"):
-                assert problem(await sidekey.ask(get(name=name)))["code"] == "internal_error"
+                assert problem(await sidekey.send(get(name=name)))["code"] == "internal_error"
             assert list(map(str, sidekey.defects)) == 2 * ["the grant is not signed by the rules of its integration"]
             sidekey.defects.clear()
         assert b"".join(upstream.received) == b""
@@ -648,13 +638,12 @@ async def test_a_grant_that_is_not_what_its_integration_says_is_a_defect() -> No
 # Ways in.
 
 
-async def test_a_request_in_a_tunnel_is_signed_as_it_is_written(ca: Authority) -> None:
-    """Over TLS, by the https URL that it stands for."""
+async def test_request_in_a_tunnel_is_signed_with_its_https_url(ca: Authority) -> None:
     signer = HmacSigner()
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        made = replace(signing(signer, base=base_url(upstream.port, scheme="https")), trust=ca.trust)
+        configured = replace(signing_integration(signer, base=base_url(upstream.port, scheme="https")), trust=ca.trust)
         async with (
-            running_on_sockets(made, leaves=IssuedLeaves(ca)) as sidekey,
+            running_on_sockets(configured, leaves=IssuedLeaves(ca)) as sidekey,
             tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller,
         ):
             lines = [
@@ -689,7 +678,7 @@ NAMES = st.from_regex(r"x-[a-z_]{1,8}", fullmatch=True)
 def test_any_request_is_signed_as_it_arrives(
     fields: list[tuple[str, str]], body: bytes | None, size: int, coded: bool, query: str, method: str
 ) -> None:
-    """Whatever fields it has, and however its body is cut."""
+    """With any fields, and any split of the body."""
 
     async def play() -> None:
         signer = HmacSigner()
@@ -698,9 +687,9 @@ def test_any_request_is_signed_as_it_arrives(
         raw = request(method, target, *lines, body=body)
         if coded and body is not None:
             raw = request(method, target, *lines, CHUNKED) + chunked(body, size)
-        async with Upstream() as upstream:
-            made = signing(signer, port=upstream.port, query=(("key", "k"),))
-            async with running(made) as sidekey, sidekey.connect() as caller:
+        async with MemoryUpstream() as upstream:
+            configured = signing_integration(signer, port=upstream.port, query=(("key", "k"),))
+            async with running(configured) as sidekey, sidekey.connect() as caller:
                 for at in range(0, len(raw), size):
                     caller.transport.write(raw[at : at + size])
                 assert (await caller.response()).status == 200

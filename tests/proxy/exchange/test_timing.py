@@ -1,4 +1,4 @@
-"""What an exchange waited for, as its line and the histogram have it."""
+"""Wait times of an exchange in the access log and in the histogram."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sidekey.observe.access import AccessLog
 from sidekey.observe.metrics import Durations
 from sidekey.observe.writer import LineWriter
 from support.plane import base_url, denied, get, integration, request
-from support.scripted import Awaited, Scripted, ScriptedDialer, settle
+from support.scripted import GatedGrantSource, ScriptedDialer, ScriptedPlane, settle
 from support.upstream import OK
 
 WATCHED = CredentialTraits(InjectionPoints(headers=("Authorization",)), calls=True, watched=frozenset({401}))
@@ -25,8 +25,8 @@ REFUSED = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
 UNREACHABLE = Problem("upstream_unreachable", "the upstream refused the connection")
 
 
-class Timed(Scripted):
-    """A plane whose clock stands still but for `wait`, and what its access log said."""
+class TimedPlane(ScriptedPlane):
+    """A plane whose clock only `advance` changes, with its access log."""
 
     def __init__(self, log: AccessLog, path: Path, **options: Any) -> None:
         super().__init__(integration("h", base_url(1), traits=WATCHED), access=log, **options)
@@ -34,18 +34,18 @@ class Timed(Scripted):
         self.plane.worker.clock = lambda: self.now
         self._path = path
 
-    async def wait(self, seconds: float) -> None:
-        """Let everything happen that needs no time, then let time pass."""
+    async def advance(self, seconds: float) -> None:
+        """Run the loop, then advance the clock."""
         await settle()
         self.now += seconds
 
     def line(self) -> dict[str, Any]:
-        """The only line."""
+        """Return the only log line."""
         (line,) = map(json.loads, self._path.read_text().splitlines())
         return line
 
     def waits(self) -> tuple[float | None, ...]:
-        """What was waited for, and how long it took in all."""
+        """Return the waits and the total time."""
         line = self.line()
         return tuple(line[key] for key in ("grant", "connect", "first_byte", "duration"))
 
@@ -62,8 +62,8 @@ def log(path: Path) -> Iterator[AccessLog]:
     writer.close()
 
 
-def counted(sidekey: Timed) -> tuple[int, int, int]:
-    """How many waits were counted of each kind; the sums are those of the line."""
+def counted(sidekey: TimedPlane) -> tuple[int, int, int]:
+    """Return the number of waits of each kind. Their sums must match the log line."""
 
     def count(durations: Durations, key: str) -> int:
         assert durations.seconds == pytest.approx(sidekey.line()[key] or 0)
@@ -78,98 +78,97 @@ def counted(sidekey: Timed) -> tuple[int, int, int]:
 
 
 async def test_each_phase_has_its_own_time(log: AccessLog, path: Path) -> None:
-    """A token, a connection, an upload, the response's head, and its rest."""
-    source, dialer = Awaited(), ScriptedDialer()
+    """Token, connection, upload, head and rest of the response."""
+    source, dialer = GatedGrantSource(), ScriptedDialer()
     dialer.go.clear()
-    sidekey = Timed(log, path, sources={"h": source}, dialer=dialer)
+    sidekey = TimedPlane(log, path, sources={"h": source}, dialer=dialer)
     caller = sidekey.caller()
     caller.feed(request("POST", body=b"four")[:-2])
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     source.go.set()
-    await sidekey.wait(2)
+    await sidekey.advance(2)
     dialer.go.set()
-    await sidekey.wait(4)
+    await sidekey.advance(4)
     caller.feed(b"ur")
-    await sidekey.wait(8)
+    await sidekey.advance(8)
     upstream = await sidekey.upstream()
     upstream.feed(OK[:-1])
-    await sidekey.wait(16)
+    await sidekey.advance(16)
     upstream.feed(OK[-1:])
     assert sidekey.waits() == (1.0, 2.0, 8.0, 31.0)
     assert counted(sidekey) == (1, 1, 1)
 
 
-async def test_what_finds_everything_there_waits_for_the_response_alone(log: AccessLog, path: Path) -> None:
-    """Whether the response comes in one read or in two."""
-    sidekey = Timed(log, path, sources={"h": Awaited(there=True)})
+async def test_request_with_everything_ready_waits_only_for_the_response(log: AccessLog, path: Path) -> None:
+    sidekey = TimedPlane(log, path, sources={"h": GatedGrantSource(available=True)})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     upstream.feed(OK)
     for pieces, first_byte in (((OK,), 3.0), ((OK[:-1], OK[-1:]), 3.0)):
         os.truncate(path, 0)
         caller.feed(get())
-        await sidekey.wait(3)
+        await sidekey.advance(3)
         for piece in pieces:
             upstream.feed(piece)
-            await sidekey.wait(1)
+            await sidekey.advance(1)
         assert [sidekey.line()[key] for key in ("grant", "connect", "first_byte")] == [None, None, first_byte]
     assert sum(sidekey.metrics.first_bytes.buckets) == 3
     assert sidekey.metrics.first_bytes.seconds == 1 + 3 + 3
     assert sum(sidekey.metrics.connections.buckets) == sum(sidekey.metrics.grants.buckets) == 0
 
 
-async def test_a_response_before_the_requests_end_is_timed_from_what_was_written(log: AccessLog, path: Path) -> None:
-    sidekey = Timed(log, path, sources={"h": Awaited(there=True)})
+async def test_early_response_is_timed_from_the_last_write(log: AccessLog, path: Path) -> None:
+    sidekey = TimedPlane(log, path, sources={"h": GatedGrantSource(available=True)})
     caller = sidekey.caller()
     caller.feed(request("POST", body=b"four")[:-2])
-    await sidekey.wait(5)
+    await sidekey.advance(5)
     (await sidekey.upstream()).feed(OK)
     assert sidekey.waits() == (None, None, 5.0, 5.0)
 
 
-async def test_a_replay_waits_for_a_newer_token_and_for_its_own_response(log: AccessLog, path: Path) -> None:
-    """The response that was refused counts no more; both connections do."""
-    source, dialer = Awaited(there=True), ScriptedDialer()
+async def test_replay_counts_the_newer_token_and_the_second_response(log: AccessLog, path: Path) -> None:
+    """And both connections, but not the refused response."""
+    source, dialer = GatedGrantSource(available=True), ScriptedDialer()
     source.refreshed = NEWER
-    sidekey = Timed(log, path, sources={"h": source}, dialer=dialer)
+    sidekey = TimedPlane(log, path, sources={"h": source}, dialer=dialer)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     upstream.feed(REFUSED)
-    await sidekey.wait(2)
+    await sidekey.advance(2)
     dialer.go.clear()
     source.go.set()
-    await sidekey.wait(4)
+    await sidekey.advance(4)
     dialer.go.set()
-    await sidekey.wait(8)
+    await sidekey.advance(8)
     (await sidekey.upstream(1)).feed(OK)
     assert sidekey.waits() == (2.0, 4.0, 8.0, 15.0)
     assert sidekey.line()["attempt"] == "replayed"
 
 
-async def test_a_refused_response_that_goes_on_after_all_was_there_all_the_time(log: AccessLog, path: Path) -> None:
-    """Since there is no newer token: the head had come before it was asked for."""
-    source = Awaited(there=True)
-    sidekey = Timed(log, path, sources={"h": source})
+async def test_forwarded_refusal_counts_from_its_head(log: AccessLog, path: Path) -> None:
+    """Sidekey fetched no newer token."""
+    source = GatedGrantSource(available=True)
+    sidekey = TimedPlane(log, path, sources={"h": source})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     upstream.feed(REFUSED)
-    await sidekey.wait(2)
+    await sidekey.advance(2)
     source.go.set()
     await settle()
     assert sidekey.line()["status"] == 401
     assert sidekey.waits() == (2.0, None, 1.0, 3.0)
 
 
-async def test_a_retry_is_said_and_waits_for_its_connection(log: AccessLog, path: Path) -> None:
-    """The kept connection had closed."""
+async def test_retry_is_logged_and_counts_its_connection(log: AccessLog, path: Path) -> None:
+    """The reused connection was closed."""
     dialer = ScriptedDialer()
-    sidekey = Timed(log, path, sources={"h": Awaited(there=True)}, dialer=dialer)
+    sidekey = TimedPlane(log, path, sources={"h": GatedGrantSource(available=True)}, dialer=dialer)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
@@ -178,24 +177,24 @@ async def test_a_retry_is_said_and_waits_for_its_connection(log: AccessLog, path
     dialer.go.clear()
     caller.feed(get())
     upstream.finish()
-    await sidekey.wait(2)
+    await sidekey.advance(2)
     dialer.go.set()
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     (await sidekey.upstream(1)).feed(OK)
     assert sidekey.waits() == (None, 2.0, 1.0, 3.0)
     assert sidekey.line()["attempt"] == "retried"
 
 
 @pytest.mark.parametrize("phase", ["grant", "connect"])
-async def test_what_was_waited_for_in_vain_is_told_as_well(phase: str, log: AccessLog, path: Path) -> None:
-    """Why a request took five seconds to fail."""
-    source, dialer = Awaited(there=phase == "connect"), ScriptedDialer()
+async def test_failed_wait_is_logged(phase: str, log: AccessLog, path: Path) -> None:
+    """It explains why a request took five seconds to fail."""
+    source, dialer = GatedGrantSource(available=phase == "connect"), ScriptedDialer()
     source.error = dialer.error = ProblemError(UNREACHABLE)
     dialer.go.clear()
-    sidekey = Timed(log, path, sources={"h": source}, dialer=dialer)
+    sidekey = TimedPlane(log, path, sources={"h": source}, dialer=dialer)
     caller = sidekey.caller()
     caller.feed(get())
-    await sidekey.wait(5)
+    await sidekey.advance(5)
     source.go.set()
     dialer.go.set()
     await settle()
@@ -208,30 +207,29 @@ async def test_what_was_waited_for_in_vain_is_told_as_well(phase: str, log: Acce
     assert counted(sidekey) == (int(phase == "grant"), int(phase == "connect"), 0)
 
 
-async def test_a_request_that_is_refused_or_left_has_waited_for_nothing(log: AccessLog, path: Path) -> None:
-    """Nothing was written, or no response came."""
-    sidekey = Timed(log, path, sources={"h": Awaited(there=True)})
+async def test_refused_or_abandoned_request_has_no_waits(log: AccessLog, path: Path) -> None:
+    sidekey = TimedPlane(log, path, sources={"h": GatedGrantSource(available=True)})
     caller = sidekey.caller()
     caller.feed(denied())
     assert sidekey.waits() == (None, None, None, 0.0)
     os.truncate(path, 0)
     caller.feed(get())
     await sidekey.upstream()
-    await sidekey.wait(3)
-    caller.lose(ConnectionResetError())
+    await sidekey.advance(3)
+    caller.fail(ConnectionResetError())
     await settle()
     assert sidekey.waits() == (None, None, None, 3.0)
     assert sum(sidekey.metrics.first_bytes.buckets) == 0
 
 
-async def test_the_head_of_a_cut_response_had_come(log: AccessLog, path: Path) -> None:
-    sidekey = Timed(log, path, sources={"h": Awaited(there=True)})
+async def test_truncated_response_has_a_head_time(log: AccessLog, path: Path) -> None:
+    sidekey = TimedPlane(log, path, sources={"h": GatedGrantSource(available=True)})
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
-    await sidekey.wait(3)
+    await sidekey.advance(3)
     upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart")
-    await sidekey.wait(1)
+    await sidekey.advance(1)
     upstream.finish()
     await settle()
     line = sidekey.line()

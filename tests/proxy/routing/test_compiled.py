@@ -1,4 +1,4 @@
-"""An integration as the hot path sees it."""
+"""Compiled integrations of the hot path."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sidekey.policy.headers import TARGET_FIELDS
 from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin, Target
 from sidekey.proxy.routing.compiled import CompiledIntegration, fast_base, forbidden_segments
-from support.memory import Upstream, running
+from support.memory import MemoryUpstream, running
 from support.plane import FixedSource, base_url, get, integration, request
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 
 BASE = parse_prefix("https://a.test/api")
 
@@ -37,8 +37,8 @@ BASE = parse_prefix("https://a.test/api")
         (Policy(), BASE, False),
     ],
 )
-def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object, quick: bool) -> None:
-    """Where a rule needs the exact reading, there is no quick one."""
+def test_fast_parser_serves_only_plain_prefixes(policy: Policy, base: object, quick: bool) -> None:
+    """Other rules need the full parser."""
     assert fast_base(policy, base) is quick  # type: ignore[arg-type]
 
 
@@ -54,13 +54,13 @@ def test_the_quick_reading_serves_plain_bases_only(policy: Policy, base: object,
         (["/a;b/token"], None),
     ],
 )
-def test_a_plain_path_without_a_mark_is_no_forbidden_one(paths: list[str], marks: object) -> None:
-    """The last segment tells, in any case; a forbidden path that is not plain leaves all to the exact reading."""
+def test_plain_path_without_a_forbidden_segment_is_allowed(paths: list[str], marks: object) -> None:
+    """The last segment decides, in any case. If a forbidden path is not plain, only the full parser decides."""
     assert forbidden_segments(Policy(forbidden=tuple(Forbidden(BASE.origin, path) for path in paths))) == marks
 
 
-def test_a_forbidden_path_at_a_host_that_no_target_has_leaves_no_mark() -> None:
-    """Unless grants tell the host."""
+def test_forbidden_path_of_an_unrelated_host_is_ignored() -> None:
+    """Unless grants set the host."""
     policy = Policy(prefixes=(BASE,), forbidden=(Forbidden(Origin("https", "sts.test", 443), "/", below=True),))
     assert forbidden_segments(policy) == ()
     assert forbidden_segments(replace(policy, placeholder_origin=BASE.origin)) is None
@@ -68,7 +68,7 @@ def test_a_forbidden_path_at_a_host_that_no_target_has_leaves_no_mark() -> None:
 
 
 async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
-    """Host and the fields, byte for byte; and their names, normalised, are those that nothing may double."""
+    """Host and fields byte for byte, and the normalized names that no field of the caller may have."""
     grant = Grant(headers=(("X_Key", "1"), ("X-Other", "\xe9")))
     async with running(integration("h", "https://a.test/api", headers=grant.headers)) as sidekey:
         served = sidekey.plane.router.find(b"h")
@@ -80,15 +80,15 @@ async def test_a_grant_is_compiled_for_the_origin_of_a_route() -> None:
 
 
 async def test_a_new_grant_replaces_the_old_one_on_every_route() -> None:
-    """From the next request on, at both doors."""
+    """From the next request on, at both proxies."""
     source = FixedSource(Grant(headers=(("X-Key", "1"),)))
-    async with Upstream() as upstream, Upstream() as other:
+    async with MemoryUpstream() as upstream, MemoryUpstream() as other:
         urls = [base_url(upstream.port), base_url(other.port)]
-        made = integration("h", *urls, headers=(("X-Key", ""),))
-        async with running(made, sources={"h": source}) as sidekey:
+        configured = integration("h", *urls, headers=(("X-Key", ""),))
+        async with running(configured, sources={"h": source}) as sidekey:
             for _ in range(2):
-                await sidekey.ask(get("/a", "X-Key: mine"))
-                await sidekey.ask(f"GET {urls[1]}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
+                await sidekey.send(get("/a", "X-Key: mine"))
+                await sidekey.send(f"GET {urls[1]}/a HTTP/1.1\r\nHost: x\r\nX-Integration-Id: h\r\n\r\n".encode())
                 source.grant = Grant(headers=(("X-Key", "2"),))
     for received in (upstream.requests, other.requests):
         assert [message.values(b"x-key") for message in received] == [[b"1"], [b"2"]]
@@ -104,8 +104,7 @@ async def test_routes_are_bounded() -> None:
         assert len(served.routes) <= CompiledIntegration.ROUTES
 
 
-async def test_routes_that_the_config_names_are_never_too_many() -> None:
-    """Each origin keeps the one route that base and entries refer to, whatever callers name beside it."""
+async def test_routes_of_the_config_are_never_evicted() -> None:
     prefixes = [f"https://h{number}.a.test/api" for number in range(CompiledIntegration.ROUTES + 50)]
     async with running(integration("h", *prefixes)) as sidekey:
         served = sidekey.plane.router.find(b"h")
@@ -119,11 +118,11 @@ async def test_routes_that_the_config_names_are_never_too_many() -> None:
 
 
 @pytest.mark.parametrize("method", ["M-SEARCH", "PROPFIND", "QUERY", "REPORT", "SOURCE", "LINK"])
-async def test_every_method_that_parses_is_carried(method: str) -> None:
-    """Where `methods` is not set, all but TRACE and CONNECT."""
-    async with Upstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        assert (await sidekey.ask(get())).status == 200
-        assert (await sidekey.ask(request(method))).status == 200
+async def test_every_method_passes_without_methods(method: str) -> None:
+    """Except TRACE and CONNECT."""
+    async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        assert (await sidekey.send(get())).status == 200
+        assert (await sidekey.send(request(method))).status == 200
         assert upstream.requests[1].method == method.encode()
 
 
@@ -141,10 +140,8 @@ async def test_every_method_that_parses_is_carried(method: str) -> None:
         ("http://a.test/api", "https://a.test", False),
     ],
 )
-async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_them(
-    prefix: str, authority: str, quick: bool
-) -> None:
-    """Also where `http://` is upgraded, and only there; what is not is left to the exact reading."""
+async def test_fast_parser_serves_forward_targets(prefix: str, authority: str, quick: bool) -> None:
+    """Also upgraded `http://` targets. Others need the full parser."""
     async with running(integration("h", prefix)) as sidekey:
         served = sidekey.plane.router.find(b"h")
         assert served is not None
@@ -163,10 +160,8 @@ async def test_targets_of_the_forward_proxy_are_read_quickly_as_callers_write_th
         ("https://*.a.test", "https://*.a.test", False),
     ],
 )
-async def test_targets_under_an_allowed_domain_are_read_quickly_where_it_is_one_host(
-    domain: str, authority: str, quick: bool
-) -> None:
-    """A wildcard allows any number of hosts, none of which is known ahead."""
+async def test_fast_parser_serves_an_allowed_domain_of_one_host(domain: str, authority: str, quick: bool) -> None:
+    """The hosts of a wildcard are not known in advance."""
     async with running(integration("h", domains=[domain])) as sidekey:
         served = sidekey.plane.router.find(b"h")
         assert served is not None
@@ -188,17 +183,18 @@ ELSEWHERE = Grant(base_url="https://elsewhere.test/api")
     ],
     ids=["header", "base URL"],
 )
-async def test_it_is_used_by_no_request(traits: CredentialTraits, grant: Grant, error: type[Exception]) -> None:
-    """Neither by the first, nor by those that find it noted as the one in use."""
-    made = integration("h", base_url(1), traits=traits)
+async def test_unusable_grant_is_a_defect_in_every_request(
+    traits: CredentialTraits, grant: Grant, error: type[Exception]
+) -> None:
+    unusable = integration("h", base_url(1), traits=traits)
     if traits.discovers_base_url:
-        made = integration("h", domains=("https://up.test",), traits=traits)
-    sidekey = Scripted(made, sources={"h": FixedSource(grant)})
+        unusable = integration("h", domains=("https://up.test",), traits=traits)
+    sidekey = ScriptedPlane(unusable, sources={"h": FixedSource(grant)})
     for _ in range(3):
         caller = sidekey.caller()
         caller.feed(get())
         await settle()
-        assert caller.take().startswith(b"HTTP/1.1 500 ")
+        assert caller.read().startswith(b"HTTP/1.1 500 ")
     assert all(not upstream.written for upstream in sidekey.upstreams)
     assert [type(defect) for defect in sidekey.defects] == [error] * 3
     assert sidekey.metrics.in_flight == 0

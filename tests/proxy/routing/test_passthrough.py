@@ -1,4 +1,4 @@
-"""Targets that no integration covers: what passes without a credential, what does not, and how it goes out."""
+"""Targets that no integration covers: which ones pass without a credential, and how Sidekey forwards them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,27 @@ import pytest
 
 from sidekey.config.build.snapshot import build_passthrough
 from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Trust
-from support.memory import Upstream, running
-from support.plane import CREDENTIAL, MOZILLA, UPSTREAM, Running, base_url, get, integration, problem
-from support.unresolved import Missing
-from support.wire import Message
+from support.memory import MemoryUpstream, running
+from support.plane import (
+    CREDENTIAL,
+    MOZILLA,
+    UPSTREAM,
+    RunningPlane,
+    base_url,
+    get,
+    integration,
+    problem,
+    status_and_code,
+)
+from support.unresolved import UnresolvedIntegration
 
 H = integration("h", "https://covered.test/api", domains=["https://*.wild.test", "https://covered.test"])
 HOSTS = {UPSTREAM: ("127.0.0.1",), "covered.test": ("127.0.0.1",), "meta.test": ("169.254.169.254",)}
 NAMED = ("X-Integration-Id: h",)
 
 
-def asking(url: str, *fields: str, method: str = "GET", body: str = "") -> bytes:
-    """A request at the forward door."""
+def forward_request(url: str, *fields: str, method: str = "GET", body: str = "") -> bytes:
+    """Build a request through the forward proxy."""
     length = (f"Content-Length: {len(body)}",) if body else ()
     return "\r\n".join([f"{method} {url} HTTP/1.1", "Host: ignored", *fields, *length, "", body]).encode("latin-1")
 
@@ -32,14 +41,11 @@ def basic(user: str, password: str = "x") -> str:
     return "Proxy-Authorization: Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def verdict(answer: Message) -> tuple[int, str]:
-    """Status and code of a response; the code is empty for an upstream's."""
-    return answer.status, "" if not answer.values(b"proxy-status") else problem(answer)["code"]
-
-
-def adopt(sidekey: Running, *integrations: Integration, passes: bool = True, trust: Trust = MOZILLA) -> None:
-    """Serve these integrations from now on."""
-    known = {each.id: each for each in integrations}
+def apply_config(
+    sidekey: RunningPlane, *integrations: Integration, passes: bool = True, trust: Trust = MOZILLA
+) -> None:
+    """Publish these integrations."""
+    known = {item.id: item for item in integrations}
     passing = build_passthrough(known, trust, (443, 80)) if passes else None
     sidekey.publisher.publish(replace(sidekey.snapshot, integrations=known, passthrough=passing))
 
@@ -48,13 +54,13 @@ OK = (200, "")
 
 
 @pytest.mark.parametrize("fields", [(), NAMED, (basic("h"),), (basic("", ""),), (basic("h"), *NAMED)])
-async def test_a_target_that_no_integration_covers_passes_as_it_came(fields: tuple[str, ...]) -> None:
-    """Whether an integration is named or not; with the caller's own credentials and nothing of Sidekey's."""
-    async with Upstream() as upstream, running(H, passing=True) as sidekey:
+async def test_uncovered_target_passes_unchanged(fields: tuple[str, ...]) -> None:
+    """With or without a named integration, with the caller's credentials and none of Sidekey's."""
+    async with MemoryUpstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port, "/a%2f../b;c//d%0a?q=%00&x[]='")
         own = ("Authorization: Bearer own", "Cookie: a=b", "X-One: 1", "X-HTTP-Method-Override: DELETE")
-        answer = await sidekey.ask(asking(url, *fields, *own, "X-One: 2", method="POST", body="hello"))
-        assert verdict(answer) == OK
+        response = await sidekey.send(forward_request(url, *fields, *own, "X-One: 2", method="POST", body="hello"))
+        assert status_and_code(response) == OK
         word = sidekey.plane.worker.instance.decode()
     assert upstream.received == [
         "\r\n".join(
@@ -87,10 +93,9 @@ async def test_a_target_that_no_integration_covers_passes_as_it_came(fields: tup
         "Keep-Alive: timeout=5",
     ],
 )
-async def test_what_ends_at_sidekey_ends_here_too(field: str) -> None:
-    """One rule for all that goes out."""
-    async with Upstream() as upstream, running(H, passing=True) as sidekey:
-        assert verdict(await sidekey.ask(asking(base_url(upstream.port), field, "X-Stays: 1"))) == OK
+async def test_hop_by_hop_fields_are_removed_from_passthrough(field: str) -> None:
+    async with MemoryUpstream() as upstream, running(H, passing=True) as sidekey:
+        assert status_and_code(await sidekey.send(forward_request(base_url(upstream.port), field, "X-Stays: 1"))) == OK
         (message,) = upstream.requests
     assert [name for name, _ in message.headers] == [b"host", b"x-stays", b"via"]
 
@@ -115,60 +120,71 @@ async def test_what_ends_at_sidekey_ends_here_too(field: str) -> None:
         ("http://up.test./", (403, "target_denied"), (403, "target_denied")),
     ],
 )
-async def test_a_covered_host_and_what_cannot_be_read_never_pass(
+async def test_covered_hosts_and_unreadable_targets_never_pass(
     url: str, unnamed: tuple[int, str], named: tuple[int, str]
 ) -> None:
-    """A slip in scheme, port or path is denied; nothing is dialled."""
+    """A wrong scheme, port or path is denied without a connection."""
     async with running(H, passing=True, hosts=HOSTS) as sidekey:
-        assert verdict(await sidekey.ask(asking(url))) == unnamed
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == named
-        assert [each.connects for each in sidekey.metrics.all_stats() if each.connects] == []
+        assert status_and_code(await sidekey.send(forward_request(url))) == unnamed
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == named
+        assert [item.connects for item in sidekey.metrics.all_stats() if item.connects] == []
 
 
-async def test_a_covered_target_is_denied_exactly_as_without_pass() -> None:
-    """The whole response is the same."""
+async def test_covered_target_is_denied_as_without_passthrough() -> None:
     urls = ["http://covered.test/other", "http://covered.test/api"]
-    answers = []
+    responses = []
     for passing in (False, True):
         async with running(H, passing=passing, hosts=HOSTS, via=False) as sidekey:
-            answers.append([await sidekey.ask(asking(url, *fields)) for url in urls[:1] for fields in ((), NAMED)])
+            responses.append(
+                [await sidekey.send(forward_request(url, *fields)) for url in urls[:1] for fields in ((), NAMED)]
+            )
             loop = f"Via: {', '.join(['1.1 sidekey'] * 6)}"
-            answers[-1] += [await sidekey.ask(asking(urls[1], loop, *fields)) for fields in ((), NAMED)]
-            answers[-1].append(await sidekey.ask(asking(urls[1], "X-Integration-Id: nobody")))
-    denied, passed = ([(each.start, each.fields, problem(each)) for each in found] for found in answers)
+            responses[-1] += [await sidekey.send(forward_request(urls[1], loop, *fields)) for fields in ((), NAMED)]
+            responses[-1].append(await sidekey.send(forward_request(urls[1], "X-Integration-Id: nobody")))
+    denied, passed = ([(item.start, item.fields, problem(item)) for item in result] for result in responses)
     assert denied == passed
 
 
-async def test_the_covered_target_beside_it_carries_the_credential() -> None:
-    """One proxy for all of a service's calls."""
-    async with Upstream() as upstream, Upstream() as other:
-        made = integration("h", base_url(upstream.port))
-        async with running(made, passing=True, hosts={UPSTREAM: ("127.0.0.1",), "o.test": ("127.0.0.1",)}) as sidekey:
+async def test_covered_target_gets_the_credential_with_passthrough() -> None:
+    """One proxy serves all requests of a service."""
+    async with MemoryUpstream() as upstream, MemoryUpstream() as other:
+        configured = integration("h", base_url(upstream.port))
+        async with running(
+            configured, passing=True, hosts={UPSTREAM: ("127.0.0.1",), "o.test": ("127.0.0.1",)}
+        ) as sidekey:
             for _ in range(2):
-                assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED, "Authorization: own"))) == OK
+                assert (
+                    status_and_code(
+                        await sidekey.send(forward_request(base_url(upstream.port), *NAMED, "Authorization: own"))
+                    )
+                    == OK
+                )
                 url = f"http://o.test:{other.port}"
-                assert verdict(await sidekey.ask(asking(url, *NAMED, "Authorization: own"))) == OK
+                assert status_and_code(await sidekey.send(forward_request(url, *NAMED, "Authorization: own"))) == OK
     assert [message.values(b"authorization") for message in upstream.requests] == [[CREDENTIAL]] * 2
     assert [(message.target, message.values(b"authorization")) for message in other.requests] == [(b"/", [b"own"])] * 2
 
 
 @pytest.mark.parametrize("passing", [False, True])
-async def test_only_where_the_config_says_so(passing: bool) -> None:
-    """The default is to deny."""
-    async with Upstream() as upstream, running(H, passing=passing) as sidekey:
+async def test_uncovered_target_is_denied_by_default(passing: bool) -> None:
+    async with MemoryUpstream() as upstream, running(H, passing=passing) as sidekey:
         url = base_url(upstream.port)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == (OK if passing else (403, "target_denied"))
-        assert verdict(await sidekey.ask(asking(url))) == (OK if passing else (407, "integration_required"))
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == (
+            OK if passing else (403, "target_denied")
+        )
+        assert status_and_code(await sidekey.send(forward_request(url))) == (
+            OK if passing else (407, "integration_required")
+        )
 
 
-async def test_a_name_that_is_not_valid_does_not_pass() -> None:
-    """An unknown ID, one of another caller, and two that differ."""
-    async with Upstream() as upstream:
+async def test_request_with_an_invalid_integration_name_does_not_pass() -> None:
+    """An unknown ID, an ID of another caller, and two different IDs."""
+    async with MemoryUpstream() as upstream:
         url = base_url(upstream.port)
         tokens = {"t": frozenset({"h"}), "none": frozenset[str]()}
         other = integration("o", "https://o.test")
         async with running(H, other, passing=True, tokens=tokens) as sidekey:
-            for fields, wanted in (
+            for fields, expected in (
                 (("Sidekey-Token: t", "X-Integration-Id: nobody"), (403, "integration_denied")),
                 (("Sidekey-Token: t", f"X-Integration-Id: {NO_INTEGRATION}"), (403, "integration_denied")),
                 (("Sidekey-Token: t", "X-Integration-Id: o"), (403, "integration_denied")),
@@ -181,71 +197,76 @@ async def test_a_name_that_is_not_valid_does_not_pass() -> None:
                 ((basic("", "t"),), OK),
                 ((basic("h", "t"),), OK),
             ):
-                assert verdict(await sidekey.ask(asking(url, *fields))) == wanted
+                assert status_and_code(await sidekey.send(forward_request(url, *fields))) == expected
         for message in upstream.requests:
             assert [name for name, _ in message.headers] == [b"host", b"via"]
 
 
-async def test_the_methods_of_an_integration_are_not_those_of_other_targets() -> None:
-    """All that the parser knows pass, but TRACE."""
+async def test_methods_of_an_integration_do_not_apply_to_passthrough() -> None:
+    """All known methods pass, except TRACE."""
     narrow = integration("h", "https://covered.test", methods=["POST"])
-    async with Upstream() as upstream, running(narrow, passing=True) as sidekey:
+    async with MemoryUpstream() as upstream, running(narrow, passing=True) as sidekey:
         for method in ("GET", "DELETE", "PROPFIND", "TRACE"):
-            wanted = (405, "method_denied") if method == "TRACE" else OK
-            assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED, method=method))) == wanted
+            expected = (405, "method_denied") if method == "TRACE" else OK
+            assert (
+                status_and_code(await sidekey.send(forward_request(base_url(upstream.port), *NAMED, method=method)))
+                == expected
+            )
     assert [message.method for message in upstream.requests] == [b"GET", b"DELETE", b"PROPFIND"]
 
 
 @pytest.mark.parametrize("target", ["/", "/x", "/i/nobody/x", "*"])
-async def test_nothing_passes_at_the_reverse_door(target: str) -> None:
-    """There is no target beside the integrations' there."""
+async def test_nothing_passes_at_the_reverse_proxy(target: str) -> None:
     async with running(H, passing=True) as sidekey:
         method = "OPTIONS" if target == "*" else "GET"
-        answer = await sidekey.ask(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        assert verdict(answer)[1] in ("not_found", "integration_denied")
+        response = await sidekey.send(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert status_and_code(response)[1] in ("not_found", "integration_denied")
 
 
 @pytest.mark.parametrize(
     "host",
     ["169.254.169.254", "meta.test", "10.0.0.1", "192.168.1.1", "127.0.0.2", "[::1]", "[fd00:ec2::254]", "0x7f000002"],
 )
-async def test_addresses_are_judged_all_the_same(host: str) -> None:
-    """By what the network allows alone; an integration's `allow_private` opens nothing for others."""
+async def test_network_rules_apply_to_passthrough(host: str) -> None:
+    """`allow_private` of an integration does not."""
     wide = replace(H, allow_private=(*H.allow_private, *map(ip_network, ("10.0.0.0/8", "127.0.0.2/32", "::/0"))))
     loopback = (ip_network("127.0.0.1/32"),)
     async with running(wide, passing=True, hosts=HOSTS, allow_private=loopback) as sidekey:
-        answer = await sidekey.ask(asking(f"http://{host}:1/latest/meta-data", *NAMED))
-        assert (answer.status, json.loads(answer.body)["code"]) == (403, "destination_denied")
+        response = await sidekey.send(forward_request(f"http://{host}:1/latest/meta-data", *NAMED))
+        assert (response.status, json.loads(response.body)["code"]) == (403, "destination_denied")
 
 
-async def test_sidekeys_own_listener_is_no_target() -> None:
-    """Whatever is allowed."""
+async def test_listener_of_sidekey_is_refused_as_target() -> None:
+    """With any rules."""
     async with running(H, passing=True) as sidekey:
-        answer = await sidekey.ask(asking(f"http://up.test:{sidekey.port}/i/h/x", *NAMED))
-        assert verdict(answer) == (403, "destination_denied")
+        response = await sidekey.send(forward_request(f"http://up.test:{sidekey.port}/i/h/x", *NAMED))
+        assert status_and_code(response) == (403, "destination_denied")
 
 
 async def test_a_loop_is_detected() -> None:
-    """By the process's own word, as ever."""
-    async with Upstream() as upstream, running(H, passing=True) as sidekey:
+    """By the name of the process in Via."""
+    async with MemoryUpstream() as upstream, running(H, passing=True) as sidekey:
         via = f"Via: 1.1 sidekey ({sidekey.plane.worker.instance.decode()})"
-        assert verdict(await sidekey.ask(asking(base_url(upstream.port), via))) == (502, "loop_detected")
+        assert status_and_code(await sidekey.send(forward_request(base_url(upstream.port), via))) == (
+            502,
+            "loop_detected",
+        )
         assert upstream.connections == []
 
 
-async def test_an_options_request_may_end_here() -> None:
-    """Max-Forwards: 0 (RFC 9110 7.6.2)."""
+async def test_sidekey_answers_options_with_max_forwards_0() -> None:
+    """RFC 9110 7.6.2"""
     async with running(H, passing=True) as sidekey:
-        answer = await sidekey.ask(asking("http://up.test/", "Max-Forwards: 0", method="OPTIONS"))
-        assert (answer.status, b"GET" in answer.values(b"allow")[0]) == (204, True)
+        response = await sidekey.send(forward_request("http://up.test/", "Max-Forwards: 0", method="OPTIONS"))
+        assert (response.status, b"GET" in response.values(b"allow")[0]) == (204, True)
 
 
 async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
-    """`-`, which no ID can be; nor does a response of Sidekey's own name one."""
+    """They use `-`, which cannot be an ID. Responses of Sidekey name none, either."""
     log = tmp_path / "log"
-    async with Upstream() as upstream, running(H, passing=True, log=log) as sidekey:
-        assert verdict(await sidekey.ask(asking(base_url(upstream.port), *NAMED))) == OK
-        refused = problem(await sidekey.ask(asking("http://127.0.0.1:1/", *NAMED)))
+    async with MemoryUpstream() as upstream, running(H, passing=True, log=log) as sidekey:
+        assert status_and_code(await sidekey.send(forward_request(base_url(upstream.port), *NAMED))) == OK
+        refused = problem(await sidekey.send(forward_request("http://127.0.0.1:1/", *NAMED)))
         assert (refused["code"], "integration" in refused) == ("upstream_unreachable", False)
         assert sidekey.metrics.passed.outcomes == {"2xx": 1, "upstream_unreachable": 1}
         assert [stats.integration for stats in sidekey.metrics.used_stats()] == [NO_INTEGRATION]
@@ -257,78 +278,93 @@ async def test_metrics_and_logs_name_no_integration(tmp_path: Path) -> None:
 
 
 async def test_nothing_passes_while_an_integration_is_unresolved() -> None:
-    """Its hosts might be among the others; the response names none."""
-    missing = Missing(integration("o", "https://o.test"))
-    async with Upstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
+    """It could cover the target. The response names no integration."""
+    missing = UnresolvedIntegration(integration("o", "https://o.test"))
+    async with MemoryUpstream() as upstream, running(H, missing.integration(), passing=True) as sidekey:
         url = base_url(upstream.port)
         for fields in ((), NAMED):
-            said = problem(await sidekey.ask(asking(url, *fields)))
-            assert (said["code"], said["status"], said["error"]) == (
+            error = problem(await sidekey.send(forward_request(url, *fields)))
+            assert (error["code"], error["status"], error["error"]) == (
                 "credential_unavailable",
                 502,
                 "proxy_configuration_error",
             )
-            assert said["detail"] == (
+            assert error["detail"] == (
                 "the targets of an integration cannot be read: until then nothing passes without a credential"
             )
         assert upstream.connections == []
 
 
 async def test_a_request_that_names_the_unresolved_integration_waits_and_then_passes() -> None:
-    """A host that it turns out not to cover goes on; with its body."""
-    missing = Missing(integration("h", "https://covered.test"))
-    async with Upstream() as upstream, running(missing.integration(), passing=True, hosts=HOSTS) as sidekey:
+    """With its body, if the integration does not cover the host."""
+    missing = UnresolvedIntegration(integration("h", "https://covered.test"))
+    async with MemoryUpstream() as upstream, running(missing.integration(), passing=True, hosts=HOSTS) as sidekey:
         url = base_url(upstream.port)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == (502, "credential_unavailable")
-        missing.appear()
-        assert verdict(await sidekey.ask(asking(url, *NAMED, "Authorization: own", method="PUT", body="hello"))) == OK
-        assert verdict(await sidekey.ask(asking(url))) == OK
-        assert verdict(await sidekey.ask(asking("http://covered.test:1/"))) == (407, "integration_required")
-        assert verdict(await sidekey.ask(asking("http://covered.test:1/", *NAMED))) == (403, "target_denied")
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == (502, "credential_unavailable")
+        missing.resolve()
+        assert (
+            status_and_code(
+                await sidekey.send(forward_request(url, *NAMED, "Authorization: own", method="PUT", body="hello"))
+            )
+            == OK
+        )
+        assert status_and_code(await sidekey.send(forward_request(url))) == OK
+        assert status_and_code(await sidekey.send(forward_request("http://covered.test:1/"))) == (
+            407,
+            "integration_required",
+        )
+        assert status_and_code(await sidekey.send(forward_request("http://covered.test:1/", *NAMED))) == (
+            403,
+            "target_denied",
+        )
     first, _ = upstream.requests
     assert (first.values(b"authorization"), first.body) == ([b"own"], b"hello")
 
 
-async def test_the_unresolved_integrations_own_target_carries_its_credential() -> None:
-    """It is judged by what was read, not passed because it was unknown."""
-    async with Upstream() as upstream:
-        missing = Missing(integration("h", base_url(upstream.port)))
-        missing.appear()
+async def test_target_of_a_resolved_integration_gets_its_credential() -> None:
+    async with MemoryUpstream() as upstream:
+        missing = UnresolvedIntegration(integration("h", base_url(upstream.port)))
+        missing.resolve()
         async with running(missing.integration(), passing=True) as sidekey:
-            for path, wanted in (("/api/a", OK), ("/other", (403, "target_denied"))):
-                assert verdict(await sidekey.ask(asking(base_url(upstream.port, path), *NAMED))) == wanted
+            for path, expected in (("/api/a", OK), ("/other", (403, "target_denied"))):
+                assert (
+                    status_and_code(await sidekey.send(forward_request(base_url(upstream.port, path), *NAMED)))
+                    == expected
+                )
         assert [message.values(b"authorization") for message in upstream.requests] == [[CREDENTIAL]]
 
 
-async def test_another_unresolved_integration_still_holds_up_the_rest() -> None:
-    """One of two has become known."""
-    here, there = Missing(integration("h", "https://h.test")), Missing(integration("o", "https://o.test"))
-    async with Upstream() as upstream:
+async def test_second_unresolved_integration_still_blocks_passthrough() -> None:
+    here, there = (
+        UnresolvedIntegration(integration("h", "https://h.test")),
+        UnresolvedIntegration(integration("o", "https://o.test")),
+    )
+    async with MemoryUpstream() as upstream:
         async with running(here.integration(), there.integration(), passing=True) as sidekey:
-            here.appear()
+            here.resolve()
             for fields in (NAMED, ()):
-                answer = await sidekey.ask(asking(base_url(upstream.port), *fields))
-                assert verdict(answer) == (502, "credential_unavailable")
+                response = await sidekey.send(forward_request(base_url(upstream.port), *fields))
+                assert status_and_code(response) == (502, "credential_unavailable")
         assert upstream.connections == []
 
 
-async def test_another_config_decides_from_its_first_request_on() -> None:
-    """What it covers, and whether anything passes."""
-    async with Upstream() as upstream, running(H, passing=True) as sidekey:
+async def test_new_config_applies_from_the_next_request_on() -> None:
+    """Its coverage, and whether targets pass."""
+    async with MemoryUpstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
-        adopt(sidekey, H, integration("o", url))
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == (403, "target_denied")
-        adopt(sidekey, H)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
-        adopt(sidekey, H, passes=False)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == (403, "target_denied")
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == OK
+        apply_config(sidekey, H, integration("o", url))
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == (403, "target_denied")
+        apply_config(sidekey, H)
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == OK
+        apply_config(sidekey, H, passes=False)
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == (403, "target_denied")
     assert [message.target for message in upstream.requests] == [b"/api"] * 2
 
 
-async def test_connections_outlive_a_config_that_trusts_the_same() -> None:
-    """And are closed by one that does not, or lets nothing pass."""
-    async with Upstream() as upstream, running(H, passing=True) as sidekey:
+async def test_connections_survive_a_config_with_the_same_trust() -> None:
+    """Other trust, or no passthrough, closes them."""
+    async with MemoryUpstream() as upstream, running(H, passing=True) as sidekey:
         url = base_url(upstream.port)
         for connections, passes, trust in (
             (1, True, MOZILLA),
@@ -337,45 +373,50 @@ async def test_connections_outlive_a_config_that_trusts_the_same() -> None:
             (2, False, MOZILLA),
             (3, True, MOZILLA),
         ):
-            adopt(sidekey, H, passes=passes, trust=trust)
+            apply_config(sidekey, H, passes=passes, trust=trust)
             if passes:
-                assert verdict(await sidekey.ask(asking(url))) == OK
+                assert status_and_code(await sidekey.send(forward_request(url))) == OK
             else:
                 assert sidekey.metrics.upstream_idle == 0
             assert len(upstream.connections) == connections
 
 
-async def test_what_was_decided_is_covered_after_another_config_too() -> None:
-    """Where the integration is unchanged it stays decided."""
-    missing = Missing(integration("h", "https://covered.test"))
+async def test_resolved_integration_stays_covered_after_a_reload() -> None:
+    """If it is unchanged."""
+    missing = UnresolvedIntegration(integration("h", "https://covered.test"))
     unresolved = missing.integration()
-    async with Upstream() as upstream, running(unresolved, passing=True) as sidekey:
-        missing.appear()
+    async with MemoryUpstream() as upstream, running(unresolved, passing=True) as sidekey:
+        missing.resolve()
         url = base_url(upstream.port)
-        assert verdict(await sidekey.ask(asking(url, *NAMED))) == OK
-        adopt(sidekey, unresolved)
-        assert verdict(await sidekey.ask(asking(url))) == OK
-        assert verdict(await sidekey.ask(asking("http://covered.test:1/"))) == (407, "integration_required")
+        assert status_and_code(await sidekey.send(forward_request(url, *NAMED))) == OK
+        apply_config(sidekey, unresolved)
+        assert status_and_code(await sidekey.send(forward_request(url))) == OK
+        assert status_and_code(await sidekey.send(forward_request("http://covered.test:1/"))) == (
+            407,
+            "integration_required",
+        )
 
 
-async def test_an_integration_of_a_former_config_does_not_let_its_own_host_pass() -> None:
-    """Its request was to carry a credential, and the integration has gone while it waited."""
+async def test_target_of_a_removed_integration_does_not_pass() -> None:
+    """The request waited for its credential when the integration was removed."""
     async with running(H, passing=True) as sidekey:
-        former = sidekey.plane.router.find(b"h")
-        adopt(sidekey)
+        previous = sidekey.plane.router.find(b"h")
+        apply_config(sidekey)
         passthrough = sidekey.plane.router.passthrough
-        assert former is not None
+        assert previous is not None
         assert passthrough is not None
-        assert passthrough.target(b"http://covered.test:8080/x", former.rules) is None
+        assert passthrough.target(b"http://covered.test:8080/x", previous.rules) is None
         assert passthrough.target(b"http://covered.test:8080/x", None) is not None
 
 
-async def test_the_quick_reading_serves_covered_targets() -> None:
-    """The reverse door, and what is known of the forward one, are as without pass."""
-    async with Upstream() as upstream:
-        made = integration("h", base_url(upstream.port))
-        async with running(made, passing=True) as sidekey:
+async def test_fast_parser_serves_covered_targets_with_passthrough() -> None:
+    async with MemoryUpstream() as upstream:
+        configured = integration("h", base_url(upstream.port))
+        async with running(configured, passing=True) as sidekey:
             for _ in range(2):
-                assert verdict(await sidekey.ask(get())) == OK
-                assert verdict(await sidekey.ask(asking(base_url(upstream.port, "/api/a"), *NAMED))) == OK
+                assert status_and_code(await sidekey.send(get())) == OK
+                assert (
+                    status_and_code(await sidekey.send(forward_request(base_url(upstream.port, "/api/a"), *NAMED)))
+                    == OK
+                )
         assert {message.values(b"authorization")[0] for message in upstream.requests} == {CREDENTIAL}

@@ -1,4 +1,4 @@
-"""CONNECT and its response: what is refused, with which words, and what is never taken for a request."""
+"""CONNECT and its response: error responses, and bytes after them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,15 @@ import pytest
 from sidekey.errors import RESPONSE_KINDS
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.request_rules import Timeouts
-from sidekey.snapshot.snapshot import Integration
 from support.leaves import IssuedLeaves, NoLeaves
 from support.plane import UPSTREAM, base_url, eventually, integration, running
 from support.private_ca import Authority
-from support.scripted import Scripted, ScriptedDialer, settle
-from support.tunnels import connect_request, problem_of, tunnel
+from support.scripted import ScriptedDialer, ScriptedPlane, settle
+from support.tunnels import connect_request, problem_of, tunnel, tunnel_get
 from support.upstream import RawUpstream
 from support.wire import first_response
 
 P = TypeVar("P", bound=asyncio.Protocol)
-
-
-def secure(port: int, ca: Authority, *, name: str = "h", path: str = "/api") -> Integration:
-    """An integration whose upstream is https on this port."""
-    return integration(name, base_url(port, path, scheme="https"), trust=ca.trust)
-
-
-def get(port: int, target: str = "/api/a", *fields: str, host: str | None = None) -> bytes:
-    """A request as a client sends it in a tunnel."""
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host or f'{UPSTREAM}:{port}'}", *fields, "", ""]
-    return "\r\n".join(lines).encode("latin-1")
 
 
 REFUSED = {
@@ -75,10 +63,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 @pytest.mark.parametrize("earlier", [False, True])
-async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path: Path, *, earlier: bool) -> None:
-    """Nothing is contacted, and the connection closes after what the caller sent on was read.
+async def test_status_line_of_a_refused_connect_has_the_reason(case: str, tmp_path: Path, *, earlier: bool) -> None:
+    """Sidekey contacts nobody, and closes the connection after it has read the caller's bytes.
 
-    Also where the parser refuses it, and where the connection has had a request before.
+    Also after an error of the parser, and after another request on the connection.
     """
     head, status, code = REFUSED[case]
     async with running(integration("h", "https://up.test/api"), log=tmp_path / "log") as sidekey:
@@ -87,13 +75,13 @@ async def test_a_refused_connect_says_why_in_its_status_line(case: str, tmp_path
                 await raw.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await raw.response()).status == 404
                 raw.received.clear()
-                raw.taken = 0
+                raw.consumed = 0
             await raw.send(head.replace(b"WORD", b"sidekey (%b)" % sidekey.plane.worker.instance) + b"\r\n")
             response = await raw.response()
             assert response.status == status
-            said = problem_of(response)
-            assert said["code"] == code
-            assert raw.received.startswith(f"HTTP/1.1 {status} {code}: {said['title']}\r\n".encode())
+            error = problem_of(response)
+            assert error["code"] == code
+            assert raw.received.startswith(f"HTTP/1.1 {status} {code}: {error['title']}\r\n".encode())
             assert response.values(b"proxy-authenticate") == ([b'Basic realm="sidekey"'] if status == 407 else [])
             assert response.values(b"connection") == [b"close"]
             await raw.until_ended()
@@ -105,20 +93,20 @@ async def test_a_refused_connect_is_counted_and_logged_with_host_and_id(tmp_path
         async with sidekey.connect() as raw:
             await raw.send(connect_request("evil.test:443"))
             await raw.until_ended()
-        await sidekey.outcomes("h", target_denied=1)
+        await sidekey.wait_for_outcomes("h", target_denied=1)
         assert not any(sidekey.metrics.connections.buckets)
     await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    wanted = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
-    assert {**wanted, "port": 443, "error": "http_request_denied"}.items() <= line.items()
+    expected = {"door": "tunnel", "method": "CONNECT", "host": "evil.test", "integration": "h", "code": "target_denied"}
+    assert {**expected, "port": 443, "error": "http_request_denied"}.items() <= line.items()
     assert line["reason"] == "no target at this host and port is inside the integration's policy"
     assert line["bytes_in"] == 0
     assert line["bytes_out"] > 0
     assert line["connect"] is None
 
 
-async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Authority) -> None:
-    """A client that sends on has meant it for the tunnel's host, not for the proxy."""
+async def test_bytes_after_a_refused_connect_are_never_a_request(ca: Authority) -> None:
+    """The client meant them for the host of the tunnel."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as raw:
             inside = b"GET /i/h/a HTTP/1.1\r\nHost: h.test\r\n\r\n"
@@ -129,68 +117,67 @@ async def test_what_is_sent_behind_a_refused_connect_is_never_a_request(ca: Auth
         assert upstream.received == []
 
 
-async def test_a_refusal_reaches_a_caller_that_sends_on() -> None:
-    """It reads nothing until it has sent what it meant for the tunnel."""
+async def test_refusal_reaches_a_caller_that_keeps_sending() -> None:
     async with running(integration("h", "https://up.test/api")) as sidekey:
         for number in range(1, 5):
             async with sidekey.connect() as raw:
                 raw.transport.pause_reading()
                 await raw.send(connect_request("evil.test:443"))
-                await sidekey.outcomes("h", target_denied=number)
+                await sidekey.wait_for_outcomes("h", target_denied=number)
                 for _ in range(20):
                     await raw.send(bytes(1 << 20))
                 raw.transport.resume_reading()
                 assert (await raw.response()).status == 403
 
 
-async def test_callers_are_known_by_the_password(ca: Authority) -> None:
-    """Judged before the ID; inside, the CONNECT's token counts, and another one is a contradiction."""
+async def test_password_identifies_the_caller(ca: Authority) -> None:
+    """Before the ID. Inside the tunnel the token of the CONNECT applies, and another one is an error."""
     async with running(
         integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), tokens={"one": frozenset({"h"}), "two": None}
     ) as sidekey:
-        refused = await sidekey.ask(connect_request("up.test:443", user="h:x"))
+        refused = await sidekey.send(connect_request("up.test:443", user="h:x"))
         assert (refused.status, problem_of(refused)["code"]) == (407, "caller_denied")
         async with tunnel(sidekey, ca, "up.test:443", user="h:one") as caller:
-            await caller.send(get(443, "/x", host="up.test"))
+            await caller.send(tunnel_get(443, "/x", host="up.test"))
             assert problem_of(await caller.response())["code"] == "target_denied"
-            await caller.send(get(443, "/x", "Sidekey-Token: two", host="up.test"))
+            await caller.send(tunnel_get(443, "/x", "Sidekey-Token: two", host="up.test"))
             assert problem_of(await caller.response())["code"] == "request_invalid"
 
 
 class SlowLeaves(IssuedLeaves):
-    """Leaves that are there once they are let."""
+    """Issues leaves on command."""
 
     def __init__(self, ca: Authority) -> None:
         super().__init__(ca)
         self.go = asyncio.Event()
 
     async def obtain(self, host: str) -> ssl.SSLContext:
-        self.asked.append(host)
+        self.hosts.append(host)
         await self.go.wait()
         return await super().obtain(host)
 
 
-async def test_the_leaf_is_there_before_the_200(ca: Authority) -> None:
-    """And is asked for once where it is kept."""
+async def test_leaf_is_issued_before_200(ca: Authority) -> None:
+    """And only once."""
     leaves = SlowLeaves(ca)
     async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey, sidekey.connect() as raw:
         await raw.send(connect_request("up.test:443"))
-        await eventually(lambda: leaves.asked)
+        await eventually(lambda: leaves.hosts)
         assert not raw.received
         leaves.go.set()
         assert (await raw.response(to_head=True)).status == 200
         async with tunnel(sidekey, ca, "up.test:443"):
-            assert leaves.asked == ["up.test"] * 2
+            assert leaves.hosts == ["up.test"] * 2
 
 
-async def test_a_leaf_that_does_not_come_is_not_waited_for_longer_than_for_a_connection(ca: Authority) -> None:
-    """503, and the tunnel is counted out; who comes later gets the leaf."""
+async def test_leaf_that_takes_longer_than_timeouts_connect_is_503(ca: Authority) -> None:
+    """Later tunnels get the leaf."""
     leaves = SlowLeaves(ca)
     async with running(integration("h", "https://up.test/api"), leaves=leaves, timeouts=Timeouts(connect=1)) as sidekey:
-        refused = await sidekey.ask(connect_request("up.test:443"))
+        refused = await sidekey.send(connect_request("up.test:443"))
         assert (refused.status, refused.values(b"retry-after")) == (503, [b"1"])
-        said = problem_of(refused)
-        assert (said["code"], said["detail"]) == (
+        error = problem_of(refused)
+        assert (error["code"], error["detail"]) == (
             "overloaded",
             "the certificate for the host was not signed within timeouts.connect",
         )
@@ -200,13 +187,13 @@ async def test_a_leaf_that_does_not_come_is_not_waited_for_longer_than_for_a_con
             pass
 
 
-async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Authority) -> None:
-    """Reading is paused meanwhile; the reset shows once the 200 is written."""
+async def test_caller_that_leaves_before_the_leaf_is_counted(ca: Authority) -> None:
+    """Sidekey does not read meanwhile, and finds the reset when it writes 200."""
     leaves = SlowLeaves(ca)
     async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey:
         async with sidekey.connect() as raw:
             await raw.send(connect_request("up.test:443"))
-            await eventually(lambda: leaves.asked)
+            await eventually(lambda: leaves.hosts)
             raw.reset()
         leaves.go.set()
         await eventually(lambda: not sidekey.plane.worker.connections)
@@ -215,7 +202,7 @@ async def test_a_caller_that_leaves_before_the_leaf_is_there_is_counted(ca: Auth
 
 
 async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> None:
-    """On one connection, in order; what follows the CONNECT is the tunnel's."""
+    """In order. Bytes after the CONNECT belong to the tunnel."""
     async with RawUpstream() as upstream:
         authority = f"{UPSTREAM}:{upstream.port}"
         async with (
@@ -223,7 +210,7 @@ async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> No
             sidekey.connect() as raw,
         ):
             first = b"GET /i/h/first HTTP/1.1\r\nHost: h.test\r\n\r\n"
-            await raw.send(first * 20 + connect_request(authority) + get(upstream.port))
+            await raw.send(first * 20 + connect_request(authority) + tunnel_get(upstream.port))
             for _ in range(20):
                 assert (await raw.response()).body == b"ok"
             assert (await raw.response(to_head=True)).status == 200
@@ -232,44 +219,44 @@ async def test_requests_before_a_connect_are_answered_first(ca: Authority) -> No
 
 
 def test_every_code_has_a_phrase_of_its_own() -> None:
-    """Fixed text: visible ASCII and spaces, as RFC 9112 4 has it."""
+    """Visible ASCII and spaces (RFC 9112 4)."""
     for kind in RESPONSE_KINDS.values():
         assert f"{kind.code}: {kind.title}".isascii()
         assert f"{kind.code}: {kind.title}".isprintable()
 
 
-class Refusing(ScriptedDialer):
-    """Its connections are lost before anybody can use them."""
+class ClosingDialer(ScriptedDialer):
+    """Connects, and closes at once."""
 
     async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
         protocol = await super().connect(factory, origin, **given)
-        self.made[-1].lose(ConnectionResetError())
+        self.transports[-1].fail(ConnectionResetError())
         await settle()
         return protocol
 
 
-async def test_a_target_that_closes_at_once_is_no_tunnel() -> None:
-    """502, and nothing is counted as open."""
-    sidekey = Scripted(passing=True, dialer=Refusing())
+async def test_target_that_closes_at_once_is_502() -> None:
+    """No tunnel is counted as open."""
+    sidekey = ScriptedPlane(passing=True, dialer=ClosingDialer())
     caller = sidekey.caller()
     caller.feed(connect_request("other.test:443", user=""))
     await eventually(lambda: caller.written)
-    response = first_response(caller.take())
+    response = first_response(caller.read())
     assert response is not None
-    said = problem_of(response)
-    assert (response.status, said["code"]) == (502, "upstream_unreachable")
-    assert said["detail"] == "the upstream closed the connection at once"
+    error = problem_of(response)
+    assert (response.status, error["code"]) == (502, "upstream_unreachable")
+    assert error["detail"] == "the upstream closed the connection at once"
     assert sidekey.upstreams[0].aborted
     assert sidekey.metrics.tunnel_outcomes == {}
     assert not any(sidekey.metrics.tunnels.values())
 
 
 async def test_a_connect_that_waits_for_its_leaf_when_the_drain_begins_is_refused(ca: Authority) -> None:
-    """Nothing was said yet: the caller may go elsewhere at once, and the drain does not wait for a first byte."""
+    """The caller can retry elsewhere at once, and the drain need not wait for the first byte."""
     leaves = SlowLeaves(ca)
     async with running(integration("h", "https://up.test/api"), leaves=leaves) as sidekey, sidekey.connect() as raw:
         await raw.send(connect_request("up.test:443"))
-        await eventually(lambda: leaves.asked)
+        await eventually(lambda: leaves.hosts)
         sidekey.plane.drain()
         finished = asyncio.ensure_future(sidekey.plane.finish(5))
         leaves.go.set()
@@ -281,8 +268,8 @@ async def test_a_connect_that_waits_for_its_leaf_when_the_drain_begins_is_refuse
         assert sidekey.metrics.tunnel_outcomes == {}
 
 
-class Late(ScriptedDialer):
-    """Its connections are there once they are let."""
+class SlowDialer(ScriptedDialer):
+    """Connects on command."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -295,18 +282,16 @@ class Late(ScriptedDialer):
 
 
 @pytest.mark.parametrize("left", [False, True])
-async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_or_without_its_caller(
-    *, left: bool
-) -> None:
-    """The connection that was made for it is closed."""
-    dialer = Late()
-    sidekey = Scripted(passing=True, dialer=dialer)
+async def test_connect_that_waits_for_its_target_fails_in_a_drain_or_without_its_caller(*, left: bool) -> None:
+    """Sidekey closes the connection to the target."""
+    dialer = SlowDialer()
+    sidekey = ScriptedPlane(passing=True, dialer=dialer)
     worker = sidekey.plane.worker
     caller = sidekey.caller()
     caller.feed(connect_request("other.test:443", user=""))
     await eventually(lambda: sidekey.upstreams)
     if left:
-        caller.lose(ConnectionResetError())
+        caller.fail(ConnectionResetError())
     else:
         sidekey.plane.drain()
         await worker.finish(0)
@@ -319,8 +304,8 @@ async def test_a_connect_that_waits_for_its_target_comes_to_nothing_in_a_drain_o
     assert sum(sidekey.metrics.connections.buckets) == 1, "one CONNECT has waited, once"
 
 
-class Defective(NoLeaves):
-    """A defect of ours, before or after something has to be waited for."""
+class FailingLeaves(NoLeaves):
+    """Raises a defect, before or after a wait."""
 
     def __init__(self, *, at_once: bool) -> None:
         self.at_once = at_once
@@ -335,16 +320,16 @@ class Defective(NoLeaves):
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_a_defect_is_reported_and_answered(*, at_once: bool) -> None:
-    """500, and the tunnel is counted out."""
-    sidekey = Scripted(integration("h", "https://up.test/api"), leaves=Defective(at_once=at_once))
+async def test_defect_is_reported_and_500(*, at_once: bool) -> None:
+    """The tunnel is no longer counted."""
+    sidekey = ScriptedPlane(integration("h", "https://up.test/api"), leaves=FailingLeaves(at_once=at_once))
     caller = sidekey.caller()
     caller.feed(connect_request("up.test:443"))
     await eventually(lambda: caller.written)
-    response = first_response(caller.take())
+    response = first_response(caller.read())
     assert response is not None
-    said = problem_of(response)
-    assert (response.status, said["code"]) == (500, "internal_error")
-    assert said["detail"] == f"a defect of Sidekey, logged as {sidekey.plane.worker.instance.decode()}-1"
-    assert [type(each) for each in sidekey.defects] == [LookupError]
+    error = problem_of(response)
+    assert (response.status, error["code"]) == (500, "internal_error")
+    assert error["detail"] == f"a defect of Sidekey, logged as {sidekey.plane.worker.instance.decode()}-1"
+    assert [type(item) for item in sidekey.defects] == [LookupError]
     assert sidekey.plane._tunnels.count == 0

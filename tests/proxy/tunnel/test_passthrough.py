@@ -1,4 +1,4 @@
-"""Tunnels whose bytes pass untouched: `forward.unmatched: pass`."""
+"""Tunnels whose bytes pass unchanged: `forward.unmatched: pass`."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.tunnel.tunnel import ConnectInfo, TunnelRecord
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.blackhole import Blackhole
-from support.plane import Running, eventually, integration, running
+from support.plane import RunningPlane, eventually, integration, running
 from support.ports import free_port
 from support.raw_connection import DEADLINE, RawConnection
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.tunnels import connect_request
 from support.upstream import RawUpstream
 
@@ -32,12 +32,14 @@ COVERED = integration("h", "https://up.test/api")
 
 
 async def silent(connection: RawConnection) -> None:
-    """An upstream that records, and says nothing by itself."""
+    """Record only, and send nothing."""
 
 
 @asynccontextmanager
-async def passing(sidekey: Running, upstream: RawUpstream) -> AsyncIterator[tuple[RawConnection, RawConnection]]:
-    """A caller in a tunnel to the upstream, and the upstream's end of it."""
+async def open_tunnel(
+    sidekey: RunningPlane, upstream: RawUpstream
+) -> AsyncIterator[tuple[RawConnection, RawConnection]]:
+    """Return a caller in a tunnel to the upstream, and the upstream's end."""
     async with sidekey.connect() as raw:
         await raw.send(connect_request(f"other.test:{upstream.port}", user=""))
         assert (await raw.response(to_head=True)).status == 200
@@ -49,7 +51,7 @@ async def test_bytes_pass_untouched_both_ways_and_each_way_ends_by_itself() -> N
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
     ):
-        async with passing(sidekey, upstream) as (caller, far):
+        async with open_tunnel(sidekey, upstream) as (caller, far):
             await caller.send(b"\x16\x00 what ever")
             assert await far.until_received(11) == b"\x16\x00 what ever"
             await far.send(b"\r\n\r\n\xff")
@@ -66,7 +68,7 @@ async def test_bytes_pass_untouched_both_ways_and_each_way_ends_by_itself() -> N
         assert sidekey.metrics.tunnel_outcomes == {("-", "opened"): 1}
 
 
-async def test_what_came_behind_the_connect_passes_as_well() -> None:
+async def test_bytes_sent_with_the_connect_pass() -> None:
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
@@ -84,20 +86,20 @@ async def test_a_server_that_speaks_first_is_heard() -> None:
     async with (
         RawUpstream(greeting) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
-        passing(sidekey, upstream) as (caller, far),
+        open_tunnel(sidekey, upstream) as (caller, far),
     ):
         await caller.until_contains(b"220 hello")
-        assert bytes(caller.received[caller.taken :]) == b"220 hello"
+        assert bytes(caller.received[caller.consumed :]) == b"220 hello"
         assert bytes(far.received) == b""
 
 
-async def test_a_slow_receiver_holds_the_sender() -> None:
-    """No more than two transports' buffers wait in Sidekey; afterwards everything arrives."""
+async def test_slow_receiver_slows_the_sender() -> None:
+    """Sidekey buffers at most two write buffers, and everything arrives in the end."""
     size = 40 << 20
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
-        passing(sidekey, upstream) as (caller, far),
+        open_tunnel(sidekey, upstream) as (caller, far),
     ):
         far.transport.pause_reading()
         caller.transport.write(bytes(size))
@@ -113,19 +115,19 @@ async def test_a_slow_receiver_holds_the_sender() -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_a_reset_is_passed_on_as_one() -> None:
-    """What was cut must not look complete."""
+async def test_reset_is_forwarded_as_a_reset() -> None:
+    """A truncated stream must not look complete."""
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
-        passing(sidekey, upstream) as (caller, far),
+        open_tunnel(sidekey, upstream) as (caller, far),
     ):
         far.reset()
         await caller.until_lost()
         assert isinstance(caller.error, ConnectionResetError)
 
 
-async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
+async def test_idle_tunnel_is_closed(tmp_path: Path) -> None:
     async with (
         RawUpstream(silent) as upstream,
         running(
@@ -136,19 +138,19 @@ async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
             timeouts=Timeouts(tunnel_idle=50),
             log=tmp_path / "log",
         ) as sidekey,
-        passing(sidekey, upstream) as (caller, far),
+        open_tunnel(sidekey, upstream) as (caller, far),
     ):
-        sidekey.wait(40)
+        sidekey.advance(40)
         await caller.send(b"x")
         await far.until_received(1)
-        sidekey.wait(20)
+        sidekey.advance(20)
         assert not caller.lost
-        sidekey.wait(100)
+        sidekey.advance(100)
         await caller.until_lost()
     await eventually((tmp_path / "log").read_text)
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    wanted = {"door": "tunnel", "method": "CONNECT", "host": "other.test", "integration": "-", "status": 200}
-    assert {**wanted, "bytes_in": 1, "bytes_out": 0}.items() <= line.items()
+    expected = {"door": "tunnel", "method": "CONNECT", "host": "other.test", "integration": "-", "status": 200}
+    assert {**expected, "bytes_in": 1, "bytes_out": 0}.items() <= line.items()
     assert (line["port"], line["upstream"]) == (upstream.port, f"127.0.0.1:{upstream.port}")
     assert line["peer"].startswith("127.0.0.1:")
     assert 0 < line["connect"] <= line["duration"]
@@ -166,68 +168,67 @@ async def test_a_tunnel_in_which_nothing_moves_ends(tmp_path: Path) -> None:
         ("up.test:444", "h:x", 403, "target_denied"),
     ],
 )
-async def test_a_connect_that_does_not_pass(target: str, user: str, status: int, code: str) -> None:
-    """200 comes only once the target is connected."""
+async def test_connect_without_a_target_connection_is_refused(target: str, user: str, status: int, code: str) -> None:
+    """Sidekey sends 200 only after it is connected."""
     refused = free_port()
     async with running(COVERED, passing=True, pass_ports=[443, refused], hosts=HOSTS) as sidekey:
-        response = await sidekey.ask(connect_request(target.replace("REFUSED", str(refused)), user=user))
+        response = await sidekey.send(connect_request(target.replace("REFUSED", str(refused)), user=user))
         assert response.status == status
         assert json.loads(response.body)["code"] == code
         if code in ("destination_denied", "upstream_unreachable"):
             assert sidekey.metrics.passed.outcomes == {code: 1}
 
 
-async def test_a_target_that_does_not_answer_is_a_timeout() -> None:
-    """504 within timeouts.connect."""
+async def test_unreachable_target_is_504_after_timeouts_connect() -> None:
     with Blackhole("127.0.0.1") as hole:
         async with running(
             COVERED, passing=True, pass_ports=[hole.port], hosts=HOSTS, timeouts=Timeouts(connect=0.1)
         ) as sidekey:
-            response = await sidekey.ask(connect_request(f"other.test:{hole.port}", user=""))
+            response = await sidekey.send(connect_request(f"other.test:{hole.port}", user=""))
             assert (response.status, json.loads(response.body)["code"]) == (504, "upstream_timeout")
             assert sidekey.metrics.passed.outcomes == {"upstream_timeout": 1}
 
 
-async def test_the_end_of_the_drain_cuts_what_passes() -> None:
+async def test_end_of_the_drain_resets_passthrough_tunnels() -> None:
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
-        passing(sidekey, upstream) as (caller, far),
+        open_tunnel(sidekey, upstream) as (caller, far),
     ):
         sidekey.plane.drain()
         await sidekey.plane.finish(0.2)
         await caller.until_lost()
         await far.until_lost()
-        assert [type(each.error) for each in (caller, far)] == [ConnectionResetError] * 2
+        assert [type(item.error) for item in (caller, far)] == [ConnectionResetError] * 2
         assert sidekey.metrics.tunnels["passed"] == 0
         assert sidekey.metrics.tunnel_outcomes == {("-", "opened"): 1}
 
 
-# Without sockets: what each end is told.
+# Without sockets: the calls at each end.
 
 
-async def ends(sidekey: Scripted) -> tuple[RecordingTransport, RecordingTransport]:
-    """The two transports of a passage, the caller's first."""
+async def ends(sidekey: ScriptedPlane) -> tuple[RecordingTransport, RecordingTransport]:
+    """Return both transports of a passthrough tunnel, the caller's first."""
     near = sidekey.caller()
     near.feed(connect_request("other.test:443", user=""))
     far = await sidekey.upstream()
     await settle()
-    assert near.take().startswith(b"HTTP/1.1 200 ")
+    assert near.read().startswith(b"HTTP/1.1 200 ")
     return near, far
 
 
-async def test_the_one_that_is_full_holds_the_other_alone() -> None:
-    """And nobody who has ended, or is closing."""
-    near, far = await ends(Scripted(passing=True))
+async def test_full_end_pauses_only_the_other_end() -> None:
+    """And no end that has ended or is closing."""
+    near, far = await ends(ScriptedPlane(passing=True))
     for full, sender in ((far, near), (near, far)):
-        full.choke()
+        full.block_writes()
         sender.feed(b"x")
         assert (sender.reading, full.reading) == (False, True)
-        full.relieve()
+        full.allow_writes()
         assert (sender.reading, full.reading) == (True, True)
     far.protocol.eof_received()
     assert near.ended
-    near.choke()
+    near.block_writes()
     far.protocol.pause_writing()
     far.protocol.resume_writing()
     near.protocol.pause_writing()
@@ -237,20 +238,20 @@ async def test_the_one_that_is_full_holds_the_other_alone() -> None:
     near.protocol.resume_writing()
 
 
-async def test_passage_makes_no_room_however_long_nothing_moves() -> None:
-    """A response may be awaited."""
-    sidekey = Scripted(passing=True)
+async def test_idle_passthrough_tunnel_is_not_evicted() -> None:
+    """It may wait for a response."""
+    sidekey = ScriptedPlane(passing=True)
     worker = sidekey.plane.worker
     near, far = await ends(sidekey)
     (passage,) = worker.connections
     worker.deadlines.look(worker.deadlines.now + worker.rules.timeouts.idle)
     assert passage.idle_since == NEVER
     assert not passage.close_if_idle()
-    assert not (near.cut or far.cut)
+    assert not (near.truncated or far.truncated)
 
 
-async def test_passage_that_finds_no_descriptor_is_refused() -> None:
-    """It takes two: one of its caller, one of its target. Both are given back."""
+async def test_passthrough_without_two_descriptors_is_refused() -> None:
+    """One for the caller and one for the target. Both are released."""
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS, limits=Limits(in_flight=1)) as sidekey,
@@ -258,17 +259,16 @@ async def test_passage_that_finds_no_descriptor_is_refused() -> None:
         worker = sidekey.plane.worker
         worker.limit_descriptors(9)
         request = connect_request(f"other.test:{upstream.port}", user="")
-        async with passing(sidekey, upstream), passing(sidekey, upstream) as (second, _):
-            refused = await sidekey.ask(request)
+        async with open_tunnel(sidekey, upstream), open_tunnel(sidekey, upstream) as (second, _):
+            refused = await sidekey.send(request)
             assert (refused.status, json.loads(refused.body)["code"]) == (503, "overloaded")
             second.reset()
             await eventually(lambda: len(worker._passthroughs) == 1)
-            async with passing(sidekey, upstream):
+            async with open_tunnel(sidekey, upstream):
                 assert len(worker._passthroughs) == 2
 
 
-async def test_passages_leave_other_callers_room() -> None:
-    """However many are asked for."""
+async def test_passthrough_tunnels_leave_room_for_other_callers() -> None:
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS, limits=Limits(in_flight=4)) as sidekey,
@@ -281,20 +281,20 @@ async def test_passages_leave_other_callers_room() -> None:
                 await raw.send(connect_request(f"other.test:{upstream.port}", user=""))
                 statuses.append((await raw.response(to_head=True)).status)
             assert statuses == [200] * 4 + [503] * 4
-            assert (await sidekey.ask(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 404
+            assert (await sidekey.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")).status == 404
 
 
 async def test_a_target_that_cannot_be_connected_gives_its_descriptor_back() -> None:
     refused = free_port()
     async with running(COVERED, passing=True, pass_ports=[refused], hosts=HOSTS) as sidekey:
-        response = await sidekey.ask(connect_request(f"other.test:{refused}", user=""))
+        response = await sidekey.send(connect_request(f"other.test:{refused}", user=""))
         assert response.status == 502
         assert not sidekey.plane.worker._passthroughs
 
 
-async def test_the_connections_of_passages_are_counted() -> None:
-    """Those under way, those that are open, and what became of each."""
-    sidekey = Scripted(passing=True)
+async def test_passthrough_connections_are_counted() -> None:
+    """Pending, open and their outcomes."""
+    sidekey = ScriptedPlane(passing=True)
     for number in (1, 2):
         near = sidekey.caller()
         near.feed(connect_request("other.test:443", user=""))
@@ -304,9 +304,8 @@ async def test_the_connections_of_passages_are_counted() -> None:
         assert (sidekey.metrics.upstream_connecting, sidekey.metrics.upstream_open) == (0, number)
 
 
-async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
-    """The connection to the target is made before the 200 is written."""
-    sidekey = Scripted()
+async def test_first_bytes_of_the_target_wait_for_200() -> None:
+    sidekey = ScriptedPlane()
     worker = sidekey.plane.worker
     opened: TunnelAdmitted[Any] = TunnelAdmitted(
         Authority("other.test", 443), None, passes=True, name=None, token=None, caller=None
@@ -319,4 +318,4 @@ async def test_what_the_target_says_at_once_waits_for_the_callers_end() -> None:
     assert not far.reading
     passage.begin(near, b"EHLO", full=False)
     await settle()
-    assert (near.take(), far.take()) == (b"220 hello", b"EHLO")
+    assert (near.read(), far.read()) == (b"220 hello", b"EHLO")

@@ -1,4 +1,4 @@
-"""How many tunnels there may be, and what is said of those that come to nothing."""
+"""Limits of tunnels, and reports of tunnels that failed."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from sidekey.snapshot.request_rules import Limits
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, eventually, integration, problem, running
 from support.private_ca import Authority
-from support.scripted import Scripted
+from support.scripted import ScriptedPlane
 from support.tunnels import TlsCaller, connect_request, tunnel
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
 
 @VERSIONS
-async def test_a_caller_that_does_not_trust_the_ca_is_counted_and_logged_with_the_way_out(
+async def test_caller_that_does_not_trust_the_ca_is_logged_with_the_remedy(
     ca: Authority, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
-    """By its alert; with ID and host, so that it can be found, and each time in the access log."""
+    """By its alert, with ID and host, each time in the access log."""
     with structlog.testing.capture_logs() as lines:
         await distrust(ca, version, tmp_path / "log")
-    said = "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it"
+    message = "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it"
     (line,) = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    assert [each.pop("request_id") for each in lines] == [line["request_id"]]
-    told = {
+    assert [item.pop("request_id") for item in lines] == [line["request_id"]]
+    expected = {
         "level": "warning",
         "method": "CONNECT",
         "status": 200,
         "integration": "h",
         "host": "up.test",
-        "reason": said,
+        "reason": message,
     }
-    assert told.items() <= line.items()
-    assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}]
+    assert expected.items() <= line.items()
+    assert lines == [{"event": message, "integration": "h", "host": "up.test", "log_level": "warning"}]
 
 
 async def distrust(ca: Authority, version: ssl.TLSVersion, log: Path) -> None:
-    """Open a tunnel as a caller that trusts public CAs alone."""
+    """Open a tunnel as a caller that trusts only public CAs."""
     served = integration("h", "https://up.test/api")
     async with running(served, leaves=IssuedLeaves(ca), log=log, access="errors") as sidekey:
         async with sidekey.connect() as raw:
@@ -53,17 +53,17 @@ async def distrust(ca: Authority, version: ssl.TLSVersion, log: Path) -> None:
             context.maximum_version = context.minimum_version = version
             caller = TlsCaller(raw, context, UPSTREAM)
             with pytest.raises(ssl.SSLCertVerificationError):
-                await caller.shake()
+                await caller.handshake()
             await caller._flush()
         await eventually(lambda: sidekey.metrics.tunnel_outcomes == {("h", "ca_untrusted"): 1})
 
 
-async def test_there_are_at_most_so_many_tunnels(ca: Authority, tmp_path: Path) -> None:
-    """They count from the CONNECT on, and no more once they have ended. One that ends well is no error in the log."""
+async def test_tunnels_are_limited(ca: Authority, tmp_path: Path) -> None:
+    """They count from the CONNECT to their end. A normal end is not logged as an error."""
     served, log = integration("h", "https://up.test/api"), tmp_path / "log"
     async with running(served, leaves=IssuedLeaves(ca), limits=Limits(tunnels=1), log=log, access="errors") as sidekey:
         async with tunnel(sidekey, ca, "up.test:443"):
-            refused = await sidekey.ask(connect_request("up.test:443"))
+            refused = await sidekey.send(connect_request("up.test:443"))
             assert (refused.status, problem(refused)["detail"]) == (503, "limits.tunnels is reached")
         await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
         async with tunnel(sidekey, ca, "up.test:443"):
@@ -81,13 +81,13 @@ async def test_no_caller_has_more_than_half_of_the_tunnels(ca: Authority) -> Non
         ) as sidekey,
         tunnel(sidekey, ca, "up.test:443", user="h:one"),
     ):
-        assert (await sidekey.ask(connect_request("up.test:443", user="h:one"))).status == 503
+        assert (await sidekey.send(connect_request("up.test:443", user="h:one"))).status == 503
         async with tunnel(sidekey, ca, "up.test:443", user="h:two"):
             pass
 
 
-async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> None:
-    """With host and ID, and what to do."""
+async def test_fixable_outcome_is_logged_once_a_minute(ca: Authority) -> None:
+    """With host, ID and remedy."""
     with structlog.testing.capture_logs() as lines:
         async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
             for number in (1, 2, 3):
@@ -96,37 +96,37 @@ async def test_what_a_caller_can_mend_is_logged_once_a_minute(ca: Authority) -> 
                         pass
                 await eventually(lambda number=number: sidekey.metrics.tunnel_outcomes == {("h", "sni"): number})
                 if number == 2:
-                    sidekey.wait(LOG_EVERY + 1)
-    said = "a caller's TLS handshake names another host than its CONNECT"
+                    sidekey.advance(LOG_EVERY + 1)
+    message = "a caller's TLS handshake names another host than its CONNECT"
     assert [line.pop("request_id")[8:] for line in lines] == ["-1", "-3"]
-    assert lines == [{"event": said, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
+    assert lines == [{"event": message, "integration": "h", "host": "up.test", "log_level": "warning"}] * 2
 
 
-async def test_what_is_said_of_each_outcome_that_can_be_mended() -> None:
-    """Once in `LOG_EVERY` seconds, for each integration and outcome by themselves; the others are counted alone."""
-    sidekey = Scripted()
+async def test_each_fixable_outcome_is_logged_once_per_integration() -> None:
+    """Once in `LOG_EVERY` seconds. Other outcomes are only counted."""
+    sidekey = ScriptedPlane()
     tunnels = Tunnels(sidekey.plane.worker)
     with structlog.testing.capture_logs() as lines:
         for name in ("h", "k", "h"):
             for outcome in ("ca_untrusted", "sni", "tls_failed", "opened"):
                 tunnels.record(name, "up.test", outcome, "w-1")
-    said = (
+    message = (
         "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
         "a caller's TLS handshake names another host than its CONNECT",
         "TLS with a caller failed in a tunnel: Sidekey speaks TLS 1.2 or newer",
     )
     assert lines == [
-        {"event": each, "request_id": "w-1", "integration": name, "host": "up.test", "log_level": "warning"}
+        {"event": item, "request_id": "w-1", "integration": name, "host": "up.test", "log_level": "warning"}
         for name in ("h", "k")
-        for each in said
+        for item in message
     ]
     assert sidekey.metrics.tunnel_outcomes["h", "ca_untrusted"] == 2
     assert sidekey.metrics.tunnel_outcomes["h", "opened"] == 2
 
 
-async def test_a_tunnel_too_many_is_told_when_to_come_again() -> None:
-    """Over all callers, and over what one of them may have; who leaves makes room."""
-    worker = Scripted(limits=Limits(tunnels=4), tokens={"a": None, "b": None}).plane.worker
+async def test_tunnel_over_a_limit_gets_retry_after() -> None:
+    """Over the limit of all callers or of one. A closed tunnel makes room."""
+    worker = ScriptedPlane(limits=Limits(tunnels=4), tokens={"a": None, "b": None}).plane.worker
     tunnels = Tunnels(worker)
     assert [tunnels.enter(caller, worker.rules) for caller in ("a", "a", "b", "b")] == [None] * 4
     full = tunnels.enter("c", worker.rules)

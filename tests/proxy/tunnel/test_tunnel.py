@@ -1,4 +1,4 @@
-"""Tunnels whose TLS ends in Sidekey, and plain ones, over sockets: what arrives at the upstream, and how they end."""
+"""Tunnels that Sidekey terminates, with TLS or plain HTTP, over sockets."""
 
 from __future__ import annotations
 
@@ -21,45 +21,33 @@ from sidekey.proxy.tunnel.connect import ConnectHandler
 from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.tunnel.tunnel import ConnectInfo, Tunnel, TunnelledConnection, TunnelRecord
 from sidekey.snapshot.request_rules import Limits, Timeouts
-from sidekey.snapshot.snapshot import Integration
 from support.leaves import IssuedLeaves
-from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, integration, running
+from support.plane import CREDENTIAL, UPSTREAM, base_url, eventually, https_integration, integration, running
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
-from support.scripted import RecordingTransport, Scripted
-from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel
+from support.scripted import RecordingTransport, ScriptedPlane
+from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel, tunnel_get
 from support.upstream import RawUpstream, always_ok
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
 
-def secure(port: int, ca: Authority, *, name: str = "h", path: str = "/api") -> Integration:
-    """An integration whose upstream is https on this port."""
-    return integration(name, base_url(port, path, scheme="https"), trust=ca.trust)
-
-
-def get(port: int, target: str = "/api/a", *fields: str, host: str | None = None) -> bytes:
-    """A request as a client sends it in a tunnel."""
-    lines = [f"GET {target} HTTP/1.1", f"Host: {host or f'{UPSTREAM}:{port}'}", *fields, "", ""]
-    return "\r\n".join(lines).encode("latin-1")
-
-
 @VERSIONS
 async def test_a_request_in_a_tunnel_arrives_with_the_credential(ca: Authority, version: ssl.TLSVersion) -> None:
-    """Byte for byte as by any other way in."""
+    """Byte for byte as without a tunnel."""
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
-        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        running(https_integration(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
     ):
         async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}", version=version) as caller:
             assert caller.tls.version() == {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name]
             assert caller.tls.selected_alpn_protocol() is None
             for _ in range(2):
-                await caller.send(get(upstream.port, "/api/a?b=c", "X-Own: 1"))
+                await caller.send(tunnel_get(upstream.port, "/api/a?b=c", "X-Own: 1"))
                 response = await caller.response()
                 assert (response.status, response.body) == (200, b"ok")
             assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0}
-        await sidekey.outcomes("h", c2xx=2)
+        await sidekey.wait_for_outcomes("h", c2xx=2)
         await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
         word = sidekey.plane.worker.instance
         assert upstream.received == [
@@ -74,30 +62,30 @@ async def test_a_request_in_a_tunnel_arrives_with_the_credential(ca: Authority, 
 
 @VERSIONS
 async def test_a_hello_in_the_segment_of_the_connect_is_read(ca: Authority, version: ssl.TLSVersion) -> None:
-    """Clients that send on before the 200; nothing of it is read as HTTP."""
+    """Some clients send it before the 200. Sidekey parses none of it as HTTP."""
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
-        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        running(https_integration(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
         sidekey.connect() as raw,
     ):
         caller = TlsCaller(raw, client_context(ca, version), UPSTREAM)
         await raw.send(connect_request(f"{UPSTREAM}:{upstream.port}") + caller.hello())
         assert (await raw.response(to_head=True)).status == 200
-        await caller.shake()
-        await caller.send(get(upstream.port))
+        await caller.handshake()
+        await caller.send(tunnel_get(upstream.port))
         assert (await caller.response()).body == b"ok"
 
 
 @pytest.mark.parametrize("together", [True, False])
-async def test_what_is_not_tls_is_read_as_plain_http(ca: Authority, together: bool) -> None:
-    """As undici and Node send http:// URLs: CONNECT, then HTTP, with a Host that may lack the port."""
+async def test_bytes_other_than_tls_are_plain_http(ca: Authority, together: bool) -> None:
+    """undici and Node send http:// URLs in a tunnel, with a Host that may lack the port."""
     async with RawUpstream() as upstream:
         authority = f"{UPSTREAM}:{upstream.port}"
         async with (
             running(integration("h", base_url(upstream.port)), leaves=IssuedLeaves(ca)) as sidekey,
             sidekey.connect() as raw,
         ):
-            request = get(upstream.port)
+            request = tunnel_get(upstream.port)
             await raw.send(connect_request(authority) + (request if together else b""))
             assert (await raw.response(to_head=True)).status == 200
             if not together:
@@ -128,7 +116,7 @@ async def test_what_is_not_tls_is_read_as_plain_http(ca: Authority, together: bo
         ("/api/a", ("Upgrade: websocket", "Connection: upgrade"), None, 501, "not_implemented"),
     ],
 )
-async def test_a_request_that_is_denied_in_a_tunnel(
+async def test_denied_request_in_a_tunnel(
     ca: Authority,
     version: ssl.TLSVersion,
     target: str,
@@ -140,10 +128,10 @@ async def test_a_request_that_is_denied_in_a_tunnel(
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = upstream.port
         async with (
-            running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            running(https_integration(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
             tunnel(sidekey, ca, f"{UPSTREAM}:{port}", version=version) as caller,
         ):
-            await caller.send(get(port, target.replace("PORT", str(port)), *fields, host=host))
+            await caller.send(tunnel_get(port, target.replace("PORT", str(port)), *fields, host=host))
             response = await caller.response()
             assert (response.status, problem_of(response)["code"]) == (status, code)
         assert upstream.requests == []
@@ -151,15 +139,15 @@ async def test_a_request_that_is_denied_in_a_tunnel(
 
 @pytest.mark.parametrize("target", ["/api/a", "https://UP.test:PORT/api/a"])
 @pytest.mark.parametrize("host", ["UP.test:PORT", None])
-async def test_case_makes_no_difference(ca: Authority, target: str, host: str | None) -> None:
+async def test_host_of_a_tunnel_is_case_insensitive(ca: Authority, target: str, host: str | None) -> None:
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = str(upstream.port)
         async with (
-            running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            running(https_integration(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
             tunnel(sidekey, ca, f"Up.Test:{port}") as caller,
         ):
             shown = None if host is None else host.replace("PORT", port)
-            await caller.send(get(upstream.port, target.replace("PORT", port), host=shown))
+            await caller.send(tunnel_get(upstream.port, target.replace("PORT", port), host=shown))
             assert (await caller.response()).status == 200
         assert [message.target for message in upstream.requests] == [b"/api/a"]
 
@@ -206,7 +194,7 @@ async def test_a_caller_that_leaves_after_the_certificate_is_taken_for_one_that_
 async def test_an_early_refusal_reaches_a_caller_that_is_still_uploading(
     ca: Authority, version: ssl.TLSVersion
 ) -> None:
-    """The response is not lost to a reset, over TLS either, however much is still on its way."""
+    """No reset overtakes the response, over TLS either."""
     limits = Limits(request_body=1000)
     async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), limits=limits) as sidekey:
         for _ in range(4):
@@ -229,7 +217,7 @@ async def test_a_drain_ends_idle_tunnels_with_close_notify(ca: Authority, versio
         tunnel(sidekey, ca, "up.test:443", version=version) as caller,
         sidekey.connect() as raw,
     ):
-        await caller.send(get(443, "/x", host="up.test"))
+        await caller.send(tunnel_get(443, "/x", host="up.test"))
         assert (await caller.response()).status == 403
         sidekey.plane.drain()
         finished = asyncio.ensure_future(sidekey.plane.finish(5))
@@ -242,53 +230,53 @@ async def test_a_drain_ends_idle_tunnels_with_close_notify(ca: Authority, versio
         assert await finished
 
 
-async def test_a_drain_leaves_a_tunnel_whose_handshake_has_just_ended_its_first_request(ca: Authority) -> None:
-    """In TLS 1.2 the server has the last word of the handshake, so that the request comes a round trip later."""
+async def test_drain_waits_for_the_first_request_after_a_handshake(ca: Authority) -> None:
+    """In TLS 1.2, it arrives a round trip after the handshake."""
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
-        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        running(https_integration(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
         tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}", version=ssl.TLSVersion.TLSv1_2) as caller,
     ):
         sidekey.plane.drain()
         (connection,) = sidekey.plane.worker.connections
         assert not connection.wind_down(patient=False)
-        await caller.send(get(upstream.port))
+        await caller.send(tunnel_get(upstream.port))
         assert (await caller.response()).status == 200
         assert await caller.until_closed()
 
 
 @pytest.mark.parametrize("opened", ["before", "meanwhile"])
 async def test_a_response_in_a_draining_tunnel_says_close(opened: str, ca: Authority) -> None:
-    """Also in one that is opened while who has connected is still accepted (`drain_delay`)."""
+    """Also in a tunnel that was opened during `drain_delay`."""
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
-        running(secure(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+        running(https_integration(upstream.port, ca), leaves=IssuedLeaves(ca)) as sidekey,
     ):
         if opened == "meanwhile":
             sidekey.plane.drain()
         async with tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller:
             sidekey.plane.drain()
-            await caller.send(get(upstream.port))
+            await caller.send(tunnel_get(upstream.port))
             response = await caller.response()
             assert (response.status, response.values(b"connection")) == (200, [b"close"])
             assert await caller.until_closed()
 
 
-async def test_a_keep_alive_that_is_over_ends_the_tunnel_with_close_notify(ca: Authority) -> None:
+async def test_expired_keep_alive_closes_the_tunnel_with_close_notify(ca: Authority) -> None:
     timeouts = Timeouts(keep_alive=5)
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey,
         tunnel(sidekey, ca, "up.test:443") as caller,
     ):
-        await caller.send(get(443, "/x", host="up.test"))
+        await caller.send(tunnel_get(443, "/x", host="up.test"))
         await caller.response()
-        await sidekey.settled()
-        sidekey.wait(6)
+        await sidekey.wait_until_idle()
+        sidekey.advance(6)
         assert await caller.until_closed()
 
 
 async def test_a_response_streams_and_an_upload_waits_for_100(ca: Authority) -> None:
-    """As outside: event by event, and Expect is the upstream's to answer."""
+    """The upstream gets Expect, as without a tunnel."""
 
     async def events(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
@@ -301,7 +289,7 @@ async def test_a_response_streams_and_an_upload_waits_for_100(ca: Authority) -> 
     async with RawUpstream(events, ssl_context=ca.server_context(UPSTREAM)) as upstream:
         port = upstream.port
         async with (
-            running(secure(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
+            running(https_integration(port, ca), leaves=IssuedLeaves(ca)) as sidekey,
             tunnel(sidekey, ca, f"{UPSTREAM}:{port}") as caller,
         ):
             head = (
@@ -319,7 +307,7 @@ async def test_a_response_streams_and_an_upload_waits_for_100(ca: Authority) -> 
 
 @VERSIONS
 async def test_http_2_is_refused_inside(ca: Authority, version: ssl.TLSVersion) -> None:
-    """A client that goes on without ALPN: gRPC, by prior knowledge."""
+    """A gRPC client uses it without ALPN (prior knowledge)."""
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
         tunnel(sidekey, ca, "up.test:443", version=version) as caller,
@@ -329,35 +317,35 @@ async def test_http_2_is_refused_inside(ca: Authority, version: ssl.TLSVersion) 
         assert await caller.until_closed()
 
 
-async def test_a_request_inside_is_logged_as_the_tunnels(ca: Authority, tmp_path: Path) -> None:
-    """With the tunnel's host also where it was denied."""
+async def test_request_in_a_tunnel_is_logged_with_its_host(ca: Authority, tmp_path: Path) -> None:
+    """Also if it is denied."""
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), log=tmp_path / "log") as sidekey,
         tunnel(sidekey, ca, "up.test:443") as caller,
     ):
-        await caller.send(get(443, "/x", host="up.test"))
+        await caller.send(tunnel_get(443, "/x", host="up.test"))
         await caller.response()
         await eventually((tmp_path / "log").read_text)
     line, tunnels = map(json.loads, (tmp_path / "log").read_text().splitlines())
-    wanted = {"door": "tunnel", "method": "GET", "host": "up.test", "port": 443, "integration": "h"}
-    assert {**wanted, "code": "target_denied"}.items() <= line.items()
-    assert {**wanted, "method": "CONNECT", "status": 200, "code": None}.items() <= tunnels.items()
+    expected = {"door": "tunnel", "method": "GET", "host": "up.test", "port": 443, "integration": "h"}
+    assert {**expected, "code": "target_denied"}.items() <= line.items()
+    assert {**expected, "method": "CONNECT", "status": 200, "code": None}.items() <= tunnels.items()
     assert line["request_id"] != tunnels["request_id"]
 
 
 async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
-    """Nor a snapshot: a kept tunnel knows its integration by name alone."""
+    """A tunnel knows its integration by name, and keeps no snapshot."""
     kinds = (Tunnel, TunnelledConnection, TunnelRecord, ConnectHandler, TlsTransport)
 
     def alive() -> int:
         gc.collect()
-        return sum(isinstance(each, kinds) for each in gc.get_objects())
+        return sum(isinstance(item, kinds) for item in gc.get_objects())
 
     async with running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey:
         before = alive()
         for _ in range(20):
             async with tunnel(sidekey, ca, "up.test:443") as caller:
-                await caller.send(get(443, "/x", host="up.test"))
+                await caller.send(tunnel_get(443, "/x", host="up.test"))
                 await caller.response()
         async with sidekey.connect() as raw:
             await raw.send(connect_request("up.test:443") + b"\x16\x03\x01\x00\x04nope")
@@ -366,8 +354,8 @@ async def test_tunnels_leave_no_object_behind(ca: Authority) -> None:
         await eventually(lambda: alive() == before)
 
 
-class Readable(RecordingTransport):
-    """With a descriptor on which something may wait."""
+class ReadableTransport(RecordingTransport):
+    """A transport whose descriptor may have unread bytes."""
 
     def __init__(self, protocol: asyncio.Protocol, descriptor: object) -> None:
         super().__init__(protocol)
@@ -377,8 +365,8 @@ class Readable(RecordingTransport):
         return self.descriptor if name == "socket" else default
 
 
-def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, TunnelRecord, Tunnels]:
-    """A tunnel to up.test without a transport, and what counts it."""
+def waiting_tunnel(sidekey: ScriptedPlane) -> tuple[Tunnel, TunnelRecord, Tunnels]:
+    """Build a tunnel to up.test without a transport, and its registry."""
     worker = sidekey.plane.worker
     opened: TunnelAdmitted[Any] = TunnelAdmitted(
         Target("up.test", 443), None, passes=False, name=None, token=None, caller=None
@@ -393,30 +381,30 @@ def waiting_tunnel(sidekey: Scripted) -> tuple[Tunnel, TunnelRecord, Tunnels]:
     )
 
 
-@pytest.mark.parametrize("arrived", [True, False])
-async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed(*, arrived: bool) -> None:
-    """A tunnel that makes room, or that a drain looks at, is not closed with it."""
-    sidekey = Scripted()
+@pytest.mark.parametrize("received", [True, False])
+async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed(*, received: bool) -> None:
+    """Eviction and drain do not close such a tunnel."""
+    sidekey = ScriptedPlane()
     worker = sidekey.plane.worker
     waiting, lifetime, tunnels = waiting_tunnel(sidekey)
     ours, other = socket.socketpair()
     with ours, other:
-        transport = Readable(asyncio.Protocol(), ours)
+        transport = ReadableTransport(asyncio.Protocol(), ours)
         waiting.begin(transport, b"", full=False)
-        if arrived:
+        if received:
             other.sendall(b"\x16")
         assert waiting.idle_since == worker.deadlines.now
         waiting.wind_down(patient=True)
         assert not transport.is_closing()
         waiting.wind_down(patient=False)
-        assert transport.is_closing() is not arrived
-        assert lifetime.phase == (states.WAITING if arrived else states.ENDED)
-    assert tunnels.count == int(arrived)
+        assert transport.is_closing() is not received
+        assert lifetime.phase == (states.WAITING if received else states.ENDED)
+    assert tunnels.count == int(received)
 
 
-async def test_a_reload_does_not_move_since_when_a_first_byte_is_awaited() -> None:
-    """Those that have waited for the longest time make room first."""
-    sidekey = Scripted()
+async def test_reload_keeps_the_wait_time_for_the_first_byte() -> None:
+    """The tunnels that have waited longest are evicted first."""
+    sidekey = ScriptedPlane()
     waiting, _, _ = waiting_tunnel(sidekey)
     transport = RecordingTransport(asyncio.Protocol())
     waiting.begin(transport, b"", full=False)
@@ -425,18 +413,17 @@ async def test_a_reload_does_not_move_since_when_a_first_byte_is_awaited() -> No
     waiting.end()
 
 
-async def test_of_a_socket_that_is_closed_nothing_can_have_arrived() -> None:
-    """It has no descriptor to ask."""
-    waiting, lifetime, tunnels = waiting_tunnel(Scripted())
+async def test_closed_socket_has_no_unread_bytes() -> None:
+    waiting, lifetime, tunnels = waiting_tunnel(ScriptedPlane())
     closed = socket.socket()
     closed.close()
-    waiting.begin(Readable(asyncio.Protocol(), closed), b"", full=False)
+    waiting.begin(ReadableTransport(asyncio.Protocol(), closed), b"", full=False)
     assert waiting.close_if_idle()
     assert (lifetime.phase, tunnels.count) == (states.ENDED, 0)
 
 
-async def test_tls_takes_the_transport_while_it_does_not_read() -> None:
-    """A loop looks at how a protocol takes its bytes when it begins to read."""
+async def test_tls_takes_over_a_paused_transport() -> None:
+    """A loop checks the type of the protocol when it starts to read."""
 
     class Switched(RecordingTransport):
         reading_then = True
@@ -446,7 +433,7 @@ async def test_tls_takes_the_transport_while_it_does_not_read() -> None:
             if isinstance(protocol, TlsTransport):
                 self.reading_then = self.reading
 
-    waiting, lifetime, _ = waiting_tunnel(Scripted())
+    waiting, lifetime, _ = waiting_tunnel(ScriptedPlane())
     transport = Switched(asyncio.Protocol())
     waiting.begin(transport, b"", full=False)
     assert transport.reading

@@ -1,4 +1,4 @@
-"""What a caller may send in a tunnel that costs much and says nothing: key updates, attempts to renegotiate."""
+"""Expensive records without data in a tunnel: key updates and renegotiation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from sidekey.network.tls_transport import MAX_EMPTY_RECORDS
 from support.leaves import IssuedLeaves
-from support.plane import UPSTREAM, Running, eventually, integration, running
+from support.plane import UPSTREAM, RunningPlane, eventually, integration, running
 from support.private_ca import Authority
 from support.tls_records import Records12, Records13
 from support.tunnels import TlsCaller, client_context, connect_request
@@ -20,8 +20,10 @@ DENIED = b"GET /x HTTP/1.1\r\nHost: up.test\r\n\r\n"
 
 
 @asynccontextmanager
-async def tunnelled(ca: Authority, folder: Path, version: ssl.TLSVersion) -> AsyncIterator[tuple[Running, TlsCaller]]:
-    """A caller in a tunnel, who writes its keys to a log in this folder."""
+async def logged_tunnel(
+    ca: Authority, folder: Path, version: ssl.TLSVersion
+) -> AsyncIterator[tuple[RunningPlane, TlsCaller]]:
+    """Return a caller in a tunnel, with a log of its keys in this folder."""
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca)) as sidekey,
         sidekey.connect() as raw,
@@ -29,11 +31,11 @@ async def tunnelled(ca: Authority, folder: Path, version: ssl.TLSVersion) -> Asy
         await raw.send(connect_request("up.test:443"))
         assert (await raw.response(to_head=True)).status == 200
         del raw.received[:]
-        raw.taken = 0
+        raw.consumed = 0
         context = client_context(ca, version)
         context.keylog_filename = str(folder / "keys")
         caller = TlsCaller(raw, context, UPSTREAM)
-        await caller.shake()
+        await caller.handshake()
         cipher = caller.tls.cipher()
         assert cipher is not None
         assert "AES" in cipher[0]
@@ -41,8 +43,8 @@ async def tunnelled(ca: Authority, folder: Path, version: ssl.TLSVersion) -> Asy
         yield sidekey, caller
 
 
-async def until_lost(sidekey: Running, caller: TlsCaller) -> None:
-    """The connection is closed, and nothing of it is left."""
+async def until_lost(sidekey: RunningPlane, caller: TlsCaller) -> None:
+    """Wait until the connection is closed, and nothing of it is left."""
     await caller.raw.until_ended()
     await eventually(lambda: not sidekey.plane.worker.connections)
 
@@ -52,8 +54,8 @@ async def until_lost(sidekey: Running, caller: TlsCaller) -> None:
 async def test_a_caller_may_update_its_keys_now_and_then(
     ca: Authority, tmp_path: Path, *, asking: bool, together: bool
 ) -> None:
-    """Between its requests, and as often as no real client does; a few more end the tunnel."""
-    async with tunnelled(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (sidekey, caller):
+    """Between requests, and more often than any real client. More updates close the tunnel."""
+    async with logged_tunnel(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (sidekey, caller):
         records = Records13(tmp_path / "keys")
         sent = []
         # Some are those of the handshake.
@@ -68,11 +70,9 @@ async def test_a_caller_may_update_its_keys_now_and_then(
 
 
 @pytest.mark.parametrize("asking", [True, False])
-async def test_a_flood_of_key_updates_ends_the_tunnel_before_it_is_read(
-    ca: Authority, tmp_path: Path, *, asking: bool
-) -> None:
-    """Of 20,000 in one piece a few are answered, and what is written to a caller who reads nothing stays small."""
-    async with tunnelled(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (sidekey, caller):
+async def test_flood_of_key_updates_closes_the_tunnel(ca: Authority, tmp_path: Path, *, asking: bool) -> None:
+    """Sidekey answers a few of 20,000, and buffers little for a caller that does not read."""
+    async with logged_tunnel(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (sidekey, caller):
         records = Records13(tmp_path / "keys")
         before = len(caller.raw.received)
         await caller.raw.send(b"".join(records.key_update(asking=asking) for _ in range(20_000)))
@@ -82,20 +82,20 @@ async def test_a_flood_of_key_updates_ends_the_tunnel_before_it_is_read(
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 1473])
 async def test_small_records_of_data_are_no_flood(ca: Authority, tmp_path: Path, size: int) -> None:
-    """However many, and however they are cut on their way."""
-    async with tunnelled(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (_, caller):
+    """In any number and any reads."""
+    async with logged_tunnel(ca, tmp_path, ssl.TLSVersion.TLSv1_3) as (_, caller):
         records = Records13(tmp_path / "keys")
         data = b"".join(records.data(DENIED[at : at + 1]) for at in range(len(DENIED))) * 1
-        data += b"".join(records.data(bytes([each])) for each in DENIED * 10)
+        data += b"".join(records.data(bytes([item])) for item in DENIED * 10)
         for at in range(0, len(data), size):
             await caller.raw.send(data[at : at + size])
         for _ in range(11):
             assert (await caller.response()).status == 403
 
 
-async def test_attempts_to_renegotiate_are_refused_and_at_most_so_many(ca: Authority, tmp_path: Path) -> None:
-    """In TLS 1.2, by the alert no_renegotiation; the tunnel goes on until there are too many."""
-    async with tunnelled(ca, tmp_path, ssl.TLSVersion.TLSv1_2) as (sidekey, caller):
+async def test_renegotiation_is_refused_and_limited(ca: Authority, tmp_path: Path) -> None:
+    """TLS 1.2: alert no_renegotiation. After too many attempts, Sidekey closes the tunnel."""
+    async with logged_tunnel(ca, tmp_path, ssl.TLSVersion.TLSv1_2) as (sidekey, caller):
         records = Records12(tmp_path / "keys", bytes(caller.raw.received))
         for _ in range(2):
             await caller.raw.send(records.hello() + records.data(DENIED))

@@ -1,4 +1,4 @@
-"""What a caller can do to a tunnel to have Sidekey keep more, or for longer, than it should."""
+"""Callers cannot make a tunnel keep more bytes, or stay longer, than allowed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COVERED = integration("h", "https://up.test/api")
 
 
 async def silent(connection: RawConnection) -> None:
-    """An upstream that records, and says nothing by itself."""
+    """Record only, and send nothing."""
 
 
-async def test_a_passage_whose_target_has_closed_is_gone_when_the_caller_resets() -> None:
+async def test_passthrough_tunnel_with_a_closed_target_ends_when_the_caller_resets() -> None:
     async with (
         RawUpstream(silent) as upstream,
         running(COVERED, passing=True, pass_ports=[upstream.port], hosts=HOSTS) as sidekey,
@@ -46,8 +46,8 @@ async def test_a_passage_whose_target_has_closed_is_gone_when_the_caller_resets(
         await eventually(lambda: sidekey.metrics.tunnels["passed"] == 0)
 
 
-async def test_a_plain_tunnel_whose_first_bytes_stop_the_reading_holds_the_caller(ca: Authority) -> None:
-    """What came behind the CONNECT fills the queue: no more is read until there is room."""
+async def test_plain_tunnel_pauses_a_caller_that_fills_the_queue(ca: Authority) -> None:
+    """The bytes after the CONNECT fill the queue."""
     async with RawUpstream(silent) as upstream:
         authority = f"{UPSTREAM}:{upstream.port}"
         request = f"GET /api/a HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
@@ -65,8 +65,8 @@ async def test_a_plain_tunnel_whose_first_bytes_stop_the_reading_holds_the_calle
 
 
 @pytest.mark.parametrize("passing", [False, True])
-async def test_a_tunnel_knows_that_its_caller_takes_no_more(ca: Authority, passing: bool) -> None:
-    """Its transport said so when the 200 was written, and does not say it again."""
+async def test_tunnel_knows_that_its_caller_is_full(ca: Authority, passing: bool) -> None:
+    """The transport reported it when Sidekey wrote 200, and does not repeat it."""
 
     async def flood(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
@@ -104,8 +104,7 @@ async def test_a_tunnel_knows_that_its_caller_takes_no_more(ca: Authority, passi
             assert WRITE_BUFFER < transport.get_write_buffer_size() < WRITE_BUFFER + (512 << 10)
 
 
-async def test_what_a_tunnel_has_learnt_of_a_target_serves_no_request_that_names_nobody(ca: Authority) -> None:
-    """A target in a tunnel is remembered; the same one at the forward proxy is still to name an integration."""
+async def test_target_cached_by_a_tunnel_serves_no_request_without_an_integration(ca: Authority) -> None:
     async with (
         RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream,
         running(
@@ -121,4 +120,4 @@ async def test_what_a_tunnel_has_learnt_of_a_target_serves_no_request_that_names
             assert (await raw.response()).status == 200
             await raw.send(f"GET https://{authority}/api/a HTTP/1.1\r\nHost: h.test\r\n\r\n".encode())
             assert (await raw.response()).status == 407
-        assert [each.target for each in upstream.requests] == [b"/api/a", b"/api/b"]
+        assert [item.target for item in upstream.requests] == [b"/api/a", b"/api/b"]

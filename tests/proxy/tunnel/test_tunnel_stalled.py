@@ -1,4 +1,4 @@
-"""Callers that begin a tunnel and say no more: each is closed in time, and costs no descriptor then."""
+"""Callers that open a tunnel and stall: Sidekey closes each in time, and releases its descriptor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from sidekey.proxy.downstream.connection import LINGER
 from sidekey.snapshot.request_rules import Timeouts
-from support.leak_check import nothing_left
+from support.leak_check import assert_no_leaks
 from support.leaves import IssuedLeaves
 from support.plane import UPSTREAM, eventually, integration, running
 from support.private_ca import Authority
@@ -27,25 +27,25 @@ Stall = Callable[[RawConnection, TlsCaller], Awaitable[None]]
 
 
 async def nothing(raw: RawConnection, caller: TlsCaller) -> None:
-    """No byte after the 200."""
+    """Send nothing after the 200."""
 
 
 async def half_a_hello(raw: RawConnection, caller: TlsCaller) -> None:
-    """As a caller that is cut off while it sends."""
+    """Send a part of a ClientHello."""
     hello = caller.hello()
     await raw.send(hello[: len(hello) // 2])
 
 
 async def a_hello_alone(raw: RawConnection, caller: TlsCaller) -> None:
-    """The certificate is sent, and not replied to."""
+    """Send a ClientHello, and ignore the certificate."""
     size = len(raw.received)
     await raw.send(caller.hello())
     await raw.until_received(size + 1)
 
 
 async def a_handshake_alone(raw: RawConnection, caller: TlsCaller) -> None:
-    """TLS is there, and no request comes in it."""
-    await caller.shake()
+    """Complete the handshake, and send no request."""
+    await caller.handshake()
 
 
 CASES = (
@@ -58,13 +58,13 @@ CASES = (
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 @pytest.mark.parametrize(("stall", "outcomes"), CASES)
-async def test_a_tunnel_that_stalls_ends_in_time(
+async def test_stalled_tunnel_is_closed(
     ca: Authority, stall: Stall, outcomes: dict[str, int], version: ssl.TLSVersion
 ) -> None:
     timeouts = Timeouts(request_head=HEAD, keep_alive=HEAD)
     async with (
         running(integration("h", "https://up.test/api"), leaves=IssuedLeaves(ca), timeouts=timeouts) as sidekey,
-        nothing_left(),
+        assert_no_leaks(),
     ):
         async with AsyncExitStack() as stack:
             stalled = []
@@ -75,12 +75,12 @@ async def test_a_tunnel_that_stalls_ends_in_time(
                 await stall(raw, TlsCaller(raw, client_context(ca, version), UPSTREAM))
                 stalled.append(raw)
             await eventually(lambda: sidekey.metrics.tunnels["terminated"] == outcomes.get("opened", 0))
-            sidekey.wait(HEAD / 2)
+            sidekey.advance(HEAD / 2)
             assert len(sidekey.plane.worker.connections) == CALLERS
             assert not any(raw.lost or raw.ended for raw in stalled)
-            sidekey.wait(HEAD)
+            sidekey.advance(HEAD)
             # Where TLS is there, its end is left to the caller for so long.
-            sidekey.wait(LINGER)
+            sidekey.advance(LINGER)
             # Their descriptors are given back before they close theirs.
             await eventually(lambda: not sidekey.plane.worker.connections)
             for raw in stalled:

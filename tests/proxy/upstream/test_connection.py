@@ -1,4 +1,4 @@
-"""A connection to an upstream: how answers are read, and which connections are used again."""
+"""Connections to upstreams: reading of responses, and reuse."""
 
 from __future__ import annotations
 
@@ -8,90 +8,82 @@ import pytest
 
 from sidekey.snapshot.request_rules import Limits
 from support import wire
-from support.memory import Upstream, running
+from support.framing import chunks, response_head
+from support.memory import MemoryUpstream, running
 from support.plane import base_url, eventually, get, integration, problem, request
 from support.raw_connection import RawConnection
-from support.upstream import OK, Script, answering
+from support.upstream import OK, Script, respond_with
 
 BIG = bytes(range(256)) * 12_000
 
 
-def head(*fields: str, status: str = "200 OK") -> bytes:
-    """A response's head."""
-    return "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode("latin-1")
-
-
-def chunks(*pieces: bytes) -> bytes:
-    """A body in chunked coding."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
-
-
-def in_pieces(answer: bytes, size: int) -> Script:
-    """Answer each request in pieces, each sent when the loop has had a turn."""
+def in_pieces(response: bytes, size: int) -> Script:
+    """Build a script that sends each response in pieces, each in its own turn of the loop."""
 
     async def script(connection: RawConnection) -> None:
         while True:
             await connection.request()
-            for at in range(0, len(answer), size):
-                await connection.send(answer[at : at + size])
+            for at in range(0, len(response), size):
+                await connection.send(response[at : at + size])
                 await asyncio.sleep(0)
 
     return script
 
 
-def serving(answer: bytes) -> Script:
-    """Answer the target /api/second with OK, and every other one with `answer`."""
+def serving(response: bytes) -> Script:
+    """Build a script that responds OK to /api/second, and with `response` to other targets."""
 
     async def script(connection: RawConnection) -> None:
         while True:
             message = await connection.request()
-            await connection.send(OK if message.target == b"/api/second" else answer)
+            await connection.send(OK if message.target == b"/api/second" else response)
 
     return script
 
 
 FRAMINGS = {
-    "Content-Length": head(f"Content-Length: {len(BIG)}") + BIG,
-    "chunked": head("Transfer-Encoding: chunked") + chunks(BIG[:1], BIG[1:70_000], BIG[70_000:]),
+    "Content-Length": response_head(f"Content-Length: {len(BIG)}") + BIG,
+    "chunked": response_head("Transfer-Encoding: chunked") + chunks(BIG[:1], BIG[1:70_000], BIG[70_000:]),
 }
 
 
 @pytest.mark.parametrize("size", [1 << 30, 65_537], ids=["one piece", "pieces"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-@pytest.mark.parametrize("answer", FRAMINGS.values(), ids=FRAMINGS)
-async def test_a_long_response_arrives_byte_for_byte(answer: bytes, version: str, size: int) -> None:
-    """However it is framed and cut; and the upstream's connection serves the next request."""
-    async with Upstream(in_pieces(answer, size)) as upstream:
+@pytest.mark.parametrize("response", FRAMINGS.values(), ids=FRAMINGS)
+async def test_a_long_response_arrives_byte_for_byte(response: bytes, version: str, size: int) -> None:
+    """With any framing and in any pieces. The upstream connection serves the next request."""
+    async with MemoryUpstream(in_pieces(response, size)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey:
             for _ in range(2):
-                reply = await sidekey.ask(get(version=version))
+                reply = await sidekey.send(get(version=version))
                 assert (reply.status, reply.body == BIG) == (200, True)
         assert [len(wire.requests(data)) for data in upstream.received] == [2]
 
 
-@pytest.mark.parametrize("answer", [OK, head("Transfer-Encoding: chunked") + chunks(b"o", b"k")], ids=["CL", "chunked"])
-async def test_a_response_in_single_bytes(answer: bytes) -> None:
-    """No cut of a response into reads changes it."""
+@pytest.mark.parametrize(
+    "response", [OK, response_head("Transfer-Encoding: chunked") + chunks(b"o", b"k")], ids=["CL", "chunked"]
+)
+async def test_a_response_in_single_bytes(response: bytes) -> None:
     async with (
-        Upstream(in_pieces(answer, 1)) as upstream,
+        MemoryUpstream(in_pieces(response, 1)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
-        assert (await sidekey.ask(get())).body == b"ok"
+        assert (await sidekey.send(get())).body == b"ok"
 
 
 async def test_a_close_delimited_response_that_ends_in_a_reset_is_cut() -> None:
-    """Over TCP only FIN completes such a response."""
+    """Over TCP, only FIN completes such a response."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
-        await connection.send(head("Connection: close") + b"hello")
+        await connection.send(response_head("Connection: close") + b"hello")
         await connection.until_contains(b"GET")
         (caller,) = sidekey.plane.worker.connections
         await eventually(lambda: caller.exchange is not None and caller.exchange._sent)
         connection.reset()
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller_side,
     ):
@@ -105,11 +97,10 @@ async def test_a_close_delimited_response_that_ends_in_a_reset_is_cut() -> None:
     [OK, b"\r\n", b"x", b"HTTP/1.1 100 Continue\r\n\r\n"],
     ids=["a second answer", "an empty line", "stray bytes", "an interim answer"],
 )
-async def test_bytes_after_a_response_are_never_taken_for_the_next_one(extra: bytes) -> None:
-    """The caller gets the response that was asked for, and the next request gets its own."""
-    first = head("Content-Length: 5") + b"first" + extra
+async def test_bytes_after_a_response_are_not_the_next_response(extra: bytes) -> None:
+    first = response_head("Content-Length: 5") + b"first" + extra
     async with (
-        Upstream(serving(first)) as upstream,
+        MemoryUpstream(serving(first)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -117,8 +108,8 @@ async def test_bytes_after_a_response_are_never_taken_for_the_next_one(extra: by
         assert [(await caller.response()).body for _ in range(2)] == [b"first", b"ok"]
 
 
-async def test_bytes_on_an_idle_connection_end_it() -> None:
-    """What comes unasked makes the connection unfit; the next request goes over a new one."""
+async def test_bytes_on_an_idle_connection_close_it() -> None:
+    """The next request uses a new connection."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -127,17 +118,17 @@ async def test_bytes_on_an_idle_connection_end_it() -> None:
         await connection.send(OK)
 
     asked = asyncio.Event()
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
-        await sidekey.ask(get())
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+        await sidekey.send(get())
         asked.set()
         await eventually(lambda: sidekey.metrics.upstream_open == 0)
-        assert (await sidekey.ask(get())).body == b"ok"
+        assert (await sidekey.send(get())).body == b"ok"
         assert len(upstream.connections) == 2
 
 
 @pytest.mark.parametrize("expects", [True, False])
-async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -> None:
-    """RFC 9110 10.1.1: 100 is for a request with the expectation; to another caller it would be noise."""
+async def test_100_continue_goes_only_to_a_caller_with_the_expectation(expects: bool) -> None:
+    """RFC 9110 10.1.1"""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
@@ -145,7 +136,7 @@ async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -
         await connection.request()
         await connection.send(OK)
 
-    async with Upstream(script) as upstream:
+    async with MemoryUpstream(script) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             fields = ("Expect: 100-continue",) if expects else ()
             await caller.send(request("POST", "/a", *fields, "Content-Length: 4"))
@@ -157,9 +148,7 @@ async def test_100_continue_goes_to_the_caller_who_asked_for_it(expects: bool) -
         assert (message.values(b"expect"), message.body) == ([b"100-continue"] if expects else [], b"body")
 
 
-async def test_an_error_after_100_continue_is_answered() -> None:
-    """An interim response is not the response: an error of the upstream after it is still 502."""
-
+async def test_error_after_100_continue_is_502() -> None:
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")
         await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -167,7 +156,7 @@ async def test_an_error_after_100_continue_is_answered() -> None:
         await connection.send(b"nonsense\r\n\r\n")
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -178,45 +167,45 @@ async def test_an_error_after_100_continue_is_answered() -> None:
 
 
 @pytest.mark.parametrize("where", ["trailers", "extension"])
-async def test_trailers_and_extensions_without_end_are_cut(where: str) -> None:
-    """What carries no body is bounded like a head."""
+async def test_endless_trailers_and_extensions_are_cut(where: str) -> None:
+    """The limit of a head applies to them."""
     endless = b"0\r\nX: " if where == "trailers" else b"5;x="
-    answer = head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + endless + b"a" * (256 << 10)
+    response = response_head("Transfer-Encoding: chunked") + b"5\r\nhello\r\n" + endless + b"a" * (256 << 10)
     async with (
-        Upstream(in_pieces(answer, 8192)) as upstream,
+        MemoryUpstream(in_pieces(response, 8192)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
         await caller.send(get())
         await caller.until_lost()
         assert isinstance(caller.error, ConnectionResetError)
-        await sidekey.outcomes("h", upstream_protocol_error=1)
+        await sidekey.wait_for_outcomes("h", upstream_protocol_error=1)
 
 
 async def test_a_response_that_ends_before_the_upload_closes_the_connection() -> None:
-    """A connection is used again only where both messages are whole."""
+    """Sidekey reuses a connection only after two complete messages."""
     async with (
-        Upstream(answering(OK, OK)) as upstream,
+        MemoryUpstream(respond_with(OK, OK)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
     ):
         for _ in range(2):
-            assert (await sidekey.ask(request("POST", body=b"x" * 100_000))).status == 200
+            assert (await sidekey.send(request("POST", body=b"x" * 100_000))).status == 200
         assert len(upstream.connections) == 1
         assert sidekey.metrics.upstream_idle == 1
 
 
 def slowed(connection: RawConnection) -> None:
-    """Stop reading, so that the other end's writes pile up."""
+    """Stop reading, so that writes of the other end wait."""
     connection.transport.pause_reading()
 
 
-async def test_a_slow_reader_holds_the_upstream_back() -> None:
-    """What waits here for a caller who does not read stays bounded, and all of it arrives once they do."""
+async def test_slow_caller_slows_the_upstream() -> None:
+    """Sidekey buffers a bounded part of the response, and all of it arrives in the end."""
     size = 4 << 20
-    answer = head(f"Content-Length: {size}") + b"x" * size
+    response = response_head(f"Content-Length: {size}") + b"x" * size
 
     async with (
-        Upstream(serving(answer)) as upstream,
+        MemoryUpstream(serving(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -234,13 +223,13 @@ async def test_a_slow_reader_holds_the_upstream_back() -> None:
         assert (await caller.response()).body == b"ok"
 
 
-async def test_a_connection_whose_response_ended_before_a_slow_reader_is_used_again() -> None:
-    """The caller is full when the last byte arrives: the upstream's connection must read on for the next exchange."""
+async def test_connection_is_reused_while_the_caller_still_reads_the_response() -> None:
+    """The upstream connection must read on for the next exchange."""
     size = 3 << 20
-    answer = head(f"Content-Length: {size}") + b"x" * size
+    response = response_head(f"Content-Length: {size}") + b"x" * size
 
     async with (
-        Upstream(serving(answer)) as upstream,
+        MemoryUpstream(serving(response)) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -262,8 +251,8 @@ async def test_a_connection_whose_response_ended_before_a_slow_reader_is_used_ag
         assert (await caller.response()).body == b"ok"
 
 
-async def test_a_slow_upstream_holds_the_caller_back() -> None:
-    """What waits here of an upload stays bounded, and all of it arrives once the upstream reads."""
+async def test_slow_upstream_slows_the_caller() -> None:
+    """Sidekey buffers a bounded part of the upload, and all of it arrives in the end."""
     size = 4 << 20
     go_on = asyncio.Event()
 
@@ -276,7 +265,7 @@ async def test_a_slow_upstream_holds_the_caller_back() -> None:
         await connection.send(OK)
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -295,10 +284,10 @@ async def test_a_slow_upstream_holds_the_caller_back() -> None:
 
 
 async def test_a_head_at_the_limit_passes() -> None:
-    """limits.response_head bounds the head, not the read it came in."""
-    answer = head("X: " + "a" * 60_000, "Content-Length: 2") + b"ok"
+    """limits.response_head limits the head, not the read that contains it."""
+    response = response_head("X: " + "a" * 60_000, "Content-Length: 2") + b"ok"
     async with (
-        Upstream(in_pieces(answer, 1000)) as upstream,
+        MemoryUpstream(in_pieces(response, 1000)) as upstream,
         running(integration("h", base_url(upstream.port)), limits=Limits()) as sidekey,
     ):
-        assert (await sidekey.ask(get())).body == b"ok"
+        assert (await sidekey.send(get())).body == b"ok"

@@ -1,4 +1,4 @@
-"""What a connection to an upstream brings from one exchange into the next, and how one ends that cannot have a next."""
+"""Connections to upstreams: state between exchanges, and connections that cannot be reused."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.snapshot.request_rules import Timeouts
 from support import wire
-from support.memory import Upstream, running
-from support.plane import Running, base_url, eventually, get, integration, problem, request
+from support.memory import MemoryUpstream, running
+from support.plane import RunningPlane, base_url, eventually, get, integration, problem, request
 from support.raw_connection import RawConnection
-from support.scripted import Scripted, settle
+from support.scripted import ScriptedPlane, settle
 from support.upstream import OK
 
 H = integration("h", base_url(1))
@@ -24,14 +24,13 @@ BRIEF = b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2\r\nContent-Length: 2\r\n\r\no
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
 async def test_a_long_upload_outlives_the_idle_deadline_of_its_connection(chunked: bool) -> None:
-    """Once a connection is in use again, the time until which it would have been kept says nothing."""
-    sidekey = Scripted(H)
+    sidekey = ScriptedPlane(H)
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(BRIEF)
-    caller.take()
-    upstream.take()
+    caller.read()
+    upstream.read()
     framing, pieces = "Content-Length: 40", [b"0123456789"] * 4
     if chunked:
         framing = "Transfer-Encoding: chunked"
@@ -41,29 +40,28 @@ async def test_a_long_upload_outlives_the_idle_deadline_of_its_connection(chunke
         sidekey.plane.worker.deadlines.look(float(second))
         caller.feed(piece)
     assert not upstream.aborted
-    (message,) = wire.requests(upstream.take())
+    (message,) = wire.requests(upstream.read())
     assert message.body == b"0123456789" * 4
     upstream.feed(OK)
-    assert caller.take().startswith(b"HTTP/1.1 200 OK\r\n")
+    assert caller.read().startswith(b"HTTP/1.1 200 OK\r\n")
     assert len(sidekey.upstreams) == 1
 
 
-async def test_an_upload_on_a_used_connection_still_ends_at_the_write_timeout() -> None:
-    """Only the deadline of its idleness is gone: an upstream that is full from the first write on has its own."""
-    sidekey = Scripted(H, timeouts=Timeouts(write=5))
+async def test_write_time_out_applies_to_an_upload_on_a_reused_connection() -> None:
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(write=5))
     caller = sidekey.caller()
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.feed(BRIEF)
-    upstream.choke()
-    caller.take()
+    upstream.block_writes()
+    caller.read()
     caller.feed(request("POST", "/a", "Content-Length: 40") + b"0123456789")
     sidekey.plane.worker.deadlines.look(4.0)
-    assert caller.take() == b""
+    assert caller.read() == b""
     sidekey.plane.worker.deadlines.look(6.0)
-    answer = wire.first_response(caller.take())
-    assert answer is not None
-    assert problem(answer)["code"] == "upstream_timeout"
+    response = wire.first_response(caller.read())
+    assert response is not None
+    assert problem(response)["code"] == "upstream_timeout"
 
 
 UPLOAD = 400 << 10
@@ -71,10 +69,12 @@ UPLOAD = 400 << 10
 
 
 @asynccontextmanager
-async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator[tuple[Running, RawConnection]]:
-    """An upload of which `sent` bytes were taken from the caller, answered by an upstream that reads no more.
+async def stalled_upload(
+    early: bytes, *, sent: int, timeouts: Timeouts
+) -> AsyncIterator[tuple[RunningPlane, RawConnection]]:
+    """Upload `sent` bytes to an upstream that responds and stops reading.
 
-    Yields when the response has come to the caller, while part of the upload still waits for the upstream.
+    Yields when the caller has the response, while part of the upload still waits for the upstream.
     """
     asked = asyncio.Event()
 
@@ -85,7 +85,7 @@ async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator
         await connection.send(early)
 
     async with (
-        Upstream(script) as upstream,
+        MemoryUpstream(script) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=timeouts) as sidekey,
         sidekey.connect() as caller,
     ):
@@ -93,7 +93,7 @@ async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator
         await caller.send(request("POST", "/a", f"Content-Length: {UPLOAD}") + body[:10])
         connection = await upstream.connection()
         await connection.until_contains(b"\r\n\r\n")
-        active = under_way(sidekey)
+        active = upstream_connection(sidekey)
         await caller.send(body[10:])
         exchange = active.exchange
         assert exchange is not None
@@ -104,8 +104,8 @@ async def stuck(early: bytes, *, sent: int, timeouts: Timeouts) -> AsyncIterator
         yield sidekey, connection
 
 
-def under_way(sidekey: Running) -> UpstreamConnection:
-    """The upstream connection of the one exchange."""
+def upstream_connection(sidekey: RunningPlane) -> UpstreamConnection:
+    """Return the upstream connection of the only exchange."""
     (held,) = sidekey.plane.worker.connections
     assert held.exchange is not None
     assert held.exchange._upstream is not None
@@ -117,9 +117,9 @@ CLOSING = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Lengt
 LASTING = Timeouts(idle=600, keep_alive=600, write=600, response=600)
 
 
-async def test_an_upstream_that_answers_early_and_stops_reading_is_cut_off() -> None:
-    """The rest of the upload will not come: no time is given to what waits, and the request never looks complete."""
-    async with stuck(EARLY, sent=UPLOAD - 1, timeouts=LASTING) as (sidekey, connection):
+async def test_upstream_that_responds_early_and_stops_reading_is_reset() -> None:
+    """The rest of the upload will not arrive, and the request must not look complete."""
+    async with stalled_upload(EARLY, sent=UPLOAD - 1, timeouts=LASTING) as (sidekey, connection):
         await eventually(lambda: sidekey.metrics.upstream_open == 0)
         connection.transport.resume_reading()
         assert wire.first_request(await connection.until_ended()) is None
@@ -130,22 +130,20 @@ async def test_an_upstream_that_answers_early_and_stops_reading_is_cut_off() -> 
     [(CLOSING, Timeouts(write=0.3)), (EARLY, Timeouts(write=0.3, idle=0.3))],
     ids=["closing", "kept"],
 )
-async def test_an_upstream_that_never_takes_the_end_of_a_request_is_cut_off_in_time(
-    early: bytes, timeouts: Timeouts
-) -> None:
-    """After the write time-out of a close that is to be orderly, or, where it was kept, of that after its idleness."""
-    async with stuck(early, sent=UPLOAD, timeouts=timeouts) as (sidekey, connection):
+async def test_upstream_that_never_reads_the_end_of_a_request_is_reset(early: bytes, timeouts: Timeouts) -> None:
+    """After timeouts.write from the close, which may follow the idle time-out."""
+    async with stalled_upload(early, sent=UPLOAD, timeouts=timeouts) as (sidekey, connection):
         for _ in range(2):
             assert sidekey.metrics.upstream_open == 1
-            sidekey.wait(0.4)
+            sidekey.advance(0.4)
         await eventually(lambda: sidekey.metrics.upstream_open == 0)
         connection.transport.resume_reading()
         assert wire.first_request(await connection.until_ended()) is None
 
 
-async def test_an_upstream_that_takes_the_end_of_a_request_late_gets_it_whole() -> None:
-    """The close after its response is an orderly one."""
-    async with stuck(CLOSING, sent=UPLOAD, timeouts=LASTING) as (sidekey, connection):
+async def test_upstream_that_reads_the_end_of_a_request_late_gets_it() -> None:
+    """The close after the response is graceful."""
+    async with stalled_upload(CLOSING, sent=UPLOAD, timeouts=LASTING) as (sidekey, connection):
         connection.transport.resume_reading()
         await connection.until_ended()
         (message,) = wire.requests(bytes(connection.received))
@@ -154,8 +152,8 @@ async def test_an_upstream_that_takes_the_end_of_a_request_late_gets_it_whole() 
 
 
 @pytest.mark.parametrize(("method", "again"), [("GET", True), ("PUT", True), ("POST", False)])
-async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, again: bool) -> None:
-    """It closes before a byte of its second response: an idempotent request is sent again, once, as on a kept one."""
+async def test_connection_passed_to_a_waiting_request_counts_as_reused(method: str, again: bool) -> None:
+    """It closes before its second response: Sidekey retries an idempotent request once."""
     answer_first = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -167,7 +165,7 @@ async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, 
             sidekey.dialer.go.set()
         connection.close()
 
-    async with Upstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
+    async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         async with sidekey.connect() as one, sidekey.connect() as other:
             await one.send(get("/first"))
             await (await upstream.connection()).until_contains(b"\r\n\r\n")
@@ -177,32 +175,31 @@ async def test_a_connection_handed_over_to_who_waits_is_a_used_one(method: str, 
             await eventually(lambda: pool._waiting)
             answer_first.set()
             assert (await one.response()).body == b"ok"
-            said = problem(await other.response())
+            error = problem(await other.response())
         # Every connection but the first closes at its first request, so that a second attempt fails as well.
-        assert (said["error"], said["sent"]) == ("connection_terminated", "maybe")
-        await sidekey.settled()
+        assert (error["error"], error["sent"]) == ("connection_terminated", "maybe")
+        await sidekey.wait_until_idle()
         sent = [[message.target for message in wire.requests(data)] for data in upstream.received]
         assert sent[0] == [b"/api/first", b"/api/second"]
         assert [targets for targets in sent[1:] if targets] == ([[b"/api/second"]] if again else [])
 
 
-async def test_a_request_that_waited_is_answered_by_its_second_attempt() -> None:
-    """The same, with an upstream whose new connection answers; what is sent again is the same byte for byte."""
-    sidekey = Scripted(H)
+async def test_waiting_request_is_retried_byte_for_byte_on_a_new_connection() -> None:
+    sidekey = ScriptedPlane(H)
     one, other = sidekey.caller(), sidekey.caller()
     one.feed(get("/first"))
     first = await sidekey.upstream()
     sidekey.dialer.go.clear()
     other.feed(request("PUT", "/second", body=b"whole"))
     await settle()
-    first.take()
+    first.read()
     first.feed(OK)
-    sent = first.take()
+    sent = first.read()
     assert sent.startswith(b"PUT /api/second HTTP/1.1\r\n")
     sidekey.dialer.go.set()
-    first.lose(ConnectionResetError())
+    first.fail(ConnectionResetError())
     await settle()
     (again,) = [upstream for upstream in sidekey.upstreams[1:] if upstream.written]
-    assert again.take() == sent
+    assert again.read() == sent
     again.feed(OK)
-    assert other.take().startswith(b"HTTP/1.1 200 OK\r\n")
+    assert other.read().startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,4 +1,4 @@
-"""Reading an upstream's response: heads in pieces, versions, and what leaves a connection unfit for the next one."""
+"""Parsing of upstream responses: in any reads, within limits, and unambiguous."""
 
 from __future__ import annotations
 
@@ -7,29 +7,207 @@ import pytest
 from sidekey.credentials.base import CredentialTraits, InjectionPoints
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support import wire
+from support.framing import response_head
 from support.plane import base_url, get, integration, problem, request
-from support.scripted import RecordingTransport, Scripted, settle
+from support.scripted import ScriptedPlane, send_request, settle, single_response
 from support.upstream import OK
 
 H = integration("h", base_url(1))
+
+
+CHUNKS = b"3;q=1\r\nhel\r\n2\r\nlo\r\n0\r\nX-Trailer: 1\r\nSet-Cookie: evil=1\r\n\r\n"
+CHUNKED = response_head("Transfer-Encoding: chunked") + CHUNKS
+
+ANSWERS = {
+    "Content-Length": (response_head("Content-Length: 5") + b"hello", 200, b"hello", True),
+    "spaces around Content-Length": (response_head("Content-Length:  5\t") + b"hello", 200, b"hello", True),
+    "no body": (response_head("Content-Length: 0"), 200, b"", True),
+    "chunked": (CHUNKED, 200, b"hello", True),
+    "an unusual spelling of chunked": (response_head("transfer-encoding:   CHUNKED") + CHUNKS, 200, b"hello", True),
+    "204": (response_head(status="204 No Content"), 204, b"", True),
+    "204 with a length": (response_head("Content-Length: 0", status="204 No Content"), 204, b"", True),
+    "204 that announces a body": (response_head("Content-Length: 5", status="204 No Content"), 204, b"", False),
+    "304 with a length": (response_head("Content-Length: 5", status="304 Not Modified"), 304, b"", True),
+    "early hints first": (response_head("Link: x", status="103 Early Hints") + CHUNKED, 200, b"hello", True),
+    "continue first": (response_head(status="100 Continue") + CHUNKED, 200, b"hello", True),
+    "closing": (response_head("Connection: close", "Content-Length: 5") + b"hello", 200, b"hello", False),
+    "HTTP/1.0": (response_head("Content-Length: 5", version="1.0") + b"hello", 200, b"hello", False),
+}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 17, 1 << 20])
+@pytest.mark.parametrize(("response", "status", "body", "kept"), ANSWERS.values(), ids=ANSWERS)
+async def test_a_response_in_any_pieces(response: bytes, status: int, body: bytes, kept: bool, size: int) -> None:
+    """The caller gets one response without trailers. Sidekey reuses the connection if the end is certain."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get())
+    upstream.feed(*(response[at : at + size] for at in range(0, len(response), size)))
+    await settle()
+    reply = wire.first_response(bytes(caller.written))
+    assert reply is not None
+    assert reply.length == len(caller.written)
+    assert (reply.status, reply.body, reply.trailers) == (status, body, ())
+    assert b"evil" not in caller.written
+    assert len(sidekey.pooled()) == kept
+    if kept:
+        caller.read()
+        caller.feed(get("/next"))
+        upstream.feed(OK)
+        assert caller.read().endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_close_delimited_response(version: str, whole: bool) -> None:
+    """In chunks to HTTP/1.1, else up to the close. Without FIN it is truncated."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get(version=version))
+    upstream.feed(response_head(), b"hel", b"lo")
+    if whole:
+        upstream.finish()
+    else:
+        upstream.fail(ConnectionResetError())
+    await settle()
+    response = wire.first_response(bytes(caller.written), ended=whole and caller.ended)
+    if whole:
+        assert response is not None
+        assert response.body == b"hello"
+        assert not caller.truncated
+    else:
+        assert response is None
+        assert caller.truncated
+    assert sidekey.pooled() == []
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        response_head("Content-Length: 5", "Content-Length: 5") + b"hello",
+        response_head("Content-Length: 1" + "0" * 30) + b"hello",
+        response_head("Content-Length: 0x5") + b"hello",
+        response_head("Content-Length:") + b"hello",
+        response_head("Transfer-Encoding: identity") + b"hello",
+        response_head("Transfer-Encoding: chunked, chunked") + CHUNKS,
+        response_head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked") + CHUNKS,
+        response_head("Transfer-Encoding: chunked", "Content-Length: 5") + CHUNKS,
+        response_head("Transfer-Encoding:", "Content-Length: 5") + b"hello",
+        response_head("Content-Length: 0", status="102 Processing") + response_head("Content-Length: x"),
+        response_head(status="199 What"),
+    ],
+)
+async def test_ambiguous_response_is_502(response: bytes) -> None:
+    """The upstream connection closes, the caller's stays open."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get())
+    upstream.feed(response)
+    await settle()
+    reply = wire.first_response(caller.read())
+    assert reply is not None
+    assert (reply.status, problem(reply)["code"]) == (502, "upstream_protocol_error")
+    assert upstream.aborted
+    caller.feed(get("/next"))
+    (await sidekey.upstream(1)).feed(OK)
+    assert caller.read().endswith(b"\r\n\r\nok")
+
+
+LIMITS = Limits(response_head=4000, headers=20)
+OVER = {
+    "a long name": response_head("a" * 5000 + ": 1", "Content-Length: 0"),
+    "a field": response_head("X: " + "a" * 5000, "Content-Length: 0"),
+    "a field without end": response_head()[:-2] + b"X: " + b"a" * 9000,
+    "fields that add up": response_head(*(f"X-{number}: {'a' * 300}" for number in range(19)), "Content-Length: 0"),
+    "many small fields": response_head(*(f"X-{number}: 1" for number in range(25)), "Content-Length: 0"),
+}
+
+
+@pytest.mark.parametrize("size", [100, 1000, 1 << 20])
+@pytest.mark.parametrize("response", OVER.values(), ids=OVER)
+async def test_long_head_is_502_in_any_reads(response: bytes, size: int) -> None:
+    """Sidekey buffers at most the limit and one read."""
+    sidekey = ScriptedPlane(H, limits=LIMITS)
+    caller, upstream = await send_request(sidekey, get())
+    fed = 0
+    while not caller.written and fed < len(response):
+        upstream.feed(response[fed : fed + size])
+        fed += size
+    assert fed <= LIMITS.response_head + 2 * size
+    reply = wire.first_response(caller.read())
+    assert reply is not None
+    assert problem(reply)["code"] == "upstream_protocol_error"
+    await settle()
+    assert upstream.aborted
+
+
+@pytest.mark.parametrize("size", [100, 1 << 20])
+@pytest.mark.parametrize("fields", [("X: " + "a" * 3800,), tuple(f"X-{number}: 1" for number in range(20))])
+async def test_head_within_the_limit_passes(fields: tuple[str, ...], size: int) -> None:
+    """Also with a body in the same read, and for the next response."""
+    response = response_head(*fields, "Content-Length: 5000") + b"x" * 5000
+    sidekey = ScriptedPlane(H, limits=LIMITS)
+    caller, upstream = await send_request(sidekey, get())
+    for _ in range(2):
+        upstream.feed(*(response[at : at + size] for at in range(0, len(response), size)))
+        reply = wire.first_response(caller.read())
+        assert reply is not None
+        assert (reply.status, len(reply.body)) == (200, 5000)
+        caller.feed(get())
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("timeout=5", 4),
+        ("timeout=1", 0),
+        ("timeout=0", 0),
+        ("max=100, TIMEOUT=5", 4),
+        ("timeout=999999999999", 60),
+        ("timeout=x", 60),
+        ("timeout", 60),
+        ("max=5", 60),
+    ],
+)
+async def test_keep_alive_is_parsed_leniently(value: str, kept: int) -> None:
+    """`timeout` in seconds minus one, at most timeouts.idle. Other values are ignored."""
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(idle=60))
+    _, upstream = await send_request(sidekey, get())
+    upstream.feed(response_head(f"Keep-Alive: {value}", "Content-Length: 0"))
+    if kept:
+        sidekey.plane.worker.deadlines.look(kept - 0.5)
+        assert (len(sidekey.pooled()), upstream.ended) == (1, False)
+    sidekey.plane.worker.deadlines.look(kept + 0.5)
+    assert (len(sidekey.pooled()), upstream.ended) == (0, True)
+
+
+async def test_response_fields_named_by_connection_are_removed() -> None:
+    """RFC 9110 7.6.1: in any case, and with `_` for `-`. The framing stays."""
+    fields = [
+        "X-One: 1",
+        "x_two: 2",
+        "X-Three: 3",
+        "Keep-Alive: timeout=5",
+        "Proxy-Authenticate: Basic",
+        "Upgrade: h2c",
+    ]
+    connection = ["Connection: keep-alive, X-ONE", "Connection: X-Two, content-length"]
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get())
+    upstream.feed(response_head(*fields, *connection, "Content-Length: 5") + b"hello")
+    response = wire.first_response(caller.read())
+    assert response is not None
+    assert [name for name, _ in response.fields] == [b"x-three", b"content-length", b"via"]
+    assert response.body == b"hello"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(10**18 - 1, True), (10**18, False)])
+async def test_content_length_over_18_digits_is_refused(length: int, fits: bool) -> None:
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get())
+    upstream.feed(response_head(f"Content-Length: {length}") + b"hello")
+    assert caller.read().startswith(b"HTTP/1.1 %d " % (200 if fits else 502))
+    assert upstream.aborted is not fits
+
+
 SHORT = b"Content-Length: 2\r\n\r\nok"
-
-
-async def asked(sidekey: Scripted, raw: bytes) -> tuple[RecordingTransport, RecordingTransport]:
-    """A caller that has sent `raw`, and the upstream connection that it went to."""
-    caller = sidekey.caller()
-    caller.feed(raw)
-    upstream = await sidekey.upstream()
-    return caller, upstream
-
-
-def answer(caller: RecordingTransport, *, to_head: bool = False) -> wire.Message:
-    """The one response that the caller got."""
-    data = caller.take()
-    message = wire.first_response(data, to_head=to_head, ended=caller.ended)
-    assert message is not None
-    assert message.length == len(data)
-    return message
 
 
 @pytest.mark.parametrize(
@@ -42,41 +220,17 @@ def answer(caller: RecordingTransport, *, to_head: bool = False) -> wire.Message
     ids=["Content-Length", "chunked"],
 )
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_a_head_in_pieces_is_the_same_head(raw: bytes, size: int) -> None:
-    """Names keep their case, an empty value stays empty, a trailer is dropped, wherever the reads are cut."""
-    sidekey = Scripted(H, via=False)
-    caller, upstream = await asked(sidekey, get())
+async def test_any_split_into_reads_gives_the_same_head(raw: bytes, size: int) -> None:
+    """Names keep their case, empty values stay, and trailers are dropped."""
+    sidekey = ScriptedPlane(H, via=False)
+    caller, upstream = await send_request(sidekey, get())
     upstream.feed(*(raw[at : at + size] for at in range(0, len(raw), size)))
-    data = caller.take()
+    data = caller.read()
     assert data.startswith(b"HTTP/1.1 200 OK\r\nX-A: one\r\nX-B: \r\nx-c: a b\r\n")
     message = wire.first_response(data)
     assert message is not None
     assert (message.body, message.trailers) == (b"hello", ())
     assert len(sidekey.pooled()) == 1
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"HTTP/0.9 200 OK\r\n" + SHORT,
-        b"HTTP/1.2 200 OK\r\nConnection: keep-alive\r\n" + SHORT,
-        b"HTTP/2.0 200 OK\r\n" + SHORT,
-        b"HTTP/3.0 200 OK\r\n" + SHORT,
-        b"RTSP/2.0 200 OK\r\n" + SHORT,
-        b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-    ],
-    ids=["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/3.0", "RTSP/2.0", "1.0 chunked", "1.0 chunked, close"],
-)
-async def test_a_response_in_no_version_that_fits_it_is_502(raw: bytes) -> None:
-    """Nothing of it reaches the caller, and its connection is cut (RFC 9112 6.1)."""
-    sidekey = Scripted(H)
-    caller, upstream = await asked(sidekey, get())
-    upstream.feed(raw)
-    message = answer(caller)
-    assert (message.status, problem(message)["code"]) == (502, "upstream_protocol_error")
-    assert upstream.aborted
-    assert sidekey.pooled() == []
 
 
 @pytest.mark.parametrize(
@@ -93,64 +247,40 @@ async def test_a_response_in_no_version_that_fits_it_is_502(raw: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\n" + SHORT + b"stray", False),
     ],
 )
-async def test_a_connection_is_kept_only_where_the_next_response_is_beyond_doubt(first: bytes, kept: bool) -> None:
-    """The response goes to the caller either way; the next request takes the same connection or a new one."""
-    sidekey = Scripted(H)
-    caller, upstream = await asked(sidekey, get())
+async def test_connection_is_reused_only_if_the_next_response_is_unambiguous(first: bytes, kept: bool) -> None:
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, get())
     upstream.feed(first)
-    assert answer(caller).status == int(first[9:12])
+    assert single_response(caller).status == int(first[9:12])
     assert len(sidekey.pooled()) == kept
     caller.feed(get("/second"))
     second = await sidekey.upstream(-1)
     assert (second is upstream) is kept
     second.feed(OK)
-    assert answer(caller).body == b"ok"
+    assert single_response(caller).body == b"ok"
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 99", b"Transfer-Encoding: chunked", b"X: y"])
-async def test_after_a_response_to_head_the_next_one_is_read_again(framing: bytes) -> None:
-    """llhttp does not know that the request was HEAD; what it would wait for must not swallow the next response."""
-    sidekey = Scripted(H)
-    caller, upstream = await asked(sidekey, request("HEAD"))
+async def test_response_after_a_response_to_head_is_parsed(framing: bytes) -> None:
+    """llhttp does not know that the request was HEAD."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, request("HEAD"))
     upstream.feed(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n")
-    message = answer(caller, to_head=True)
+    message = single_response(caller, to_head=True)
     assert (message.status, message.body) == (200, b"")
     caller.feed(get("/second"))
     (await sidekey.upstream(-1)).feed(OK)
-    assert answer(caller).body == b"ok"
+    assert single_response(caller).body == b"ok"
 
 
 async def test_interim_responses_count_towards_the_limit_of_the_head() -> None:
-    """However many of them come, and none of them is whole in memory."""
-    sidekey = Scripted(H, limits=Limits(response_head=1000))
-    caller, upstream = await asked(sidekey, get())
+    sidekey = ScriptedPlane(H, limits=Limits(response_head=1000))
+    caller, upstream = await send_request(sidekey, get())
     early = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     upstream.feed(*[early] * (1000 // len(early)))
-    assert caller.take() == b""
+    assert caller.read() == b""
     upstream.feed(early)
-    assert problem(answer(caller))["code"] == "upstream_protocol_error"
-    assert upstream.aborted
-
-
-@pytest.mark.parametrize("size", [1, 1000])
-@pytest.mark.parametrize("field", [b"X: " + b"a" * 2000, b"a" * 2000 + b": 1"], ids=["value", "name"])
-async def test_a_head_over_the_limit_is_502(field: bytes, size: int) -> None:
-    """In one read or in many."""
-    sidekey = Scripted(H, limits=Limits(response_head=1000))
-    caller, upstream = await asked(sidekey, get())
-    raw = b"HTTP/1.1 200 OK\r\n" + field + b"\r\n" + SHORT
-    upstream.feed(*(raw[at : at + size] for at in range(0, len(raw), size)))
-    assert problem(answer(caller))["code"] == "upstream_protocol_error"
-    assert upstream.aborted
-
-
-@pytest.mark.parametrize("status", [b"407 Proxy Authentication Required", b"600 No", b"101 Switching Protocols"])
-async def test_a_status_that_is_no_response_is_502(status: bytes) -> None:
-    """407 would make the caller send its proxy credentials; 101 was not asked for."""
-    sidekey = Scripted(H)
-    caller, upstream = await asked(sidekey, get())
-    upstream.feed(b"HTTP/1.1 " + status + b"\r\n" + SHORT)
-    assert problem(answer(caller))["code"] == "upstream_protocol_error"
+    assert problem(single_response(caller))["code"] == "upstream_protocol_error"
     assert upstream.aborted
 
 
@@ -180,17 +310,17 @@ DETAILS = {
     "a large head": (START + b"X: " + b"1" * 1000 + b"\r\n" + SHORT, LARGE),
     "a large head that goes on": (START + b"X: " + b"1" * 1000, LARGE),
 }
-"""What is wrong with a response, and what the caller is told."""
+"""Invalid responses, and the detail of the error for the caller."""
 
 
 @pytest.mark.parametrize(("raw", "detail"), DETAILS.values(), ids=DETAILS)
-async def test_a_response_that_cannot_be_read_is_told(raw: bytes, detail: str) -> None:
-    """In words of ours, whatever the upstream wrote; it may have acted on the request."""
-    sidekey = Scripted(H, limits=Limits(response_head=1000, headers=10))
-    caller, upstream = await asked(sidekey, get())
+async def test_unreadable_response_is_reported(raw: bytes, detail: str) -> None:
+    """In Sidekey's words. The upstream may have processed the request."""
+    sidekey = ScriptedPlane(H, limits=Limits(response_head=1000, headers=10))
+    caller, upstream = await send_request(sidekey, get())
     upstream.feed(raw)
-    said = problem(answer(caller))
-    assert (said["code"], said["detail"], said["sent"]) == ("upstream_protocol_error", detail, "maybe")
+    error = problem(single_response(caller))
+    assert (error["code"], error["detail"], error["sent"]) == ("upstream_protocol_error", detail, "maybe")
     assert upstream.aborted
 
 
@@ -205,15 +335,15 @@ async def test_a_response_that_cannot_be_read_is_told(raw: bytes, detail: str) -
         ),
     ],
 )
-async def test_an_upstream_that_closes_too_early_is_told(written: bytes, detail: str, error: str) -> None:
-    """Whether anything of a response has come."""
-    sidekey = Scripted(H)
-    caller, upstream = await asked(sidekey, request("POST", body=b""))
+async def test_early_close_is_reported(written: bytes, detail: str, error: str) -> None:
+    """The detail tells whether a response had started."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, request("POST", body=b""))
     upstream.feed(written)
     upstream.finish()
     await settle()
-    said = problem(answer(caller))
-    assert (said["code"], said["detail"], said["error"]) == ("upstream_protocol_error", detail, error)
+    document = problem(single_response(caller))
+    assert (document["code"], document["detail"], document["error"]) == ("upstream_protocol_error", detail, error)
 
 
 @pytest.mark.parametrize(
@@ -225,43 +355,41 @@ async def test_an_upstream_that_closes_too_early_is_told(written: bytes, detail:
         (False, b"HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\n", "the upstream's response stalled"),
     ],
 )
-async def test_an_upstream_that_is_too_slow_is_told(choked: bool, written: bytes, detail: str) -> None:
-    """What it is late with: taking the request, beginning to respond, or going on (of a response that is held back)."""
+async def test_slow_upstream_is_reported(choked: bool, written: bytes, detail: str) -> None:
+    """The detail tells what was late."""
     held = integration(
         "h", base_url(1), traits=CredentialTraits(InjectionPoints(headers=("Authorization",)), watched=frozenset({401}))
     )
-    sidekey = Scripted(held, timeouts=Timeouts(write=5, response=5, idle=5))
+    sidekey = ScriptedPlane(held, timeouts=Timeouts(write=5, response=5, idle=5))
     caller = sidekey.caller()
     caller.feed(request("POST", "/a", "Content-Length: 9") + b"first")
     upstream = await sidekey.upstream()
     if choked:
-        upstream.choke()
+        upstream.block_writes()
     caller.feed(b"last")
     if written:
         upstream.feed(written)
     sidekey.plane.worker.deadlines.look(5.0)
-    said = problem(answer(caller))
-    assert (said["code"], said["detail"], said["sent"]) == ("upstream_timeout", detail, "maybe")
+    error = problem(single_response(caller))
+    assert (error["code"], error["detail"], error["sent"]) == ("upstream_timeout", detail, "maybe")
 
 
 @pytest.mark.parametrize("over", [0, 1])
-async def test_a_head_that_goes_on_is_measured_by_what_has_come(over: int) -> None:
-    """Up to `limits.response_head` it may still turn out to be within it."""
-    sidekey = Scripted(H, limits=Limits(response_head=1000))
-    caller, upstream = await asked(sidekey, get())
+async def test_incomplete_head_counts_towards_the_limit(over: int) -> None:
+    sidekey = ScriptedPlane(H, limits=Limits(response_head=1000))
+    caller, upstream = await send_request(sidekey, get())
     head = START + b"Content-Length: 2\r\nX: "
     upstream.feed(head + b"1" * (1000 + over - len(head)))
     assert upstream.aborted is bool(over)
     if not over:
         upstream.feed(b"\r\n\r\nok")
-        assert (answer(caller).status, len(sidekey.pooled())) == (200, 1)
+        assert (single_response(caller).status, len(sidekey.pooled())) == (200, 1)
 
 
 @pytest.mark.parametrize("over", [0, 1])
-async def test_trailers_are_measured_from_the_last_byte_of_the_body(over: int) -> None:
-    """Up to `limits.response_head` they are passed over."""
-    sidekey = Scripted(H, limits=Limits(response_head=1000))
-    caller, upstream = await asked(sidekey, get())
+async def test_trailers_up_to_the_limit_are_ignored(over: int) -> None:
+    sidekey = ScriptedPlane(H, limits=Limits(response_head=1000))
+    caller, upstream = await send_request(sidekey, get())
     upstream.feed(START + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
     upstream.feed(b"0\r\nX: " + b"1" * (1000 + over - 6))
     assert upstream.aborted is bool(over)

@@ -15,26 +15,26 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from support.api import OF_A_FILE, Api, Said, basic
-from support.child import Child
-from support.company_login import ROLES, Browser, Company, company, text
-from support.http_get import get, within
+from support.api import OF_A_FILE, Api, ApiResponse, basic
+from support.company_login import ROLES, CompanyLogin, OidcBrowser, company, text
+from support.http_get import get, wait_until
 from support.oidc import SECRET
 from support.private_ca import Authority
 from support.scraping import series
+from support.sidekey_process import SidekeyProcess
 
 ANN = {"sub": "ann-8f1c", "name": "Ann Roe", "groups": ["readers", "editors", "unknown"]}
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[Company]:
+def shared(tmp_path_factory: pytest.TempPathFactory, ca: Authority) -> Iterator[CompanyLogin]:
     """Run a Sidekey behind a proxy, so that each test can have its own client address and rate limits."""
     with company(tmp_path_factory.mktemp("company"), ca, admin="behind_tls: true, ") as process:
         yield process
 
 
 @pytest.fixture
-def firm(shared: Company) -> Iterator[Company]:
+def firm(shared: CompanyLogin) -> Iterator[CompanyLogin]:
     """Return the company with Ann logged in at the issuer and valid ID tokens."""
     shared.issuer.person(ANN)
     yield shared
@@ -45,29 +45,29 @@ NUMBERS = iter(range(1, 250))
 
 
 @pytest.fixture
-def browser(firm: Company) -> Browser:
+def browser(firm: CompanyLogin) -> OidcBrowser:
     return firm.browser(f"198.51.100.{next(NUMBERS)}")
 
 
-def test_person_gets_the_highest_role(firm: Company, browser: Browser) -> None:
+def test_person_gets_the_highest_role(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """The identity is issuer and subject. The name is only a label."""
-    assert browser.ask("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
+    assert browser.request("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
     response = browser.log_in()
     assert response.status == 201, response
     identity = f"oidc:{firm.issuer.issuer}#ann-8f1c"
     who = {"name": identity, "identity": identity, "label": "Ann Roe", "role": "editor", "source": "oidc"}
     assert response.json.items() >= {**who, "presets": None, "per_minute": 60, "expires_at": None}.items()
-    assert browser.ask("GET", "/whoami").json == response.json
+    assert browser.request("GET", "/whoami").json == response.json
     cookies = response.headers.get_all("Set-Cookie")
     assert cookies[1] == "__Host-sidekey-oidc=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0; Secure"
     assert set(browser.cookies) == {"__Host-sidekey-ui"}
     copied = firm.browser("198.51.100.250")
     copied.cookies = dict(browser.cookies)
-    assert browser.ask("DELETE", "/session").status == 204
-    assert copied.ask("GET", "/whoami").code == "unauthenticated"
+    assert browser.request("DELETE", "/session").status == 204
+    assert copied.request("GET", "/whoami").code == "unauthenticated"
 
 
-def test_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
+def test_request_to_the_issuer_binds_the_browser(browser: OidcBrowser) -> None:
     """State, nonce, challenge and cookie differ."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(browser.start()).query).items()}
     assert query.keys() == {
@@ -84,7 +84,7 @@ def test_request_to_the_issuer_binds_the_browser(browser: Browser) -> None:
     assert {len(secret) for secret in secrets} == {43}
 
 
-def refusal(response: Said, code: str = "oidc_failed") -> str:
+def refusal(response: ApiResponse, code: str = "oidc_failed") -> str:
     """Check that a log-in was refused without a session, and return the reason."""
     assert response.code == code, response
     assert not any("sidekey-ui" in header for header in response.headers.get_all("Set-Cookie", []))
@@ -132,15 +132,15 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_invalid_id_token_is_refused_with_the_reason(firm: Company, browser: Browser, name: str) -> None:
+def test_invalid_id_token_is_refused_with_the_reason(firm: CompanyLogin, browser: OidcBrowser, name: str) -> None:
     forgery, reason = FORGERIES[name]
     forge(firm, forgery)
     assert reason in refusal(browser.log_in())
     assert browser.cookies == {}
-    assert browser.ask("GET", "/session").json["who"] is None
+    assert browser.request("GET", "/session").json["who"] is None
 
 
-def forge(firm: Company, forgery: dict[str, Any]) -> None:
+def forge(firm: CompanyLogin, forgery: dict[str, Any]) -> None:
     """Make the issuer forge an ID token. Times in claims are relative to now."""
     claims = {
         name: int(time.time()) + value if type(value) is int and name != "nonce" else value
@@ -162,15 +162,17 @@ def forge(firm: Company, forgery: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_valid_variants_of_an_id_token_are_accepted(firm: Company, browser: Browser, forgery: dict[str, Any]) -> None:
+def test_valid_variants_of_an_id_token_are_accepted(
+    firm: CompanyLogin, browser: OidcBrowser, forgery: dict[str, Any]
+) -> None:
     forge(firm, forgery)
     assert browser.log_in().status == 201
 
 
-def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: Browser, firm: Company) -> None:
+def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: OidcBrowser, firm: CompanyLogin) -> None:
     """Sidekey also refuses a second redirect with the same code."""
     url = browser.start()
-    assert browser.ask("GET", "/session").status == 200
+    assert browser.request("GET", "/session").status == 200
     redirect = browser.visit(url)
     other = firm.browser(browser.address)
     assert "another browser" in refusal(other.finish(redirect))
@@ -192,7 +194,7 @@ def test_redirect_without_the_cookie_of_its_log_in_is_refused(browser: Browser, 
 
 
 @pytest.mark.parametrize("iss", [None, "https://evil.example", ""], ids=repr)
-def test_code_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser, iss: str | None) -> None:
+def test_code_of_another_issuer_is_not_redeemed(firm: CompanyLogin, browser: OidcBrowser, iss: str | None) -> None:
     """The issuer sends `iss` in redirects (RFC 9207)."""
     redirect: dict[str, Any] = browser.visit(browser.start())
     redeemed = firm.issuer.fetched()["token"]
@@ -200,14 +202,14 @@ def test_code_of_another_issuer_is_not_redeemed(firm: Company, browser: Browser,
     assert firm.issuer.fetched()["token"] == redeemed
 
 
-def test_cookie_lasts_five_minutes_and_needs_the_console_header(firm: Company, browser: Browser) -> None:
-    response = browser.ask("POST", "/session/oidc/start", {})
+def test_cookie_lasts_five_minutes_and_needs_the_console_header(firm: CompanyLogin, browser: OidcBrowser) -> None:
+    response = browser.request("POST", "/session/oidc/start", {})
     value = browser.cookies["__Host-sidekey-oidc"]
     assert response.headers.get_all("Set-Cookie") == [
         f"__Host-sidekey-oidc={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age=300; Secure"
     ]
     for path, body in (("/session/oidc/start", {}), ("/session/oidc", {"code": "x", "state": "x"})):
-        response = Api(firm.child.admin_port).ask("POST", path, body, headers={"Authorization": ""})
+        response = Api(firm.child.admin_port).request("POST", path, body, headers={"Authorization": ""})
         assert (response.status, response.code) == (403, "forbidden")
 
 
@@ -221,7 +223,7 @@ def test_cookie_lasts_five_minutes_and_needs_the_console_header(firm: Company, b
     ],
     ids=str,
 )
-def test_claim_decides_role_and_presets(firm: Company, browser: Browser, groups: Any, role: str) -> None:
+def test_claim_decides_role_and_presets(firm: CompanyLogin, browser: OidcBrowser, groups: Any, role: str) -> None:
     """A sender has the presets of all its groups, and other roles have none."""
     firm.issuer.person({**ANN, "groups": groups})
     body = browser.log_in().json
@@ -230,7 +232,7 @@ def test_claim_decides_role_and_presets(firm: Company, browser: Browser, groups:
 
 
 @pytest.mark.parametrize("groups", [None, [], ["unknown"], 7, {"admins": True}, [["admins"]], "Admins"], ids=str)
-def test_person_without_a_role_is_refused(firm: Company, browser: Browser, groups: Any) -> None:
+def test_person_without_a_role_is_refused(firm: CompanyLogin, browser: OidcBrowser, groups: Any) -> None:
     firm.issuer.person({**ANN, "groups": groups})
     refusal(browser.log_in(), "no_role")
 
@@ -246,91 +248,93 @@ def test_person_without_a_role_is_refused(firm: Company, browser: Browser, group
     ],
     ids=str,
 )
-def test_label_has_no_formatting(firm: Company, browser: Browser, claims: dict[str, Any], label: str) -> None:
+def test_label_has_no_formatting(firm: CompanyLogin, browser: OidcBrowser, claims: dict[str, Any], label: str) -> None:
     forge(firm, {"claims": claims})
     body = browser.log_in().json
     assert body["label"] == label
     assert body["name"] == body["identity"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
 
 
-def test_creating_a_token_needs_a_fresh_log_in(firm: Company, browser: Browser) -> None:
+def test_creating_a_token_needs_a_fresh_log_in(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """Single sign-on would confirm it for an unattended browser, so `auth_time` counts instead of the session."""
     firm.issuer.person({**ANN, "groups": "admins"})
     token = {"name": "by-ann", "role": "viewer"}
     for auth_time in (None, -700):
         forge(firm, {"claims": {"auth_time": auth_time}})
         assert browser.log_in().status == 201
-        assert browser.ask("POST", "/tokens", token).code == "login_again"
-        assert browser.ask("POST", "/tokens", {**token, "own_token": "sidekey_guess"}).code == "login_again"
+        assert browser.request("POST", "/tokens", token).code == "login_again"
+        assert browser.request("POST", "/tokens", {**token, "own_token": "sidekey_guess"}).code == "login_again"
     forge(firm, {"claims": {"auth_time": -500}})
     url = browser.start(again=True)
     assert "max_age=0" in url
     assert browser.finish(browser.visit(url)).status == 201
-    response = browser.ask("POST", "/tokens", token)
+    response = browser.request("POST", "/tokens", token)
     assert response.status == 201, response
     assert Api(firm.child.admin_port).get("/tokens/by-ann")["created_by"] == f"oidc:{firm.issuer.issuer}#ann-8f1c"
 
 
-def test_admin_lists_and_ends_sessions(firm: Company, browser: Browser) -> None:
+def test_admin_lists_and_ends_sessions(firm: CompanyLogin, browser: OidcBrowser) -> None:
     firm.issuer.person({**ANN, "sub": "under-watch"})
     browser.log_in()
     admin = firm.browser(browser.address)
     firm.issuer.person({**ANN, "sub": "boss", "name": "Boss", "groups": "admins"})
     admin.log_in()
-    items = admin.ask("GET", "/sessions").json["items"]
+    items = admin.request("GET", "/sessions").json["items"]
     own = [item for item in items if item["current"]]
     assert [item["label"] for item in own] == ["Boss"]
     newest = next(item for item in items if item["identity"].endswith("#under-watch"))
     assert newest["role"] == "editor"
     assert newest["id"] not in str(browser.cookies)
-    assert browser.ask("GET", "/sessions").code == "forbidden"
-    assert browser.ask("DELETE", f"/sessions/{own[0]['id']}").code == "forbidden"
-    assert admin.ask("DELETE", f"/sessions/{newest['id']}").status == 204
-    assert browser.ask("GET", "/whoami").code == "unauthenticated"
-    assert admin.ask("DELETE", f"/sessions/{newest['id']}").code == "not_found"
+    assert browser.request("GET", "/sessions").code == "forbidden"
+    assert browser.request("DELETE", f"/sessions/{own[0]['id']}").code == "forbidden"
+    assert admin.request("DELETE", f"/sessions/{newest['id']}").status == 204
+    assert browser.request("GET", "/whoami").code == "unauthenticated"
+    assert admin.request("DELETE", f"/sessions/{newest['id']}").code == "not_found"
     for wrong in ("x", newest["id"][:31], f"{newest['id']}0"):
-        assert admin.ask("DELETE", f"/sessions/{wrong}").code == "not_found"
-    entries = admin.ask("GET", "/audit").json["items"]
+        assert admin.request("DELETE", f"/sessions/{wrong}").code == "not_found"
+    entries = admin.request("GET", "/audit").json["items"]
     audited = {"action": "end", "object": "session", "name": newest["identity"], "who": own[0]["identity"]}
     assert any(entry.items() >= audited.items() for entry in entries)
 
 
-def test_change_of_the_roles_in_the_config_ends_sessions(firm: Company, browser: Browser) -> None:
+def test_change_of_the_roles_in_the_config_ends_sessions(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """A person who loses a role must not keep the role until the session ends."""
     token = firm.browser(browser.address)
-    assert token.ask("POST", "/session", {"token": Api(1).token}).status == 201
+    assert token.request("POST", "/session", {"token": Api(1).token}).status == 201
     browser.log_in()
     before = firm.child.config.read_text()
     firm.rewrite({**ROLES, "editors": "viewer"}, admin="behind_tls: true, ")
     try:
-        within(lambda: browser.ask("GET", "/whoami").status == 401)
-        assert token.ask("GET", "/whoami").status == 200
+        wait_until(lambda: browser.request("GET", "/whoami").status == 401)
+        assert token.request("GET", "/whoami").status == 200
         assert browser.log_in().json["role"] == "viewer"
     finally:
         firm.child.rewrite(before)
-        within(lambda: browser.ask("GET", "/whoami").status == 401)
+        wait_until(lambda: browser.request("GET", "/whoami").status == 401)
 
 
-def test_person_changes_and_sends_under_the_identity(firm: Company, browser: Browser) -> None:
+def test_person_changes_and_sends_under_the_identity(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """The author of rows and audit entries can be an identity."""
     firm.issuer.person({**ANN, "groups": "admins"})
     who = browser.log_in().json["identity"]
-    created = browser.ask("POST", "/integrations", {"id": "by-ann", **basic(1)})
+    created = browser.request("POST", "/integrations", {"id": "by-ann", **basic(1)})
     assert (created.status, created.json["updated_by"]) == (201, who), created
-    sent = browser.ask("POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, key="a-key-of-ann-0001")
+    sent = browser.request(
+        "POST", "/presets/hook-of-a-file/sends", {"parameters": {"user": "x"}}, key="a-key-of-ann-0001"
+    )
     assert sent.status == 200, sent
     assert (sent.json["who"], sent.json["label"]) == (who, "Ann Roe")
-    items = browser.ask("GET", f"/sends?who={quote(who, safe='')}").json["items"]
+    items = browser.request("GET", f"/sends?who={quote(who, safe='')}").json["items"]
     assert [item["key"] for item in items] == ["a-key-of-ann-0001"]
-    audited = {item["action"] for item in browser.ask("GET", "/audit").json["items"] if item["who"] == who}
+    audited = {item["action"] for item in browser.request("GET", "/audit").json["items"] if item["who"] == who}
     assert {"login", "create", "send"} <= audited
 
 
-def warnings(firm: Company) -> int:
+def warnings(firm: CompanyLogin) -> int:
     return sum("began in another browser" in line for line in firm.child.lines)
 
 
-def test_log_ins_are_limited_by_address(firm: Company, browser: Browser) -> None:
+def test_log_ins_are_limited_by_address(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """Redirects that Sidekey refuses without a request to the issuer do not count."""
     script = firm.browser("192.0.2.66")
     earlier, began = warnings(firm), time.monotonic()
@@ -352,7 +356,7 @@ def test_log_ins_are_limited_by_address(firm: Company, browser: Browser) -> None
     assert browser.log_in().status == 201
 
 
-def test_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> None:
+def test_ipv6_network_counts_as_one_address(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """A host can use any address of its network. An IPv4-mapped address counts as IPv4."""
 
     def guess(address: str) -> str:
@@ -367,21 +371,21 @@ def test_ipv6_network_counts_as_one_address(firm: Company, browser: Browser) -> 
     assert codes == ["oidc_failed"] * 11
 
 
-def test_another_process_can_finish_a_log_in(firm: Company, browser: Browser, tmp_path: Path) -> None:
+def test_another_process_can_finish_a_log_in(firm: CompanyLogin, browser: OidcBrowser, tmp_path: Path) -> None:
     """The cookie contains the whole state of a log-in."""
     for file in firm.folder.iterdir():
         if file.suffix == "" and file.is_file():
             (tmp_path / file.name).symlink_to(file)
-    other = replace(firm, child=Child("", tmp_path))
+    other = replace(firm, child=SidekeyProcess("", tmp_path))
     port = f":{other.child.admin_port}/ui"
     written = text(other, admin="behind_tls: true, ").replace(port, f":{firm.child.admin_port}/ui")
     other.child.config.write_text(written.replace("path: store.db", f"path: {firm.folder}/store.db"))
     with other.child:
         redirect = browser.visit(browser.start())
-        elsewhere = Browser(other, browser.address, browser.cookies)
+        elsewhere = OidcBrowser(other, browser.address, browser.cookies)
         response = elsewhere.finish(redirect)
         assert response.status == 201, response
-        assert browser.ask("GET", "/whoami").json == response.json
+        assert browser.request("GET", "/whoami").json == response.json
 
 
 def test_unknown_key_is_fetched_once_in_30_seconds(tmp_path: Path, ca: Authority) -> None:
@@ -401,7 +405,7 @@ def test_unknown_key_is_fetched_once_in_30_seconds(tmp_path: Path, ca: Authority
         assert firm.issuer.fetched() == {"discovery": 2, "keys": 2, "token": 7}
 
 
-def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
+def test_address_has_at_most_four_log_ins_in_progress(firm: CompanyLogin) -> None:
     """The fifth waits five seconds. Log-ins from other addresses do not wait."""
     browsers = [firm.browser("192.0.2.200") for _ in range(5)]
     redirects = [browser.visit(browser.start()) for browser in browsers]
@@ -409,9 +413,9 @@ def test_address_has_at_most_four_log_ins_in_progress(firm: Company) -> None:
     redirect = other.visit(other.start())
     with ThreadPoolExecutor(6) as pool, firm.issuer.holding() as held:
         finishing = [pool.submit(person.finish, redirect) for person, redirect in zip(browsers, redirects, strict=True)]
-        within(lambda: held() == 4)
+        wait_until(lambda: held() == 4)
         elsewhere = pool.submit(other.finish, redirect)
-        within(lambda: held() == 5)
+        wait_until(lambda: held() == 5)
         finished = next(future for future in as_completed(finishing))
         assert finished.result().code == "too_many"
     assert sorted(future.result().status for future in finishing) == [201] * 4 + [429]
@@ -424,12 +428,12 @@ def test_people_log_in_without_a_store(tmp_path: Path, ca: Authority) -> None:
         firm.issuer.person({**ANN, "groups": "admins"})
         browser = firm.browser()
         assert browser.log_in().json["role"] == "admin"
-        assert browser.ask("GET", "/session").json["store"] == "absent"
-        (session,) = browser.ask("GET", "/sessions").json["items"]
+        assert browser.request("GET", "/session").json["store"] == "absent"
+        (session,) = browser.request("GET", "/sessions").json["items"]
         assert (session["label"], session["current"]) == ("Ann Roe", True)
-        assert browser.ask("POST", "/tokens", {"name": "x", "role": "viewer"}).code == "store_required"
+        assert browser.request("POST", "/tokens", {"name": "x", "role": "viewer"}).code == "store_required"
         firm.rewrite({**ROLES, "admins": "viewer"})
-        within(lambda: browser.ask("GET", "/whoami").status == 401)
+        wait_until(lambda: browser.request("GET", "/whoami").status == 401)
         assert not (tmp_path / "store.db").exists()
 
 
@@ -438,12 +442,12 @@ def test_failing_issuer_is_called_once_in_ten_seconds(tmp_path: Path, ca: Author
     with company(tmp_path, ca) as firm:
         firm.issuer.forge(down=True)
         for _ in range(5):
-            response = firm.browser().ask("POST", "/session/oidc/start", {})
+            response = firm.browser().request("POST", "/session/oidc/start", {})
             assert (response.status, response.code, response.headers["Retry-After"]) == (503, "oidc_unavailable", "10")
             assert "discovery responded 503" in response.json["detail"]
         assert firm.issuer.fetched()["discovery"] == 1
-        assert firm.browser().ask("POST", "/session", {"token": Api(1).token}).status == 201
-        assert firm.browser().ask("GET", "/session").json["oidc"] is True
+        assert firm.browser().request("POST", "/session", {"token": Api(1).token}).status == 201
+        assert firm.browser().request("GET", "/session").json["oidc"] is True
 
 
 def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) -> None:
@@ -460,8 +464,8 @@ def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) ->
             firm.issuer.forge(discovery={name: value})
             # After a change of the roles, Sidekey fetches the document at once.
             firm.rewrite({**ROLES, f"group-{number}": "viewer"})
-            start = partial(firm.browser().ask, "POST", "/session/oidc/start", {})
-            within(lambda start=start, reason=reason: reason in start().json.get("detail", ""))
+            start = partial(firm.browser().request, "POST", "/session/oidc/start", {})
+            wait_until(lambda start=start, reason=reason: reason in start().json.get("detail", ""))
             assert start().code == "oidc_unavailable"
 
 
@@ -486,6 +490,6 @@ def test_hanging_token_endpoints_do_not_delay_log_ins(tmp_path: Path, ca: Author
             waiting = stack.enter_context(create_connection(("127.0.0.1", firm.child.proxy_port)))
             head = f"GET /i/{name}/x HTTP/1.1\r\nHost: localhost\r\nSidekey-Token: the-token-of-a-file\r\n\r\n"
             waiting.sendall(head.encode())
-        within(lambda: in_flight() == len(names))
+        wait_until(lambda: in_flight() == len(names))
         assert firm.browser().log_in().status == 201
         assert in_flight() == len(names)

@@ -48,7 +48,7 @@ sys.modules["uvloop"] = None
 from sidekey.cli import main
 main(prog_name="sidekey")
 """
-"""Code for a `Child` that runs on asyncio's own loop, as where uvloop is not installed."""
+"""Code for a `SidekeyProcess` that runs on asyncio's loop, as without uvloop."""
 
 
 def run_cli(
@@ -128,8 +128,8 @@ def _opened(output: Path | None) -> Iterator[int]:
         os.close(descriptor)
 
 
-class Child:
-    """`with Child(config, tmp_path) as child`: a running `sidekey run` whose `probe` on `admin_port` returns 200.
+class SidekeyProcess:
+    """A running `sidekey run` whose `probe` on `admin_port` returns 200: `with SidekeyProcess(config, path) as child`.
 
     If `metrics_port` is set, the probe goes there. `config` is YAML text without `version`, `listen` and `network`,
     which are written before it. With `head=""` it is the complete file. `wrapper` starts another command, for example
@@ -159,7 +159,7 @@ class Child:
         self.config = folder / "sidekey.yaml"
         self.config.write_text(head.format(proxy=self.proxy_port, admin=self.admin_port) + config)
         self.lines: list[str] = []
-        """What it wrote so far, to stderr or stdout."""
+        """Lines written to stdout or stderr so far."""
         started = SIDEKEY if code is None else (sys.executable, "-c", code)
         self._command = [*wrapper, *started, "run", "--config", str(self.config), *arguments]
         self._probed = metrics_port or self.admin_port

@@ -9,14 +9,14 @@ from http.client import HTTPConnection, HTTPSConnection
 from http.cookies import SimpleCookie
 from typing import Any, Final
 
-from support.api import Api, Said
+from support.api import Api, ApiResponse
 from support.raw_connection import DEADLINE
 
 PAGE: Final = {"Sec-Fetch-Site": "same-origin", "Sidekey-Console": "1"}
-"""What pages of the console send with each request."""
+"""Headers that pages of the console send with each request."""
 
 
-class Browser(Api):
+class ConsoleBrowser(Api):
     """A browser. `host` is the name in its address bar, with TLS. Without `trusted`, a proxy has terminated TLS."""
 
     def __init__(self, port: int, cookie: str = "", *, host: str = "", trusted: ssl.SSLContext | None = None) -> None:
@@ -34,7 +34,7 @@ class Browser(Api):
         connection.sock = self._trusted.wrap_socket(there, server_hostname=self._host)
         return connection
 
-    def ask(
+    def request(
         self,
         method: str,
         path: str,
@@ -42,15 +42,15 @@ class Browser(Api):
         headers: Mapping[str, str] | None = None,
         *,
         match: str | None = None,
-    ) -> Said:
+    ) -> ApiResponse:
         cookie = self.cookie and f"{self._name}={self.cookie}"
         fields = {"Authorization": "", "Cookie": cookie, "Host": self._host, **PAGE, **(headers or {})}
-        response = super().ask(method, path, body, match=match, headers=fields)
+        response = super().request(method, path, body, match=match, headers=fields)
         for value in response.headers.get_all("Set-Cookie", []):
             self.cookie = SimpleCookie(value)[self._name].value
         return response
 
-    def log_in(self, token: str) -> Said:
-        response = self.ask("POST", "/session", {"token": token})
+    def log_in(self, token: str) -> ApiResponse:
+        response = self.request("POST", "/session", {"token": token})
         assert response.status == 201, response
         return response
