@@ -116,7 +116,16 @@ def built(loaded: Loaded) -> object:
         return None
     return result.network, [
         (
-            *(item.id, item.kind, item.policy, item.base, item.traits, item.trust, item.allow_private, item.filled),
+            *(
+                item.id,
+                item.kind,
+                item.policy,
+                item.base,
+                item.traits,
+                item.trust,
+                item.allow_private,
+                item.profile_entries,
+            ),
             *(granted(item), item.rebuild is None),
         )
         for item in result.integrations.values()

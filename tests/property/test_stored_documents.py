@@ -156,7 +156,7 @@ def test_secret_does_not_open_after_its_destination_was_edited(key: str) -> None
     """Through the rules or past them. Each secret must be entered again."""
     document, patch = EDITS[key]
     row = stored(document)
-    moved = previous_row(row).patched(patch)
+    moved = previous_row(row).apply_patch(patch)
     past = replace(row, document=patched(row.document, patch))
     if not key.endswith(".type"):
         secrets = set(ids(row))
@@ -218,7 +218,7 @@ def test_document_that_is_read_and_written_keeps_all_secrets(name: str, data: st
         edits = {**data.draw(HARMLESS_EDITS), "auth": data.draw(OF_AUTH[name])}
         document = merge_patch(document_for_api(row), edits)
         if data.draw(st.booleans()):
-            document = previous_row(row).patched(edits)
+            document = previous_row(row).apply_patch(edits)
         row = stored(document, before=row)
         assert row.secrets == first.secrets
         assert open_secrets(row).values == open_secrets(first).values != {}
@@ -312,13 +312,15 @@ def test_equivalent_documents_have_one_destination(data: st.DataObject, document
     row = stored(document)
     other = respelled(data, document)
     assert destination(other) == destination(document)
-    assert ids(stored(previous_row(row).patched(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
+    assert (
+        ids(stored(previous_row(row).apply_patch(json.loads(json.dumps(other))), before=row)).keys() == ids(row).keys()
+    )
 
 
 def test_added_client_certificate_needs_no_other_secret_again() -> None:
     row = stored(BASIC)
     block = beside()["client_certificate"]
-    assert kept_pointers(draft(previous_row(row).patched({"client_certificate": block}), previous_row(row))) == {
+    assert kept_pointers(draft(previous_row(row).apply_patch({"client_certificate": block}), previous_row(row))) == {
         "/auth/password",
         "/auth/username",
     }

@@ -230,18 +230,18 @@ def secrets_required(document: Mapping[str, Any], previous: PreviousIntegration)
 def entered_values(draft: Draft) -> dict[str, str]:
     """Return the values to seal, by pointer."""
     secrets = secrets_in(draft.saved.content)
-    return {pointer(secret.place): draft.entered[secret.id] for secret in secrets if secret.id in draft.entered}
+    return {pointer(secret.loc): draft.entered[secret.id] for secret in secrets if secret.id in draft.entered}
 
 
 def kept_pointers(draft: Draft) -> set[str]:
     """Return the pointers of the secrets that a draft keeps."""
-    return {pointer(secret.place) for secret in secrets_in(draft.saved.content) if secret.id in draft.kept}
+    return {pointer(secret.loc) for secret in secrets_in(draft.saved.content) if secret.id in draft.kept}
 
 
 def stored(document: Mapping[str, Any], name: str = "crm", before: IntegrationRow | None = None) -> IntegrationRow:
     """Build the row of a saved document, in place of the previous row."""
-    previous = before or IntegrationRow(row=f"row-of-{name}", id=name, verified=False)
-    return saved(VAULT, name, document, previous).at(previous.version + 1)
+    previous = before or IntegrationRow(row_id=f"row-of-{name}", id=name, verified=False)
+    return saved(VAULT, name, document, previous).with_version(previous.version + 1)
 
 
 def saved(
@@ -260,7 +260,7 @@ def previous_row(row: IntegrationRow) -> PreviousIntegration:
 def ids(row: IntegrationRow) -> dict[str, str]:
     """Return the IDs of a row's secrets, by pointer."""
     secrets = secrets_in(SavedDocument.load(row.document).content)
-    return {pointer(secret.place): secret.id for secret in secrets if secret.id in row.secrets}
+    return {pointer(secret.loc): secret.id for secret in secrets if secret.id in row.secrets}
 
 
 def settings_in(document: str) -> IntegrationSettings:

@@ -135,7 +135,7 @@ def purpose_of(row: IntegrationRow) -> Purpose:
 
 def sealed(store: Store, name: str, text: str, document: str = "{}", *, row: str = "") -> IntegrationRow:
     """Build an integration with a secret that is bound to the purpose from `purpose_of`."""
-    row = row or new_row()
+    row = row or new_row_id()
     binding = Binding(store.id, row, name, SECRET, {"to": document}, PLACE)
     secrets = {SECRET: SealedField(seal(store.ring, text, binding), 1, "ops")}
     return integration(name, document, row=row, secrets=secrets)

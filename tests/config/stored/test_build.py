@@ -73,7 +73,7 @@ class ConfigWithStore:
         self.rows = {**self.rows, **{row.id: row for row in rows}}
 
     def load(self, now: float = PRESENT) -> Snapshot:
-        self.source.take(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
+        self.source.update(State(integrations=self.rows, presets=self.presets, callers=self.callers), self.vault)
         return loaded_snapshot(self.loader.load(now))
 
     def states(self, snapshot: Snapshot | None = None) -> dict[str, str]:

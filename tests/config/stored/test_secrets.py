@@ -42,7 +42,7 @@ def test_secret_does_not_open_in_another_row_or_field() -> None:
     # Or swap the IDs in the document.
     renamed = replace(row, document=row.document.replace(first, "<1>").replace(second, first).replace("<1>", second))
     foreign = replace(row, secrets=dict(zip(row.secrets, other.secrets.values(), strict=True)))
-    for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row="r")):
+    for moved in (swapped, renamed, foreign, replace(row, id="other"), replace(row, row_id="r")):
         result = open_secrets(moved)
         assert result.values == {}
         assert all("enter it again" in reason for reason in result.refused.values())

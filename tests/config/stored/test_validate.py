@@ -114,7 +114,7 @@ def test_new_destination_requires_every_secret_again(name: str, patch: dict[str,
     """Once all are entered, the document is saved, and the secrets are sealed for the new destination."""
     row = stored(documents()[name])
     remaining = SECRETS[name] - ({"/auth/token_request/body/key"} if "GET" in str(patch) else set())
-    reasons = secrets_required(previous_row(row).patched(patch), previous_row(row))
+    reasons = secrets_required(previous_row(row).apply_patch(patch), previous_row(row))
     assert reasons.keys() == remaining
     key = next(iter(patch.get("auth", patch) if name != "profile" else ["a"]))
     assert all(key in reason and "has changed" in reason for reason in reasons.values()), reasons
@@ -137,7 +137,7 @@ def test_new_destination_requires_every_secret_again(name: str, patch: dict[str,
 def test_edit_that_moves_no_secret_keeps_all(name: str, patch: dict[str, Any]) -> None:
     """The kept secrets still open."""
     row = stored(documents()[name])
-    after = stored(previous_row(row).patched(patch), before=row)
+    after = stored(previous_row(row).apply_patch(patch), before=row)
     assert after.secrets == row.secrets
     assert set(open_secrets(after).values) == SECRETS[name]
 
@@ -147,11 +147,11 @@ def test_header_that_overrides_the_target_must_be_public(name: str) -> None:
     """If it were secret, it could be changed without entering the other secrets again."""
     row = stored(HEADERS)
     patch = {"auth": {"headers": {name: {"secret": {"value": "/admin"}}}}}
-    assert errors(previous_row(row).patched(patch), previous_row(row)) == {
+    assert errors(previous_row(row).apply_patch(patch), previous_row(row)) == {
         "/auth/headers": f"{name} must be a public text: a server may take the request for another by it"
     }
     assert secrets_required(
-        previous_row(row).patched({"auth": {"headers": {name: "/admin"}}}), previous_row(row)
+        previous_row(row).apply_patch({"auth": {"headers": {name: "/admin"}}}), previous_row(row)
     ).keys() == {"/auth/headers/Authorization/secret"}
 
 
@@ -165,7 +165,7 @@ def test_secret_missing_from_a_document_is_removed() -> None:
     remaining, removed = "/auth/headers/Authorization/secret", "/auth/headers/X-Key/secret"
     assert kept_pointers(draft(document, previous_row(row))) == {remaining}
     assert stored(document, before=row).secrets.keys() == {ids(row)[remaining]}
-    assert kept_pointers(draft(previous_row(row).patched({"description": "x"}), previous_row(row))) == {
+    assert kept_pointers(draft(previous_row(row).apply_patch({"description": "x"}), previous_row(row))) == {
         remaining,
         removed,
     }
@@ -183,10 +183,10 @@ def test_removed_token_request_parameter_changes_the_destination() -> None:
 
 def test_patch_replaces_or_removes_a_secret() -> None:
     row = stored(BASIC)
-    result = draft(previous_row(row).patched({"auth": {"password": {"value": "another"}}}), previous_row(row))
+    result = draft(previous_row(row).apply_patch({"auth": {"password": {"value": "another"}}}), previous_row(row))
     assert (entered_values(result), kept_pointers(result)) == ({"/auth/password": "another"}, {"/auth/username"})
     assert result.entered.keys().isdisjoint(row.secrets)
-    assert errors(previous_row(row).patched({"auth": {"username": None}}), previous_row(row)) == {
+    assert errors(previous_row(row).apply_patch({"auth": {"username": None}}), previous_row(row)) == {
         "/auth/username": "this key is missing"
     }
 
@@ -248,7 +248,7 @@ def test_swapped_secrets_are_entered_again() -> None:
 def test_reason_names_the_changed_keys() -> None:
     """It names only a few keys, and no value."""
     row = stored(OAUTH2)
-    changed = previous_row(row).patched(
+    changed = previous_row(row).apply_patch(
         {
             "endpoint_prefix": "https://evil.example.com",
             "trusted_ca": "system",
@@ -285,7 +285,7 @@ def test_new_certificate_requires_its_key_again() -> None:
     key = {"value": chain().leaf.key_as().decode()}
     new_key = {**document, "auth": {**document["auth"], "private_key": key}}
     assert entered_values(draft(new_key, previous_row(row))) == {"/auth/private_key": key["value"]}
-    assert kept_pointers(draft(previous_row(row).patched({"description": "x"}), previous_row(row))) == {
+    assert kept_pointers(draft(previous_row(row).apply_patch({"description": "x"}), previous_row(row))) == {
         "/auth/private_key"
     }
     swapped = {**changed, "auth": {**changed["auth"], "private_key": key}}
@@ -346,13 +346,13 @@ def test_changed_profile_keeps_the_saved_additions(monkeypatch: pytest.MonkeyPat
     saved = json.loads(row.document)
     saved["profile"]["keys"]["auth"]["token_endpoint"] = "https://auth.before.example.com/t"
     previous = previous_row(replace(row, document=json.dumps(saved)))
-    result = draft(previous.patched({"description": "x"}), previous)
+    result = draft(previous.apply_patch({"description": "x"}), previous)
     assert result.purpose.destinations[0]["auth"]["token_endpoint"] == "https://auth.before.example.com/t"  # type: ignore[index,call-overload]
-    assert assessed(previous.patched({"auth": {"region": "us-central1.gcp"}}), previous).errors == ()
+    assert assessed(previous.apply_patch({"auth": {"region": "us-central1.gcp"}}), previous).errors == ()
     saved["integration"]["auth"]["provider"] = saved["profile"]["provider"] = "of-another-version"
     removed = previous_row(replace(row, document=json.dumps(saved)))
     assert removed.purpose is not None
-    assert kept_pointers(draft(removed.patched({"description": "x"}), removed)) == {"/auth/client_secret"}
+    assert kept_pointers(draft(removed.apply_patch({"description": "x"}), removed)) == {"/auth/client_secret"}
 
 
 def test_errors_of_a_profile_are_at_its_parameters() -> None:
@@ -370,7 +370,7 @@ def test_secret_of_a_removed_kind_is_entered_again() -> None:
     assert previous.purpose is None
     kept_password = {"set": True, "id": ids(row)["/auth/password"]}
     assert secrets_required({**RESPONSYS, "auth": {**RESPONSYS["auth"], "password": kept_password}}, previous) == {
-        "/auth/password": "what is stored is not valid any more"
+        "/auth/password": "the stored document is no longer valid"
     }
 
 
@@ -399,7 +399,7 @@ def test_equal_python_values_of_other_json_types_change_the_destination(value: o
     document = copied(OAUTH2)
     document["auth"]["token_request"]["body"]["resource"] = 1
     previous = previous_row(stored(document))
-    changed = previous.patched({"auth": {"token_request": {"body": {"resource": value}}}})
+    changed = previous.apply_patch({"auth": {"token_request": {"body": {"resource": value}}}})
     assert "/auth/client_secret" in secrets_required(changed, previous)
 
 
@@ -549,7 +549,7 @@ def test_secrets_of_a_nested_list_are_kept() -> None:
         "/tree/users/1/key",
         "/tree/users/3/0",
     }
-    assert reasons["/tree/users/1/key"] == ("what is public beside it in a list has changed, tree.users has changed")
+    assert reasons["/tree/users/1/key"] == ("its list entry has changed, tree.users has changed")
     assert secrets_required({**read(row), "endpoint_prefix": "https://evil.example.com"}, previous_row(row)).keys() == {
         "/auth/password",
         "/auth/username",
