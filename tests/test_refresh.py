@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.refresh import MAX_PAUSE, MAX_RETRY_AFTER, Failed, SingleFlight, call_weakly_at
+from sidekey.refresh import (
+    MAX_PAUSE,
+    MAX_RETRY_AFTER,
+    Failed,
+    SingleFlight,
+    backoff,
+    call_weakly_at,
+    fixed_pause,
+    growing_pause,
+)
 from support.manual_clock import settle, with_manual_clock
 
 Outcome = int | Failed[str]

@@ -23,7 +23,8 @@ from sidekey.tokens.ledger import (
     Unavailable,
 )
 from sidekey.tokens.service import TOKEN_TIMEOUT
-from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, RETRY_SECONDS, StoreLedger
+from sidekey.tokens.shared import LEASE_WAIT_SECONDS
+from sidekey.tokens.store_ledger import CALL_SECONDS, INTENT_SECONDS, RETRY_SECONDS, SHUTDOWN_SECONDS, StoreLedger
 from support.manual_clock import ManualClockLoop, advance
 from support.stores import SqliteBackend
 
