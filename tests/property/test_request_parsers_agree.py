@@ -204,6 +204,7 @@ def by_token(target: str) -> list[Request]:
 @example(BY_HOST, BY_HOST, [replace(FORWARD, target="http://s.test/api/a", fields=(user(None, "all"),))])
 @example(Config(), Config(), [DISCOVERED])
 @example(Config(), Config(), [replace(DISCOVERED, tunnel="login.l.test:80", host="login.l.test")])
+@example(Config(), Config(), [replace(DISCOVERED, tunnel="b.l.test:80", host="b.l.test")])
 def test_fast_and_full_parser_agree(config: Config, reloaded: Config, sent: list[Request]) -> None:
     """Before and after a reload and another grant, also in tunnels that were opened before it."""
     first = config.snapshot()
@@ -241,8 +242,10 @@ def use(sidekey: ScriptedPlane) -> None:
 
 async def parse_in_full(first: Snapshot, snapshot: Snapshot, request: Request, grant: Grant) -> Result:
     """Return the result of a data plane that has served no integration of its snapshot yet."""
-    sidekey = serving(first, FixedSource(grant))
+    source = FixedSource(GRANTS[0])
+    sidekey = serving(first, source)
     caller = await opened(sidekey, request)
+    source.grant = grant
     unknown = {name: replace(item) for name, item in snapshot.integrations.items()}
     sidekey.plane.prepare(replace(snapshot, integrations=unknown))()
     return await result(sidekey, caller, request)

@@ -405,8 +405,8 @@ async def test_target_of_a_removed_integration_does_not_pass() -> None:
         passthrough = sidekey.plane.router.passthrough
         assert previous is not None
         assert passthrough is not None
-        assert passthrough.target(b"http://covered.test:8080/x", previous.rules) is None
-        assert passthrough.target(b"http://covered.test:8080/x", None) is not None
+        assert passthrough.find_target(b"http://covered.test:8080/x", previous.rules) is None
+        assert passthrough.find_target(b"http://covered.test:8080/x", None) is not None
 
 
 async def test_fast_parser_serves_covered_targets_with_passthrough() -> None:

@@ -219,13 +219,16 @@ class Router:
         return None if preset_target is None else integration.destination(preset_target, preset)
 
     def find(self, name: bytes) -> CompiledIntegration | None:
-        """Return the integration with this ID, compiled at its first use, or None."""
+        """Return the integration with this ID, compiled at its first use and with the latest base URL, or None."""
         compiled = self._compiled.get(name)
         if compiled is None:
             integration = self._snapshot.integrations.get(name.decode("latin-1"))
             if integration is not None:
                 compiled = self._compile(integration, self._metrics.stats(integration.id))
                 self._compiled[name] = compiled
+        if compiled is not None and compiled.learns and (grant := compiled.source.grant) is not None:
+            # The base URL in a renewed grant may be another one than at the last request.
+            compiled.learn(grant)
         return compiled
 
     def configured(self, name: str) -> Integration | None:
