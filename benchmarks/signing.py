@@ -32,8 +32,10 @@ def _github() -> tuple[Signer, SigningRules, bytes]:
 
 
 def _aws() -> tuple[Signer, SigningRules, bytes]:
-    signer = SigV4Signer(AccessKey(b"AKIDEXAMPLE", b"s" * 40), CredentialScope("eu-west-1", _SERVICE), payload=True)
-    return signer, SigV4Rules(_SERVICE, payload=True), b"\r\nAuthorization: AWS4-HMAC-SHA256 "
+    signer = SigV4Signer(
+        AccessKey(b"AKIDEXAMPLE", b"s" * 40), CredentialScope("eu-west-1", _SERVICE), sign_payload=True
+    )
+    return signer, SigV4Rules(_SERVICE, sign_payload=True), b"\r\nAuthorization: AWS4-HMAC-SHA256 "
 
 
 CASES: Mapping[str, Callable[[], tuple[Signer, SigningRules, bytes]]] = MappingProxyType(

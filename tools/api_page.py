@@ -15,7 +15,7 @@ from sidekey.config.stored.document import MAX_PATH_LENGTH, MAX_SIZE, MAX_VALUES
 from sidekey.config.stored.validate import MAX_DESCRIPTION_LENGTH, MAX_TAG_LENGTH, MAX_TAGS
 from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.endpoint import MAX_URL_LENGTH
-from sidekey.credentials.fields import ENTRIES, MAX_NAME_LENGTH, NAMES
+from sidekey.credentials.fields import MAX_ENTRIES, MAX_NAME_LENGTH, MAX_NAMES
 from sidekey.snapshot.admin import Permission, roles_with
 from sidekey.snapshot.status import EXPIRING_SECONDS, FAILING_AFTER
 from sidekey.store.audit import WINDOW
@@ -278,9 +278,9 @@ has (`exists`); only `sidekey import` can.
 - A body is JSON or YAML in UTF-8 without content coding, of at most {MAX_SIZE >> 10} KiB (as JSON, too), {MAX_VALUES}
   values, {MAX_DEPTH} levels, and integers of 18 digits.
 - The path of keys to a value has at most {MAX_PATH_LENGTH} characters.
-- A section of headers, query parameters, body fields, claims or preset parameters has at most {NAMES.entries} names
-  of at most {MAX_NAME_LENGTH} characters. There are at most {ENTRIES.entries} prefixes, domains and methods each. The
-  URL of a token endpoint or login has at most {MAX_URL_LENGTH} characters.
+- A section of headers, query parameters, body fields, claims or preset parameters has at most {MAX_NAMES.entries} names
+  of at most {MAX_NAME_LENGTH} characters. There are at most {MAX_ENTRIES.entries} prefixes, domains and methods each.
+  The URL of a token endpoint or login has at most {MAX_URL_LENGTH} characters.
 - A response lists the first {MAX_ERRORS} errors and says if there are more.
 - With `Expect: 100-continue`, Sidekey sends 100 (Continue) only if you may make the change.
 - Lists have pages of 50 entries. To get the next page, send the value of `next` as `after` (in the audit, as `before`).

@@ -90,7 +90,7 @@ _SECTIONS = (
     ("IntegrationLimits", "integrations.ID.limits", ""),
     ("TestSettings", "integrations.ID.test", ""),
     ("AddedSettings", "integrations.ID.add", ""),
-    ("SignatureBesideSettings", "integrations.ID.signature", ""),
+    ("SignatureSectionSettings", "integrations.ID.signature", ""),
     ("CertificateSettings", "integrations.ID.client_certificate", ""),
     ("PresetSettings", "presets.ID", ""),
     ("ParameterSettings", "presets.ID.parameters.NAME", ""),
@@ -455,7 +455,7 @@ def safe_to_change_table() -> str:
     parts: dict[str, type[BaseModel]] = {
         "the integration": IntegrationSettings,
         "add": AddedSettings,
-        "signature": SignatureBesideSettings,
+        "signature": SignatureSectionSettings,
         "client_certificate": CertificateSettings,
     }
     parts |= {f"auth, type {name}": kind for name, kind in KINDS.items()}

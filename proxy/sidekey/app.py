@@ -150,7 +150,7 @@ class App:
 
         An unresolved integration (`rebuild`) needs no token: the router replaces it before a request gets a grant.
         """
-        if integration.traits.ends and integration.rebuild is None:
+        if integration.traits.grants_expire and integration.rebuild is None:
             return self._tokens.source(integration)
         return StaticSource(integration.secrets)
 
@@ -164,9 +164,9 @@ class App:
         """Address of the admin listener."""
         return self._servers[0].addresses[0]
 
-    def note_certificate_requests(self) -> set[str]:
+    def collect_certificate_requests(self) -> set[str]:
         """Collect the names of servers that request a client certificate, for `sidekey test`."""
-        return self._dialer.note_certificate_requests()
+        return self._dialer.collect_certificate_requests()
 
     async def start(self) -> None:
         """Publish the first snapshot, then open every listener.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.roots import certificates, is_local, usable
+from sidekey.ca.roots import certificates, is_local, upstream_roots
 from support.certificates import issue
 from support.local_cas import NOW, authority_of
 
@@ -23,13 +23,13 @@ def test_local_ca_and_its_leaves_are_recognised() -> None:
 
 def test_local_ca_is_not_usable() -> None:
     pem = LOCAL.certificate.encode() + OTHER.pem
-    assert list(usable(pem)) == [OTHER.der]
-    assert list(usable(pem + OTHER.pem)) == [OTHER.der]
+    assert list(upstream_roots(pem)) == [OTHER.der]
+    assert list(upstream_roots(pem + OTHER.pem)) == [OTHER.der]
 
 
 def test_pem_is_read_like_openssl() -> None:
     """OpenSSL accepts text between blocks, old labels and CRLF. It skips damaged blocks."""
     old = OTHER.pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE").replace(b"\n", b"\r\n")
     damaged = b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n"
-    assert list(usable(b"# \xfc\n" + damaged + old + b"\n")) == [OTHER.der]
-    assert list(usable(b"")) == []
+    assert list(upstream_roots(b"# \xfc\n" + damaged + old + b"\n")) == [OTHER.der]
+    assert list(upstream_roots(b"")) == []

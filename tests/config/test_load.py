@@ -26,7 +26,7 @@ from sidekey.credentials.oauth2.client_authentication import (
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.grants import JwtBearerSettings, PasswordSettings, RefreshTokenSettings
+from sidekey.credentials.oauth2.grant_types import JwtBearerSettings, PasswordSettings, RefreshTokenSettings
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.placement import WrittenPlacement

@@ -55,5 +55,5 @@ def test_unknown_kind_has_a_suggestion(written: str, meant: str | None) -> None:
 
 
 def test_common_names_of_kinds_are_unique() -> None:
-    words = [word for kind in KINDS.values() for word in kind.also_called]
+    words = [word for kind in KINDS.values() for word in kind.mistaken_types]
     assert len(words) == len({*words} - KINDS.keys())

@@ -46,7 +46,7 @@ from sidekey.credentials.injection import AddedSettings, InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.client_authentication import Client, ClientProof
-from sidekey.credentials.oauth2.grants import JwtBearer, Password, RefreshToken
+from sidekey.credentials.oauth2.grant_types import JwtBearer, Password, RefreshToken
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import Token
@@ -55,7 +55,7 @@ from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, S
 from sidekey.credentials.signatures.keys import Hmac, load_key
 from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
 from sidekey.credentials.signatures.schemes import SCHEMES
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.signatures.template import TemplateValues
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
@@ -175,7 +175,7 @@ def signing() -> Iterator[object]:
     yield MessageSigner(key, "id", Parameters())
     yield TemplateValues(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
-    yield SignatureBesideSettings.model_validate({"scheme": "github", "secret": SECRET}, context=Context("file"))
+    yield SignatureSectionSettings.model_validate({"scheme": "github", "secret": SECRET}, context=Context("file"))
 
 
 ACCESS_KEY = AccessKey(b"AKID", b"hunter2")
@@ -220,7 +220,7 @@ SECRETS = [
     *signing(),
     *aws(),
     ACCESS_KEY,
-    SigV4Signer(ACCESS_KEY, CredentialScope("eu-west-1", "s3"), payload=True),
+    SigV4Signer(ACCESS_KEY, CredentialScope("eu-west-1", "s3"), sign_payload=True),
 ]
 """An instance of every class that may hold a secret, with the secret in every field that may contain one."""
 
@@ -233,7 +233,7 @@ HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"
 HARMLESS |= {"ComparedAs", "TiedToSecret", "SafeToChange", "HiddenFromViewers", "FieldKey", "_Registry", "_ProvenKeys"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication", "_Schema"}
 HARMLESS |= {"ChainedSigner", "ChainedSigningRules", "CredentialScope", "OutgoingRequest", "RandomIds", "SigV4Rules"}
-HARMLESS |= {"Signer", "SigningRules", "_Dated"}
+HARMLESS |= {"Signer", "SigningRules", "_DatedParts"}
 """Classes that show no secret of the config."""
 
 BASES = (InjectedSettings, KindSettings, PartSettings, Section, SupplementSettings)
@@ -352,16 +352,16 @@ def test_object_with_secrets_cannot_be_pickled(secret: object) -> None:
 
 
 def test_supplement_precedes_the_values_of_a_grant() -> None:
-    """The grant keeps its base URL, and the supplemented grant refers to it as `issued`."""
+    """The grant keeps its base URL, and the supplemented grant refers to it as `original`."""
     supplement = Grant((("X-Tenant", "a"),), (("q", "b"),), (("f", 5),), "https://elsewhere.example.com", (b"b",))
     own = Grant((("X-Key", "k"),), (("p", "c"),), (("g", "d"),), "https://api.example.com", (b"k",))
     supplemented = own.supplemented(supplement)
-    assert supplemented.issued is own
+    assert supplemented.original is own
     assert supplemented == Grant(
         (("X-Tenant", "a"), ("X-Key", "k")),
         (("q", "b"), ("p", "c")),
         (("f", 5), ("g", "d")),
         "https://api.example.com",
         (b"b", b"k"),
-        issued=own,
+        original=own,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials import calls
 from sidekey.credentials.base import Reply
-from sidekey.credentials.calls import Scalar, accepting, form, with_query
+from sidekey.credentials.calls import Scalar, encode_form, with_accept, with_query
 
 PAIRS: list[tuple[str, Scalar]] = [("a b", "c&d"), ("n", 5), ("r", 0.5), ("t", True), ("f", False), ("é", "+/=")]
 READ = [("a b", "c&d"), ("n", "5"), ("r", "0.5"), ("t", "true"), ("f", "false"), ("é", "+/=")]
@@ -20,10 +20,10 @@ READ = [("a b", "c&d"), ("n", "5"), ("r", "0.5"), ("t", "true"), ("f", "false"),
 
 def test_form_and_query_encode_the_same_values() -> None:
     """Booleans as the config writes them. Only a form encodes a space as a plus."""
-    assert parse_qsl(form(PAIRS), strict_parsing=True) == READ
+    assert parse_qsl(encode_form(PAIRS), strict_parsing=True) == READ
     query = with_query("https://a.example/b", PAIRS).partition("?")[2]
     assert parse_qsl(query, strict_parsing=True) == READ
-    assert (form(PAIRS)[:8], query[:10]) == ("a+b=c%26", "a%20b=c%26")
+    assert (encode_form(PAIRS)[:8], query[:10]) == ("a+b=c%26", "a%20b=c%26")
 
 
 @pytest.mark.parametrize(
@@ -46,21 +46,21 @@ def test_encoded_parameters_are_ascii_and_decode_to_the_same_values(pairs: list[
 
 
 def test_configured_accept_replaces_the_default() -> None:
-    assert accepting((("X-A", "b"),), "*/*") == (("Accept", "*/*"), ("X-A", "b"))
-    assert accepting((("aCCept", "text/xml"),), "*/*") == (("aCCept", "text/xml"),)
+    assert with_accept((("X-A", "b"),), "*/*") == (("Accept", "*/*"), ("X-A", "b"))
+    assert with_accept((("aCCept", "text/xml"),), "*/*") == (("aCCept", "text/xml"),)
 
 
 @pytest.mark.parametrize("body", [b'{"a": 1}', b'\xef\xbb\xbf{"a": 1}', b' {"a": 1}\r\n', b'{"a": 0, "a": 1}'])
 def test_json_object_is_read(body: bytes) -> None:
     """With a byte order mark, too (RFC 8259 8.1)."""
-    assert calls.json_object(body) == {"a": 1}
+    assert calls.parse_json_object(body) == {"a": 1}
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"5", b'"{}"', b"{}}", b"{'a': 1}", b"\xff", b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000]
 )
 def test_anything_but_an_object_is_none(body: bytes) -> None:
-    assert calls.json_object(body) is None
+    assert calls.parse_json_object(body) is None
 
 
 @given(st.binary())
@@ -119,7 +119,7 @@ def test_any_retry_after_gives_seconds_or_none(value: str, date: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "word", "outcome", "settings"),
+    ("status", "word", "outcome", "needs_config_change"),
     [
         (204, "", "invalid", False),
         (307, "", "invalid", False),
@@ -133,10 +133,10 @@ def test_any_retry_after_gives_seconds_or_none(value: str, date: str) -> None:
         (502, "", "unreachable", False),
     ],
 )
-def test_status_determines_the_error(status: int, word: str, outcome: str, settings: bool) -> None:
+def test_status_determines_the_error(status: int, word: str, outcome: str, needs_config_change: bool) -> None:
     """400, 401 and 403 mean that the config is wrong."""
     error = calls.error_of_status("login", Reply(status, {"retry-after": "7"}, b"hunter2"), word)
-    assert (error.outcome, error.settings, error.retry_after) == (outcome, settings, 7)
+    assert (error.outcome, error.needs_config_change, error.retry_after) == (outcome, needs_config_change, 7)
     assert error.reason == f"login returned {status} {word}".strip()
 
 

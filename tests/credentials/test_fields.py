@@ -127,7 +127,7 @@ def test_header_value_is_sent_as_utf_8(value: str) -> None:
         value.encode()
     except ValueError:
         return
-    travelling = fields.wire(value)
+    travelling = fields.encode_header_value(value)
     assert travelling.encode("latin-1").decode() == value
     assert not set(travelling) & set("\r\n\0")
 
@@ -161,8 +161,8 @@ def test_value_that_is_not_a_mapping_counts_as_an_empty_one(raw: object) -> None
         ("secret", {"secret": {"value": "x"}}),
     ],
 )
-def test_each_form_of_a_reference_has_a_stored_form(form: fields.Form, stored: object) -> None:
-    assert fields.stored_form(form, "x") == stored
+def test_each_form_of_a_reference_has_a_stored_form(form: fields.StoredForm, stored: object) -> None:
+    assert fields.write_stored(form, "x") == stored
     assert fields.parse_secret({"file": "f"}, Context("file")).form == "value"
     assert fields.parse_text({"file": "f"}, Context("file")).form == "text"
     assert fields.parse_text({"file": "f"}, Context("file")) == fields.parse_secret({"file": "f"}, Context("file"))

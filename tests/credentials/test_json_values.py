@@ -15,12 +15,12 @@ from sidekey.credentials.fields import Reference
 from sidekey.credentials.json_values import (
     MAX_DEPTH,
     MAX_VALUES,
-    WrittenTree,
-    destination_form,
+    JsonDocument,
+    canonicalize_tree,
     fill_secrets,
     parse_tree,
+    public_texts,
     references,
-    texts,
 )
 
 BODY: dict[str, Any] = {
@@ -35,7 +35,7 @@ BODY: dict[str, Any] = {
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, strict=True)
 
-    body: WrittenTree = Field(default={}, description="The body.")
+    body: JsonDocument = Field(default={}, description="The body.")
 
 
 def model_of(raw: object, context: Context) -> Model:
@@ -55,7 +55,7 @@ def test_secrets_and_texts_have_their_locations() -> None:
         ("login", "body", "user", "key"): Reference("file", "k"),
         ("login", "body", "scopes", "1"): Reference("env", "SCOPE"),
     }
-    assert dict(texts(tree)) == {
+    assert dict(public_texts(tree)) == {
         ("user", "name"): "svc",
         ("scopes", 0): "read",
         ("field", "value"): "x",
@@ -164,12 +164,12 @@ def test_destination_is_public_values_and_names_of_secrets() -> None:
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
 
 
-NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
+MAX_NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
 DOCUMENTS = st.dictionaries(
-    NAMES,
+    MAX_NAMES,
     st.recursive(
         st.sampled_from(["", "x", 0, 1, 1.5, True, False, {"value": "s"}]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MAX_NAMES, inner, max_size=3),
         max_leaves=8,
     ),
     max_size=3,
@@ -194,7 +194,7 @@ def without_secrets(node: Any) -> Any:
 
 def form(raw: dict[str, Any]) -> str | None:
     try:
-        return json.dumps(destination_form(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
+        return json.dumps(canonicalize_tree(parse_tree(with_new_ids(raw), Context("body"))), sort_keys=True)
     except ValidationError:
         return None
 

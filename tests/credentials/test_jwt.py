@@ -177,14 +177,14 @@ def test_traits_need_no_key() -> None:
     """It makes no call and adds no destination."""
     settings = settings_of({**AUTH, "renewal_interval": "5s", "token_placement": {"in": "header", "name": "X-T"}})
     traits = settings.traits()
-    assert (traits.injection_points, traits.calls, traits.signs, traits.ends) == (
+    assert (traits.injection_points, traits.calls, traits.signs_tokens, traits.grants_expire) == (
         InjectionPoints(headers=("X-T",)),
         False,
         True,
         True,
     )
     assert (traits.watched, traits.renewal_interval) == (frozenset({401}), 5.0)
-    assert not traits.one_at_a_time
+    assert not traits.needs_lease
     assert settings.destinations({}) == Destinations()
     assert settings.needs_prefix
 

@@ -131,7 +131,7 @@ def test_login_follows_a_refresh_without_a_response() -> None:
     flow = credential_of(AUTH).obtain(AGAIN)
     assert next(flow).step == "token refresh"
     login = flow.throw(CallError("timeout", "token refresh did not respond in time"))
-    assert (login.step, login.previous) == ("login", "timeout")
+    assert (login.step, login.previous_outcome) == ("login", "timeout")
     with pytest.raises(StopIteration):
         flow.send(reply(TOKEN))
     flow = credential_of(AUTH).obtain(AGAIN)

@@ -298,7 +298,7 @@ def test_only_configured_statuses_reject_the_token() -> None:
 
 def test_traits_follow_the_config() -> None:
     traits = settings_of(auth(placement={"in": "query", "name": "s"}, single_live_token=True)).traits()
-    assert (traits.injection_points, traits.calls, traits.one_at_a_time) == (InjectionPoints(query=("s",)), True, True)
+    assert (traits.injection_points, traits.calls, traits.needs_lease) == (InjectionPoints(query=("s",)), True, True)
     assert credential_of(AUTH).calls_a_minute == 5
     assert credential_of(auth(logins_a_minute=9)).calls_a_minute == 9
 

@@ -12,7 +12,7 @@ from sidekey.credentials.base import FixedCredential, Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Keys
 from sidekey.credentials.signature import SignatureSettings
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.signing import Signer
 from support.outgoing_requests import NOW, UNIQUE, outgoing
 from support.stored import CANARY, SIGNATURE, SIGNED, destination, harmless, ids, open_secrets, stored
@@ -38,8 +38,8 @@ def signed(signer: Signer | None) -> list[bytes]:
 
 def test_credential_and_supplement_sign_alike() -> None:
     kind = SignatureSettings.model_validate({"type": "signature", **CUSTOM}, context=Context("file"))
-    beside = SignatureBesideSettings.model_validate(CUSTOM, context=Context("file"))
-    assert {*SignatureSettings.model_fields} == {*SignatureBesideSettings.model_fields, "type"}
+    beside = SignatureSectionSettings.model_validate(CUSTOM, context=Context("file"))
+    assert {*SignatureSettings.model_fields} == {*SignatureSectionSettings.model_fields, "type"}
     values: dict[Keys, str] = {("secret",): "hunter2"}
     credential, supplement = kind.credential(values), beside.supplement(values)
     assert isinstance(credential, FixedCredential)
@@ -144,8 +144,8 @@ def test_findings_of_the_supplement_have_its_location() -> None:
 
 
 def test_scheme_and_components_are_no_destination_of_stored_secrets() -> None:
-    public = {*SignatureBesideSettings.model_fields} - {"secret", "key"}
-    assert harmless(SignatureSettings) == harmless(SignatureBesideSettings) == public
+    public = {*SignatureSectionSettings.model_fields} - {"secret", "key"}
+    assert harmless(SignatureSettings) == harmless(SignatureSectionSettings) == public
     assert destination(SIGNATURE) == {"endpoint_prefix": ["https://api.example.com/v1"], "auth": {"type": "signature"}}
     without = {key: value for key, value in SIGNED.items() if key != "signature"}
     assert destination(SIGNED) == destination(without)

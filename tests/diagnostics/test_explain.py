@@ -23,9 +23,9 @@ from sidekey.diagnostics.explain import (
     STORED_NOTE,
     Explanation,
     Sample,
+    apply_address_rules,
     explain,
     parse_moment,
-    with_addresses,
 )
 from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
@@ -517,9 +517,9 @@ def test_host_with_only_refused_addresses_is_denied() -> None:
     assert with_addresses(allowed, snapshot, mixed) is allowed
     assert with_addresses(allowed, snapshot) is allowed
     outside = explain(CRM, "/../x")
-    assert with_addresses(outside, snapshot, result) is outside
+    assert apply_address_rules(outside, snapshot, result) is outside
     own = replace(CRM, allow_private=(ip_network("10.0.0.0/8"),))
-    assert with_addresses(explain(own, "/x"), snapshot, result).allowed
+    assert apply_address_rules(explain(own, "/x"), snapshot, result).allowed
 
 
 def test_config_allows_addresses_of_stored_integrations() -> None:

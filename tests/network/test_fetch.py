@@ -77,7 +77,7 @@ class Calls:
         assert error.reason.startswith("token endpoint")
         assert not any(foreign in error.reason for foreign in ("127.0.0", "up.test", "upstream", "target", "https:"))
         self.unspent = error.unspent
-        return error.outcome, error.reason, error.settings
+        return error.outcome, error.reason, error.needs_config_change
 
 
 @pytest.fixture

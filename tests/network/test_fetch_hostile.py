@@ -92,7 +92,7 @@ async def test_private_address_is_not_called_in_any_spelling(ca: Authority, sche
         assert upstream.connections == []
     assert error.reason == "login: its host has only addresses that may not be dialled (loopback)"
     assert error.unspent
-    assert error.settings
+    assert error.needs_config_change
 
 
 @pytest.mark.parametrize("host", ["[::1]", "[::]", "10.0.0.1", "[fe80::1]", "169.254.169.254", "[64:ff9b::a9fe:a9fe]"])

@@ -24,9 +24,9 @@ from sidekey.ca.trust_folder import bundle
 from sidekey.credentials.certificates.encoding import public_key
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import ProblemError
-from sidekey.network import roots
+from sidekey.network import public_roots
 from sidekey.network.dial import Dialer
-from sidekey.network.tls import ChainDenied, TlsContexts, certificate_refused, client_context, tls_problem
+from sidekey.network.tls import ChainDenied, TlsContexts, client_certificate_refused, client_context, tls_problem
 from sidekey.network.tls_server import server_context
 from sidekey.network.tls_sessions import Sessions
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
@@ -106,15 +106,15 @@ def test_public_authorities_are_read_during_verification() -> None:
     """The context has the folder, and no certificate of it."""
     context = TlsContexts().get(Trust())
     assert context.get_ca_certs() == []
-    assert roots.mozilla() is not None
+    assert public_roots.mozilla_folder() is not None
 
 
 def test_new_folder_is_used_from_the_next_connection(
     ca: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = roots.CaFolder(str(ca.bundle))
-    monkeypatch.setattr(roots, "_mozilla", folder)
-    monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path),))
+    folder = public_roots.CaFolder(str(ca.bundle))
+    monkeypatch.setattr(public_roots, "_mozilla", folder)
+    monkeypatch.setattr(public_roots, "_PARENTS", (str(tmp_path),))
     contexts = TlsContexts()
     first = contexts.get(Trust())
     shutil.rmtree(next(tmp_path.iterdir()))
@@ -252,7 +252,7 @@ def test_tls_problem_omits_the_librarys_text(raised: OSError, error: str, words:
 
 def test_cut_after_the_client_certificate_is_a_tls_problem() -> None:
     """Some servers reject it without an alert."""
-    problem = certificate_refused()
+    problem = client_certificate_refused()
     assert (problem.code, problem.status, problem.error) == ("upstream_tls_failed", 502, "tls_protocol_error")
     assert "reject the client certificate" in problem.detail
 
@@ -303,7 +303,7 @@ def test_local_ca_is_not_in_mozillas_folder(ca: Authority, tmp_path: Path) -> No
     authority, server = local_server("up.test")
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(authority.trusted + ca.bundle.read_text())
-    folder = roots.CaFolder(str(bundle))
+    folder = public_roots.CaFolder(str(bundle))
     context = client_context(Trust(), folder.path())
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(context, server)

@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from sidekey.network.tls import note_requests
+from sidekey.network.tls import observe_certificate_requests
 from support.private_ca import Authority
 
 
@@ -33,6 +33,6 @@ def test_server_that_requests_a_certificate_is_recorded(ca: Authority, version: 
     if asks:
         server.verify_mode = ssl.CERT_OPTIONAL
         server.load_verify_locations(ca.bundle)
-    note_requests(client, named.append)
+    observe_certificate_requests(client, named.append)
     shake(client, server)
     assert named == (["up.test"] if asks else [])

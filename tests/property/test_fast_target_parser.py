@@ -92,7 +92,7 @@ def test_admission_equals_the_decision_of_the_policy(served: Integration, rest: 
 
 SPELLING = CanonicalForm("x-amz-")
 SPELLED = [
-    integration("h", *prefixes, traits=CredentialTraits(InjectionPoints(), spelling=SPELLING))
+    integration("h", *prefixes, traits=CredentialTraits(InjectionPoints(), canonical_form=SPELLING))
     for prefixes in (["https://up.test/api"], ["https://up.test"], ["https://up.test/a%20b"], ["https://up.test/a~b/"])
 ]
 

@@ -25,7 +25,7 @@ from sidekey.credentials.oauth2.client_authentication import (
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.grants import (
+from sidekey.credentials.oauth2.grant_types import (
     CustomGrantSettings,
     JwtBearerSettings,
     PasswordSettings,
@@ -35,7 +35,7 @@ from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
 from sidekey.credentials.registry import KINDS
 from sidekey.credentials.session import LoginSettings, SessionTokenSettings
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from support.key_edits import EDITS
 from support.stored import (
     BASIC,
@@ -60,7 +60,7 @@ NESTED: dict[str, type[BaseModel]] = {
     "test": TestSettings,
     "client_certificate": CertificateSettings,
     "add": AddedSettings,
-    "signature": SignatureBesideSettings,
+    "signature": SignatureSectionSettings,
     "auth.token_request": TokenRequestSettings,
     "auth.token_response": TokenResponseSettings,
     "auth.login": LoginSettings,
@@ -144,10 +144,10 @@ def test_no_default_in_a_destination_changes() -> None:
     result: dict[str, Any] = {}
     for model, where in kinds():
         for key in keys_of(model):
-            if not key.safe_to_change and key.default_form not in (None, {}):
+            if not key.safe_to_change and key.canonical_default not in (None, {}):
                 place = f"{where}.{model.__name__}" if where in UNIONS else where
                 name = f"{place}.{key.name}".removeprefix(".")
-                assert result.setdefault(name, key.default_form) == key.default_form
+                assert result.setdefault(name, key.canonical_default) == key.canonical_default
     assert result == DEFAULTS
 
 

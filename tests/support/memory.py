@@ -214,7 +214,7 @@ class MemoryDialer(GatedDialer):
     async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
         await self.pass_gate()
         deadline = asyncio.get_running_loop().time() + timeout
-        addresses, _ = await self._find(origin, rest["trust"], rest["allow_private"], deadline, rest["identity"])
+        addresses, _ = await self._resolve(origin, rest["trust"], rest["allow_private"], deadline, rest["identity"])
         listener = _listening.get(origin.port)
         if listener is None or _HERE not in addresses:
             refused = "the upstream refused the connection"

@@ -71,7 +71,7 @@ class HmacRules(SigningRules):
     """Rules of the signer: a request with X-Unsigned-Body streams, one with X-Denied is refused."""
 
     def __init__(self, *, body: bool = True) -> None:
-        super().__init__(NAMES, kept=frozenset({b"x-id"}), body=body)
+        super().__init__(NAMES, caller_fields=frozenset({b"x-id"}), body=body)
 
     def needs_body(self, head: RequestHead) -> bool:
         return self.body and b"x-unsigned-body" not in head.names

@@ -21,7 +21,7 @@ OK = Reply(200, {}, b"ok")
 
 
 def call(step: str, previous: Outcome = "ok") -> Call:
-    return Call(step, "POST", "https://auth.example.com/token", previous=previous)
+    return Call(step, "POST", "https://auth.example.com/token", previous_outcome=previous)
 
 
 @dataclass

@@ -220,8 +220,10 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: f
     assert rig.outcomes() == {"rate_limited": 1}
 
 
-@pytest.mark.parametrize(("settings", "error"), [(False, "proxy_internal_error"), (True, "proxy_configuration_error")])
-async def test_error_of_the_settings_is_a_configuration_error(rig: Rig, settings: bool, error: str) -> None:
+@pytest.mark.parametrize(
+    ("needs_config_change", "error"), [(False, "proxy_internal_error"), (True, "proxy_configuration_error")]
+)
+async def test_error_of_the_settings_is_a_configuration_error(rig: Rig, needs_config_change: bool, error: str) -> None:
     """RFC 9209."""
     rig.endpoint.reply_error = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
     with pytest.raises(ProblemError) as failed:
@@ -369,7 +371,7 @@ async def test_reread_secrets_are_read_for_each_attempt() -> None:
         return rig.kind
 
     secrets = SecretLoader(read)
-    rig = Rig(secrets=secrets, traits={"reread": frozenset({("token",)})})
+    rig = Rig(secrets=secrets, traits={"reread_inputs": frozenset({("token",)})})
     secrets.load()
     await rig.source.obtain()
     assert (readings, len(rig.endpoint.calls)) == (2, 1)

@@ -454,7 +454,7 @@ async def test_token_is_kept_after_a_change_of_its_supplement(rig: Rig) -> None:
     bare = await rig.source.obtain()
     for supplement in (ONE, TWO):
         grant = await adding(rig, supplement).obtain()
-        assert grant.issued is bare
+        assert grant.original is bare
         assert grant.headers == (*supplement.headers, *bare.headers)
         assert grant.query == supplement.query
         assert grant.secrets == supplement.secrets

@@ -12,7 +12,7 @@ from sidekey.credentials.oauth2.client_authentication import (
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.grants import (
+from sidekey.credentials.oauth2.grant_types import (
     CustomGrantSettings,
     JwtBearerSettings,
     PasswordSettings,

@@ -30,6 +30,6 @@ def certificates(pem: bytes) -> Iterator[bytes]:
             yield base64.b64decode(text)
 
 
-def usable(pem: bytes) -> dict[bytes, None]:
-    """Return the certificates of a PEM that may verify upstreams, each once."""
+def upstream_roots(pem: bytes) -> dict[bytes, None]:
+    """Return the certificates of a PEM that may verify upstreams, as DER and without duplicates."""
     return dict.fromkeys(der for der in certificates(pem) if not is_local(der))

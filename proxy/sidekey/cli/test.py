@@ -39,10 +39,10 @@ def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -
 async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
     if snapshot.store is None and integration.traits.rotates:
         return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
-    async with _open_ledger(snapshot.store if integration.traits.one_at_a_time else None) as ledger:
+    async with _open_ledger(snapshot.store if integration.traits.needs_lease else None) as ledger:
         app = App(snapshot, writer, ledger=ledger)
         app.plane.worker.deadlines.start(asyncio.get_running_loop())
-        certificate_requests = app.note_certificate_requests()
+        certificate_requests = app.collect_certificate_requests()
         try:
             return await probe(app.plane, integration.id, test, certificate_requests)
         finally:

@@ -86,7 +86,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
     earlier = []
     if auth is not None:
         traits = auth.traits()
-        earlier.append(_Writes("auth", traits.injection_points, traits.signing, canonical_form=traits.spelling))
+        earlier.append(_Writes("auth", traits.injection_points, traits.signing, canonical_form=traits.canonical_form))
     for model in SUPPLEMENTS:
         section = raw.get(model.SECTION)
         if section is not None and kind.brings_added and model is AddedSettings:
@@ -97,7 +97,7 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
             yield from model.find_errors_in(section)
         part = _valid(model, section, context)
         if part is not None:
-            writes = _Writes(part.SECTION, part.injection_points(), part.signing(), part.place_of)
+            writes = _Writes(part.SECTION, part.injection_points(), part.signing(), part.location_of_header)
             for other in earlier:
                 yield from _conflicts(other, writes)
             earlier.append(writes)
@@ -131,7 +131,7 @@ def _conflicts(first: _Writes, second: _Writes) -> Messages:
         elif normal in signature_headers:
             yield (second.key, "headers", name), f"{name} belongs to the signature that {first.key} makes: remove it"
     signing = second.signing
-    for normal in sorted(frozenset() if signing is None else signing.names | signing.kept):
+    for normal in sorted(frozenset() if signing is None else signing.names | signing.caller_fields):
         name = normal.decode("latin-1")
         loc = (second.key, *second.signature_loc(name))
         if normal in names:
@@ -158,7 +158,7 @@ def _reserved_errors(form: CanonicalForm, writes: _Writes) -> Messages:
 
 def _writes_or_signs(signing: SigningRules | None, name: bytes) -> bool:
     """Return True if a signer writes or signs the header of this normalised name."""
-    return signing is not None and (name in signing.names | signing.kept or signing.signs(name))
+    return signing is not None and (name in signing.names | signing.caller_fields or signing.signs(name))
 
 
 def limit_errors(raw: Mapping[str, Any], maximum: int) -> Messages:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainVali
 
 from sidekey.config.ca_bundles import check_bundle, check_no_local_ca
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.fields import Reference, marker, parse_text, refuse, refuse_elsewhere, refuse_key
+from sidekey.credentials.fields import Reference, parse_text, refuse, refuse_file_reference, refuse_key, shape_marker
 from sidekey.policy import addresses
 from sidekey.policy.headers import TARGET_HEADERS
 from sidekey.policy.integration_rules import DEFAULT_METHODS
@@ -150,7 +150,7 @@ def parse_trust(raw: object, context: Context) -> Trust:
     if raw in ("mozilla", "system"):
         return Trust(str(raw))
     if isinstance(raw, Mapping) and not context.is_file:
-        refuse_elsewhere(raw, "send {inline: PEM}")
+        refuse_file_reference(raw, "send {inline: PEM}")
     key, text = next(iter(raw.items())) if isinstance(raw, dict) and len(raw) == 1 else (None, None)
     if key == "file" and isinstance(text, str) and text:
         return Trust("file", text)
@@ -281,7 +281,7 @@ TrustedCA = Annotated[
     Trust,
     parsed_by(parse_trust),
     PlainSerializer(lambda trust: trust.path or trust.source, return_type=str),
-    WithJsonSchema(marker("trusted_ca")),
+    WithJsonSchema(shape_marker("trusted_ca")),
 ]
 CallerGrants = Annotated[
     tuple[str, ...] | None,
@@ -326,7 +326,7 @@ EndpointPrefixes = Annotated[
     WithJsonSchema(
         {
             "title": "Endpoint prefixes",
-            "oneOf": [marker("text"), {"type": "array", "items": marker("text")}],
+            "oneOf": [shape_marker("text"), {"type": "array", "items": shape_marker("text")}],
         }
     ),
 ]

@@ -16,20 +16,20 @@ from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import (
-    ENTRIES,
-    NAMES,
+    MAX_ENTRIES,
+    MAX_NAMES,
+    ExternalSecret,
     HeaderName,
     MaxEntries,
     PemSecret,
     PemText,
     Reference,
     Secret,
-    SecretElsewhere,
     Section,
 )
 from sidekey.credentials.injection import AddedSettings
 from sidekey.credentials.registry import KINDS, AuthSettings
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.units import Duration, Retention, Size
 from sidekey.policy.targets import Domain, Prefix
 from sidekey.policy.urls import InvalidTarget, Origin, Target, parse_target
@@ -322,7 +322,7 @@ class StoreKeySettings(Section):
     """A key of the store."""
 
     id: field_types.Name = Field(description="The key's ID. Sidekey stores it with everything that the key has sealed.")
-    key: SecretElsewhere = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
+    key: ExternalSecret = Field(description="32 random bytes in base64: `sidekey store new-key` makes them.")
 
 
 class StoreSettings(Section):
@@ -331,7 +331,7 @@ class StoreSettings(Section):
     path: field_types.FilePath | None = Field(
         default=None, description="The file of an SQLite database, on a local disk, for one machine."
     )
-    url: Annotated[SecretElsewhere, AfterValidator(_check_driver)] | None = Field(
+    url: Annotated[ExternalSecret, AfterValidator(_check_driver)] | None = Field(
         default=None,
         description="The URL of a PostgreSQL database, `postgresql://...`, for any number of machines; needs the "
         "extra `postgres`. While Sidekey runs, only the password may change.",
@@ -380,7 +380,7 @@ class OperatorGrants(SenderGrants):
 class AdminTokenSettings(OperatorGrants):
     """An operator's token, such as the first one of a cluster."""
 
-    token: SecretElsewhere = Field(description="The token: at least 16 characters.")
+    token: ExternalSecret = Field(description="The token: at least 16 characters.")
 
 
 class AdminTlsSettings(Section):
@@ -562,7 +562,7 @@ class IntegrationSettings(Section):
     )
     description: Annotated[str, SAFE_TO_CHANGE] = Field(default="", description="A description for people.")
     tags: Annotated[list[str], SAFE_TO_CHANGE] = Field(default=[], description="Words to find it with.")
-    endpoint_prefix: Annotated[field_types.EndpointPrefixes, ENTRIES, ComparedAs(_sorted_texts)] = Field(
+    endpoint_prefix: Annotated[field_types.EndpointPrefixes, MAX_ENTRIES, ComparedAs(_sorted_texts)] = Field(
         default=[],
         description=_with_kind_names(
             "The URL under which targets are allowed, or a list of URLs, without wildcards and placeholders. KINDS "
@@ -574,11 +574,11 @@ class IntegrationSettings(Section):
     allow_other_domains: bool = Field(
         default=False, description="Whether `allowed_domains` is used; both keys are needed together."
     )
-    allowed_domains: Annotated[list[field_types.AllowedDomain], ENTRIES, ComparedAs(_sorted_texts)] = Field(
+    allowed_domains: Annotated[list[field_types.AllowedDomain], MAX_ENTRIES, ComparedAs(_sorted_texts)] = Field(
         default=[],
         description="Base URLs, or `https://*.suffix`. With an `endpoint_prefix` both must allow a target.",
     )
-    methods: Annotated[list[field_types.Method] | None, ENTRIES, SAFE_TO_CHANGE] = Field(
+    methods: Annotated[list[field_types.Method] | None, MAX_ENTRIES, SAFE_TO_CHANGE] = Field(
         default=None, min_length=1, description="Methods that are allowed; default: all but TRACE and CONNECT."
     )
     allow_private: Annotated[
@@ -601,7 +601,7 @@ class IntegrationSettings(Section):
             lambda kind: kind.brings_added,
         ),
     )
-    signature: SignatureBesideSettings | None = Field(
+    signature: SignatureSectionSettings | None = Field(
         default=None,
         description="A signature over each request, in addition to `auth` of any kind. It also covers what `auth`"
         " and `add` put into the request.",
@@ -687,14 +687,14 @@ class PresetSettings(Section):
     url: str = Field(
         description="The URL, inside the integration's policy. A path segment or a query value may contain `{{name}}`."
     )
-    headers: Annotated[dict[HeaderName, str], NAMES] = Field(
+    headers: Annotated[dict[HeaderName, str], MAX_NAMES] = Field(
         default={}, description="Public headers; they replace the caller's, and may contain `{{name}}`."
     )
     content_type: field_types.ContentType | None = Field(
         default=None,
         description="Without `body`: the `Content-Type` that the caller's payload must have. Default: any.",
     )
-    parameters: Annotated[dict[field_types.ParameterName, ParameterSettings], NAMES] = Field(
+    parameters: Annotated[dict[field_types.ParameterName, ParameterSettings], MAX_NAMES] = Field(
         default={}, description="The parameters by name. Needs `body`."
     )
     body: BodySettings | None = Field(

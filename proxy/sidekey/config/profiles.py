@@ -26,7 +26,14 @@ from sidekey.config.models import TestSettings
 from sidekey.config.yaml_reader import parse
 from sidekey.credentials.base import KindSettings
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import ProvidedText, Reference, Section, marker, parse_secret, parse_secret_or_text
+from sidekey.credentials.fields import (
+    ProvidedText,
+    Reference,
+    Section,
+    parse_secret,
+    parse_secret_or_text,
+    shape_marker,
+)
 from sidekey.credentials.registry import KINDS
 
 Value = str | int
@@ -383,8 +390,8 @@ def parameter_properties(kind: str) -> dict[str, dict[str, Any]]:
 
 def _secret_schema(owner: Profile, name: str) -> dict[str, Any]:
     if owner.is_pem(name):
-        return marker("pem_secret")
-    return marker("secret_or_text" if owner.may_be_plain(name) else "secret")
+        return shape_marker("pem_secret")
+    return shape_marker("secret_or_text" if owner.may_be_plain(name) else "secret")
 
 
 def _type_of(types: set[str]) -> dict[str, Any]:

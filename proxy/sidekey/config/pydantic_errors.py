@@ -78,7 +78,7 @@ def _suggestion(tag: str, members: Mapping[str, type[BaseModel]]) -> str:
     """Suggest the member of a union that a wrong tag may mean."""
     word = tag.lower().replace("-", "_")
     close = get_close_matches(word, members, n=1, cutoff=0.7)
-    suggestions = [name for name, member in members.items() if word in getattr(member, "also_called", ())] or close
+    suggestions = [name for name, member in members.items() if word in getattr(member, "mistaken_types", ())] or close
     return f"; did you mean {suggestions[0]}?" if suggestions else ""
 
 

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from sidekey.config.models import Config
 from sidekey.config.profiles import parameter_properties, profile, provider_names_of, supports_profiles
 from sidekey.credentials.context import FILE_ONLY
-from sidekey.credentials.fields import HIDDEN, SHAPE, Section, Shape
+from sidekey.credentials.fields import HIDDEN_MARKER, SHAPE, Section, Shape
 from sidekey.credentials.registry import KINDS
 
 Schema = dict[str, Any]
@@ -191,11 +191,11 @@ def _adapt(node: Any, target: Target) -> Any:
         elif key in _NAMED_SCHEMAS:
             allowed = {name: item for name, item in value.items() if target == "file" or FILE_ONLY not in item}
             adapted[key] = {name: _adapt(item, target) for name, item in allowed.items()}
-        elif key not in (FILE_ONLY, HIDDEN):
+        elif key not in (FILE_ONLY, HIDDEN_MARKER):
             adapted[key] = _adapt(value, target)
     if "patternProperties" in adapted:
         adapted["additionalProperties"] = False
-    hidden = [name for name, item in node.get("properties", {}).items() if HIDDEN in item and target == "body"]
+    hidden = [name for name, item in node.get("properties", {}).items() if HIDDEN_MARKER in item and target == "body"]
     for name in hidden:
         adapted["properties"][name]["description"] += " Viewers do not see it."
         adapted["required"].remove(name)

@@ -39,12 +39,12 @@ Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "in
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Grant(SecretHolder):
-    """The credential for one request: headers, query and body fields.
+    """The headers, query parameters and body fields that Sidekey adds to one request, with its signer.
 
-    Header values are Latin-1 text, one character a byte; `query` and `body` are not encoded yet. `base_url` comes from
-    a token response. `secrets` are the values that must not be shown, as they are sent, without a public prefix such as
-    `Bearer`. `signer` signs the request after all values are in it. `issued` is the grant before `supplemented`: two
-    grants with the same `issued` carry the same token.
+    It is not an OAuth 2.0 grant: `oauth2/grant_types.py` has those. Header values are Latin-1 text, one character a
+    byte. `query` and `body` are not encoded yet. `base_url` comes from a token response. `secrets` are the values that
+    must not be shown, as they are sent, without a public prefix such as `Bearer`. `signer` signs the request after all
+    values are in it. `original` is the grant that `supplemented` extended. Equal originals carry the same token.
     """
 
     headers: Pairs = ()
@@ -53,13 +53,13 @@ class Grant(SecretHolder):
     base_url: str | None = None
     secrets: tuple[bytes, ...] = ()
     signer: Signer | None = None
-    issued: Grant | None = None
+    original: Grant | None = None
 
     def __repr__(self) -> str:
         return f"Grant(headers={[name for name, _ in self.headers]}, REDACTED)"
 
     def secret_pairs(self) -> Pairs:
-        """Return the query parameters and body fields whose value ends with a secret."""
+        """Return the query parameters and body fields with a value that ends with a secret."""
         secrets = tuple(secret.decode() for secret in self.secrets)
         pairs = self.query + self.body
         return tuple((name, value) for name, value in pairs if isinstance(value, str) and value.endswith(secrets))
@@ -74,15 +74,15 @@ class Grant(SecretHolder):
             base_url=self.base_url,
             secrets=supplement.secrets + self.secrets,
             signer=first or second if first is None or second is None else ChainedSigner(first, second),
-            issued=self,
+            original=self,
         )
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Call(SecretHolder):
-    """An HTTP request for a grant. `step` is its name in messages, such as "token endpoint".
+    """An HTTP request that a credential makes to obtain a grant. `step` names it in messages, as in "token endpoint".
 
-    `previous` is the outcome of the previous call if that call failed and the kind continues.
+    A credential that continues after a failed call reports the outcome of that call as `previous_outcome`.
     """
 
     step: str
@@ -90,7 +90,7 @@ class Call(SecretHolder):
     url: str
     headers: Pairs = ()
     body: bytes = b""
-    previous: Outcome = "ok"
+    previous_outcome: Outcome = "ok"
 
     def __repr__(self) -> str:
         return f"Call({self.step}, {self.method}, REDACTED)"
@@ -111,7 +111,7 @@ class Reply(SecretHolder):
 class CallError(SecretHolder, Exception):
     """A call that brought no grant. Callers see `reason`: it names the step, and contains no secret or response text.
 
-    `retry_after` is the response's, in seconds. `settings`: only a change of the config helps. `memory` replaces
+    `retry_after` is the response's, in seconds. `needs_config_change`: retries cannot succeed. `memory` replaces
     `Attempt.memory` for the next attempt; None keeps it. `expired`: the response contained an expired token, and the
     endpoint may return the next one at any moment. `unspent`: the next attempt may present the current refresh token,
     or `memory`, because nothing was sent, the endpoint refused it, or `memory` replaced it. It matters if the kind
@@ -124,7 +124,7 @@ class CallError(SecretHolder, Exception):
         reason: str,
         *,
         retry_after: float | None = None,
-        settings: bool = False,
+        needs_config_change: bool = False,
         memory: str | None = None,
         expired: bool = False,
         unspent: bool = False,
@@ -133,7 +133,7 @@ class CallError(SecretHolder, Exception):
         self.outcome: Outcome = outcome
         self.reason = reason
         self.retry_after = retry_after
-        self.settings = settings
+        self.needs_config_change = needs_config_change
         self.memory = memory
         self.expired = expired
         self.unspent = unspent
@@ -196,13 +196,16 @@ class FixedCredential(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Lineage(SecretHolder):
-    """Identity of a token. It decides what a config change keeps.
+    """Identity of a token. A token source compares it to decide which state survives a config change.
 
     `client` identifies the account at an endpoint, `token` the properties of the token, such as its scope, and `proof`
-    the secrets that authenticate the account, such as its password. All may hold secrets and are only compared.
+    the secrets that authenticate the account, such as its password. All may hold secrets.
 
-    With an equal `client`, a source keeps `Issued.memory`. With an equal `token` as well, it keeps the token. If
-    `proof` differs, it replaces that token at once. Otherwise it calls the endpoint only when the endpoint allows it.
+    | equal | the source keeps |
+    |---|---|
+    | `client` | `Issued.memory` |
+    | `client`, `token` | also the token, and replaces it at once |
+    | `client`, `token`, `proof` | also the token's schedule, the last error and the pause after it |
     """
 
     client: tuple[Hashable, ...]
@@ -214,7 +217,7 @@ class Lineage(SecretHolder):
 
 
 class CallingCredential(Protocol):
-    """A credential whose grants expire."""
+    """A credential with grants that expire: it obtains them by calls, or signs them itself."""
 
     @property
     def calls_a_minute(self) -> int | None:
@@ -292,12 +295,13 @@ class InjectionPoints(NamedTuple):
 class CredentialTraits(NamedTuple):
     """Properties of a credential that the config alone determines.
 
-    `calls`: it obtains grants by HTTP calls. `signs`: it signs grants that expire, without a call.
+    `calls`: it obtains grants by HTTP calls. `signs_tokens`: it signs tokens that expire, without a call.
     `discovers_base_url`: its grants contain the base URL. `watched`: statuses of upstream responses to pass to
     `verdict`. `renewal_interval`: seconds between two renewals that upstream responses cause. `single_live_token`: a
     new token revokes the previous one. `rotates`: a call may use up its refresh token, which must then never be sent
-    again, and return the next one. `signing`: the rules of its signer. `spelling`: the canonical form of targets before
-    they are checked and sent. `reread`: keys of inputs that other programs replace; they are read before each attempt.
+    again, and return the next one. `signing`: the rules of its signer. `canonical_form`: Sidekey rewrites
+    targets into it before it checks and sends them. `reread_inputs`: keys of inputs that other programs replace, so
+    Sidekey reads them before each attempt.
     """
 
     injection_points: InjectionPoints
@@ -308,18 +312,18 @@ class CredentialTraits(NamedTuple):
     single_live_token: bool = False
     rotates: bool = False
     signing: SigningRules | None = None
-    signs: bool = False
-    spelling: CanonicalForm | None = None
-    reread: frozenset[Keys] = frozenset()
+    signs_tokens: bool = False
+    canonical_form: CanonicalForm | None = None
+    reread_inputs: frozenset[Keys] = frozenset()
 
     @property
-    def ends(self) -> bool:
+    def grants_expire(self) -> bool:
         """Return True if its grants expire."""
-        return self.calls or self.signs
+        return self.calls or self.signs_tokens
 
     @property
-    def one_at_a_time(self) -> bool:
-        """Return True if a new token revokes the one that another process holds."""
+    def needs_lease(self) -> bool:
+        """Return True if processes must obtain tokens one at a time: a new token revokes another process's."""
         return self.rotates or self.single_live_token
 
 
@@ -378,7 +382,7 @@ class PartSettings(Section, ABC):
         """Yield every value that is a reference."""
 
     def public_headers(self) -> Pairs:
-        """Return the headers whose values are public text in the document."""
+        """Return the headers with a value that the config contains as public text."""
         return ()
 
     def read(self, read: ReadReference, known: Mapping[Keys, str]) -> tuple[dict[Keys, str], Reasons]:
@@ -421,8 +425,8 @@ class SupplementSettings(PartSettings):
         """Return the rules of the part's signer, if it has one."""
         return None
 
-    def place_of(self, name: str) -> Keys:
-        """Return the location, in the part, of the key that makes its signer write this header (normalised name)."""
+    def location_of_header(self, name: str) -> Keys:
+        """Return the key of the part that causes its signer to set the header `name`, which is normalised."""
         del name
         return ()
 
@@ -448,15 +452,15 @@ class KindSettings(PartSettings):
     """The credential in a few words, for operators who choose a kind."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Search terms for the kind."""
+    """Other names of the kind, which the console's search finds."""
 
-    also_called: ClassVar[frozenset[str]] = frozenset()
-    """Words that operators write as `type` for this kind by mistake, in lower case."""
+    mistaken_types: ClassVar[frozenset[str]] = frozenset()
+    """Words that operators write as `type` by mistake when they mean this kind, in lower case."""
 
     needs_prefix: ClassVar[bool] = True
     """True if the integration must set `endpoint_prefix` itself."""
 
-    starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    template_keys: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     """Optional keys, with values, in the console's template for a new integration."""
 
     plain_secrets: ClassVar[frozenset[str]] = frozenset()
@@ -492,7 +496,7 @@ class KindSettings(PartSettings):
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """Yield the values that only one process may use without a store (`CredentialTraits.one_at_a_time`)."""
+        """Yield the values that only one process may use without a store (`CredentialTraits.needs_lease`)."""
         del integration
         yield from ()
 
@@ -514,7 +518,7 @@ class KindSettings(PartSettings):
 
     @abstractmethod
     def traits(self) -> CredentialTraits:
-        """Return what the config alone determines."""
+        """Return the properties that the config alone determines."""
 
     @abstractmethod
     def credential(self, values: Mapping[Keys, str]) -> Credential:

@@ -20,7 +20,7 @@ from sidekey.credentials.base import (
     Provider,
     SecretInput,
 )
-from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literal_check, missing
+from sidekey.credentials.fields import Keys, Reference, Secret, SecretOrText, literal_check, raise_missing
 
 
 def check_user_name(text: str) -> None:
@@ -46,7 +46,7 @@ class BasicSettings(KindSettings):
         "log-in",
         "login",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"basic_auth", "http", "http_basic", "password"})
     plain_secrets: ClassVar[frozenset[str]] = frozenset({"username"})
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"username": "unknown", "password": "{password}"}
@@ -70,7 +70,7 @@ class BasicSettings(KindSettings):
     def _check_password(cls, password: Reference | None, info: ValidationInfo) -> Reference | None:
         name = info.data.get("username")
         if password is None and (name is None or name.source == "plain"):
-            missing()
+            raise_missing()
         return password
 
     @classmethod

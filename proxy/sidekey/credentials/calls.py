@@ -1,4 +1,4 @@
-"""Write query, form and headers of a token call, and read its response: JSON, lifetimes, Retry-After, errors."""
+"""Encode token calls (query, form, headers), and parse their responses (JSON, lifetime, Retry-After, errors)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MEDIA_TYPES: Mapping[Format, str] = MappingProxyType(
 )
 
 
-def accepting(headers: Pairs, media_type: str) -> Pairs:
+def with_accept(headers: Pairs, media_type: str) -> Pairs:
     """Add `Accept` to the headers of a call if it is missing."""
     return headers if any(name.lower() == "accept" for name, _ in headers) else (("Accept", media_type), *headers)
 
 
 def with_query(url: str, parameters: Parameters) -> str:
     """Append parameters to the query of a URL."""
-    pairs = _texts(parameters)
+    pairs = _to_text_pairs(parameters)
     if not pairs:
         return url
     separator = "?" if "?" not in url else "" if url[-1] in "?&" else "&"
@@ -39,12 +39,12 @@ def with_query(url: str, parameters: Parameters) -> str:
     return f"{url}{separator}{urlencode(pairs, quote_via=quote)}"
 
 
-def form(parameters: Parameters) -> str:
+def encode_form(parameters: Parameters) -> str:
     """Encode parameters as a form, in US-ASCII."""
-    return urlencode(_texts(parameters))
+    return urlencode(_to_text_pairs(parameters))
 
 
-def _texts(parameters: Parameters) -> list[tuple[str, str]]:
+def _to_text_pairs(parameters: Parameters) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in parameters]
 
 
@@ -69,7 +69,7 @@ MIN_LIFETIME = 1.0
 then another token."""
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
+def parse_json_object(body: bytes) -> dict[str, Any] | None:
     """Parse a JSON object. Return None for anything else."""
     try:
         # RFC 8259 8.1: JSON is UTF-8, and a parser may ignore a byte order mark.
@@ -79,7 +79,7 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def find(response: Mapping[str, Any], path: str) -> object:
+def find_path(response: Mapping[str, Any], path: str) -> object:
     """Return the value at a path (`FieldPath`) of a JSON object, or None."""
     value: object = response
     for name in path.split("."):
@@ -93,7 +93,7 @@ def is_token(value: object) -> bool:
 
 
 def read_lifetime(step: str, value: object, default: float) -> float:
-    """Return a token's lifetime in seconds. A string of digits counts, as in Microsoft Entra v1.
+    """Return a token's lifetime in seconds. `value` may be a string of digits, as Microsoft Entra v1 sends it.
 
     Return `default` if `value` is not a number or too large. Raises CallError if the token has expired.
     """
@@ -145,7 +145,7 @@ def is_success(status: int) -> bool:
     return 200 <= status < 300
 
 
-def error_of_status(step: str, reply: Reply, remark: str = "", *, settings: bool = False) -> CallError:
+def error_of_status(step: str, reply: Reply, remark: str = "", *, needs_config_change: bool = False) -> CallError:
     """Build the error for an unsuccessful response. `remark` follows its status in the reason."""
     status = reply.status
     outcome: Outcome = "invalid"
@@ -156,8 +156,14 @@ def error_of_status(step: str, reply: Reply, remark: str = "", *, settings: bool
     elif status >= 400:
         outcome = "refused"
         # The server rejects the configured credential or request.
-        settings = settings or status in (400, 401, 403)
+        needs_config_change = needs_config_change or status in (400, 401, 403)
     reason = f"{step} returned {status} {remark}".rstrip()
     # RFC 9110 15.6: of 5xx only 503 means that nothing was processed. Behind a gateway, a server may have acted.
     unspent = not is_success(status) and (status < 500 or status == 503)
-    return CallError(outcome, reason, retry_after=retry_after(reply.headers), settings=settings, unspent=unspent)
+    return CallError(
+        outcome,
+        reason,
+        retry_after=retry_after(reply.headers),
+        needs_config_change=needs_config_change,
+        unspent=unspent,
+    )

@@ -22,7 +22,7 @@ Place = tuple[str | int, ...]
 Json: TypeAlias = "Mapping[str, Json] | Sequence[Json] | str | int | float | bool | None"
 
 _PLAIN: Final = (str, int, float, bool)
-"""Types of values that contain no reference."""
+"""Types whose values contain no reference."""
 
 _LISTS: Final = (list, tuple)
 
@@ -37,9 +37,9 @@ SAFE_TO_CHANGE: Final = SafeToChange()
 
 @dataclass(frozen=True, slots=True)
 class ComparedAs:
-    """Marks a key with its own canonical form. `form` returns None for a value that does not affect the destination."""
+    """Marks a key that is compared in the form of `canonicalize`: None for a value that cannot redirect a secret."""
 
-    form: Callable[[Any], Json]
+    canonicalize: Callable[[Any], Json]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +53,15 @@ class TiedToSecret:
 
 
 class FieldKey(NamedTuple):
-    """A key of a model: its attribute, its name in documents, and its markers. `form` is that of `ComparedAs`.
-
-    `default` is its value if a document omits it, and `default_form` the canonical form of that value.
-    """
+    """A key of a model: its attribute, its name in documents, its markers, and its default value."""
 
     attribute: str
     name: str
     safe_to_change: bool
-    form: Callable[[Any], Json] | None
+    canonicalize: Callable[[Any], Json] | None
     tied_to: tuple[str, ...]
     default: Any
-    default_form: Json
+    canonical_default: Json
 
 
 @cache
@@ -75,18 +72,18 @@ def keys_of(model: type[BaseModel]) -> tuple[FieldKey, ...]:
 
 def _keys(model: type[BaseModel]) -> Iterator[FieldKey]:
     for attribute, field in model.model_fields.items():
-        form = next((mark.form for mark in field.metadata if isinstance(mark, ComparedAs)), None)
+        canonicalize = next((mark.canonicalize for mark in field.metadata if isinstance(mark, ComparedAs)), None)
         # `get_default` would copy the value, and a reference cannot be copied.
         default = field.default if field.default_factory is None else field.default_factory()  # type: ignore[call-arg]
-        default_form = None if field.is_required() else _form(default, form)
+        canonical_default = None if field.is_required() else _canonicalize(default, canonicalize)
         yield FieldKey(
             attribute,
             field.alias or attribute,
             SAFE_TO_CHANGE in field.metadata,
-            form,
+            canonicalize,
             tuple(mark.secret for mark in field.metadata if isinstance(mark, TiedToSecret)),
             default,
-            default_form,
+            canonical_default,
         )
 
 
@@ -95,19 +92,20 @@ def destination_of(settings: BaseModel) -> dict[str, Json]:
     destination: dict[str, Json] = {}
     for key in keys_of(type(settings)):
         value = getattr(settings, key.attribute)
-        # Most keys are omitted: comparing identities is faster than comparing their forms.
+        # Most keys are omitted: comparing identities is faster than comparing canonical values.
         if not key.safe_to_change and value is not key.default:
-            form = _form(value, key.form)
+            canonical = _canonicalize(value, key.canonicalize)
             # An empty section equals an omitted one.
-            if form != key.default_form and (key.default_form is not None or form != {}):
-                destination[key.name] = form
+            if canonical != key.canonical_default and (key.canonical_default is not None or canonical != {}):
+                destination[key.name] = canonical
     return destination
 
 
 def accepted_destinations(settings: BaseModel) -> tuple[dict[str, Json], ...]:
-    """Return each destination whose stored secrets may be used with these settings. The first is the settings' own.
+    """Return the destinations for which a stored secret may be sealed so that these settings can use it.
 
-    An editor may enable the redaction of responses without entering the secret again, but not disable it.
+    The first one is the destination of these settings. The second one is that of the same settings without
+    `redact_response`: an editor may enable it without entering the secret again, but not disable it.
     """
     destination = destination_of(settings)
     if "redact_response" not in destination:
@@ -115,10 +113,10 @@ def accepted_destinations(settings: BaseModel) -> tuple[dict[str, Json], ...]:
     return (destination, {key: value for key, value in destination.items() if key != "redact_response"})
 
 
-def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
-    """Return the canonical form of a value, by `form` if it has its own. A stored secret has the form None."""
-    if form is not None:
-        return form(value)
+def _canonicalize(value: Any, canonicalize: Callable[[Any], Json] | None) -> Json:
+    """Return the canonical form of a value, that of `canonicalize` if its key has one. A stored secret is None."""
+    if canonicalize is not None:
+        return canonicalize(value)
     if value is None or type(value) is str:
         return value
     if isinstance(value, BaseModel):
@@ -126,11 +124,11 @@ def _form(value: Any, form: Callable[[Any], Json] | None) -> Json:
     if isinstance(value, Reference):
         return None if is_stored(value) else value.value
     if isinstance(value, dict):
-        return {name: _named_form(item) for name, item in value.items()}
+        return {name: _canonicalize_entry(item) for name, item in value.items()}
     if isinstance(value, _LISTS):
         # A list of secrets counts as one secret: an editor may add, move and remove each one alone.
         public = [item for item in value if not is_stored(item)]
-        return [_form(item, None) for item in public] if public or not value else None
+        return [_canonicalize(item, None) for item in public] if public or not value else None
     return value if isinstance(value, _PLAIN) else str(value)
 
 
@@ -139,13 +137,13 @@ def is_stored(value: Any) -> bool:
     return isinstance(value, Reference) and value.source in ("stored", "stored_url")
 
 
-def _named_form(value: Any) -> Json:
+def _canonicalize_entry(value: Any) -> Json:
     """Return the canonical form of a named entry. A secret counts by its presence, never by its value.
 
     The presence counts because a value under another name may change the destination of the remaining secrets.
     """
-    form = _form(value, None)
-    return {} if form is None else form
+    canonical = _canonicalize(value, None)
+    return {} if canonical is None else canonical
 
 
 def references_in(settings: BaseModel, place: Place = ()) -> list[tuple[Place, Reference]]:

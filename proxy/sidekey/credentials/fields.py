@@ -33,21 +33,21 @@ from sidekey.credentials.context import Context, parsed_by
 Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
 
 WRITTEN: Final = frozenset({"text", "inline", "plain"})
-"""Sources of values that are readable in the document. `plain` is a secret that a file writes as text."""
+"""Sources of values that the document itself contains. `plain` is a secret that a file writes as text."""
 
-Form = Literal["value", "text", "inline", "secret"]
-"""How the store writes a value when its integration moves there from a file: `{value}`, the text, `{inline}`, or
-`{secret: {value}}`."""
+StoredForm = Literal["value", "text", "inline", "secret"]
+"""How a stored document contains a value that came from a config file: as `{value}`, as the text itself, as
+`{inline}`, or as `{secret: {value}}`."""
 
 Keys = tuple[str, ...]
 """The keys on the path to a value."""
 
 REDACTED = "REDACTED"
 REMEDY = "use {file: PATH} or {env: NAME}"
-READ_KEYS = frozenset({"set", "id", "set_at", "set_by"})
-"""The keys of a stored secret in the API."""
+STORED_SECRET_KEYS = frozenset({"set", "id", "set_at", "set_by"})
+"""The keys of a stored secret in an API response."""
 
-HIDDEN: Final = "x-sidekey-hidden-from-viewers"
+HIDDEN_MARKER: Final = "x-sidekey-hidden-from-viewers"
 """Marks a `HiddenFromViewers` key in a JSON schema."""
 
 
@@ -56,7 +56,7 @@ class HiddenFromViewers:
     """Marks a public key of a stored integration that is hidden from operators with the role `viewer`."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), HIDDEN: True}
+        return {**handler(schema), HIDDEN_MARKER: True}
 
 
 HIDDEN_FROM_VIEWERS: Final = HiddenFromViewers()
@@ -81,8 +81,8 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PARAMETER = re.compile(r"[A-Za-z0-9_.~-]+")
 _PRIVATE_KEY = re.compile(r"PRIVATE[\s_-]+KEY", re.IGNORECASE)
 
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-"""RFC 9110 5.6.2."""
+HTTP_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A token in the sense of RFC 9110 5.6.2, such as a header name."""
 
 NOT_INJECTED = frozenset(
     {
@@ -190,11 +190,11 @@ def expand_tag(raw: object) -> object:
     return {"type": raw} if isinstance(raw, str) else raw
 
 
-NAMES: Final = MaxEntries(64)
-"""The limit of names in a section. Each request compares all of them."""
+MAX_NAMES: Final = MaxEntries(64)
+"""The maximum number of names in a section. Sidekey compares each request with all of them."""
 
-ENTRIES: Final = MaxEntries(256)
-"""The limit of entries in a list that is compared with another list, such as prefixes with domains."""
+MAX_ENTRIES: Final = MaxEntries(256)
+"""The maximum number of entries in a list that Sidekey compares with another list, such as prefixes with domains."""
 
 MAX_NAME_LENGTH: Final = 256
 """Characters of a name."""
@@ -204,15 +204,15 @@ MAX_NAME_LENGTH: Final = 256
 class Reference:
     """The source of a value. `value` is a path, a variable's name, a URL, the text, or the ID of a stored secret.
 
-    It is never shown.
+    Nothing shows `value`, because it may be a secret.
     """
 
     source: Source
     value: str
     pem: bool = False
     """True if the value is PEM, which has several lines."""
-    form: Form = field(default="value", compare=False)
-    """How the store writes the value (see `Form`)."""
+    form: StoredForm = field(default="value", compare=False)
+    """How the store writes the value (see `StoredForm`)."""
 
     @property
     def is_secret(self) -> bool:
@@ -229,7 +229,7 @@ class Reference:
 def clean(text: str) -> str:
     """Drop one trailing newline. Raises ValueError if other control characters (C0, DEL, C1) remain.
 
-    The reason continues a sentence that starts with the name of the value.
+    The error's text continues a sentence that starts with the name of the value.
     """
     if text.isprintable():
         # The fast path, which matters for ten thousand integrations: no control character and no surrogate.
@@ -291,8 +291,8 @@ def parse_secret_or_text(raw: object, context: Context) -> Reference:
     return parse_secret(raw, context)
 
 
-def parse_secret_elsewhere(raw: object) -> Reference:
-    """Parse the reference to a secret that is never allowed in the config, even for trials: {file} or {env}."""
+def parse_external_secret(raw: object) -> Reference:
+    """Parse the reference to a secret that must be outside the config, even for trials: {file} or {env}."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"a secret may not be written inline: {REMEDY}")  # noqa: TRY004 - as above
     if "insecure_value" in raw:
@@ -300,7 +300,7 @@ def parse_secret_elsewhere(raw: object) -> Reference:
     return external_reference(*single_source(raw, ("file", "env"), REMEDY))
 
 
-def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form = "text") -> Reference:
+def parse_text(raw: object, context: Context, *, pem: bool = False, form: StoredForm = "text") -> Reference:
     """Parse a public text: the text itself, or in a file also {file} or {env}."""
     if isinstance(raw, str):
         if pem:
@@ -309,7 +309,7 @@ def parse_text(raw: object, context: Context, *, pem: bool = False, form: Form =
     if not isinstance(raw, Mapping):
         raise ValueError(_NO_TEXT if context.is_file else "must be a text")  # noqa: TRY004 - as above
     if not context.is_file:
-        refuse_elsewhere(raw, "send the text itself")
+        refuse_file_reference(raw, "send the text itself")
         raise ValueError("must be a text, which is public here: send the text itself")
     source, value = single_source(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}")
     return external_reference(source, value, pem, form)
@@ -357,7 +357,7 @@ def refuse_key(pem: str, remedy: str) -> None:
         raise ValueError(f"must not contain a private key, which is a secret: {remedy}")
 
 
-def external_reference(source: str, value: str, pem: bool = False, form: Form = "value") -> Reference:
+def external_reference(source: str, value: str, pem: bool = False, form: StoredForm = "value") -> Reference:
     """Build the reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
@@ -368,8 +368,8 @@ def external_reference(source: str, value: str, pem: bool = False, form: Form = 
     return Reference("file", value, pem, form)
 
 
-def stored_form(form: Form, text: str) -> Any:
-    """Return a text, read for a reference of this form, as a stored document writes it."""
+def write_stored(form: StoredForm, text: str) -> Any:
+    """Build the value of a stored document for the text of a reference."""
     if form == "text":
         return text
     if form == "secret":
@@ -379,9 +379,9 @@ def stored_form(form: Form, text: str) -> Any:
 
 def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Reference:
     """Parse a secret of a body or row: `{set: true, id}`, which keeps the stored one, or in a body a new `{value}`."""
-    if is_kept(raw):
-        return Reference("stored", kept_id(raw), pem)
-    refuse_elsewhere(raw, SEND_VALUE)
+    if keeps_stored_secret(raw):
+        return Reference("stored", stored_secret_id(raw), pem)
+    refuse_file_reference(raw, SEND_VALUE)
     refuse_entered(context)
     text = raw.get("value")
     if list(raw) != ["value"] or not isinstance(text, str):
@@ -395,13 +395,13 @@ def stored_secret(raw: Mapping[str, Any], context: Context, *, pem: bool) -> Ref
     return Reference("stored", entered_id(raw), pem)
 
 
-def is_kept(raw: Mapping[str, Any]) -> bool:
+def keeps_stored_secret(raw: Mapping[str, Any]) -> bool:
     """Return True for a mapping that keeps a stored secret: the one that the API returned, or a part of it."""
-    return raw.get("set") is True and raw.keys() <= READ_KEYS
+    return raw.get("set") is True and raw.keys() <= STORED_SECRET_KEYS
 
 
-def kept_id(raw: Mapping[str, Any]) -> str:
-    """Return the ID of the secret that a mapping keeps. Raises ValueError."""
+def stored_secret_id(raw: Mapping[str, Any]) -> str:
+    """Return the ID of the stored secret that a mapping keeps. Raises ValueError."""
     secret = raw.get("id")
     if not isinstance(secret, str):
         reason = f"must have the id of the stored secret: send it as you read it, or {SEND_VALUE}"
@@ -410,7 +410,7 @@ def kept_id(raw: Mapping[str, Any]) -> str:
 
 
 def refuse_entered(context: Context) -> None:
-    """Raise ValueError for a readable secret in a row."""
+    """Raise ValueError if the document is a row, in which every secret must be sealed."""
     if context.where == "row":
         raise ValueError("must be {set: true, id: ID}: a row contains no secret in the open")
 
@@ -422,8 +422,8 @@ def entered_id(raw: Mapping[str, Any]) -> str:
     return raw.id
 
 
-def refuse_elsewhere(raw: Mapping[str, Any], remedy: str) -> None:
-    """Raise ValueError for a reference that only a config file may write."""
+def refuse_file_reference(raw: Mapping[str, Any], remedy: str) -> None:
+    """Raise ValueError for a reference that only a config file may contain."""
     for key, reason in _FILE_ONLY.items():
         if key in raw:
             raise ValueError(f"{reason} in a stored integration: {remedy}")
@@ -473,25 +473,25 @@ def refuse(errors: Iterable[tuple[tuple[str | int, ...], ValueError]]) -> None:
         raise ValidationError.from_exception_data("config", details, hide_input=True)
 
 
-def refuse_places(places: Iterable[Keys], reason: str) -> None:
+def refuse_locations(places: Iterable[Keys], reason: str) -> None:
     """Raise pydantic's error for several locations with the same reason."""
     refuse((place, ValueError(reason)) for place in places)
 
 
 def refuse_keys(section: BaseModel, keys: Iterable[str], reason: str) -> None:
     """Raise pydantic's error for each of `keys` that the config sets."""
-    refuse_places(((key,) for key in keys if key in section.model_fields_set), reason)
+    refuse_locations(((key,) for key in keys if key in section.model_fields_set), reason)
 
 
-def missing() -> NoReturn:
+def raise_missing() -> NoReturn:
     """Raise pydantic's error for a missing key."""
     raise PydanticKnownError("missing")
 
 
 def require_exactly_if(value: object, needed: bool, partner: str) -> None:
-    """Raise for a value that is needed and missing, or set without its `partner`."""
+    """Raise if `value` is needed but missing, or set without its `partner`."""
     if needed and value is None:
-        missing()
+        raise_missing()
     if not needed and value is not None:
         raise ValueError(f"may be used only with {partner}")
 
@@ -503,7 +503,7 @@ def normal_name(name: str) -> str:
 
 def check_header_name(name: str) -> str:
     """Return a header name that may be injected (RFC 9110 5.1). Raises ValueError."""
-    if not TOKEN.fullmatch(name):
+    if not HTTP_TOKEN.fullmatch(name):
         raise ValueError("must be a header name: letters, digits and !#$%&'*+-.^_`|~ only (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if normal in NOT_INJECTED or normal.startswith("sidekey-"):
@@ -537,8 +537,8 @@ def check_prefix(text: str) -> None:
         raise ValueError("must not begin with a space: HTTP drops it")
 
 
-def wire(value: str) -> str:
-    """Return a header value as it is sent: its UTF-8 bytes, one Latin-1 character a byte.
+def encode_header_value(value: str) -> str:
+    """Encode a header value in UTF-8, and return each byte as one Latin-1 character.
 
     RFC 9110 5.5 leaves bytes above 127 opaque. RFC 7617 and current servers expect UTF-8.
     """
@@ -546,7 +546,7 @@ def wire(value: str) -> str:
 
 
 SHAPE: Final = "x-sidekey-shape"
-"""Marks a value in a JSON schema whose form depends on where the document is stored."""
+"""Marks a value in a JSON schema. Its schema depends on where the document is stored."""
 
 Shape = Literal[
     "certificate_source",
@@ -554,55 +554,59 @@ Shape = Literal[
     "pem_secret",
     "pem_text",
     "secret",
-    "secret_elsewhere",
+    "external_secret",
     "secret_or_text",
     "text",
     "token_file",
     "tree",
     "trusted_ca",
 ]
-"""The names of these values. `sidekey.config.schema` has the JSON schemas of each."""
+"""The names of values marked with `SHAPE`. `sidekey.config.schema` has their JSON schemas."""
 
 
-def marker(name: Shape) -> dict[str, Any]:
-    """Return the marker for a value in a JSON schema, which has no validation context."""
+def shape_marker(name: Shape) -> dict[str, Any]:
+    """Return the shape_marker for a value in a JSON schema, which has no validation context."""
     return {SHAPE: name}
 
 
 REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Redacts a reference in every dump of a model."""
 
-Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(marker("secret"))]
+Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(shape_marker("secret"))]
 """A secret: {file}, {env} or {insecure_value}."""
 
-SecretOrText = Annotated[Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(marker("secret_or_text"))]
+SecretOrText = Annotated[
+    Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(shape_marker("secret_or_text"))
+]
 """A secret that a file may also write as plain text, such as a user name. The store encrypts it."""
 
-SecretElsewhere = Annotated[
+ExternalSecret = Annotated[
     Reference,
-    PlainValidator(parse_secret_elsewhere),
+    PlainValidator(parse_external_secret),
     REDACT,
-    WithJsonSchema(marker("secret_elsewhere")),
+    WithJsonSchema(shape_marker("external_secret")),
 ]
-"""A secret that may not be in the config: {file} or {env}."""
+"""A secret that must be outside the config: {file} or {env}."""
 
-Text = Annotated[Reference, parsed_by(parse_text), REDACT, WithJsonSchema(marker("text"))]
+Text = Annotated[Reference, parsed_by(parse_text), REDACT, WithJsonSchema(shape_marker("text"))]
 """A text that is not a secret: itself, {file} or {env}."""
 
 PublicText = Annotated[
     Reference,
     parsed_by(parse_text),
     PlainSerializer(lambda reference: reference.value if reference.source == "text" else REDACTED, return_type=str),
-    WithJsonSchema(marker("text")),
+    WithJsonSchema(shape_marker("text")),
 ]
 """A text whose default the config reference shows."""
 
 PemSecret = Annotated[
-    Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(marker("pem_secret"))
+    Reference, parsed_by(partial(parse_secret, pem=True)), REDACT, WithJsonSchema(shape_marker("pem_secret"))
 ]
 """A secret in PEM, such as a private key."""
 
-PemText = Annotated[Reference, parsed_by(partial(parse_text, pem=True)), REDACT, WithJsonSchema(marker("pem_text"))]
+PemText = Annotated[
+    Reference, parsed_by(partial(parse_text, pem=True)), REDACT, WithJsonSchema(shape_marker("pem_text"))
+]
 """A text in PEM that is not a secret, such as a certificate."""
 
 

@@ -15,7 +15,7 @@ from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import ComparedAs, destination_of
 from sidekey.credentials.fields import (
-    NAMES,
+    MAX_NAMES,
     REDACT,
     Keys,
     Reference,
@@ -23,13 +23,13 @@ from sidekey.credentials.fields import (
     check_header_name,
     check_header_value,
     check_prefix,
+    encode_header_value,
     literal_check,
-    marker,
     normal_name,
     parse_secret,
     parse_text,
-    refuse_places,
-    wire,
+    refuse_locations,
+    shape_marker,
 )
 from sidekey.policy.headers import may_change_request
 
@@ -45,7 +45,7 @@ def normalize_value(raw: Any, info: ValidationInfo) -> Any:
             key = "insecure_value" if is_file else "value"
             raise ValueError(f"must be a public text, or {{prefix: TEXT, secret: {{{key}: TEXT}}}}")
         if "secret" in raw:
-            refuse_places([(key,) for key in raw if key not in _KEYS], f"unknown key; known: {', '.join(_KEYS)}")
+            refuse_locations([(key,) for key in raw if key not in _KEYS], f"unknown key; known: {', '.join(_KEYS)}")
             return raw
         if "prefix" in raw:
             secret = "REFERENCE" if is_file else "{value: SECRET}"
@@ -80,11 +80,11 @@ class WrittenValue(Section):
 def written_schema(title: str, *variants: dict[str, Any]) -> WithJsonSchema:
     """Build the JSON schema of a value with additional `variants`."""
     properties = {
-        "prefix": {**marker("text"), "description": "Public text before the secret, such as 'Bearer '"},
-        "secret": marker("secret"),
+        "prefix": {**shape_marker("text"), "description": "Public text before the secret, such as 'Bearer '"},
+        "secret": shape_marker("secret"),
     }
     secret = {"type": "object", "properties": properties, "required": ["secret"], "additionalProperties": False}
-    return WithJsonSchema({"title": title, "oneOf": [marker("text"), *variants, secret]})
+    return WithJsonSchema({"title": title, "oneOf": [shape_marker("text"), *variants, secret]})
 
 
 class WrittenHeader(WrittenValue):
@@ -164,7 +164,7 @@ def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[Sec
 
 def build_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
     """Build the headers as they are sent, in the order of the document."""
-    return tuple((name, wire(value.joined(values, *place, name))) for name, value in headers.items())
+    return tuple((name, encode_header_value(value.joined(values, *place, name))) for name, value in headers.items())
 
 
 def comparable_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
@@ -191,7 +191,7 @@ CallHeaders = Annotated[
     dict[Annotated[str, AfterValidator(_check_call_name)], HeaderValue],
     AfterValidator(check_unique),
     AfterValidator(check_public),
-    NAMES,
+    MAX_NAMES,
     ComparedAs(_destination),
 ]
 """Additional headers of a token call."""

@@ -31,9 +31,9 @@ class HeadersSettings(InjectedSettings, KindSettings):
         "query parameter",
         "X-API-Key",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"api_key", "apikey", "bearer", "header", "query", "token"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"api_key", "apikey", "bearer", "header", "query", "token"})
     brings_added: ClassVar[bool] = True
-    starts_with: ClassVar[Mapping[str, Any]] = MappingProxyType(
+    template_keys: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"headers": {"Authorization": {"prefix": "Bearer ", "secret": {"value": ""}}}}
     )
 

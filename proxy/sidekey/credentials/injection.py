@@ -17,7 +17,15 @@ from sidekey.credentials.base import (
     SecretInput,
     SupplementSettings,
 )
-from sidekey.credentials.fields import NAMES, HeaderName, Keys, ParameterName, is_parameter_name, mapping, normal_name
+from sidekey.credentials.fields import (
+    MAX_NAMES,
+    HeaderName,
+    Keys,
+    ParameterName,
+    is_parameter_name,
+    mapping,
+    normal_name,
+)
 from sidekey.credentials.header_values import (
     HeaderValue,
     WrittenValue,
@@ -74,7 +82,7 @@ Headers = Annotated[
     dict[HeaderName, HeaderValue],
     AfterValidator(check_unique),
     AfterValidator(check_public),
-    NAMES,
+    MAX_NAMES,
     Field(
         min_length=1,
         description="The values by header name: a public text, or `{prefix: TEXT, secret: REFERENCE}`.",
@@ -83,7 +91,7 @@ Headers = Annotated[
 Query = Annotated[
     dict[ParameterName, ParameterValue],
     AfterValidator(_check_parameters),
-    NAMES,
+    MAX_NAMES,
     Field(
         min_length=1,
         description="The values by parameter name, written like those of headers. Servers log queries: prefer a "
@@ -93,7 +101,7 @@ Query = Annotated[
 Body = Annotated[
     dict[ParameterName, FieldValue],
     AfterValidator(_check_parameters),
-    NAMES,
+    MAX_NAMES,
     Field(
         min_length=1,
         description="The values by field name, written like those of headers, or a number, `true` or `false`. The "
@@ -116,7 +124,9 @@ class InjectedSettings(PartSettings):
         if not any(key in raw for key in MAPS):
             yield (cls.SECTION,), "needs headers, query or body: names to values"
         query, body = (
-            [name for name in mapping(raw.get(key)) if is_parameter_name(name)] if NAMES.admits(raw.get(key)) else []
+            [name for name in mapping(raw.get(key)) if is_parameter_name(name)]
+            if MAX_NAMES.admits(raw.get(key))
+            else []
             for key in ("query", "body")
         )
         names = ParameterNames(query)

@@ -12,16 +12,16 @@ from pydantic import GetJsonSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.destination import ComparedAs, Json, is_stored
+from sidekey.credentials.destination import ComparedAs, Json, Place, is_stored
 from sidekey.credentials.fields import (
     REDACTED,
     Keys,
     Reference,
     check_field_name,
-    is_kept,
-    marker,
+    keeps_stored_secret,
     parse_scalar,
     refuse,
+    shape_marker,
 )
 
 Node: TypeAlias = "dict[str, Node] | list[Node] | Reference | int | float | bool"
@@ -30,14 +30,11 @@ Node: TypeAlias = "dict[str, Node] | list[Node] | Reference | int | float | bool
 Tree: TypeAlias = "dict[str, Node]"
 
 Plain: TypeAlias = "dict[str, Plain] | list[Plain] | str | int | float | bool"
-"""A value as it is sent."""
-
-Place = tuple[str | int, ...]
-"""Names and list indexes below the document."""
+"""A value of the document that Sidekey sends."""
 
 MAX_DEPTH: Final = 16
 MAX_VALUES: Final = 2000
-"""The limit of values in a document, which is filled and encoded on the event loop."""
+"""Maximum number of values in a document, because the event loop fills and encodes it."""
 
 _REFERENCE_KEYS: Final = frozenset({"file", "env", "insecure_value", "value"})
 """Keys of a reference to a secret. They are the same in files and in the store, so a document has one meaning."""
@@ -50,7 +47,7 @@ def parse_tree(raw: object, context: Context) -> Tree:
     if _count(raw) > MAX_VALUES:
         raise ValueError(f"must not have more than {MAX_VALUES} values")
     errors: list[tuple[Place, ValueError]] = []
-    tree = _mapping(raw, context, (), errors)
+    tree = _parse_mapping(raw, context, (), errors)
     refuse(errors)
     return tree
 
@@ -69,18 +66,20 @@ def _count(raw: Mapping[str, Any]) -> int:
     return count
 
 
-def _mapping(raw: Mapping[str, Any], context: Context, place: Place, errors: list[tuple[Place, ValueError]]) -> Tree:
+def _parse_mapping(
+    raw: Mapping[str, Any], context: Context, place: Place, errors: list[tuple[Place, ValueError]]
+) -> Tree:
     tree: Tree = {}
     for name, value in raw.items():
         try:
             check_field_name(name)
         except ValueError as error:
             errors.append(((*place, name, "[key]"), error))
-        tree[name] = _node(value, context, (*place, name), errors)
+        tree[name] = _parse_node(value, context, (*place, name), errors)
     return tree
 
 
-def _node(raw: object, context: Context, place: Place, errors: list[tuple[Place, ValueError]]) -> Node:
+def _parse_node(raw: object, context: Context, place: Place, errors: list[tuple[Place, ValueError]]) -> Node:
     try:
         if not isinstance(raw, Mapping | list) or (isinstance(raw, Mapping) and _is_reference(raw)):
             reason = "must be a text, a number, true, false, a list, a mapping, or a secret as a reference"
@@ -92,8 +91,8 @@ def _node(raw: object, context: Context, place: Place, errors: list[tuple[Place,
         errors.append((place, ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")))
         return False
     if isinstance(raw, list):
-        return [_node(item, context, (*place, index), errors) for index, item in enumerate(raw)]
-    return _mapping(raw, context, place, errors)
+        return [_parse_node(item, context, (*place, index), errors) for index, item in enumerate(raw)]
+    return _parse_mapping(raw, context, place, errors)
 
 
 def _is_reference(raw: Mapping[str, Any]) -> bool:
@@ -102,7 +101,7 @@ def _is_reference(raw: Mapping[str, Any]) -> bool:
     Any other key makes it a mapping of the document, because fields are often named `value`. The rule is the same for
     files and the store: otherwise the import of a file could change the document that is sent.
     """
-    return is_kept(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _REFERENCE_KEYS)
+    return keeps_stored_secret(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _REFERENCE_KEYS)
 
 
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:
@@ -112,7 +111,7 @@ def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:
             yield (*place, *map(str, path)), node
 
 
-def texts(tree: Tree) -> Iterator[tuple[Place, str]]:
+def public_texts(tree: Tree) -> Iterator[tuple[Place, str]]:
     """Yield each public text with its location."""
     for path, node in _leaves(tree, ()):
         if isinstance(node, Reference) and node.source == "text":
@@ -135,19 +134,19 @@ def _unchanged(text: str) -> str:
 
 
 def fill_secrets(
-    tree: Tree, values: Mapping[Keys, str], *place: str, text: Callable[[str], str] = _unchanged
+    tree: Tree, values: Mapping[Keys, str], *place: str, convert_text: Callable[[str], str] = _unchanged
 ) -> dict[str, Plain]:
-    """Build the document to send from the values of its secrets. `text` converts each public text."""
-    return {name: _fill(node, values, (*place, name), text) for name, node in tree.items()}
+    """Build the document to send. `values` are its secrets by location. `convert_text` converts each public text."""
+    return {name: _fill(node, values, (*place, name), convert_text) for name, node in tree.items()}
 
 
-def _fill(node: Node, values: Mapping[Keys, str], place: Keys, text: Callable[[str], str]) -> Plain:
+def _fill(node: Node, values: Mapping[Keys, str], place: Keys, convert_text: Callable[[str], str]) -> Plain:
     if isinstance(node, dict):
-        return {name: _fill(child, values, (*place, name), text) for name, child in node.items()}
+        return {name: _fill(child, values, (*place, name), convert_text) for name, child in node.items()}
     if isinstance(node, list):
-        return [_fill(child, values, (*place, str(index)), text) for index, child in enumerate(node)]
+        return [_fill(child, values, (*place, str(index)), convert_text) for index, child in enumerate(node)]
     if isinstance(node, Reference):
-        return text(node.value) if node.source == "text" else values[place]
+        return convert_text(node.value) if node.source == "text" else values[place]
     return node
 
 
@@ -155,21 +154,21 @@ _HAS_SECRETS: Final[Json] = {"": {}}
 """Represents the secrets of a list with public values. No name in a document is empty, so it is unique."""
 
 
-def destination_form(tree: Tree) -> Json:
-    """Return the part of a document that decides where its secrets may go: public values, and the names of secrets.
+def canonicalize_tree(tree: Tree) -> Json:
+    """Return the canonical form of a document, for the destination of its secrets.
 
-    A secret becomes an empty mapping. An empty mapping becomes null, which no document contains. In a list of secrets,
-    an editor may add, move and remove each one alone. In a list with public values, their order counts, and whether it
-    has secrets: an editor who adds one may not know the other ones.
+    It has the public values, and an empty mapping for each secret. An empty mapping becomes null, which no document
+    contains. A list of secrets becomes an empty mapping, so that an editor can add, move or remove a secret without
+    entering the remaining ones. A list with public values keeps their order, and a mark if it also has secrets.
     """
-    return {name: _form(node) for name, node in tree.items()}
+    return {name: _canonicalize_node(node) for name, node in tree.items()}
 
 
-def _form(node: Node) -> Json:
+def _canonicalize_node(node: Node) -> Json:
     if isinstance(node, dict):
-        return {name: _form(child) for name, child in node.items()} or None
+        return {name: _canonicalize_node(child) for name, child in node.items()} or None
     if isinstance(node, list):
-        public = [_form(item) for item in node if not is_stored(item)]
+        public = [_canonicalize_node(item) for item in node if not is_stored(item)]
         if len(public) == len(node):
             return public
         return [*public, _HAS_SECRETS] if public else {}
@@ -178,18 +177,18 @@ def _form(node: Node) -> Json:
     return node
 
 
-def _redacted(node: Node) -> Any:
+def _redact(node: Node) -> Any:
     if isinstance(node, dict):
-        return {name: _redacted(child) for name, child in node.items()}
-    return [_redacted(item) for item in node] if isinstance(node, list) else REDACTED
+        return {name: _redact(child) for name, child in node.items()}
+    return [_redact(item) for item in node] if isinstance(node, list) else REDACTED
 
 
 _VALUE: Final = "DocumentValue"
 
 
-def _schema() -> CoreSchema:
+def _build_schema() -> CoreSchema:
     """Describe documents to pydantic's JSON schema generator. `parse_tree` validates them."""
-    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: marker("secret")]})
+    secret = core_schema.any_schema(metadata={"pydantic_js_functions": [lambda *_: shape_marker("secret")]})
     plain = (core_schema.str_schema(), core_schema.int_schema(), core_schema.float_schema(), core_schema.bool_schema())
     value = core_schema.definition_reference_schema(_VALUE)
     document = core_schema.dict_schema(core_schema.str_schema(), value)
@@ -201,15 +200,15 @@ class _Schema:
     """Adds the recursive JSON schema of a document to an annotation."""
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(_schema()), **marker("tree")}
+        return {**handler(_build_schema()), **shape_marker("tree")}
 
 
-WrittenTree = Annotated[
+JsonDocument = Annotated[
     # Not `Tree`: pydantic would resolve the recursive type without end.
     dict[str, Any],
     parsed_by(parse_tree),
-    PlainSerializer(_redacted),
+    PlainSerializer(_redact),
     _Schema(),
-    ComparedAs(destination_form),
+    ComparedAs(canonicalize_tree),
 ]
-"""A key with a document as its value."""
+"""The type of a key whose value is a document."""

@@ -27,7 +27,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Verdict,
 )
-from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
+from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs, Place
 from sidekey.credentials.fields import (
     Keys,
     PemSecret,
@@ -39,7 +39,7 @@ from sidekey.credentials.fields import (
     refuse,
     require_exactly_if,
 )
-from sidekey.credentials.json_values import Place, Plain, Tree, WrittenTree, fill_secrets, references, texts
+from sidekey.credentials.json_values import JsonDocument, Plain, Tree, fill_secrets, public_texts, references
 from sidekey.credentials.jws_algorithms import KEY_PAIR_ALGORITHMS, SECRET_ALGORITHMS, Algorithm, check_library
 from sidekey.credentials.key_formats import SecretEncoding
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
@@ -55,11 +55,11 @@ BACKDATING = 30
 """Seconds by which `iat` is in the past. An upstream whose clock is slow would reject a token from the future."""
 
 DEFAULT_LIFETIME, MIN_LIFETIME, MAX_LIFETIME = 300.0, 60.0, 86_400.0
-"""Seconds. The maximum is 5 minutes at Ghost, 10 at GitHub, 20 at App Store Connect, and an hour at Snowflake."""
+"""Seconds. Ghost accepts at most 5 minutes, GitHub 10, App Store Connect 20, and Snowflake an hour."""
 
 _RESERVED_CLAIMS = frozenset({"exp", "iat", "jti", "nbf"})
 _COMMON_CLAIMS = frozenset({"aud", "audience", "iss", "issuer", "scope", "sub", "subject"})
-_FINGERPRINT = "{public_key_sha256}"
+_KEY_PLACEHOLDER = "{public_key_sha256}"
 
 
 def _check_lifetime(seconds: float) -> float:
@@ -73,17 +73,17 @@ def _claim_errors(claims: Tree, algorithm: str | None) -> Iterator[tuple[Place, 
         if name in _RESERVED_CLAIMS:
             remedy = "for a random one write jti: true beside claims" if name == "jti" else "lifetime decides them"
             yield (name,), ValueError(f"this claim may not be set, since Sidekey sets iat and exp, or jti: {remedy}")
-    for place, text in texts(claims):
-        rest = text.replace(_FINGERPRINT, "")
+    for place, text in public_texts(claims):
+        rest = text.replace(_KEY_PLACEHOLDER, "")
         if "{" in rest or "}" in rest:
-            yield place, ValueError(f"must not contain braces, but in {_FINGERPRINT}")
+            yield place, ValueError(f"must not contain braces, but in {_KEY_PLACEHOLDER}")
         elif rest != text and algorithm in SECRET_ALGORITHMS:
-            yield place, ValueError(f"{_FINGERPRINT} needs a private key: {algorithm} has a secret")
+            yield place, ValueError(f"{_KEY_PLACEHOLDER} needs a private key: {algorithm} has a secret")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class JwtCredential(SecretHolder):
-    """Signs a token for each attempt. `claim_secrets` are secrets among the claims, which every token contains."""
+    """Signs a token for each attempt. `claim_secrets` are the secrets among the claims: every token contains them."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -112,7 +112,7 @@ class JwtCredential(SecretHolder):
         return Issued(replace(grant, secrets=grant.secrets + self.claim_secrets), lifetime, renewed_after=lifetime / 2)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Reject on 401 (RFC 6750 3.1), under any scheme: a new token has other times and another ID."""
+        """Return REJECTED for 401 (RFC 6750 3.1) with any scheme: a new token has other times and another ID."""
         del body
         return Verdict.REJECTED if status == 401 else Verdict.GOOD
 
@@ -129,9 +129,9 @@ class JwtSettings(KindSettings):
 
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType({"algorithm": "ES256", "claims": {}})
 
-    filled_later: ClassVar[frozenset[str]] = frozenset({_FINGERPRINT.strip("{}")})
+    filled_later: ClassVar[frozenset[str]] = frozenset({_KEY_PLACEHOLDER.strip("{}")})
 
-    # The order counts: each check sees the keys above its own.
+    # Pydantic validates in this order, and a validator sees only the keys above its own.
     type: Literal["jwt"] = Field(description="The kind: a signed JWT (RFC 7519).")
     provider: Provider = None
     algorithm: Algorithm = Field(
@@ -157,7 +157,7 @@ class JwtSettings(KindSettings):
         description="From `iat` to `exp`, `1m` to `24h`. `iat` is 30 seconds in the past, to allow for clock "
         "differences. Sidekey signs another token after half of the lifetime.",
     )
-    claims: WrittenTree = Field(
+    claims: JsonDocument = Field(
         default={},
         description="The claims: text, numbers, booleans, lists, mappings, and secrets as references. "
         "`{public_key_sha256}` in a text is the base64 of the SHA-256 of the public key. You cannot set "
@@ -218,17 +218,17 @@ class JwtSettings(KindSettings):
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """Return a hint for a claim that many libraries take as a parameter."""
+        """Return a hint for a claim that operators write as a key."""
         names = {"issuer": "iss", "audience": "aud", "subject": "sub"}
         return f"this is a claim: write claims: {{{names.get(key, key)}: ...}}" if key in _COMMON_CLAIMS else ""
 
     def traits(self) -> CredentialTraits:
-        """Return the token's placement."""
+        """Return the traits."""
         return CredentialTraits(
             self.token_placement.injection_points(),
             watched=frozenset({401}),
             renewal_interval=self.renewal_interval,
-            signs=True,
+            signs_tokens=True,
         )
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -258,7 +258,7 @@ class JwtSettings(KindSettings):
             pem = values["private_key",]
             key = jose.load_key(pem, self.algorithm)
             fingerprint = jose.public_key_sha256(pem)
-            fill = partial(fill_secrets, text=lambda text: text.replace(_FINGERPRINT, fingerprint))
+            fill = partial(fill_secrets, convert_text=lambda text: text.replace(_KEY_PLACEHOLDER, fingerprint))
         claims = fill(self.claims, values, "claims")
         return JwtCredential(
             signer=jose.TokenSigner(key, self.algorithm, key_id),

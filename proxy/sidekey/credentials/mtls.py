@@ -32,7 +32,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
         "PEM",
         "X.509",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"certificate", "client_certificate", "tls"})
 
     brings_certificate: ClassVar[bool] = True
 

@@ -19,9 +19,9 @@ from sidekey.credentials.fields import (
     check_parameter_name,
     check_prefix,
     clean,
+    encode_header_value,
     mapping,
     normal_name,
-    wire,
 )
 
 Place = Literal["header", "body", "query"]
@@ -62,7 +62,7 @@ class Placement:
 
     def grant(self, token: str, base_url: str | None = None) -> Grant:
         """Build the grant for a token."""
-        pair = ((self.name, f"{wire(self.prefix)}{token}" if self.place == "header" else token),)
+        pair = ((self.name, f"{encode_header_value(self.prefix)}{token}" if self.place == "header" else token),)
         secrets = (token.encode("latin-1"),)
         if self.place == "header":
             return Grant(headers=pair, base_url=base_url, secrets=secrets)

@@ -17,7 +17,7 @@ from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.responsys import ResponsysSettings
 from sidekey.credentials.session import SessionSettings
 from sidekey.credentials.signature import SignatureSettings
-from sidekey.credentials.signatures.settings import SignatureBesideSettings
+from sidekey.credentials.signatures.settings import SignatureSectionSettings
 
 KINDS: Final[dict[str, type[KindSettings]]] = {
     "basic": BasicSettings,
@@ -32,7 +32,7 @@ KINDS: Final[dict[str, type[KindSettings]]] = {
 }
 """The kinds, in the order in which the console offers them."""
 
-SUPPLEMENTS: tuple[type[SupplementSettings], ...] = (AddedSettings, SignatureBesideSettings)
+SUPPLEMENTS: tuple[type[SupplementSettings], ...] = (AddedSettings, SignatureSectionSettings)
 """The parts besides `auth`, in the order in which they supplement a grant."""
 
 if TYPE_CHECKING:

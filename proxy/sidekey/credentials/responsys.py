@@ -1,4 +1,4 @@
-"""Oracle Responsys (REST API v1.3): a login returns a token, and the host for all further requests."""
+"""Oracle Responsys (REST API v1.3): a login returns a token and the host to which the token is sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sidekey.credentials.base import (
     SecretInput,
     Verdict,
 )
-from sidekey.credentials.calls import error_of_status, is_token, json_object, retry_after
+from sidekey.credentials.calls import error_of_status, is_token, parse_json_object, retry_after
 from sidekey.credentials.destination import ComparedAs
 from sidekey.credentials.endpoint import parse_endpoint
 from sidekey.credentials.fields import (
@@ -59,7 +59,7 @@ _LIMIT_WINDOW = 60.0
 
 _LOGIN, _REFRESH = "login", "token refresh"
 
-_HOSTS = tuple(
+_RESPONSYS_DOMAINS = tuple(
     map(
         parse_domain,
         (
@@ -73,8 +73,8 @@ _HOSTS = tuple(
 """Domains that an `endPoint` may use without being in the config."""
 
 _DEFAULT_PATH = "/rest/api/v1.3"
-_VERSION = re.compile(r"/rest/api/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
-"""The path above the login. The path prefix of an integration may be longer."""
+_API_ROOT = re.compile(r"/rest/api/v[0-9]+(?:\.[0-9]+)*(?=/|$)")
+"""Matches the start of a path prefix that has the login below it, at `/auth/token`."""
 
 _LOGIN_PATHS = "/rest/api/*/auth"
 
@@ -87,7 +87,7 @@ _REASONS = {
     "INSUFFICIENT_ACCESS": "the user lacks the access",
     "INVALID_USER_NAME_PASSWORD": "wrong user name or password",
 }
-"""Meanings of the codes of a refused login, in our own words."""
+"""Messages for the error codes of a refused login."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -115,74 +115,75 @@ class ResponsysCredential(SecretHolder):
 
         If the refresh fails for another reason than the rate limit, log in.
         """
-        previous: Outcome = "ok"
+        previous_outcome: Outcome = "ok"
         if attempt.memory is not None and not attempt.rejected:
             fields = {"auth_type": "token"}
             try:
-                reply = yield self._call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
-                return self._issued(_REFRESH, reply)
+                reply = yield self._build_call(_REFRESH, fields, headers=(("Authorization", attempt.memory),))
+                return self._read_reply(_REFRESH, reply)
             except CallError as error:
                 if error.outcome == "rate_limited":
                     raise
-                previous = error.outcome
+                previous_outcome = error.outcome
         fields = {"user_name": self.username, "password": self.password, "auth_type": "password"}
-        reply = yield self._call(_LOGIN, fields, previous=previous)
-        return self._issued(_LOGIN, reply)
+        reply = yield self._build_call(_LOGIN, fields, previous_outcome=previous_outcome)
+        return self._read_reply(_LOGIN, reply)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """Decide by the code in the body. Most 401s do not concern the token, and logins are limited."""
-        response = None if body is None else json_object(body)
+        response = None if body is None else parse_json_object(body)
         if response is None:
             return Verdict.GOOD
         code = response.get("errorCode")
         if status == 401 and isinstance(code, str) and code in _BAD_TOKEN:
             return Verdict.REJECTED
-        if status == 500 and code == "UNEXPECTED_EXCEPTION" and _says_bad_token(response):
+        if status == 500 and code == "UNEXPECTED_EXCEPTION" and _mentions_bad_token(response):
             return Verdict.SPENT
         return Verdict.GOOD
 
-    def _call(
+    def _build_call(
         self,
         step: str,
         fields: Mapping[str, str],
         *,
         headers: Pairs = (),
-        previous: Outcome = "ok",
+        previous_outcome: Outcome = "ok",
     ) -> Call:
         content_type = ("Content-Type", "application/x-www-form-urlencoded")
         headers = (*headers, ("Accept", "application/json"), content_type)
-        return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous)
+        return Call(step, "POST", self.url, headers, urlencode(fields).encode("ascii"), previous_outcome)
 
-    def _issued(self, step: str, reply: Reply) -> Issued:
-        response = json_object(reply.body)
+    def _read_reply(self, step: str, reply: Reply) -> Issued:
+        response = parse_json_object(reply.body)
         if reply.status != 200:
-            raise _error(step, reply, response or {})
+            raise _build_error(step, reply, response or {})
         token = None if response is None else response.get("authToken")
         if response is None or not isinstance(token, str) or not is_token(token):
             raise CallError("invalid", f"{step} did not return a usable authToken")
-        base_url = f"{_end_point(step, response.get('endPoint'))}{self.path_prefix}"
+        base_url = f"{_parse_end_point(step, response.get('endPoint'))}{self.path_prefix}"
         # Responsys expects the token without a scheme.
         grant = Grant(headers=(("Authorization", token),), base_url=base_url, secrets=(token.encode("latin-1"),))
         return Issued(grant, LIFETIME, memory=token)
 
 
-def _says_bad_token(response: Mapping[str, Any]) -> bool:
+def _mentions_bad_token(response: Mapping[str, Any]) -> bool:
     texts = (response.get("title"), response.get("detail"))
     return any(isinstance(text, str) and "not a valid authentication token" in text.lower() for text in texts)
 
 
-def _error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallError:
+def _build_error(step: str, reply: Reply, response: Mapping[str, Any]) -> CallError:
     code = response.get("errorCode")
     if code == "API_LIMIT_EXCEEDED" and 400 <= reply.status < 500:
         reason = f"{step} returned {reply.status}: too many calls"
         seconds = retry_after(reply.headers)
         return CallError("rate_limited", reason, retry_after=_LIMIT_WINDOW if seconds is None else seconds)
     meaning = _REASONS.get(code) if isinstance(code, str) else None
-    return error_of_status(step, reply, "" if meaning is None else f"({meaning})", settings=meaning is not None)
+    remark = "" if meaning is None else f"({meaning})"
+    return error_of_status(step, reply, remark, needs_config_change=meaning is not None)
 
 
-def _end_point(step: str, value: object) -> str:
-    """Return the origin in the response. A bare host means https. Raises CallError."""
+def _parse_end_point(step: str, value: object) -> str:
+    """Return the origin in the `endPoint` of a response. A bare host means https. Raises CallError."""
     if not isinstance(value, str) or not value:
         raise CallError("invalid", f"{step} did not return an endPoint")
     try:
@@ -260,18 +261,18 @@ class ResponsysSettings(KindSettings):
 
     @classmethod
     def discovers_base_url(cls, auth: Mapping[str, Any]) -> bool:
-        """Return True: every login returns it."""
+        """Return True: every login returns the base URL."""
         del auth
         return True
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """Yield a client with a single live token."""
+        """Yield `single_live_token` if it is set."""
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
     def traits(self) -> CredentialTraits:
-        """Return one header, and the statuses that may reject the token: 401, and 500."""
+        """Return the traits. Responsys also rejects a token with 500."""
         places = InjectionPoints(headers=("Authorization",))
         return CredentialTraits(
             places,
@@ -290,16 +291,17 @@ class ResponsysSettings(KindSettings):
         yield SecretInput(("path_prefix",), self.path_prefix, _check_path)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Allow the hosts of Responsys, and the login's host, but never the login itself."""
+        """Allow the domains of Responsys and the login's host, but never the login itself."""
         login, prefix = values.get(("login_endpoint",)), values.get(("path_prefix",))
         if login is None or prefix is None:
             return None
         origin, path = _parse_login(login).origin, _parse_path(prefix)
         forbidden = [Forbidden(None, _LOGIN_PATHS, below=True)]
+        # A longer path prefix may have a login of its own, which `_LOGIN_PATHS` does not match.
         if not paths.matches_any(paths.final_form(f"{path}/auth"), ((_LOGIN_PATHS, False),)):
             forbidden.append(Forbidden(None, f"{path}/auth", below=True))
         return Destinations(
-            domains=(Domain(origin), *_HOSTS),
+            domains=(Domain(origin), *_RESPONSYS_DOMAINS),
             forbidden=tuple(forbidden),
             base=Prefix(origin, path),
             path=path,
@@ -309,7 +311,7 @@ class ResponsysSettings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """Build the credential."""
         path = _parse_path(values["path_prefix",])
-        version = _VERSION.match(path)
-        root = _DEFAULT_PATH if version is None else version[0]
+        match = _API_ROOT.match(path)
+        root = _DEFAULT_PATH if match is None else match[0]
         url = f"{_parse_login(values['login_endpoint',]).origin}{root}/auth/token"
         return ResponsysCredential(url, path, values["username",], values["password",])

@@ -37,16 +37,16 @@ from sidekey.credentials.calls import (
     MEDIA_TYPES,
     Format,
     Scalar,
-    accepting,
     check_lifetime,
+    encode_form,
     error_of_status,
-    find,
-    form,
+    find_path,
     is_success,
     is_token,
-    json_object,
+    parse_json_object,
     read_lifetime,
     sent_at,
+    with_accept,
     with_query,
 )
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
@@ -63,10 +63,10 @@ from sidekey.credentials.fields import (
     literal_check,
     mapping,
     normal_name,
-    refuse_places,
+    refuse_locations,
 )
 from sidekey.credentials.header_values import CallHeaders, build_headers, comparable_headers, inputs_of
-from sidekey.credentials.json_values import WrittenTree, fill_secrets, references
+from sidekey.credentials.json_values import JsonDocument, fill_secrets, references
 from sidekey.credentials.jwt import JwtCredential, JwtSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
@@ -129,18 +129,18 @@ def _canonical_field(text: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LoginResponse:
-    """The fields of a login response. `lifetime` is the default, in seconds."""
+    """The locations of the token and its lifetime in a login response. `default_lifetime` is in seconds."""
 
     token: TokenField
     expires_in: str | None = None
     expires_at: str | None = None
-    lifetime: float = DEFAULT_LIFETIME
+    default_lifetime: float = DEFAULT_LIFETIME
 
     def read(self, reply: Reply, now: float) -> tuple[str, float]:
-        """Return the token and its lifetime in seconds. Raises CallError, which repeats nothing of the response."""
+        """Return the token and its lifetime in seconds. Raises CallError without any text of the response."""
         if not is_success(reply.status):
             raise error_of_status(STEP, reply)
-        response = json_object(reply.body)
+        response = parse_json_object(reply.body)
         token = _text_of(reply.body) if self.token.part == "body" else self._find_token(reply, response)
         if not isinstance(token, str) or not is_token(token):
             raise CallError("invalid", f"{STEP} did not return a usable token {self.token}")
@@ -151,17 +151,17 @@ class LoginResponse:
             return reply.headers.get(self.token.name, "").strip(" \t")
         if response is None:
             raise CallError("invalid", f"{STEP} did not return a JSON object")
-        return find(response, self.token.name)
+        return find_path(response, self.token.name)
 
     def _lifetime(self, response: Mapping[str, Any], sent: float) -> float:
         """Read the lifetime. `sent` is the server's time if known, so its clock may be wrong."""
         value: object = None
         if self.expires_in is not None:
-            value = find(response, self.expires_in)
+            value = find_path(response, self.expires_in)
         elif self.expires_at is not None:
-            expires_at = parse_time(find(response, self.expires_at))
+            expires_at = parse_time(find_path(response, self.expires_at))
             value = None if expires_at is None else expires_at - sent
-        return read_lifetime(STEP, value, self.lifetime)
+        return read_lifetime(STEP, value, self.default_lifetime)
 
 
 def _text_of(body: bytes) -> object:
@@ -212,12 +212,16 @@ class LoginRequest(SecretHolder):
         return f"LoginRequest({self.method}, REDACTED)"
 
 
+LoginAuth = Pairs | JwtCredential
+"""The headers that authenticate every login, or the credential that signs a token for each login."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class SessionCredential(SecretHolder):
     """Logs in to obtain a token. Upstream responses with a status in `rejected` reject it."""
 
     request: LoginRequest
-    proof: Pairs | JwtCredential
+    auth: LoginAuth
     response: LoginResponse
     placement: Placement
     rejected: frozenset[int]
@@ -228,11 +232,10 @@ class SessionCredential(SecretHolder):
         return f"SessionCredential({self.request!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Log in, with fixed headers or a token signed for this login. Raises CallError."""
-        request, proof = self.request, self.proof
-        if not isinstance(proof, tuple):
-            proof = (yield from proof.obtain(attempt)).grant.headers
-        headers = (*proof, *request.headers)
+        """Log in. Raises CallError."""
+        request, auth = self.request, self.auth
+        auth_headers = auth if isinstance(auth, tuple) else (yield from auth.obtain(attempt)).grant.headers
+        headers = (*auth_headers, *request.headers)
         reply = yield Call(STEP, request.method, request.url, headers, request.body)
         token, lifetime = self.response.read(reply, attempt.now)
         return Issued(self.placement.grant(token), lifetime)
@@ -245,7 +248,10 @@ class SessionCredential(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Identity(SecretHolder):
-    """The user of a login and its proof, as far as they are separate values. Both may be secret."""
+    """The user of a login, and the secrets that prove it, for the `Lineage` of its tokens.
+
+    A secret that may name the user belongs to `subject`.
+    """
 
     subject: tuple[Hashable, ...]
     proof: tuple[Hashable, ...]
@@ -255,7 +261,7 @@ class Identity(SecretHolder):
 
 
 class NoAuthentication(Section):
-    """Nothing: the body, the query or further headers authenticate the login."""
+    """No authentication here: the body, the query or `login.headers` authenticate the login."""
 
     type: Literal["none"]
 
@@ -268,7 +274,7 @@ class NoAuthentication(Section):
         """Yield no input."""
         yield from ()
 
-    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+    def build(self, values: Mapping[Keys, str]) -> LoginAuth:
         """Return no header."""
         del values
         return ()
@@ -298,7 +304,7 @@ class BasicAuthentication(Section):
         yield SecretInput(("username",), self.username, check_user_name)
         yield SecretInput(("password",), self.password)
 
-    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+    def build(self, values: Mapping[Keys, str]) -> LoginAuth:
         """Build the header."""
         return (("Authorization", basic(values["username",], values["password",])),)
 
@@ -308,7 +314,7 @@ class BasicAuthentication(Section):
 
 
 class HeadersAuthentication(Section):
-    """Headers, of which some are secret."""
+    """Headers, some of them secret."""
 
     type: Literal["headers"]
     headers: CallHeaders = Field(min_length=1, description="As `login.headers`.")
@@ -322,7 +328,7 @@ class HeadersAuthentication(Section):
         """Yield the inputs of the headers."""
         yield from inputs_of(self.headers, "headers")
 
-    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+    def build(self, values: Mapping[Keys, str]) -> LoginAuth:
         """Build the headers."""
         return build_headers(self.headers, values, "headers")
 
@@ -331,19 +337,19 @@ class HeadersAuthentication(Section):
         return Identity(comparable_headers(self.headers, values, "headers"), ())
 
 
-_UNUSED_KEYS = ("provider", "renewal_interval")
-"""Keys of the kind `jwt` that a login does not use."""
+_FORBIDDEN_JWT_KEYS = ("provider", "renewal_interval")
+"""Keys of the kind `jwt` that have no meaning in a login."""
 
 
-def _leave_out(schema: dict[str, Any]) -> None:
-    for key in _UNUSED_KEYS:
+def _remove_from_schema(schema: dict[str, Any]) -> None:
+    for key in _FORBIDDEN_JWT_KEYS:
         del schema["properties"][key]
 
 
 class JwtAuthentication(JwtSettings):
     """A token that is signed for each login, as a GitHub App does."""
 
-    model_config = ConfigDict(json_schema_extra=_leave_out)
+    model_config = ConfigDict(json_schema_extra=_remove_from_schema)
 
     @field_validator("token_placement")
     @classmethod
@@ -352,9 +358,9 @@ class JwtAuthentication(JwtSettings):
             raise ValueError("must be in a header: write the token of a login there")
         return placement
 
-    @field_validator(*_UNUSED_KEYS)
+    @field_validator(*_FORBIDDEN_JWT_KEYS)
     @classmethod
-    def _check_unused(cls, value: object) -> object:
+    def _check_forbidden(cls, value: object) -> object:
         del value
         raise ValueError("may not be set here: each login has a token of its own, and no profile")
 
@@ -363,14 +369,15 @@ class JwtAuthentication(JwtSettings):
         """Return the header of the token."""
         return self.token_placement.injection_points().headers
 
-    def proof(self, values: Mapping[Keys, str]) -> Pairs | JwtCredential:
+    def build(self, values: Mapping[Keys, str]) -> LoginAuth:
         """Return the credential that signs a token for each login."""
         return self.credential(values)
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
-        """Return the claims as the subject, because any of them may name the user, and the key as its proof."""
+        """Return the claims as the subject, because any claim may name the user, and the key as the proof."""
         lineage = self.credential(values).lineage
-        return Identity(lineage.token, lineage.client)
+        # For the kind `jwt`, the key is the client, and the claims distinguish its tokens.
+        return Identity(subject=lineage.token, proof=lineage.client)
 
 
 Authentication = Annotated[
@@ -379,7 +386,7 @@ Authentication = Annotated[
 
 
 class LoginSettings(Section):
-    """The login."""
+    """The keys of `login`: the request that obtains a token."""
 
     url: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint)] = Field(
         description="The https URL of the login. Its base URL is an allowed domain; the login itself is never a target."
@@ -391,8 +398,8 @@ class LoginSettings(Section):
         description="Headers: a public text, or `{prefix: TEXT, secret: REFERENCE}`. Sidekey adds `Accept` if you do "
         "not set it.",
     )
-    query: WrittenTree = Field(default={}, description="Query parameters, written like `body`, but flat.")
-    body: WrittenTree = Field(
+    query: JsonDocument = Field(default={}, description="Query parameters, written like `body`, but flat.")
+    body: JsonDocument = Field(
         default={},
         description="The body: text, numbers, booleans, lists and mappings, with secrets as references. Without it, "
         "Sidekey sends no body.",
@@ -439,18 +446,18 @@ class LoginSettings(Section):
 
     def request(self, values: Mapping[Keys, str], accept: str) -> LoginRequest:
         """Build the login request from the values of `inputs`."""
-        headers = accepting(build_headers(self.headers, values, "login", "headers"), accept)
+        headers = with_accept(build_headers(self.headers, values, "login", "headers"), accept)
         body = b""
         if self.body:
             tree = fill_secrets(self.body, values, "login", "body")
-            text = json.dumps(tree) if self.format == "json" else form(_flat(tree))
+            text = json.dumps(tree) if self.format == "json" else encode_form(_flat(tree))
             body = text.encode("ascii")
             headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
         url = with_query(values["login", "url"], _flat(fill_secrets(self.query, values, "login", "query")))
         return LoginRequest(url, self.method, headers, body)
 
     def comparable(self, values: Mapping[Keys, str]) -> tuple[Hashable, ...]:
-        """Return the login in comparable form. Its secrets count, because one of them may name the user."""
+        """Return method, format, headers, query and body, with their secrets: any secret may name the user."""
         content = {
             name: fill_secrets(tree, values, "login", name)
             for name, tree in (("query", self.query), ("body", self.body))
@@ -461,11 +468,13 @@ class LoginSettings(Section):
 
 def _refuse_nested(tree: Mapping[str, Any], format_name: str) -> None:
     nested = [(name,) for name, node in tree.items() if isinstance(node, dict | list)]
-    refuse_places(nested, f"must be a text, a number, true, false or a secret: {format_name} has no lists and mappings")
+    refuse_locations(
+        nested, f"must be a text, a number, true, false or a secret: {format_name} has no lists and mappings"
+    )
 
 
 def _flat(tree: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
-    """Return the parameters of a document that has passed `_refuse_nested`."""
+    """Return the items of a tree that passed `_refuse_nested`."""
     return [*tree.items()]
 
 
@@ -517,7 +526,7 @@ class SessionSettings(KindSettings):
         "cookie",
         "login",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"cookie", "login"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"cookie", "login"})
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = MappingProxyType(
         {"login": {"url": "https://provider.invalid/login"}, "token": {"from": "token"}}
@@ -553,7 +562,7 @@ class SessionSettings(KindSettings):
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """Yield a user with a single live token."""
+        """Yield `single_live_token` if it is set."""
         if mapping(integration.get("auth")).get("single_live_token") is True:
             yield ("auth", "single_live_token"), ONE_PROCESS
 
@@ -590,7 +599,7 @@ class SessionSettings(KindSettings):
         field = parse_token_field(token.source)
         return SessionCredential(
             request=self.login.request(values, "application/json" if field.part == "json" else "*/*"),
-            proof=self.login.auth.proof(auth_values),
+            auth=self.login.auth.build(auth_values),
             response=LoginResponse(field, token.expires_in, token.expires_at, token.lifetime),
             placement=self.placement,
             rejected=frozenset(self.rejected),
@@ -599,7 +608,6 @@ class SessionSettings(KindSettings):
         )
 
     def _lineage(self, values: Mapping[Keys, str], identity: Identity, field: TokenField) -> Lineage:
-        """Return the token's identity. Any secret of the login may name the user, so all of them count."""
         return Lineage(
             client=("session", values["login", "url"], self.login.auth.type, *identity.subject),
             token=(self.login.comparable(values), (field.part, field.name), self.placement),

@@ -37,7 +37,7 @@ class SignatureSettings(SignatureFields, KindSettings):
         "HTTP Message Signatures",
         "RFC 9421",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"hmac", "signed", "webhook"})
 
     type: Literal["signature"] = Field(description="The kind: a signature over each request.")
 

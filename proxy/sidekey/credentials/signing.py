@@ -26,8 +26,7 @@ class OutgoingRequest:
     `target` is the request target with every injected parameter. `lines` are all field lines, each after a line end
     (`\r\nName: value`): Host, injected fields, the caller's fields that are not stripped, then the framing. `received`
     is the caller's head. It still has the stripped fields, which may describe the framing of the body, such as
-    `x-amz-content-sha256`. `_values` caches the results of `values`, because the fields that `check` reads are also
-    signed.
+    `x-amz-content-sha256`.
     """
 
     __slots__ = ("_values", "authority", "lines", "method", "received", "scheme", "target")
@@ -47,6 +46,7 @@ class OutgoingRequest:
         self.target: Final = target
         self.lines: Final = lines
         self.received: Final = received
+        # The results of `values`: `sign` reads again what `check` has read.
         self._values: dict[bytes, list[bytes]] | None = None
 
     def values(self, name: bytes) -> list[bytes]:
@@ -69,7 +69,7 @@ class OutgoingRequest:
         return values
 
     def caller_values(self, name: bytes) -> Sequence[bytes]:
-        """Return `values` of a name that only callers send. The lines are not searched if their head lacks it."""
+        """Return `values` of a name that only callers send, and skip the search if the caller's head lacks it."""
         received = self.received
         return () if received is not None and name not in received.names else self.values(name)
 
@@ -96,14 +96,14 @@ NO_RANDOM_IDS: Final = RandomIds(b"", b"")
 class Signer(ABC):
     """Signs requests with its keys, without I/O, clock or random numbers.
 
-    The worker runs a `slow` signer (RSA) in a thread. Without `uses_random_ids`, a signer gets empty random bytes.
+    The worker runs a `slow` signer (RSA) in a thread. A signer without `uses_random_ids` receives `NO_RANDOM_IDS`.
     """
 
     slow = False
     uses_random_ids = True
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """Return why this request cannot be signed, before the exchange takes a connection."""
+        """Return a problem if this request cannot be signed. The exchange calls this before it takes a connection."""
         del request
         return None
 
@@ -115,7 +115,7 @@ class Signer(ABC):
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
         """Return the field lines to add, each after a line end; `now` is in seconds since the epoch.
 
-        `body` are the pieces of the complete body, empty if the rules do not need it.
+        `body` are the pieces of the complete body, or empty if the rules do not need it.
         """
 
     @abstractmethod
@@ -124,8 +124,8 @@ class Signer(ABC):
     ) -> list[bytes]:
         """Return the bytes that `sign` signs, one text for each signature; never a key or a signature.
 
-        In `request`, injected secrets are replaced by `[redacted]`. `body` is None if it contains a secret: the text
-        then has `[redacted]` for the body and for its digests.
+        The caller has replaced injected secrets in `request` with `[redacted]`. `body` is None if it contains a secret:
+        the text then has `[redacted]` for the body and for its digests.
         """
 
 
@@ -133,31 +133,31 @@ class SigningRules:
     """The properties of a signer that are known before its keys are read.
 
     `names` are the normalised names that it writes. Sidekey strips them from the caller's request, and nothing else may
-    inject them. `kept` are the names that it writes only if the caller sends none. `signed` are the names whose value
-    it signs, so nothing may write them after it. `body` is true if it may need the complete body.
+    inject them. `caller_fields` are the names that it writes only if the caller does not. `signed` are the names that
+    it signs, so nothing may write them after it. `body` is true if it may need the complete body (`needs_body`).
     """
 
     def __init__(
         self,
         names: frozenset[bytes],
         *,
-        kept: frozenset[bytes] = frozenset(),
+        caller_fields: frozenset[bytes] = frozenset(),
         signed: frozenset[bytes] = frozenset(),
         body: bool,
     ) -> None:
         self.names: Final = names
-        self.kept: Final = kept
+        self.caller_fields: Final = caller_fields
         self.signed: Final = signed
         self.body: Final = body
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SigningRules) and self._compared() == other._compared()
+        return isinstance(other, SigningRules) and self._comparison_key() == other._comparison_key()
 
     def __hash__(self) -> int:
-        return hash(self._compared())
+        return hash(self._comparison_key())
 
-    def _compared(self) -> tuple[object, ...]:
-        return (type(self), self.names, self.kept, self.signed, self.body)
+    def _comparison_key(self) -> tuple[object, ...]:
+        return (type(self), self.names, self.caller_fields, self.signed, self.body)
 
     def signs(self, name: bytes) -> bool:
         """Return True if it signs fields of this normalised name. Subclasses may sign more than `signed` lists."""
@@ -169,9 +169,9 @@ class SigningRules:
         return self.body
 
     def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
-        """Return why a request with this head is refused after its target at `origin` was admitted.
+        """Return a problem if the signer cannot sign a request with this head, whose target at `origin` is allowed.
 
-        `policy` also decides on further targets that the request names, such as the source of a copy.
+        `policy` decides on further targets that the request names, such as the source of a copy.
         """
         del head, origin, policy
         return None
@@ -216,14 +216,14 @@ class ChainedSigningRules(SigningRules):
     def __init__(self, first: SigningRules, second: SigningRules) -> None:
         super().__init__(
             first.names | second.names,
-            kept=first.kept | second.kept,
+            caller_fields=first.caller_fields | second.caller_fields,
             signed=first.signed | second.signed,
             body=first.body or second.body,
         )
         self._first: Final = first
         self._second: Final = second
 
-    def _compared(self) -> tuple[object, ...]:
+    def _comparison_key(self) -> tuple[object, ...]:
         return (self._first, self._second)
 
     def signs(self, name: bytes) -> bool:
@@ -235,5 +235,5 @@ class ChainedSigningRules(SigningRules):
         return self._first.needs_body(head) or self._second.needs_body(head)
 
     def refusal(self, head: RequestHead, origin: Origin, policy: Policy) -> Problem | None:
-        """Return the problem of the first one that refuses."""
+        """Return the first problem, if any."""
         return self._first.refusal(head, origin, policy) or self._second.refusal(head, origin, policy)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sidekey.config.addresses import address_refusal
 from sidekey.config.field_types import check_method
 from sidekey.credentials.base import FixedCredential
-from sidekey.credentials.fields import TOKEN
+from sidekey.credentials.fields import HTTP_TOKEN
 from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.observe.output import printable
 from sidekey.policy.addresses import Address
@@ -61,7 +61,7 @@ _ZEROS: Final = RandomIds(bytes(16), bytes(16))
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample request to sign, at the Unix time `at`. Without a `method` it gets one that the integration allows."""
+    """A sample request to sign at the Unix time `at`. An empty `method` means a method that the integration allows."""
 
     at: float
     method: str = ""
@@ -92,7 +92,7 @@ def parse_method(value: object) -> str:
 def parse_header(name: str, value: str) -> tuple[str, str]:
     """Strip a header and check that Sidekey forwards it. Raises ValueError."""
     name, value = name.strip(), value.strip()
-    if not (TOKEN.fullmatch(name) and value.isascii() and (value.isprintable() or not value)):
+    if not (HTTP_TOKEN.fullmatch(name) and value.isascii() and (value.isprintable() or not value)):
         raise ValueError("must be a name and a value of ASCII, such as 'Content-Type: text/plain'")
     if classify(name.encode(), REQUEST_ROLES).role is not Role.FORWARD:
         raise ValueError(f"must be one that goes on to the upstream: {name} does not")
@@ -103,10 +103,10 @@ def parse_header(name: str, value: str) -> tuple[str, str]:
 class Explanation:
     """The decision on one target.
 
-    `door` is `forward` or `reverse`, the proxy that receives the request. `as_sent` is the target that the caller
-    sends, and `sent_on` the one that the upstream would get, or None if it is malformed or not known. `upgraded` is
-    True if the forward proxy changes it to https, `passes` if it goes without a credential. `signed` has the escaped
-    texts to sign. `unsigned` is the reason if there are none.
+    `door` is the proxy that receives the request, `forward` or `reverse`. `as_sent` is the target that the caller
+    sends. `sent_on` is the target that the upstream would receive, or None if it is malformed or unknown. `upgraded`:
+    the forward proxy changes the scheme to https. `passes`: Sidekey forwards the request without a credential. `signed`
+    has the escaped texts that the signature covers, and `unsigned` the reason why there are none.
     """
 
     integration: Integration
@@ -171,7 +171,7 @@ class Explanation:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
             if decision.code != "destination_denied":
-                rows += [("rule", rule) for rule in _rules(self.integration.policy)]
+                rows += [("rule", rule) for rule in _describe_rules(self.integration.policy)]
         for source in (self.integration.secrets, self.integration.certificate):
             if source is not None and source.unreadable is not None:
                 rows.append(("unreadable", f"{source.unreadable}; until then the response is credential_unavailable"))
@@ -277,7 +277,7 @@ def with_addresses(explanation: Explanation, snapshot: Snapshot, dns_addresses: 
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 
-def _head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
+def _build_head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
     """Build a request head for the target. Its method is that of the sample, or one that the integration allows."""
     method = b"GET" if b"GET" in rules.methods else min(rules.methods)
     # A command's argument may contain surrogates for bytes that its locale cannot decode (PEP 383).
@@ -297,7 +297,7 @@ def _signed_texts(
     integration, target = explanation.integration, explanation.decision.target
     if target is None or explanation.has_unknown_origin:
         return "the base URL comes with the token: the signed text is unknown"
-    signer = _signer(integration, rules)
+    signer = _find_signer(integration, rules)
     if signer is None:
         return "the signing key cannot be read, or comes with the token: the signed text is unknown"
     places = integration.traits.injection_points
@@ -310,7 +310,7 @@ def _signed_texts(
         head.method,
         target.origin.scheme.encode(),
         target.origin.authority.encode(),
-        _with_query(target.request_target, places.query).encode("latin-1"),
+        _add_redacted_query(target.request_target, places.query).encode("latin-1"),
         lines,
         head,
     )
@@ -319,10 +319,10 @@ def _signed_texts(
         return f"{problem.code}: {problem.detail}"
     body: Sequence[bytes] | None = [sample.body] if rules.needs_body(head) and sample.body else ()
     texts = signer.explain(request, None if places.body else body, sample.at, _ZEROS)
-    return tuple(map(_escaped, texts))
+    return tuple(map(_escape, texts))
 
 
-def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
+def _find_signer(integration: Integration, rules: SigningRules) -> Signer | None:
     """Return the signer if it is known without a token request."""
     credential, supplement = integration.secrets.credential, integration.secrets.supplement
     if isinstance(credential, FixedCredential):
@@ -331,7 +331,7 @@ def _signer(integration: Integration, rules: SigningRules) -> Signer | None:
     return None if supplement is None or isinstance(rules, ChainedSigningRules) else supplement.signer
 
 
-def _with_query(target: str, names: Sequence[str]) -> str:
+def _add_redacted_query(target: str, names: Sequence[str]) -> str:
     added = "&".join(f"{name}={MARK.decode()}" for name in names)
     if not added:
         return target
@@ -342,30 +342,30 @@ def _with_query(target: str, names: Sequence[str]) -> str:
 _ESCAPES: Final = {ord("\\"): "\\\\", ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
-def _escaped(text: bytes) -> str:
+def _escape(text: bytes) -> str:
     r"""Write bytes in printable ASCII. Escape other bytes as `\n`, `\r`, `\t` or `\xhh`, and a backslash as two."""
     return "".join(_ESCAPES.get(byte) or (chr(byte) if " " <= chr(byte) <= "~" else f"\\x{byte:02x}") for byte in text)
 
 
-def _targets(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
-    """Return the absolute target that the caller means and the one that Sidekey checks, or None twice if malformed."""
+def _resolve_target(rules: IntegrationRules, url: str, *, reverse: bool) -> tuple[Target | None, Target | None]:
+    """Return the absolute target of the request, and the target that Sidekey checks. Both are None if malformed."""
     try:
-        sent = parse_target(f"{rules.base}{url}" if reverse else url)
+        requested = parse_target(f"{rules.base}{url}" if reverse else url)
     except InvalidTarget:
         return None, None
-    resolved = sent if reverse else rules.resolve_target(sent)
-    return sent, resolved if rules.canonical is None else rules.canonical.canonicalize(resolved)
+    resolved = requested if reverse else rules.resolve_target(requested)
+    return requested, resolved if rules.canonical is None else rules.canonical.canonicalize(resolved)
 
 
-def _notes(integration: Integration, sent: Target | None, *, reverse: bool) -> tuple[str, ...]:
-    """Return notes for this integration and proxy, whatever the decision is."""
-    if sent is None:
+def _notes(integration: Integration, requested: Target | None, *, reverse: bool) -> tuple[str, ...]:
+    """Return the notes that apply to this integration and proxy for every decision."""
+    if requested is None:
         return ()
     notes = []
     if reverse:
         notes += [DISCOVERED_NOTE] if integration.traits.discovers_base_url else []
     else:
-        notes += [CONNECT_NOTE] if sent.origin.scheme == "https" else []
+        notes += [CONNECT_NOTE] if requested.origin.scheme == "https" else []
         notes += [STORED_NOTE] if integration.stored else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
     notes += [BODY_NOTE] if integration.traits.injection_points.body else []
@@ -401,7 +401,7 @@ def credential_places(integration: Integration) -> dict[str, list[str]]:
     return names if integration.certificate is None else {**names, "handshake": ["client certificate"]}
 
 
-def _rules(policy: Policy) -> list[str]:
+def _describe_rules(policy: Policy) -> list[str]:
     rules = []
     if policy.prefixes:
         rules.append(f"the target must be under {' or '.join(map(str, policy.prefixes))}")

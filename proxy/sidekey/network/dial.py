@@ -1,6 +1,6 @@
-"""Dial an upstream: resolve, check the addresses, connect, start TLS. Every outgoing connection is made here.
+"""Dial an upstream: resolve, check the addresses, connect, start TLS. Sidekey makes every outgoing connection here.
 
-Environment variables such as `HTTPS_PROXY` are ignored.
+The dialer ignores environment variables such as `HTTPS_PROXY`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ P = TypeVar("P", bound=asyncio.Protocol)
 class Dialer:
     """Connects to origins under the network rules of a config.
 
-    Connections to `own_listeners` are always refused: set it once they are bound. `rules_version` increases when the
-    rules change: do not reuse a connection that was made under an earlier version.
+    The dialer never connects to `own_listeners`, which the caller sets once they are bound. `rules_version` increases
+    when the rules change: do not reuse a connection that was made under an earlier version.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
@@ -64,13 +64,13 @@ class Dialer:
 
         return commit
 
-    def note_certificate_requests(self) -> set[str]:
-        """Collect the names of servers that request a client certificate from now on.
+    def collect_certificate_requests(self) -> set[str]:
+        """Return a set to which each server that requests a client certificate adds its name from now on.
 
-        It slows down every connection, so only `sidekey test` uses it.
+        This slows down every connection, so only `sidekey test` uses it.
         """
         servers: set[str] = set()
-        self._contexts.note = servers.add
+        self._contexts.on_certificate_request = servers.add
         return servers
 
     async def connect(
@@ -86,22 +86,22 @@ class Dialer:
         sessions: Sessions | None = None,
         loopback_only: bool = False,
     ) -> P:
-        """Connect a protocol made by `factory` to a permitted address. For https, the TLS handshake is complete.
+        """Create a protocol and connect it to a permitted address. For https, the TLS handshake is complete.
 
         `timeout` covers lookup, TCP and TLS together, in seconds. `allow_private` and `source_address` come from the
         integration; `source_address` replaces the config's. The connection presents `identity` if the upstream requests
         a certificate. `sessions` must belong to this origin, trust and identity only; without it, no session is
-        resumed. With `loopback_only`, only loopback addresses are dialled.
+        resumed. With `loopback_only`, the dialer connects to loopback addresses only.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
         credential_unavailable (trusted_ca, identity) or overloaded. No request was sent in any of these cases.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        # The rules may change during the lookup. `_find` reads them before it, too.
+        # The rules may change during the lookup. `_resolve` reads them before it, too.
         source = self._rules.source_address if source_address is None else source_address
-        addresses, context = await self._find(origin, trust, allow_private, deadline, identity)
+        addresses, context = await self._resolve(origin, trust, allow_private, deadline, identity)
         if loopback_only:
-            addresses = _loopback(addresses)
+            addresses = _require_loopback(addresses)
         if source is not None:
             addresses = of_family(addresses, source)
         protocol = factory()
@@ -124,7 +124,7 @@ class Dialer:
             ) from None
         return protocol
 
-    async def _find(
+    async def _resolve(
         self,
         origin: Origin,
         trust: Trust,
@@ -143,7 +143,7 @@ class Dialer:
         return dialable, self._contexts.get(trust, identity) if origin.scheme == "https" else None
 
 
-def _loopback(addresses: Sequence[Address]) -> Sequence[Address]:
+def _require_loopback(addresses: Sequence[Address]) -> Sequence[Address]:
     """Return the loopback addresses, for an http URL. Raises ProblemError (destination_denied) if there is none."""
     loopback = [address for address in addresses if is_loopback(address)]
     if not loopback:

@@ -25,14 +25,14 @@ from sidekey.credentials.base import Call, CallError, Outcome, Pairs, Reply
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.tls import certificate_refused, tls_problem
+from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy import framing
 from sidekey.policy.addresses import Address, AllowPrivate
 from sidekey.policy.urls import Origin, Target, parse_target
 from sidekey.snapshot.snapshot import Trust
 
-RESERVED = 0.1
-"""Share of a call's timeout that is reserved for the response. With less time left, the request is not sent."""
+RESPONSE_SHARE = 0.1
+"""Share of a call's timeout that is reserved for the response. With less time left, Sidekey sends no request."""
 
 LAST_LOOK = 0.05
 """Seconds after the deadline in which Sidekey still reads bytes that arrived before it.
@@ -48,7 +48,7 @@ MAX_FIELD_SIZE = 64 << 10
 """Bytes of one header field or status line. Some platforms send policies and cookies above the usual 8 KiB."""
 
 MAX_INTERIM_RESPONSES = 16
-"""Unread interim responses. A server that sends more of them could block the event loop."""
+"""Maximum number of unread interim responses. A server that sends more could block the event loop."""
 
 _OUTCOMES: dict[str, Outcome] = {"dns_timeout": "timeout", "connection_timeout": "timeout"}
 """Call outcomes by the `error` of a Problem; default: "unreachable"."""
@@ -63,7 +63,7 @@ _NOT_GZIP = "returned a body that is not valid gzip"
 
 
 class _ResponseError(Exception):
-    """The server sent no usable response. `reason` follows the name of the step and repeats no byte of the response."""
+    """The server sent no usable response. `reason` continues the step's name and contains no byte of the response."""
 
     def __init__(self, reason: str, outcome: Outcome = "invalid") -> None:
         super().__init__(reason, outcome)
@@ -72,7 +72,7 @@ class _ResponseError(Exception):
 
 
 class Fetcher:
-    """Makes HTTP calls: at most `max_calls` at a time, and half of them to one endpoint.
+    """Makes at most `max_calls` HTTP calls at a time, and at most half as many to one endpoint.
 
     A call over a limit waits in order of arrival. Each call to an endpoint that hangs holds a file descriptor until its
     timeout. Without a limit for each endpoint, one endpoint would soon hold all descriptors.
@@ -80,10 +80,10 @@ class Fetcher:
 
     def __init__(self, dialer: Dialer, max_calls: int) -> None:
         self._dialer = dialer
-        self.limit(max_calls)
+        self.set_limit(max_calls)
 
-    def limit(self, max_calls: int) -> None:
-        """Replace the limit. Call it before the first `fetch`."""
+    def set_limit(self, max_calls: int) -> None:
+        """Replace `max_calls`. Call this before the first `fetch`."""
         self._max_calls, self._max_calls_per_origin = max_calls, (max_calls + 1) // 2
         self._all_slots = asyncio.Semaphore(max_calls)
         # The semaphore of an origin lives while a call uses it.
@@ -102,7 +102,7 @@ class Fetcher:
     ) -> Reply:
         """Send the request of a call and return the response, whatever its status.
 
-        An http URL is fetched from a loopback address only. `timeout` is in seconds and covers the whole call.
+        For an http URL, Sidekey connects to a loopback address only. `timeout` is in seconds and covers the whole call.
         `max_size` limits the response's body in bytes, encoded and decoded. `allow_private` and `source_address` come
         from the integration. `identity` is the client certificate for a server that requests one.
 
@@ -112,7 +112,7 @@ class Fetcher:
         target = parse_target(call.url)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        send_by = deadline - timeout * RESERVED
+        send_by = deadline - timeout * RESPONSE_SHARE
 
         async def connect() -> _Protocol:
             try:
@@ -138,7 +138,7 @@ class Fetcher:
 
         try:
             async with self._slots(call.step, target.origin, send_by), _until(deadline):
-                return await _send(call, target, max_size, _OnlyConnection(connect), identity)
+                return await _send(call, target, max_size, _SingleConnector(connect), identity)
         except TimeoutError:
             raise CallError("timeout", f"{call.step} did not respond in time") from None
         except _ResponseError as error:
@@ -218,12 +218,12 @@ class _Protocol(ResponseHandler):
         super().eof_received()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
-        """Keep the response's body. `data` is the message and its body."""
+        """Remember the body's reader for `connection_lost`. aiohttp's parser passes the message and its body."""
         self._body = data[1]
         super().feed_data(data, size)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Keep the errors, which aiohttp replaces with its own, and end the body."""
+        """Record the errors, which aiohttp replaces with its own, and end the body."""
         self.parse_error, self.error = self.exception(), exc
         super().connection_lost(exc)
         if not self._body.is_eof():
@@ -231,8 +231,8 @@ class _Protocol(ResponseHandler):
             self._body.set_exception(aiohttp.ClientPayloadError())
 
 
-class _OnlyConnection(aiohttp.BaseConnector):
-    """Connects once. aiohttp would resend an idempotent request if its connection ended, even a new one."""
+class _SingleConnector(aiohttp.BaseConnector):
+    """Connects once, because aiohttp would resend an idempotent request if its connection ended, even a new one."""
 
     def __init__(self, connect: Callable[[], Awaitable[_Protocol]]) -> None:
         super().__init__(force_close=True)
@@ -247,10 +247,10 @@ class _OnlyConnection(aiohttp.BaseConnector):
 
 
 async def _send(
-    call: Call, target: Target, max_size: int, connector: _OnlyConnection, identity: ClientIdentity | None
+    call: Call, target: Target, max_size: int, connector: _SingleConnector, identity: ClientIdentity | None
 ) -> Reply:
     """Send the request and read its response. Raises CallError, _ResponseError or ProblemError."""
-    origin, headers = target.origin, _headers(call, target)
+    origin, headers = target.origin, _build_request_headers(call, target)
     # Path and query go in as the path: yarl would drop the question mark of an empty query.
     url = URL.build(scheme=origin.scheme, authority=origin.authority, path=target.request_target, encoded=True)
     async with aiohttp.ClientSession(
@@ -271,11 +271,11 @@ async def _send(
             finally:
                 response.close()
         except aiohttp.ClientError as error:
-            raise _translate(error, cast(_Protocol, connector.protocol), identity) from None
+            raise _replace_error(error, cast(_Protocol, connector.protocol), identity) from None
 
 
-def _translate(error: aiohttp.ClientError, protocol: _Protocol, identity: ClientIdentity | None) -> Exception:
-    """Translate an error of aiohttp, whose text may contain URLs and bytes of the response."""
+def _replace_error(error: aiohttp.ClientError, protocol: _Protocol, identity: ClientIdentity | None) -> Exception:
+    """Replace an error of aiohttp, because its text may contain URLs and bytes of the response."""
     if protocol.limit_error:
         return _ResponseError(protocol.limit_error)
     malformed = error.__cause__ if isinstance(error, aiohttp.ClientResponseError) else protocol.parse_error
@@ -287,7 +287,7 @@ def _translate(error: aiohttp.ClientError, protocol: _Protocol, identity: Client
         # In TLS 1.3 a server refuses a client certificate after the handshake (RFC 8446 4.4.2.4).
         return ProblemError(tls_problem(protocol.error))
     if identity is not None:
-        return ProblemError(certificate_refused())
+        return ProblemError(client_certificate_refused())
     return _ResponseError("closed the connection before it responded", "unreachable")
 
 
@@ -295,8 +295,8 @@ async def _read(response: aiohttp.ClientResponse, max_size: int, protocol: _Prot
     """Validate the head of a response and read its body. Raises _ResponseError."""
     if response.version not in (aiohttp.HttpVersion10, aiohttp.HttpVersion11) or not 200 <= response.status < 600:
         raise _ResponseError(_NOT_HTTP)
-    headers = _fields(response.raw_headers)
-    length = _length(response.status, headers)
+    headers = _join_response_headers(response.raw_headers)
+    length = _body_length(response.status, headers)
     coding = headers.get("content-encoding", "identity").lower()
     if coding not in ("identity", "gzip", "x-gzip"):
         raise _ResponseError("returned a content coding other than gzip, which was not requested")
@@ -314,8 +314,8 @@ async def _read(response: aiohttp.ClientResponse, max_size: int, protocol: _Prot
     return Reply(response.status, headers, _gunzip(body, max_size) if is_gzip else bytes(body))
 
 
-def _fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the header fields by lower-case name. Raises _ResponseError for a control character in a value."""
+def _join_response_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Join repeated header fields under lower-case names. Raises _ResponseError for a control character in a value."""
     fields: dict[str, str] = {}
     for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -326,8 +326,8 @@ def _fields(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return fields
 
 
-def _length(status: int, headers: Mapping[str, str]) -> int:
-    """Return the length of the body as `framing.response_length` does. Raises _ResponseError if it is ambiguous."""
+def _body_length(status: int, headers: Mapping[str, str]) -> int:
+    """Return the result of `framing.response_length`. Raises _ResponseError if the length is ambiguous."""
     length, coding = (headers.get(name) for name in ("content-length", "transfer-encoding"))
     try:
         return framing.response_length(
@@ -358,8 +358,8 @@ def _too_large(max_size: int) -> _ResponseError:
     return _ResponseError(f"returned more than {max_size >> 10} KiB")
 
 
-def _headers(call: Call, target: Target) -> Pairs:
-    """Build the headers of the request. Raises ValueError for a control character, which could start another line."""
+def _build_request_headers(call: Call, target: Target) -> Pairs:
+    """Build the request's headers. Raises ValueError for a control character, which could start another line."""
     names = {name.lower() for name, _ in call.headers}
     defaults = (("Accept-Encoding", "identity"), ("User-Agent", "sidekey"))
     fields = [("Host", target.origin.authority), *call.headers]
@@ -371,13 +371,13 @@ def _headers(call: Call, target: Target) -> Pairs:
 
 
 def _call_error(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
-    """Turn a connection's problem into the CallError of a step: "token endpoint: its certificate is refused: ..."."""
+    """Convert a connection's problem to a CallError: "token endpoint: its certificate is refused: ..."."""
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")
     return CallError(
         _OUTCOMES.get(problem.error, "unreachable"),
         f"{step}: {detail}",
-        settings=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",
+        needs_config_change=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",
         unspent=unspent,
     )

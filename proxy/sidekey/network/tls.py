@@ -15,21 +15,21 @@ from contextlib import suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from sidekey.ca.roots import usable
+from sidekey.ca.roots import upstream_roots
 from sidekey.credentials.certificates.encoding import public_key
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
-from sidekey.network import roots
+from sidekey.network import public_roots
 from sidekey.network.tls_identity import present
 from sidekey.snapshot.snapshot import Snapshot, Trust
 
 
 class ChainDenied(ssl.SSLError):
-    """The upstream's chain contains the CA that signs for callers."""
+    """The upstream's chain contains the CA whose certificates Sidekey presents to callers."""
 
 
 class UpstreamContext(ssl.SSLContext):
-    """A context that rejects chains with a CA whose public key is in `denied`.
+    """A context that rejects a chain if it contains a CA with a public key in `denied`.
 
     It compares keys, not certificates: the owner of a key can use every certificate that a root issues for it.
     """
@@ -65,23 +65,23 @@ def _verified_chain(tls: ssl.SSLObject) -> list[bytes]:
 class TlsContexts:
     """A cache of contexts, each built at its first use.
 
-    Equal trust shares a context. The context of a CA file is freed with its `Trust`; other shared contexts stay. A
-    context with a client certificate is freed with its last connection and its slot (`Sessions`, whose number
-    `IdentityContexts` limits). So contexts do not accumulate over reloads and rotations.
+    Equal trust shares a context. The cache keeps no context of a CA file longer than its `Trust`, and no context with a
+    client certificate longer than its last connection and its `Sessions`, whose number `IdentityContexts` limits. So
+    contexts do not accumulate over reloads and rotations.
     """
 
     def __init__(self) -> None:
-        self.note: Callable[[str], None] | None = None
+        self.on_certificate_request: Callable[[str], None] | None = None
         self._denied: frozenset[bytes] = frozenset()
-        self._public: dict[tuple[str, str | None], ssl.SSLContext] = {}
+        self._shared: dict[tuple[str, str | None], ssl.SSLContext] = {}
         self._by_trust: WeakKeyDictionary[Trust, ssl.SSLContext] = WeakKeyDictionary()
         self._by_identity: WeakValueDictionary[tuple[Trust, str | None, str], ssl.SSLContext] = WeakValueDictionary()
 
     def deny(self, keys: frozenset[bytes]) -> None:
-        """Replace the denied keys: no chain to an upstream may contain a CA with one of them."""
+        """Replace the denied keys: no chain to an upstream may contain a CA with a denied key."""
         if keys != self._denied:
             self._denied = keys
-            self._public.clear()
+            self._shared.clear()
             self._by_trust.clear()
             self._by_identity.clear()
 
@@ -91,40 +91,40 @@ class TlsContexts:
         Raises ProblemError (credential_unavailable) if the CA file of `trust`, the client certificate or its key cannot
         be used.
         """
-        folder = roots.mozilla() if trust.source == "mozilla" else None
+        folder = public_roots.mozilla_folder() if trust.source == "mozilla" else None
         if identity is None:
-            return self._shared(trust, folder)
+            return self._get_without_identity(trust, folder)
         key = (trust, folder, identity.fingerprint)
         context = self._by_identity.get(key)
         if context is None:
             context = client_context(trust, folder, self._denied)
             present(context, identity)
-            if self.note is not None:
-                note_requests(context, self.note)
+            if self.on_certificate_request is not None:
+                observe_certificate_requests(context, self.on_certificate_request)
             self._by_identity[key] = context
         return context
 
-    def _shared(self, trust: Trust, folder: str | None) -> ssl.SSLContext:
+    def _get_without_identity(self, trust: Trust, folder: str | None) -> ssl.SSLContext:
         if trust.source in ("file", "inline"):
             context = self._by_trust.get(trust)
             if context is None:
                 context = self._by_trust[trust] = client_context(trust, denied=self._denied)
             return context
         key = (trust.source, folder)
-        context = self._public.get(key)
+        context = self._shared.get(key)
         if context is None:
-            context = self._public[key] = client_context(trust, folder, self._denied)
+            context = self._shared[key] = client_context(trust, folder, self._denied)
         return context
 
 
 def prepare_trust(snapshot: Snapshot) -> None:
     """Write the folder of Mozilla's CAs now if the snapshot needs it. It takes about 20 ms, once in a process."""
     if snapshot.needs_mozilla:
-        roots.mozilla()
+        public_roots.mozilla_folder()
 
 
 def client_context(trust: Trust, folder: str | None = None, denied: frozenset[bytes] = frozenset()) -> ssl.SSLContext:
-    """Build a context. `folder` replaces Mozilla's bundle. Raises ProblemError (credential_unavailable).
+    """Build a context. `folder` replaces the file of Mozilla's bundle. Raises ProblemError (credential_unavailable).
 
     The context never trusts local CAs, or a chain that contains a CA with a key in `denied`.
     """
@@ -140,9 +140,9 @@ def client_context(trust: Trust, folder: str | None = None, denied: frozenset[by
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_alpn_protocols(["http/1.1"])
     if trust.source == "system":
-        _load_readable(context, roots.system())
+        _load_readable(context, public_roots.read_system_roots())
     elif trust.source == "mozilla":
-        context.load_verify_locations(roots.bundle() if folder is None else None, folder)
+        context.load_verify_locations(public_roots.mozilla_bundle() if folder is None else None, folder)
     elif trust.pem is None:
         raise ProblemError(
             Problem(
@@ -152,7 +152,7 @@ def client_context(trust: Trust, folder: str | None = None, denied: frozenset[by
             )
         )
     else:
-        _load(context, "".join(map(ssl.DER_cert_to_PEM_cert, usable(trust.pem.encode("ascii")))))
+        _load(context, "".join(map(ssl.DER_cert_to_PEM_cert, upstream_roots(trust.pem.encode("ascii")))))
     return context
 
 
@@ -167,7 +167,7 @@ def _load_readable(context: ssl.SSLContext, pem: str) -> None:
     try:
         _load(context, pem)
     except ssl.SSLError:
-        for certificate in usable(pem.encode("ascii")):
+        for certificate in upstream_roots(pem.encode("ascii")):
             with suppress(ssl.SSLError):
                 context.load_verify_locations(cadata=certificate)
 
@@ -176,16 +176,16 @@ _CERTIFICATE_REQUEST = 13
 """The type of the handshake message CertificateRequest (RFC 8446 4.3.2, RFC 5246 7.4.4)."""
 
 
-def note_requests(context: ssl.SSLContext, note: Callable[[str], None]) -> None:
-    """Call `note` with the server name whenever a server requests a client certificate.
+def observe_certificate_requests(context: ssl.SSLContext, callback: Callable[[str], None]) -> None:
+    """Call `callback` with the server name whenever a server requests a client certificate.
 
-    It uses CPython's debugging hook; without that hook, it does nothing. The hook costs a call for each TLS message, so
-    a serving process must not use it.
+    This uses CPython's debugging hook, and does nothing in a Python without it. The hook costs a call for each TLS
+    message, so a serving process must not use it.
     """
 
     def on_message(connection: Any, direction: str, _version: Any, _content: Any, message: Any, _data: bytes) -> None:
         if direction == "read" and message == _CERTIFICATE_REQUEST:
-            note(connection.server_hostname or "")
+            callback(connection.server_hostname or "")
 
     if hasattr(context, "_msg_callback"):
         context._msg_callback = on_message
@@ -226,7 +226,7 @@ _UNCLEAR = "the TLS connection to the upstream failed"
 def tls_problem(error: OSError) -> Problem:
     """Return the problem for a TLS failure in the handshake or before the first byte of the response.
 
-    It never contains the library's text.
+    The problem never contains text of the ssl module.
     """
     if isinstance(error, ChainDenied):
         reason = "ca.certificate, which signs for callers, must not be in its chain"
@@ -248,7 +248,7 @@ def tls_problem(error: OSError) -> Problem:
     return _failed("tls_protocol_error", "the upstream closed the connection during TLS")
 
 
-def certificate_refused() -> Problem:
+def client_certificate_refused() -> Problem:
     """Return the problem for a new connection with a client certificate that closes before the response.
 
     In TLS 1.3 the client completes the handshake before the server checks its certificate (RFC 8446 4.4.2.4), and some

@@ -17,7 +17,7 @@ from sidekey.errors import Problem, ProblemError
 
 
 def present(context: ssl.SSLContext, identity: ClientIdentity) -> None:
-    """Let a context present the client certificate, in the handshake or later (RFC 8446 4.6.2).
+    """Make a context present the client certificate, in the handshake or later (RFC 8446 4.6.2).
 
     Raises ProblemError (credential_unavailable) without the library's text.
     """
@@ -51,11 +51,11 @@ def _memory_file(pem: bytes) -> AbstractContextManager[str] | None:
     if not os.path.exists(f"/proc/self/fd/{descriptor}"):  # noqa: PTH110 - not a path of a user
         os.close(descriptor)
         return None
-    return _written(descriptor, pem)
+    return _write_memory_file(descriptor, pem)
 
 
 @contextmanager
-def _written(descriptor: int, pem: bytes) -> Iterator[str]:
+def _write_memory_file(descriptor: int, pem: bytes) -> Iterator[str]:
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(pem)
         yield f"/proc/self/fd/{descriptor}"

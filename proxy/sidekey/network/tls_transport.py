@@ -30,7 +30,7 @@ clients send one in millions of records (RFC 8446 5.5).
 """
 
 _PIECE = 1472
-"""Bytes to decrypt at once if a read contains many records: few enough for `MAX_EMPTY_RECORDS`."""
+"""Bytes to decrypt at once if a read contains many records, so that a flood ends before the rest is decrypted."""
 
 _HEADER = 5
 """Bytes of a record's header. The last two are the length of its content (RFC 8446 5.1)."""
@@ -77,7 +77,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         "_incoming",
         "_next_record",
         "_not_reusable",
-        "_offer",
+        "_offered_session",
         "_outgoing",
         "_plain",
         "_protocol",
@@ -105,7 +105,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._context = context
         self._sessions = sessions
         self._ready: asyncio.Future[None] | None = ready
-        self._offer: ResumableSession | None = None if sessions is None else sessions.offer(context)
+        self._offered_session: ResumableSession | None = None if sessions is None else sessions.offer(context)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = context.wrap_bio(
@@ -114,7 +114,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             # Bytes: a str would pass Python's IDNA codec, but the names of an Origin are already encoded.
             server_hostname=None if server_hostname is None else server_hostname.encode("ascii"),
             server_side=server_hostname is None,
-            session=None if self._offer is None else self._offer.session,
+            session=None if self._offered_session is None else self._offered_session.session,
         )
         self._cipher, self._plain = _SCRATCH.cipher, _SCRATCH.plain
         self._server = server_hostname is None
@@ -165,7 +165,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             self._read()
 
     def _count_records(self, data: memoryview) -> bool:
-        """Count the records that start in the client's bytes. False if they were many, and processed in pieces."""
+        """Count the records that start in the client's bytes.
+
+        Return False if there are so many that this method has processed the bytes itself, in pieces.
+        """
         size = len(data)
         if self._next_record or self._header or size < _HEADER or size != _HEADER + (data[3] << 8 | data[4]):
             stream = self._header + bytes(data) if self._header else data
@@ -238,21 +241,21 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._not_reusable = has_ended or failure is not None
         if size:
             if self._sessions is not None:
-                self._sessions.keep(self._context, tls, self._offer)
-                self._sessions = self._offer = None
+                self._sessions.keep(self._context, tls, self._offered_session)
+                self._sessions = self._offered_session = None
             cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:size]))
         if failure is not None:
             self._fail(failure)
         elif has_ended:
-            self._end()
+            self._handle_close_notify()
 
     def _check_flood(self, data_records: int) -> FloodError | None:
         """Return FloodError if the client sent too many records without data."""
         self._empty_records = max(0, self._empty_records - data_records)
         return None if self._empty_records <= MAX_EMPTY_RECORDS else FloodError("too many records without data")
 
-    def _end(self) -> None:
-        """Handle close_notify. A protocol that has paused reading learns of it when it resumes."""
+    def _handle_close_notify(self) -> None:
+        """Close, or wait until the protocol resumes reading: then `resume_reading` calls this method again."""
         self._ended = True
         if self._reading and self._protocol is not None and not self._is_closed():
             self._protocol.eof_received()
@@ -292,12 +295,12 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self.buffer_updated(count)
 
     def pause_writing(self) -> None:
-        """Pass on that TCP's write buffer is full."""
+        """Pause the protocol: TCP's write buffer is full."""
         if self._handshake_done and self._protocol is not None:
             self._protocol.pause_writing()
 
     def resume_writing(self) -> None:
-        """Pass on that TCP's write buffer has space."""
+        """Resume the protocol: TCP's write buffer has space."""
         if self._handshake_done and self._protocol is not None:
             self._protocol.resume_writing()
 
@@ -428,7 +431,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         return self._closing or self._tls is None or self._tcp.is_closing()
 
     def pause_reading(self) -> None:
-        """Stop reading from TCP. All received data has been passed on."""
+        """Stop reading from TCP. The protocol already has all received data."""
         if self._reading and not self._is_closed():
             self._reading = False
             self._tcp.pause_reading()
@@ -439,7 +442,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         self._reading = True
         if self._ended:
-            self._end()
+            self._handle_close_notify()
         else:
             self._tcp.resume_reading()
 
@@ -452,7 +455,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._tcp.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Return the number of unsent bytes, nearly all of them ciphertext."""
+        """Return the number of unsent bytes: ciphertext, and plaintext in the backlog."""
         return len(self._backlog) + self._tcp.get_write_buffer_size()
 
     def can_write_eof(self) -> bool:
@@ -468,9 +471,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
 
 def _scan_records(data: bytes | memoryview, offset: int) -> tuple[int, int, bytes]:
-    """Count the records whose header is in the data; the first one starts at `offset`.
+    """Count the record headers in the data, of which the first starts at `offset`.
 
-    Return the count, the offset of the next record in the bytes after the data, and the part of its header in the data.
+    Return the count, the offset of the next header in the bytes after the data, and the start of an incomplete header.
     """
     count, size = 0, len(data)
     while offset + _HEADER <= size:

@@ -122,13 +122,13 @@ class Integration:
         if self.redact_response:
             names |= headers.CODED_BODY_FIELDS
         signing = self.traits.signing
-        return names if signing is None else names | (signing.names - signing.kept)
+        return names if signing is None else names | (signing.names - signing.caller_fields)
 
     @property
     def caller_fields(self) -> frozenset[bytes]:
         """Normalised names of the headers that the signer leaves to the caller, and writes if the caller sends none."""
         signing = self.traits.signing
-        return frozenset() if signing is None else signing.kept
+        return frozenset() if signing is None else signing.caller_fields
 
     @property
     def usable(self) -> bool:

@@ -85,7 +85,7 @@ class FlowRunner:
             with closing(flow):
                 while isinstance(item := _advance(advance), Call):
                     if uncounted:
-                        self.count(item.previous)
+                        self.count(item.previous_outcome)
                         uncounted = False
                     called_at, step = self.clock(), item.step
                     self._record_call(step, called_at)

@@ -83,7 +83,7 @@ class Tokens:
                 self._report,
                 ready=partial(_obtain_identity, certificate),
                 previous=self._previous.pop(name, None),
-                leases=self._leases if integration.traits.one_at_a_time else None,
+                leases=self._leases if integration.traits.needs_lease else None,
             )
         return source
 
@@ -115,7 +115,7 @@ class Tokens:
 
 
 def _uses_tokens(integration: Integration | None) -> bool:
-    return integration is not None and integration.traits.ends
+    return integration is not None and integration.traits.grants_expire
 
 
 async def _obtain_identity(certificate: IdentitySource | None) -> ClientIdentity | None:

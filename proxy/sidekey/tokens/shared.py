@@ -137,7 +137,7 @@ class SharedTokenSource:
                 if isinstance(result, SharedTokenResult):
                     return result
                 if result.spent:
-                    raise CallError("refused", SPENT_REASON, settings=True)
+                    raise CallError("refused", SPENT_REASON, needs_config_change=True)
             if loop.time() >= end:
                 raise CallError("timeout", "another process is obtaining the token, and has not ended yet")
             await asyncio.sleep(pause)

@@ -219,7 +219,7 @@ class TokenSource:
         """
         if self._previous is not None:
             await self._wait_for_previous()
-        suffices = self._one_at_a_time or self._loop.time() < self._obtained_at + self._renewal_interval
+        suffices = self._needs_lease or self._loop.time() < self._obtained_at + self._renewal_interval
         if suffices and self.current is not None and not self._stale and self._refresh.error is None:
             return
         if self._successor is not None:
@@ -627,7 +627,7 @@ class TokenSource:
         self._set_timer()
 
     def _failed(self, error: CallError) -> Failed[Problem]:
-        status_error = "proxy_configuration_error" if error.settings else "proxy_internal_error"
+        status_error = "proxy_configuration_error" if error.needs_config_change else "proxy_internal_error"
         self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
         return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)
 
@@ -639,7 +639,7 @@ class TokenSource:
 
 def _issued_token(grant: Grant) -> Grant:
     """Return the issued token of the grant that a request was sent with."""
-    return grant if grant.issued is None else grant.issued
+    return grant if grant.original is None else grant.original
 
 
 def _check_base_url(policy: Policy, base_url: str) -> object:

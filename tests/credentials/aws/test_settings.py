@@ -120,7 +120,7 @@ def test_access_key_needs_no_call() -> None:
     assert settings.destinations({}) == Destinations()
     traits = settings.traits()
     assert not traits.calls
-    assert not traits.reread
+    assert not traits.reread_inputs
     assert traits.signing is not None
     assert traits.signing.body
     unsigned = sigv4_settings({**AUTH, "payload": "unsigned"}).traits().signing

@@ -87,7 +87,7 @@ SENT = [row for row in SUITE if has_signable_form(row)]
 def test_aws_test_suite_with_the_signer(row: dict[str, Any]) -> None:
     method, path, query, fields, body = suite_request(row)
     token = dict(fields).get(b"x-amz-security-token")
-    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), payload=True)
+    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", "service"), sign_payload=True)
     spelled = CanonicalForm("x-amz-").canonicalize(Target(AWS, path.decode(), query.decode("latin-1") or None))
     lines = [b"\r\n%b: %b" % field for field in fields if field[0] not in (b"x-amz-date", b"x-amz-security-token")]
     request = OutgoingRequest(method, b"https", b"example.amazonaws.com", spelled.request_target.encode(), lines)
@@ -156,7 +156,7 @@ def test_random_requests_are_signed_like_botocore(
     with patch("botocore.auth.get_current_datetime", return_value=datetime.fromtimestamp(now, UTC)):
         auth.add_auth(request)
     key = KEY._replace(token=None if token is None else token.encode())
-    signer = SigV4Signer(key, CredentialScope("eu-west-1", service), payload=True)
+    signer = SigV4Signer(key, CredentialScope("eu-west-1", service), sign_payload=True)
     lines = [f"\r\n{name}: {value}".encode() for name, value in fields]
     lines += [b"\r\nUser-Agent: x", b"\r\nCache-Control: no-store", b"\r\nX-Forwarded-For: 1"]
     outgoing = OutgoingRequest(
@@ -188,7 +188,7 @@ TRAILER = b"x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 def test_payload_with_an_unsigned_trailer_is_signed_by_name() -> None:
     received = head(TRAILER, b"x-amz-trailer: x-amz-checksum-crc32")
     for payload in (True, False):
-        rules = SigV4Rules("s3", payload=payload)
+        rules = SigV4Rules("s3", sign_payload=payload)
         assert not rules.needs_body(received)
         assert rules.refusal(received, AWS, Policy()) is None
         signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=payload)
@@ -205,10 +205,10 @@ def test_unsigned_payload_needs_no_body() -> None:
 
 
 def test_unsigned_payload_requires_https() -> None:
-    problem = SigV4Rules("s3", payload=False).refusal(head(), HTTP, Policy())
+    problem = SigV4Rules("s3", sign_payload=False).refusal(head(), HTTP, Policy())
     assert problem is not None
     assert problem.code == "body_unsupported"
-    assert SigV4Rules("s3", payload=False).refusal(head(), AWS, Policy()) is None
+    assert SigV4Rules("s3", sign_payload=False).refusal(head(), AWS, Policy()) is None
 
 
 UNSIGNED_TRAILER = (
@@ -238,7 +238,7 @@ REPEATED = "X-Amz-Content-Sha256 must not be repeated"
 def test_payload_that_cannot_be_signed_is_refused(
     service: str, origin: Origin, fields: list[bytes], status: int, detail: str
 ) -> None:
-    problem = SigV4Rules(service, payload=True).refusal(head(*fields), origin, Policy())
+    problem = SigV4Rules(service, sign_payload=True).refusal(head(*fields), origin, Policy())
     assert problem is not None
     assert (problem.status, problem.detail) == (status, detail)
 
@@ -246,13 +246,13 @@ def test_payload_that_cannot_be_signed_is_refused(
 @pytest.mark.parametrize("service", ["s3", "s3express", "storage", "execute-api"])
 def test_copy_source_is_checked_for_every_service(service: str) -> None:
     copy = head(b"x-amz-copy-source: /other/key")
-    problem = SigV4Rules(service, payload=True).refusal(copy, AWS, Policy())
+    problem = SigV4Rules(service, sign_payload=True).refusal(copy, AWS, Policy())
     assert problem is not None
     assert problem.code == "target_denied"
 
 
 def test_rules_list_signed_and_written_fields() -> None:
-    rules = SigV4Rules("sqs", payload=True)
+    rules = SigV4Rules("sqs", sign_payload=True)
     assert {b"authorization", b"x-amz-date", b"x-amz-security-token", b"x-amz-content-sha256", b"date"} == rules.names
     assert [rules.signs(name) for name in (b"host", b"content-type", b"x-amz-meta-a", b"x-amz")] == [
         True,
@@ -272,13 +272,13 @@ def test_rules_of_services_with_the_same_behaviour_are_equal() -> None:
 @pytest.mark.parametrize("token", [None, TOKEN])
 def test_names_equal_those_of_the_written_headers(service: str, token: bytes | None) -> None:
     """A second signer needs them."""
-    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", service), payload=True)
+    signer = SigV4Signer(KEY._replace(token=token), CredentialScope("us-east-1", service), sign_payload=True)
     lines = signer.sign(outgoing(), [], NOW, UNIQUE)
     assert signer.names(outgoing()) == [line[2 : line.index(b":")].lower() for line in lines]
 
 
 def test_key_is_derived_each_day() -> None:
-    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "iam"), payload=True)
+    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "iam"), sign_payload=True)
     request = outgoing(b"\r\nHost: b.s3.amazonaws.com")
     first, same, next_day = (signer.sign(request, (), NOW + seconds, UNIQUE)[0] for seconds in (0, 0.9, 86_400))
     assert first == same != next_day
@@ -308,7 +308,7 @@ def test_path_is_signed_as_sent_for_s3_and_normalised_for_others() -> None:
 
 
 def test_explain_shows_the_signed_text_without_secrets() -> None:
-    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "sqs"), payload=True)
+    signer = SigV4Signer(KEY, CredentialScope("us-east-1", "sqs"), sign_payload=True)
     request = outgoing(b"\r\nContent-Type: a/b")
     text, signed = signer.explain(request, [b"x", b"y"], NOW, UNIQUE)
     assert text == (
@@ -318,7 +318,7 @@ def test_explain_shows_the_signed_text_without_secrets() -> None:
     assert signed == (
         b"AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/sqs/aws4_request\n" + sha256(text).hexdigest().encode()
     )
-    secret = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), payload=True)
+    secret = SigV4Signer(KEY._replace(token=TOKEN), CredentialScope("us-east-1", "s3"), sign_payload=True)
     text, signed = secret.explain(request, None, NOW, UNIQUE)
     assert b"\nx-amz-security-token:[redacted]\n" in text
     assert text.endswith(b"\n[redacted]")

@@ -113,7 +113,7 @@ def error(code: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "outcome", "reason", "settings"),
+    ("status", "code", "outcome", "reason", "needs_config_change"),
     [
         (400, "ExpiredTokenException", "refused", "AWS STS returned 400 (ExpiredTokenException)", True),
         (403, "AccessDenied", "refused", "AWS STS returned 403 (AccessDenied)", True),
@@ -125,9 +125,15 @@ def error(code: str) -> dict[str, object]:
         (302, "Canary", "invalid", "AWS STS returned 302", False),
     ],
 )
-def test_error_repeats_only_its_code(status: int, code: str, outcome: str, reason: str, settings: bool) -> None:
+def test_error_repeats_only_its_code(
+    status: int, code: str, outcome: str, reason: str, needs_config_change: bool
+) -> None:
     xml = f"<ErrorResponse><Error><Code>{code}</Code><Message>canary text</Message></Error></ErrorResponse>"
     for content in (error(code), xml.encode()):
         with pytest.raises(CallError) as caught:
             parse_response(reply(content, status), NOW)
-        assert (caught.value.outcome, caught.value.reason, caught.value.settings) == (outcome, reason, settings)
+        assert (caught.value.outcome, caught.value.reason, caught.value.needs_config_change) == (
+            outcome,
+            reason,
+            needs_config_change,
+        )

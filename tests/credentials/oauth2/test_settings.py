@@ -375,7 +375,7 @@ def test_safe_keys_do_not_change_the_destination() -> None:
 
 
 @pytest.mark.parametrize(
-    ("auth", "rotates", "one_at_a_time"),
+    ("auth", "rotates", "needs_lease"),
     [
         ({}, False, False),
         ({"single_live_token": True}, False, True),
@@ -384,12 +384,12 @@ def test_safe_keys_do_not_change_the_destination() -> None:
     ],
 )
 def test_rotating_refresh_token_is_used_one_at_a_time(
-    auth: dict[str, object], rotates: bool, one_at_a_time: bool
+    auth: dict[str, object], rotates: bool, needs_lease: bool
 ) -> None:
     """A single live token too."""
     base = {"type": "oauth2", "token_endpoint": "https://a.example.com/t", "client_id": "c"}
     traits = settings_of({**base, "client_secret": {"env": "SECRET"}, **auth}).traits()
-    assert (traits.rotates, traits.one_at_a_time) == (rotates, one_at_a_time)
+    assert (traits.rotates, traits.needs_lease) == (rotates, needs_lease)
 
 
 @pytest.mark.parametrize("secret", [True, False])

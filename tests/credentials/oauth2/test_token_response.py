@@ -43,7 +43,7 @@ def test_error_code_of_the_rfc_is_repeated(status: int, code: str) -> None:
     """RFC 6749 5.2. The description is not repeated. Only a config change helps."""
     error = error_of(reply({"error": code, "error_description": "hunter2"}, status))
     assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} {code}")
-    assert error.settings
+    assert error.needs_config_change
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,13 @@ def test_error_code_of_the_rfc_is_repeated(status: int, code: str) -> None:
 def test_entra_error_number_is_repeated(description: str, number: str) -> None:
     """It distinguishes a wrong secret from an expired one."""
     error = error_of(reply({"error": "invalid_client", "error_description": description}, 401))
-    assert (error.reason, error.settings) == (f"token endpoint returned 401 invalid_client {number}", True)
+    assert (error.reason, error.needs_config_change) == (f"token endpoint returned 401 invalid_client {number}", True)
     error = error_of(reply({"error": "hunter2", "error_description": description}, 400))
-    assert (error.reason, error.outcome, error.settings) == (f"token endpoint returned 400 {number}", "refused", True)
+    assert (error.reason, error.outcome, error.needs_config_change) == (
+        f"token endpoint returned 400 {number}",
+        "refused",
+        True,
+    )
     assert error_of(reply({"error": "invalid_grant", "error_description": description})).reason.endswith(number)
 
 
@@ -92,11 +96,11 @@ def test_other_descriptions_are_not_repeated(description: object) -> None:
 )
 def test_unknown_code_is_not_repeated(error: object) -> None:
     error = error_of(reply({"error": error}, 401))
-    assert (error.reason, error.settings) == ("token endpoint returned 401", True)
+    assert (error.reason, error.needs_config_change) == ("token endpoint returned 401", True)
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome", "settings"),
+    ("status", "outcome", "needs_config_change"),
     [
         (302, "invalid", False),
         (400, "refused", True),
@@ -107,10 +111,10 @@ def test_unknown_code_is_not_repeated(error: object) -> None:
         (503, "unreachable", False),
     ],
 )
-def test_status_determines_the_outcome(status: int, outcome: str, settings: bool) -> None:
+def test_status_determines_the_outcome(status: int, outcome: str, needs_config_change: bool) -> None:
     """Redirects are not followed."""
     error = error_of(reply(GOOD, status))
-    assert (error.outcome, error.settings) == (outcome, settings)
+    assert (error.outcome, error.needs_config_change) == (outcome, needs_config_change)
     assert error.reason == f"token endpoint returned {status}"
 
 
@@ -213,7 +217,7 @@ def test_token_with_less_than_a_second_has_expired(expires_in: object) -> None:
     error = error_of(reply({**GOOD, "expires_in": expires_in}))
     assert (error.outcome, error.reason) == ("invalid", "token endpoint returned a token that has expired")
     assert error.expired
-    assert (error.retry_after, error.settings) == (1, False)
+    assert (error.retry_after, error.needs_config_change) == (1, False)
 
 
 @pytest.mark.parametrize(

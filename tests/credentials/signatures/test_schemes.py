@@ -186,7 +186,7 @@ def test_rules_list_every_written_header(name: str) -> None:
     key = WHSEC if scheme.asymmetric else "k"
     lines = signed(name, key)
     assert {normalise(line.encode()) for line in lines} == scheme.rules().names
-    kept = scheme.rules().kept
+    kept = scheme.rules().caller_fields
     assert {line for line in lines if normalise(line.encode()) in kept} == {
         line for line, value in lines.items() if value == NEW_ID.decode()
     }

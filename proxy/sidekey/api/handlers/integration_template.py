@@ -122,7 +122,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
 
 def _minimal_document(kind: str, provider: str) -> dict[str, Any]:
     """Build a document with all required keys: add those that validation reports as missing, until none is missing."""
-    keys = {"provider": provider} if provider else KINDS[kind].starts_with
+    keys = {"provider": provider} if provider else KINDS[kind].template_keys
     auth: dict[str, Any] = {"type": kind, **keys}
     document: dict[str, Any] = {"auth": auth}
     while missing := [

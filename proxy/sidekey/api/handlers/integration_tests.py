@@ -20,7 +20,7 @@ from sidekey.api.service import ApiServices
 from sidekey.api.statuses import integration_problem
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_draft
-from sidekey.diagnostics.explain import Sample, parse_header, parse_method, parse_moment, with_addresses
+from sidekey.diagnostics.explain import Sample, apply_address_rules, parse_header, parse_method, parse_moment
 from sidekey.diagnostics.explain import explain as explain_target
 from sidekey.diagnostics.probe import Outcome
 from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects

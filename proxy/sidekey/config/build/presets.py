@@ -14,7 +14,7 @@ from sidekey.config.errors import Finding, Loc
 from sidekey.config.models import BodySettings, ParameterSettings, PresetSettings
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.credentials.context import Context
-from sidekey.credentials.fields import check_header_value, normal_name, wire
+from sidekey.credentials.fields import check_header_value, encode_header_value, normal_name
 from sidekey.policy.headers import METHOD_OVERRIDES, REQUEST_ROLES, TARGET_FIELDS, Role
 from sidekey.policy.parameters import FORM, JSON
 from sidekey.policy.targets import judge_url
@@ -214,7 +214,7 @@ def _build_headers(settings: PresetSettings, errors: list[Finding]) -> list[Head
         except ValueError as error:
             errors.append(Finding(loc, str(error)))
             continue
-        encoded = ParsedText([wire(literal) for literal in text.literals], text.names)
+        encoded = ParsedText([encode_header_value(literal) for literal in text.literals], text.names)
         headers.append(HeaderTemplate(name, Template.of(encoded, as_header)))
     return headers
 
@@ -234,7 +234,7 @@ def mismatch_errors(preset: snapshot.Preset, integration: snapshot.Integration |
     injected = {normal_name(name) for name in integration.traits.injection_points.headers}
     signing = integration.traits.signing
     if signing is not None:
-        injected |= {name.decode() for name in signing.names - signing.kept}
+        injected |= {name.decode() for name in signing.names - signing.caller_fields}
     for name in preset.rules.header_names:
         if normal_name(name) in injected:
             errors.append((("headers", name), f"integration {integration.id} brings this header: remove it"))

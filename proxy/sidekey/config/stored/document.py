@@ -179,7 +179,7 @@ def with_secret_ids(raw: Mapping[str, Any], secrets: Container[str]) -> Any:
     )
 
 
-def merge_patch(target: Any, patch: Any, is_atomic: Callable[[Mapping[str, Any]], bool] = is_kept) -> Any:
+def merge_patch(target: Any, patch: Any, is_atomic: Callable[[Mapping[str, Any]], bool] = keeps_stored_secret) -> Any:
     """Apply a merge patch (RFC 7396). Replace objects that are `is_atomic`, such as secrets, as a whole."""
     if not isinstance(patch, Mapping):
         return patch
@@ -256,7 +256,7 @@ def _may_replace(key: Any, pasted: str) -> bool:
     if not isinstance(key, Mapping):
         return key is None
     entered = key.get("value")
-    return is_kept(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
+    return keeps_stored_secret(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
 
 
 def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

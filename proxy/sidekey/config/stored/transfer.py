@@ -23,7 +23,7 @@ from sidekey.config.stored.presets import build_preset, load_document
 from sidekey.config.validate import validate, validate_saved
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import is_stored, references_in
-from sidekey.credentials.fields import Reference, stored_form
+from sidekey.credentials.fields import Reference, write_stored
 from sidekey.snapshot.status import UNVERIFIED
 from sidekey.store.records import CallerRow, IntegrationRow, PresetRow
 
@@ -198,7 +198,7 @@ def read_references(
         except ValueError as error:
             errors.append(Finding(written_at, str(error)))
             continue
-        values[written_at] = stored_form(reference.form, text)
+        values[written_at] = write_stored(reference.form, text)
         if reference.form == "text":
             text = "is not a secret for this kind: in the store, everybody who may read the integration can read it"
             warnings.append(Finding(written_at, text))

@@ -1,4 +1,4 @@
-"""The config of the AWS kind, and how it becomes a credential."""
+"""The config of the kind `aws_sigv4`, and the credential that it builds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
-from sidekey.credentials.endpoint import parse_endpoint
+from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
     REDACT,
     Keys,
@@ -42,7 +42,7 @@ from sidekey.credentials.fields import (
     external_reference,
     literal_check,
     mapping,
-    marker,
+    shape_marker,
     single_source,
 )
 from sidekey.policy.canonical import CanonicalForm
@@ -50,13 +50,13 @@ from sidekey.policy.targets import Forbidden
 
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+")
 _SERVICE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_IDENTITY = re.compile(r"[A-Za-z0-9_]{4,128}")
-_SECRET = re.compile(r"[\x21-\x7e]+")
+_ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9_]{4,128}")
+_SECRET_ACCESS_KEY = re.compile(r"[\x21-\x7e]+")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{1,12}:role/[\x21-\x7e]{1,1024}")
 _SESSION = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
-_AWS = re.compile(r".+\.amazonaws\.com(?:\.cn)?")
+_AWS_HOST = re.compile(r".+\.amazonaws\.com(?:\.cn)?")
 
-_TOKEN: Keys = ("web_identity", "token")
+_TOKEN_KEYS: Keys = ("web_identity", "token")
 
 RESERVED = "x-amz-"
 """Prefix of query parameters that sign a URL (presigned URLs), or change the signed content."""
@@ -73,13 +73,13 @@ def _check_service(text: str) -> str:
     return text
 
 
-def _check_identity(text: str) -> None:
-    if not _IDENTITY.fullmatch(text):
+def _check_access_key_id(text: str) -> None:
+    if not _ACCESS_KEY_ID.fullmatch(text):
         raise ValueError("must be an access key ID: 4 to 128 letters and digits")
 
 
 def _check_secret(text: str) -> None:
-    if not _SECRET.fullmatch(text):
+    if not _SECRET_ACCESS_KEY.fullmatch(text):
         raise ValueError("must be visible ASCII characters only")
 
 
@@ -93,31 +93,27 @@ def _check_session(text: str) -> None:
         raise ValueError("must be 2 to 64 letters, digits and _+=,.@-")
 
 
-def _check_sts(text: str) -> None:
+def _check_sts_endpoint(text: str) -> None:
     if parse_endpoint(text).query is not None:
         raise ValueError("must not contain a query")
 
 
-def _canonical_url(endpoint: Reference | None) -> str | None:
-    """Return the URL of the endpoint in the form of targets, to compare it."""
-    if endpoint is None:
-        return None
-    target = parse_endpoint(endpoint.value)
-    return f"{target.origin}{target.request_target}"
+def _canonicalize(endpoint: Reference | None) -> str | None:
+    return None if endpoint is None else canonical_endpoint(endpoint)
 
 
-def _parse_file(raw: object) -> Reference:
+def _parse_token_file(raw: object) -> Reference:
     remedy = "write {file: PATH}: the token is read again for each call"
     if not isinstance(raw, Mapping):
         raise ValueError(f"must be a file: {remedy}")  # noqa: TRY004 - a reason to show, as the others
     return external_reference(*single_source(raw, ("file",), remedy))
 
 
-TokenFile = Annotated[Reference, PlainValidator(_parse_file), REDACT, WithJsonSchema(marker("token_file"))]
+TokenFile = Annotated[Reference, PlainValidator(_parse_token_file), REDACT, WithJsonSchema(shape_marker("token_file"))]
 
 
 class WebIdentitySettings(Section):
-    """Keys of a role, which STS returns for a token of an identity provider, such as a pod's."""
+    """A role whose access keys STS returns for a token of an identity provider, such as a pod's."""
 
     role_arn: Annotated[Text, literal_check(_check_role)] = Field(description="The role's ARN.")
     token: TokenFile = Field(
@@ -139,9 +135,9 @@ class AwsSigV4Settings(KindSettings):
         "S3",
         "IAM",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"aws", "sigv4"})
 
-    # The order matters: each check sees the fields above its own.
+    # Pydantic validates in this order, and a validator sees only the keys above its own.
     type: Literal["aws_sigv4"] = Field(description="The kind: AWS Signature Version 4.")
     region: Annotated[Text, literal_check(_check_region)] = Field(
         description="The region in the signature, such as `eu-west-1`."
@@ -160,15 +156,15 @@ class AwsSigV4Settings(KindSettings):
         description="Instead of keys: a role whose keys Sidekey gets from STS and renews before they expire.",
     )
     sts_endpoint: Annotated[
-        Annotated[Text, literal_check(_check_sts)] | None,
-        ComparedAs(_canonical_url),
+        Annotated[Text, literal_check(_check_sts_endpoint)] | None,
+        ComparedAs(_canonicalize),
         FileOnly("may be used only with web_identity"),
     ] = Field(
         default=None,
         description="With `web_identity`: the https URL of STS; default: `https://sts.REGION.amazonaws.com`, "
         "`.com.cn` in China. It is never a target.",
     )
-    access_key_id: Annotated[Annotated[Text, literal_check(_check_identity)] | None, SAFE_TO_CHANGE] = Field(
+    access_key_id: Annotated[Annotated[Text, literal_check(_check_access_key_id)] | None, SAFE_TO_CHANGE] = Field(
         default=None, validate_default=True, description="The access key's ID."
     )
     secret_access_key: Annotated[Secret, literal_check(_check_secret)] | None = Field(
@@ -219,21 +215,21 @@ class AwsSigV4Settings(KindSettings):
             yield ("auth", "payload"), "must be signed: by http:// nothing else protects the body"
 
     def traits(self) -> CredentialTraits:
-        """Describe a signer whose targets must be in canonical form."""
+        """Return the traits. Targets must be in canonical form, because the signer canonicalizes the URL."""
         return CredentialTraits(
             InjectionPoints(),
             calls=self.web_identity is not None,
-            signing=SigV4Rules(self.service, payload=self.payload == "signed"),
-            spelling=CanonicalForm(RESERVED),
-            reread=frozenset() if self.web_identity is None else frozenset({_TOKEN}),
+            signing=SigV4Rules(self.service, sign_payload=self.payload == "signed"),
+            canonical_form=CanonicalForm(RESERVED),
+            reread_inputs=frozenset() if self.web_identity is None else frozenset({_TOKEN_KEYS}),
         )
 
     def inputs(self) -> Iterator[SecretInput]:
         """Yield every configured text and secret."""
         yield SecretInput(("region",), self.region, _check_region)
         for name, reference, check in (
-            ("sts_endpoint", self.sts_endpoint, _check_sts),
-            ("access_key_id", self.access_key_id, _check_identity),
+            ("sts_endpoint", self.sts_endpoint, _check_sts_endpoint),
+            ("access_key_id", self.access_key_id, _check_access_key_id),
             ("secret_access_key", self.secret_access_key, _check_secret),
             ("session_token", self.session_token, _check_secret),
         ):
@@ -243,21 +239,21 @@ class AwsSigV4Settings(KindSettings):
         if identity is not None:
             yield SecretInput(("web_identity", "role_arn"), identity.role_arn, _check_role)
             yield SecretInput(("web_identity", "session_name"), identity.session_name, _check_session)
-            yield SecretInput(_TOKEN, identity.token, check_token)
+            yield SecretInput(_TOKEN_KEYS, identity.token, check_token)
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Forbid the endpoint of STS as a target, because it returns keys; at AWS forbid its whole host."""
+        """Forbid the endpoint of STS as a target, because it returns access keys. At AWS, forbid its whole host."""
         if self.web_identity is None:
             return Destinations()
-        endpoint = self._sts(values)
+        endpoint = self._sts_url(values)
         if endpoint is None:
             return None
         target = parse_endpoint(endpoint)
-        is_aws = _AWS.fullmatch(target.origin.host) is not None
+        is_aws = _AWS_HOST.fullmatch(target.origin.host) is not None
         return Destinations(forbidden=(Forbidden(target.origin, "/" if is_aws else target.path, below=is_aws),))
 
-    def _sts(self, values: Mapping[Keys, str]) -> str | None:
-        """Return the URL of STS, or None while a value is unknown."""
+    def _sts_url(self, values: Mapping[Keys, str]) -> str | None:
+        """Return the URL of STS, or None if a value that it depends on is unknown."""
         if self.sts_endpoint is not None:
             return values.get(("sts_endpoint",))
         region = values.get(("region",))
@@ -268,7 +264,7 @@ class AwsSigV4Settings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """Build the credential from the values of `inputs`."""
         scope = CredentialScope(values["region",], self.service)
-        payload = self.payload == "signed"
+        sign_payload = self.payload == "signed"
         if self.web_identity is None:
             token = values.get(("session_token",))
             key = AccessKey(
@@ -276,7 +272,7 @@ class AwsSigV4Settings(KindSettings):
                 values["secret_access_key",].encode(),
                 None if token is None else token.encode(),
             )
-            return FixedCredential(signing_grant(key, scope, payload=payload))
+            return FixedCredential(signing_grant(key, scope, sign_payload=sign_payload))
         role, session, token = (values["web_identity", name] for name in ("role_arn", "session_name", "token"))
-        identity = WebIdentity(self._sts(values) or "", role, session, token)
-        return WebIdentityCredential(identity, scope, payload)
+        identity = WebIdentity(self._sts_url(values) or "", role, session, token)
+        return WebIdentityCredential(identity, scope, sign_payload)

@@ -37,7 +37,7 @@ _TOKEN: Final = b"x-amz-security-token"
 _SIGNER_FIELDS: Final = frozenset({b"authorization", b"date", b"x-amz-date", _TOKEN, _HASH_FIELD})
 _AMZ_PREFIX: Final = b"x-amz-"
 
-_EMPTY: Final = sha256().hexdigest().encode()
+_EMPTY_HASH: Final = sha256().hexdigest().encode()
 _REDACTED: Final = b"[redacted]"
 _NOT_CANONICAL: Final = re.compile(rb"[^A-Za-z0-9_.~/-]|/[/.]")
 """Matches a path that differs from its canonical form."""
@@ -65,7 +65,7 @@ _TWO_HASHES: Final = Problem("request_invalid", "X-Amz-Content-Sha256 must not b
 
 
 def canonical_path(path: bytes, *, s3: bool) -> bytes:
-    """Return the path to sign: for S3 as sent, else encoded again and without dot and empty segments."""
+    """Return the path to sign: unchanged for S3, else encoded again and without dot segments and empty segments."""
     if s3 or not _NOT_CANONICAL.search(path):
         return path
     return quote_from_bytes(_without_redundant_segments(path), safe=b"/-_.~").encode()
@@ -124,7 +124,7 @@ def string_to_sign(timestamp: bytes, scope: bytes, request: bytes) -> bytes:
 
 
 class SigningKey:
-    """The key of one day, region and service: an HMAC (RFC 2104) whose padded keys are hashed once."""
+    """The key of one day, region and service. It hashes the padded keys of its HMAC (RFC 2104) only once."""
 
     __slots__ = ("_inner", "_outer")
 
@@ -170,8 +170,8 @@ class AccessKey(NamedTuple):
         raise TypeError("AccessKey holds secrets and is not pickled")
 
 
-class _Dated(NamedTuple):
-    """The parts that all signatures of one second share, with the key of the day."""
+class _DatedParts(NamedTuple):
+    """The parts that all signatures of one second share, and the key of that day."""
 
     second: int
     timestamp: bytes
@@ -181,22 +181,22 @@ class _Dated(NamedTuple):
 
 
 class SigV4Signer(Signer):
-    """Signs with one access key for one region and service, and with the body if `payload` is true."""
+    """Signs with one access key for one region and service, and signs the body if `sign_payload` is true."""
 
     uses_random_ids = False
 
-    def __init__(self, key: AccessKey, scope: CredentialScope, *, payload: bool) -> None:
+    def __init__(self, key: AccessKey, scope: CredentialScope, *, sign_payload: bool) -> None:
         self._access_key: Final = key
         self._region: Final = scope.region.encode()
         self._service: Final = scope.service.encode()
         self._s3: Final = scope.service in S3
         self._writes_hash: Final = scope.service in _HASH_SERVICES
-        self._payload: Final = payload
+        self._sign_payload: Final = sign_payload
         token = key.token
         self._token: Final = token
         self._token_line: Final = None if token is None else b"\r\nX-Amz-Security-Token: " + token
         # Replaced in one assignment, because threads sign long bodies.
-        self._dated: _Dated | None = None
+        self._dated: _DatedParts | None = None
 
     def __repr__(self) -> str:
         return "SigV4Signer(REDACTED)"
@@ -215,9 +215,9 @@ class SigV4Signer(Signer):
         del random_ids
         dated = self._dated
         if dated is None or dated.second != int(now):
-            dated = self._date(now)
+            dated = self._build_dated(now)
         payload = self._payload_hash(request, body)
-        text, signed = self._canonical(request, dated.timestamp, payload, self._token)
+        text, signed = self._canonicalize(request, dated.timestamp, payload, self._token)
         signature = dated.key.sign(string_to_sign(dated.timestamp, dated.scope, text))
         lines = [
             b"%b%b, Signature=%b" % (dated.prefix, signed, signature),
@@ -234,19 +234,19 @@ class SigV4Signer(Signer):
     ) -> list[bytes]:
         """Return the canonical request, and the string to sign, which contains its digest."""
         del random_ids
-        dated = self._date(now)
+        dated = self._build_dated(now)
         payload = _REDACTED
         if body is not None or self._hash_substitute(request) is not None:
             payload = self._payload_hash(request, body or ())
         token = None if self._token is None else _REDACTED
-        text, _ = self._canonical(request, dated.timestamp, payload, token)
+        text, _ = self._canonicalize(request, dated.timestamp, payload, token)
         signed = string_to_sign(dated.timestamp, dated.scope, text)
         if _REDACTED in text:
             # The digest would cover a secret.
             signed = signed[: signed.rindex(b"\n") + 1] + _REDACTED
         return [text, signed]
 
-    def _date(self, now: float) -> _Dated:
+    def _build_dated(self, now: float) -> _DatedParts:
         timestamp = format_time(now)
         date = timestamp[:8]
         scope = b"%b/%b/%b/aws4_request" % (date, self._region, self._service)
@@ -260,10 +260,10 @@ class SigV4Signer(Signer):
             self._access_key.identity,
             scope,
         )
-        dated = self._dated = _Dated(int(now), timestamp, scope, key, prefix)
+        dated = self._dated = _DatedParts(int(now), timestamp, scope, key, prefix)
         return dated
 
-    def _canonical(
+    def _canonicalize(
         self, request: OutgoingRequest, timestamp: bytes, payload: bytes, token: bytes | None
     ) -> tuple[bytes, bytes]:
         fields = {b"host": request.authority, b"x-amz-date": timestamp}
@@ -283,17 +283,17 @@ class SigV4Signer(Signer):
         return canonical_request(request.method, path, canonical_query(query), fields, payload)
 
     def _hash_substitute(self, request: OutgoingRequest) -> bytes | None:
-        """Return the text that is signed instead of the payload's hash, or None."""
+        """Return the text that replaces the payload's hash in the signature, or None."""
         if request.received is not None and _has_unsigned_trailer(request.received):
             return STREAMING_UNSIGNED
-        return None if self._payload else UNSIGNED
+        return None if self._sign_payload else UNSIGNED
 
     def _payload_hash(self, request: OutgoingRequest, body: Sequence[bytes]) -> bytes:
         substitute = self._hash_substitute(request)
         if substitute is not None:
             return substitute
         if not body:
-            return _EMPTY
+            return _EMPTY_HASH
         hashed = sha256(body[0])
         for piece in body[1:]:
             hashed.update(piece)
@@ -301,16 +301,16 @@ class SigV4Signer(Signer):
 
 
 class SigV4Rules(SigningRules):
-    """The rules of `SigV4Signer`. If `payload` is true, the body is signed, and Sidekey buffers it completely."""
+    """The rules of `SigV4Signer`. If `sign_payload` is true, Sidekey buffers the complete body."""
 
-    def __init__(self, service: str, *, payload: bool) -> None:
+    def __init__(self, service: str, *, sign_payload: bool) -> None:
         # The sources of copies are checked in the caller's request, so Sidekey must not inject them later.
         signed = frozenset({b"host", b"content-type", COPY_SOURCE, RENAME_SOURCE})
-        super().__init__(_SIGNER_FIELDS, signed=signed, body=payload)
+        super().__init__(_SIGNER_FIELDS, signed=signed, body=sign_payload)
         self._s3: Final = service in S3
 
-    def _compared(self) -> tuple[object, ...]:
-        return (*super()._compared(), self._s3)
+    def _comparison_key(self) -> tuple[object, ...]:
+        return (*super()._comparison_key(), self._s3)
 
     def signs(self, name: bytes) -> bool:
         """Return True for every `x-amz-*` as well."""

@@ -13,7 +13,7 @@ from xml.parsers import expat
 
 from sidekey.credentials.aws.sigv4 import AccessKey, CredentialScope, SigV4Signer
 from sidekey.credentials.base import Attempt, Call, CallError, Grant, Issued, Lineage, Reply, Verdict
-from sidekey.credentials.calls import error_of_status, is_token, json_object, retry_after, sent_at
+from sidekey.credentials.calls import error_of_status, is_token, parse_json_object, retry_after, sent_at
 from sidekey.credentials.secret_holder import SecretHolder
 
 STEP = "AWS STS"
@@ -77,7 +77,7 @@ def _error(reply: Reply, values: Mapping[str, Any]) -> CallError:
         )
     if code in _TEMPORARY:
         return CallError("unreachable", f"{STEP} returned {reply.status} ({code})")
-    return error_of_status(STEP, reply, f"({code})", settings=True)
+    return error_of_status(STEP, reply, f"({code})", needs_config_change=True)
 
 
 def _parse_time(value: object) -> float | None:
@@ -92,7 +92,7 @@ def _parse_time(value: object) -> float | None:
 
 def _values(body: bytes) -> Mapping[str, Any]:
     """Return the members of `Credentials` or `Error`, or none if the body has neither."""
-    document = json_object(body)
+    document = parse_json_object(body)
     if document is None:
         return _xml_values(body)
     value: Any = document
@@ -171,13 +171,13 @@ class WebIdentity(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentityCredential(SecretHolder):
-    """Obtains an access key and signs with it, and with the body if `payload` is true."""
+    """Obtains an access key and signs with it, and signs the body if `sign_payload` is true."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     identity: WebIdentity
     scope: CredentialScope
-    payload: bool
+    sign_payload: bool
 
     def __repr__(self) -> str:
         return f"WebIdentityCredential({self.identity!r})"
@@ -187,7 +187,7 @@ class WebIdentityCredential(SecretHolder):
         """The role identifies the key; a token of the identity is only its proof."""
         identity = self.identity
         client = ("aws_sigv4", identity.endpoint, identity.role_arn, identity.session_name)
-        return Lineage(client, (*self.scope, self.payload), (identity.token,))
+        return Lineage(client, (*self.scope, self.sign_payload), (identity.token,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Make one call. Raises CallError."""
@@ -202,7 +202,7 @@ class WebIdentityCredential(SecretHolder):
         headers = (("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded"))
         reply = yield Call(STEP, "POST", identity.endpoint, headers, urlencode(fields).encode("ascii"))
         key, lifetime = parse_response(reply, attempt.now)
-        return Issued(signing_grant(key, self.scope, payload=self.payload), lifetime)
+        return Issued(signing_grant(key, self.scope, sign_payload=self.sign_payload), lifetime)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """Accept every response: AWS refuses an expired key with 400 or 403, as it refuses other requests."""
@@ -210,7 +210,7 @@ class WebIdentityCredential(SecretHolder):
         return Verdict.GOOD
 
 
-def signing_grant(key: AccessKey, scope: CredentialScope, *, payload: bool) -> Grant:
+def signing_grant(key: AccessKey, scope: CredentialScope, *, sign_payload: bool) -> Grant:
     """Build a grant that signs. Only the session token of the key is ever sent."""
     secrets = () if key.token is None else (key.token,)
-    return Grant(secrets=secrets, signer=SigV4Signer(key, scope, payload=payload))
+    return Grant(secrets=secrets, signer=SigV4Signer(key, scope, sign_payload=sign_payload))

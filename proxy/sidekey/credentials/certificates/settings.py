@@ -14,19 +14,19 @@ from sidekey.credentials.destination import SAFE_TO_CHANGE, TiedToSecret
 from sidekey.credentials.endpoint import check_endpoint
 from sidekey.credentials.fields import (
     REDACT,
-    Form,
     Reference,
     Secret,
+    StoredForm,
     entered_id,
     external_reference,
-    is_kept,
-    kept_id,
-    marker,
-    refuse_elsewhere,
+    keeps_stored_secret,
     refuse_entered,
+    refuse_file_reference,
     refuse_key,
+    shape_marker,
     single_source,
     stored_secret,
+    stored_secret_id,
 )
 from sidekey.credentials.units import Duration
 
@@ -45,7 +45,7 @@ def parse_certificate(raw: object, context: Context) -> Reference:
         reason = f"a certificate must be a reference: {_CERTIFICATE_REMEDY}"
         raise ValueError(reason if context.is_file else f"must not be a bare text: {_SEND_PEM}")  # noqa: TRY004
     if not context.is_file:
-        refuse_elsewhere(raw, _SEND_PEM)
+        refuse_file_reference(raw, _SEND_PEM)
         if "url" in raw:
             return _stored_url(raw, context)
         if "value" in raw:
@@ -77,8 +77,8 @@ def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
     if list(raw) != ["url"]:
         raise ValueError("must have one key, url, whose value is sealed")
     url = raw["url"]
-    if isinstance(url, Mapping) and is_kept(url):
-        return Reference("stored_url", kept_id(url))
+    if isinstance(url, Mapping) and keeps_stored_secret(url):
+        return Reference("stored_url", stored_secret_id(url))
     refuse_entered(context)
     if not isinstance(url, str):
         raise ValueError("url must be a text")  # noqa: TRY004 - pydantic reports ValueError
@@ -86,7 +86,7 @@ def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
     return Reference("stored_url", entered_id(raw))
 
 
-def _elsewhere(source: str, value: str, form: Form = "value") -> Reference:
+def _elsewhere(source: str, value: str, form: StoredForm = "value") -> Reference:
     if source != "url":
         return external_reference(source, value, form=form)
     if not value.lower().startswith("https://"):
@@ -112,13 +112,13 @@ CertificateSource = Annotated[
     Reference,
     parsed_by(parse_certificate),
     REDACT,
-    WithJsonSchema(marker("certificate_source")),
+    WithJsonSchema(shape_marker("certificate_source")),
 ]
 KeySource = Annotated[
     Reference,
     parsed_by(parse_key),
     REDACT,
-    WithJsonSchema(marker("key_source")),
+    WithJsonSchema(shape_marker("key_source")),
 ]
 
 

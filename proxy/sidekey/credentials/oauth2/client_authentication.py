@@ -88,7 +88,7 @@ class HeaderSettings(Section):
     """ID and secret as HTTP Basic (RFC 6749 2.3.1)."""
 
     # The name in OAuth 2.0's registry (RFC 7591 2), here and below.
-    also_called: ClassVar[frozenset[str]] = frozenset({"client_secret_basic"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"client_secret_basic"})
 
     type: Literal["header"]
     form_encoded: Annotated[bool, SAFE_TO_CHANGE] = Field(
@@ -101,7 +101,7 @@ class HeaderSettings(Section):
 class PlainSettings(Section):
     """ID and secret in the body or the query, or the integration's `client_certificate` (RFC 8705 2)."""
 
-    also_called: ClassVar[frozenset[str]] = frozenset({"client_secret_post"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"client_secret_post"})
 
     type: Literal["body", "query", "tls_client_auth"]
 

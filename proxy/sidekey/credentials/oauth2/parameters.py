@@ -105,8 +105,8 @@ def comparable(parameters: Parameters) -> tuple[Hashable, ...]:
 
 _VALUE_SCHEMA = {
     "title": "Parameter",
-    "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, marker("secret")],
+    "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, shape_marker("secret")],
 }
 _Value = Annotated[Written, parsed_by(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
-FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], NAMES]
-FurtherClaims = Annotated[dict[Annotated[str, AfterValidator(_check_claim_name)], _Value], NAMES]
+FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], MAX_NAMES]
+FurtherClaims = Annotated[dict[Annotated[str, AfterValidator(_check_claim_name)], _Value], MAX_NAMES]

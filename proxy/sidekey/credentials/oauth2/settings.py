@@ -27,7 +27,7 @@ from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
     HIDDEN_FROM_VIEWERS,
-    NAMES,
+    MAX_NAMES,
     Keys,
     Secret,
     Text,
@@ -36,7 +36,7 @@ from sidekey.credentials.fields import (
     literal_check,
     mapping,
     normal_name,
-    refuse_places,
+    refuse_locations,
 )
 from sidekey.credentials.header_values import build_headers, comparable_headers, inputs_of
 from sidekey.credentials.oauth2.assertion import AssertionSettings
@@ -47,7 +47,7 @@ from sidekey.credentials.oauth2.client_authentication import (
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.grants import (
+from sidekey.credentials.oauth2.grant_types import (
     ClientCredentialsSettings,
     CustomGrantSettings,
     GrantSettings,
@@ -102,24 +102,24 @@ def _is_loopback_http(url: object) -> bool:
         return False
 
 
-def _check_raw_id(text: str) -> None:
+_COLON_ERROR: Final = "must not contain a colon with form_encoded: false (RFC 7617 2)"
+
+
+def _check_unencoded_id(text: str) -> None:
     """Raise ValueError for an unencoded colon: the server would read the rest as the secret (RFC 7617 2)."""
     check_not_empty(text)
     if ":" in text:
-        raise ValueError(_COLON)
-
-
-_COLON: Final = "must not contain a colon with form_encoded: false (RFC 7617 2)"
+        raise ValueError(_COLON_ERROR)
 
 
 def _union_member(raw: Any, default: str) -> Mapping[str, Any]:
-    """Return the plain values of a union's member as a mapping."""
+    """Return a union's member as a mapping of plain values. A string is the member's `type`."""
     return mapping(expand_tag(default if raw is None else raw))
 
 
-def _names(raw: Any) -> Iterable[str]:
+def _names_in(raw: Any) -> Iterable[str]:
     """Return the names of a section, or none if there are more than the model allows."""
-    return mapping(raw) if NAMES.admits(raw) else ()
+    return mapping(raw) if MAX_NAMES.admits(raw) else ()
 
 
 class OAuth2Settings(KindSettings):
@@ -135,12 +135,12 @@ class OAuth2Settings(KindSettings):
         "OIDC",
         "OpenID Connect",
     )
-    also_called: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
+    mistaken_types: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
 
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
 
-    # The order counts: each check sees the keys above its own.
+    # Pydantic validates in this order, and a validator sees only the keys above its own.
     type: Literal["oauth2"] = Field(description="The kind: OAuth 2.0 (RFC 6749).")
     provider: Provider = None
     token_endpoint: Annotated[Text, literal_check(_check_token_endpoint), ComparedAs(canonical_endpoint)] = Field(
@@ -191,12 +191,12 @@ class OAuth2Settings(KindSettings):
 
     @field_validator("token_request")
     @classmethod
-    def _check_once(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
+    def _check_duplicates(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         endpoint = info.data.get("token_endpoint")
         if endpoint is not None and endpoint.source == "text":
             names = names_in(endpoint.value.partition("?")[2])
             duplicates = [keys for keys in request.parameter_keys() if names.find(keys[-1]) is not None]
-            refuse_places(duplicates, "this parameter is also in the query of token_endpoint: remove one")
+            refuse_locations(duplicates, "this parameter is also in the query of token_endpoint: remove one")
         return request
 
     @classmethod
@@ -221,16 +221,16 @@ class OAuth2Settings(KindSettings):
                 yield ("auth", "client_secret"), text
         elif secret is None:
             # RFC 6749 4.4: only confidential clients use the client credentials grant.
-            by_secret = method in ("header", "body", "query") and grant == "client_credentials"
-            if by_secret or method == "client_secret_jwt":
+            requires_secret = method in ("header", "body", "query") and grant == "client_credentials"
+            if requires_secret or method == "client_secret_jwt":
                 yield ("auth", "client_secret"), "this key is missing"
-        raw = method == "header" and authentication.get("form_encoded") is False
-        if raw and isinstance(client_id, str) and ":" in client_id:
-            yield ("auth", "client_id"), _COLON
-        yield from cls._find_errors_of_request(mapping(auth.get("token_request")), grant, method, secret)
+        is_unencoded = method == "header" and authentication.get("form_encoded") is False
+        if is_unencoded and isinstance(client_id, str) and ":" in client_id:
+            yield ("auth", "client_id"), _COLON_ERROR
+        yield from cls._find_request_errors(mapping(auth.get("token_request")), grant, method, secret)
 
     @staticmethod
-    def _find_errors_of_request(request: Mapping[str, Any], grant: object, method: object, secret: object) -> Findings:
+    def _find_request_errors(request: Mapping[str, Any], grant: object, method: object, secret: object) -> Findings:
         place = ("auth", "token_request")
         if request.get("method") == "GET" and method == "body":
             text = "must not be GET, which has no body: use another method or client_authentication"
@@ -238,12 +238,12 @@ class OAuth2Settings(KindSettings):
         if grant == "password":
             text = "may not be set with grant password: Sidekey sends it from username and password"
             for section in ("body", "query"):
-                for name in _names(request.get(section)):
+                for name in _names_in(request.get(section)):
                     if _OWNER_NAMES.find(name) is not None:
                         yield (*place, section, name), text
         if method == "header" and secret is not None:
             text = "may not be set with client_authentication: header, which sends it: remove one"
-            for name in _names(request.get("headers")):
+            for name in _names_in(request.get("headers")):
                 if normal_name(name) == "authorization":
                     yield (*place, "headers", name), text
 
@@ -257,7 +257,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
-        """Yield a rotating refresh token, and a client with a single live token."""
+        """Yield a rotating refresh token, and `single_live_token` if it is set."""
         auth = mapping(integration.get("auth"))
         grant = _union_member(auth.get("grant"), "client_credentials")
         if grant.get("type") == "refresh_token" and grant.get("rotates") is not False:
@@ -272,7 +272,7 @@ class OAuth2Settings(KindSettings):
 
     @classmethod
     def hint(cls, key: str) -> str:
-        """Return a hint for a key of grant, client authentication or token request, or a synonym of the endpoint."""
+        """Return a hint for a key that belongs under another key, or for a synonym of `token_endpoint`."""
         if key in _TOKEN_ENDPOINT_SYNONYMS:
             return "unknown key; did you mean token_endpoint?"
         if key not in _REQUEST_PARAMETERS:
@@ -285,7 +285,7 @@ class OAuth2Settings(KindSettings):
         return mapping(auth.get("token_response")).get("base_url") is not None
 
     def traits(self) -> CredentialTraits:
-        """Return the token's placement, and the properties of the grant."""
+        """Return the traits. A refresh token may rotate."""
         return CredentialTraits(
             self.token_placement.injection_points(),
             calls=True,
@@ -302,10 +302,12 @@ class OAuth2Settings(KindSettings):
         if isinstance(self.grant, PasswordSettings):
             names += _OWNER_PARAMETERS
         # A URL from a file or variable must be https, because no warning could appear before its use.
-        literal = self.token_endpoint.source == "text"
-        check = partial(_check_token_endpoint, other_names=names, allow_loopback_http=literal)
+        in_config = self.token_endpoint.source == "text"
+        check = partial(_check_token_endpoint, other_names=names, allow_loopback_http=in_config)
         yield SecretInput(("token_endpoint",), self.token_endpoint, check)
-        yield SecretInput(("client_id",), self.client_id, check_not_empty if self._form_encoded else _check_raw_id)
+        yield SecretInput(
+            ("client_id",), self.client_id, check_not_empty if self._form_encoded else _check_unencoded_id
+        )
         if self.client_secret is not None:
             method = self.client_authentication
             check_secret = method.check_secret if isinstance(method, ClientSecretJwtSettings) else None
@@ -356,7 +358,7 @@ class OAuth2Settings(KindSettings):
                 fill_parameters(request.query, values, "token_request", "query"),
                 build_headers(request.headers, values, "token_request", "headers"),
             ),
-            grant=self.grant.grant_type_with(values),
+            grant=self.grant.build_grant_type(values),
             client=self._client(values),
             response=ResponseShape(
                 response.access_token,
@@ -371,7 +373,7 @@ class OAuth2Settings(KindSettings):
 
     @property
     def _assertion(self) -> AssertionSettings | None:
-        """Return the assertion. At most one of grant and client authentication is an assertion."""
+        """Return the assertion, if any: `find_errors` refuses two."""
         members = (self.grant, self.client_authentication)
         return next((member for member in members if isinstance(member, AssertionSettings)), None)
 
@@ -380,11 +382,11 @@ class OAuth2Settings(KindSettings):
         return not isinstance(self.client_authentication, HeaderSettings) or self.client_authentication.form_encoded
 
     def _lineage(self, values: Mapping[Keys, str]) -> Lineage:
-        """Return the token's identity. A new refresh token in the config replaces the newest one of a response."""
+        """Return the token's identity. A new refresh token in the config is a new client."""
         request, response, assertion = self.token_request, self.token_response, self._assertion
         section = "" if assertion is None else assertion.SECTION
 
-        def of(section: str, *names: str) -> tuple[Hashable, ...]:
+        def values_of(section: str, *names: str) -> tuple[Hashable, ...]:
             return tuple(values.get((section, name)) for name in names)
 
         by_password = isinstance(self.grant, PasswordSettings)
@@ -395,9 +397,9 @@ class OAuth2Settings(KindSettings):
                 self.grant.grant_type if isinstance(self.grant, CustomGrantSettings) else self.grant.type,
                 values["token_endpoint",],
                 values["client_id",],
-                *of("grant", "refresh_token"),
-                *of(section, "issuer", "subject", "audience"),
-                *(of("grant", "username") if by_password else ()),
+                *values_of("grant", "refresh_token"),
+                *values_of(section, "issuer", "subject", "audience"),
+                *(values_of("grant", "username") if by_password else ()),
             ),
             token=(
                 comparable(fill_parameters(request.body, values, "token_request", "body")),
@@ -412,9 +414,9 @@ class OAuth2Settings(KindSettings):
                 self._form_encoded,
                 (request.method, request.format),
                 values.get(("client_secret",)),
-                of(section, "private_key", "key_id", "certificate"),
+                values_of(section, "private_key", "key_id", "certificate"),
                 None if assertion is None else assertion.algorithm,
-                *of("grant", "password"),
+                *values_of("grant", "password"),
             ),
         )
 

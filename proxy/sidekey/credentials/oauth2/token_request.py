@@ -11,11 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import Attempt, Call, CallError, Issued, Lineage, Pairs, Reply, Verdict
-from sidekey.credentials.calls import MEDIA_TYPES, Format, accepting, form, with_query
-from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_places
+from sidekey.credentials.calls import MEDIA_TYPES, Format, encode_form, with_accept, with_query
+from sidekey.credentials.fields import Keys, Section, refuse_keys, refuse_locations
 from sidekey.credentials.header_values import CallHeaders
 from sidekey.credentials.oauth2.client_authentication import Client, ClientProof
-from sidekey.credentials.oauth2.grants import GrantType
+from sidekey.credentials.oauth2.grant_types import GrantType
 from sidekey.credentials.oauth2.parameters import FurtherParameters, Parameters
 from sidekey.credentials.oauth2.token_response import (
     STEP,
@@ -51,10 +51,10 @@ class TokenRequest(SecretHolder):
         """Build a request that authenticates the client with `proof`. GET sends all parameters in the query."""
         fields = (*grant_parameters, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
-        headers: Pairs = (*proof.headers, *accepting(self.headers, "application/json"))
+        headers: Pairs = (*proof.headers, *with_accept(self.headers, "application/json"))
         if self.method == "GET":
             return Call(STEP, "GET", with_query(self.url, (*fields, *query)), headers)
-        text = json.dumps(dict(fields)) if self.format == "json" else form(fields)
+        text = json.dumps(dict(fields)) if self.format == "json" else encode_form(fields)
         headers = (*headers, ("Content-Type", MEDIA_TYPES[self.format]))
         return Call(STEP, "POST", with_query(self.url, query), headers, text.encode("ascii"))
 
@@ -85,7 +85,7 @@ class TokenRequestSettings(Section):
     def _refuse_duplicates(cls, query: FurtherParameters, info: ValidationInfo) -> FurtherParameters:
         body = ParameterNames(info.data.get("body", ()))
         duplicates = ((name,) for name in query if body.find(name) is not None)
-        refuse_places(duplicates, "this parameter is also in the body: remove one")
+        refuse_locations(duplicates, "this parameter is also in the body: remove one")
         return query
 
     @model_validator(mode="after")

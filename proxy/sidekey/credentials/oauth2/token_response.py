@@ -12,10 +12,10 @@ from sidekey.credentials.base import CallError, Reply
 from sidekey.credentials.calls import (
     DEFAULT_LIFETIME,
     error_of_status,
-    find,
+    find_path,
     is_success,
     is_token,
-    json_object,
+    parse_json_object,
     read_lifetime,
     retry_after,
 )
@@ -73,34 +73,34 @@ class ResponseShape:
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
     """Read the token of a response. Raises CallError, whose reason repeats at most an error code and a number."""
-    response = json_object(reply.body)
+    response = parse_json_object(reply.body)
     code = None if response is None else response.get("error")
     known_code = code if isinstance(code, str) and code in _CODES else ""
     remark = f"{known_code} {_entra_number(response or {})}".strip()
     # RFC 6749 5.1 requires 200, but CrowdStrike, Harvest and Ostrom return 201. Any 2xx with a token is a success.
     if not is_success(reply.status):
-        raise error_of_status(STEP, reply, remark, settings=bool(known_code))
+        raise error_of_status(STEP, reply, remark, needs_config_change=bool(known_code))
     if response is None:
         raise CallError("invalid", f"{STEP} did not return a JSON object")
-    token = find(response, shape.access_token)
+    token = find_path(response, shape.access_token)
     if token is None and known_code:
         # Some servers return 200 for errors.
         reason = f"{STEP} returned {reply.status} {remark}"
-        raise CallError("refused", reason, retry_after=retry_after(reply.headers), settings=True)
+        raise CallError("refused", reason, retry_after=retry_after(reply.headers), needs_config_change=True)
     if not isinstance(token, str) or not is_token(token):
         raise CallError("invalid", f"{STEP} did not return a usable token under {shape.access_token}")
     if shape.bearer and not _is_bearer(response.get("token_type")):
         raise CallError("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        read_lifetime(STEP, find(response, shape.expires_in), shape.lifetime),
-        None if shape.base_url is None else _base_url(find(response, shape.base_url), shape.base_url),
+        read_lifetime(STEP, find_path(response, shape.expires_in), shape.lifetime),
+        None if shape.base_url is None else _base_url(find_path(response, shape.base_url), shape.base_url),
     )
 
 
 def read_refresh_token(reply: Reply) -> str | None:
     """Return the refresh token of a response (RFC 6749 5.1), even if the rest is unusable. None if there is none."""
-    response = json_object(reply.body) if is_success(reply.status) else None
+    response = parse_json_object(reply.body) if is_success(reply.status) else None
     token = None if response is None else response.get("refresh_token")
     return token if isinstance(token, str) and is_token(token) else None
 
@@ -110,7 +110,7 @@ def determines_next_token(reply: Reply) -> bool:
 
     See RFC 6749 6.
     """
-    response = json_object(reply.body) if is_success(reply.status) else None
+    response = parse_json_object(reply.body) if is_success(reply.status) else None
     return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
 
 

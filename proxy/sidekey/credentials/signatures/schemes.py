@@ -72,7 +72,7 @@ class Scheme:
         signed = read_signed(self.signed)
         return SigningRules(
             frozenset(normalise(name.encode()) for name in self.headers),
-            kept=frozenset(normalise(name.encode()) for name, text in self.headers.items() if text == ID),
+            caller_fields=frozenset(normalise(name.encode()) for name, text in self.headers.items() if text == ID),
             signed=frozenset(name.encode() for name in signed.fields),
             body=not signed.names.isdisjoint((BODY, BODY_SHA256)),
         )

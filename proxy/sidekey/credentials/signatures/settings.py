@@ -23,7 +23,7 @@ from sidekey.credentials.base import Findings, Grant, PartSettings, SecretInput,
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import (
-    NAMES,
+    MAX_NAMES,
     REDACT,
     HeaderName,
     Keys,
@@ -33,10 +33,10 @@ from sidekey.credentials.fields import (
     check_header_value,
     literal_check,
     mapping,
-    marker,
     normal_name,
     parse_secret,
     refuse,
+    shape_marker,
 )
 from sidekey.credentials.header_values import check_unique
 from sidekey.credentials.key_formats import SecretEncoding
@@ -89,10 +89,10 @@ _SCHEMES_OF_KEY: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
 """The schemes with which a key may be used."""
 
 _REQUIRED: Final = frozenset({("secret", ""), ("signed", ""), ("headers", ""), ("key", ""), ("algorithm", "rfc9421")})
-"""Required keys, each with a scheme, or with an empty text for all schemes of `_SCHEMES_OF_KEY`."""
+"""Required keys, each with the scheme that requires it. An empty text means every scheme of `_SCHEMES_OF_KEY`."""
 
 MAX_SECRETS: Final = 8
-"""Limited because every request is signed with each secret."""
+"""Maximum number of secrets: Sidekey signs every request with each."""
 
 _SECRETS: Final = TypeAdapter(Annotated[list[Secret], Field(min_length=1)])
 
@@ -109,7 +109,9 @@ Secrets = Annotated[
     Reference | tuple[Reference, ...],
     parsed_by(_parse_secrets),
     REDACT,
-    WithJsonSchema({"anyOf": [marker("secret"), {"type": "array", "items": marker("secret"), "minItems": 1}]}),
+    WithJsonSchema(
+        {"anyOf": [shape_marker("secret"), {"type": "array", "items": shape_marker("secret"), "minItems": 1}]}
+    ),
 ]
 """A secret, or a list of them."""
 
@@ -121,29 +123,29 @@ def _check_signed(text: str) -> str:
 
 def _check_each(text: str) -> str:
     read_each(text)
-    check_field_text(text)
+    check_header_text(text)
     return text
 
 
 def _check_join(text: str) -> str:
-    check_field_text(f"-{text}-")
+    check_header_text(f"-{text}-")
     return text
 
 
-def check_field_text(text: str) -> None:
-    """Raise ValueError for a text that may not be part of a field's value."""
+def check_header_text(text: str) -> None:
+    """Raise ValueError for a text that must not be part of a header's value."""
     if not text.isascii() or not text.isprintable():
         raise ValueError("must consist of printable ASCII characters: it is part of a header")
     check_header_value(text)
 
 
-def _parse_field(text: str) -> Template:
-    check_field_text(text)
+def _parse_header(text: str) -> Template:
+    check_header_text(text)
     return read_field(text)
 
 
-def _check_field(text: str) -> str:
-    _parse_field(text)
+def _check_header(text: str) -> str:
+    _parse_header(text)
     return text
 
 
@@ -154,7 +156,7 @@ def _check_name(name: str) -> str:
 
 
 _Headers = Annotated[
-    dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_field)]], NAMES
+    dict[Annotated[HeaderName, AfterValidator(_check_name)], Annotated[str, AfterValidator(_check_header)]], MAX_NAMES
 ]
 
 
@@ -188,7 +190,7 @@ def _check_label(label: str) -> str:
 
 
 class SignatureFields(PartSettings):
-    """The keys of a signature, wherever it is."""
+    """The keys of a signature: those of the kind and of the section `signature`."""
 
     filled_later: ClassVar[frozenset[str]] = frozenset({*GENERATED, *FROM_REQUEST, BODY, SIGNATURE, SIGNATURES})
 
@@ -237,18 +239,20 @@ class SignatureFields(PartSettings):
         description="With `custom`: the headers that Sidekey sets, such as `t={timestamp},{signatures}`. If a "
         "header is exactly `{id}`, Sidekey keeps the caller's value.",
     )
-    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(marker("pem_secret"))] | None = Field(
-        default=None,
-        validate_default=True,
-        description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for `hmac-sha256` "
-        "the secret.",
+    key: Annotated[Reference, PlainValidator(_parse_key), REDACT, WithJsonSchema(shape_marker("pem_secret"))] | None = (
+        Field(
+            default=None,
+            validate_default=True,
+            description="With `rfc9421`: the private key in PEM, without a passphrase, as a reference; for "
+            "`hmac-sha256` the secret.",
+        )
     )
     key_id: Annotated[Annotated[Text, literal_check(check_string)] | None, SAFE_TO_CHANGE] = Field(
         default=None,
         description="With `rfc9421`: the `keyid` by which the receiver finds the key; default: the key's thumbprint "
         "(RFC 7638). Required with `hmac-sha256`.",
     )
-    components: Annotated[list[_Component], NAMES, SAFE_TO_CHANGE] = Field(
+    components: Annotated[list[_Component], MAX_NAMES, SAFE_TO_CHANGE] = Field(
         default=[*DEFAULT_COMPONENTS],
         min_length=1,
         description="With `rfc9421`: the components to sign: header names in lower case, and `@method`, "
@@ -272,7 +276,7 @@ class SignatureFields(PartSettings):
     @field_validator("*")
     @classmethod
     def _check_scheme(cls, value: Any, info: ValidationInfo) -> Any:
-        """Require a key with its schemes, and refuse it with others."""
+        """Refuse a key that its scheme does not use, and a required key without a value."""
         key = str(info.field_name)
         scheme, schemes = info.data.get("scheme"), _SCHEMES_OF_KEY.get(key)
         if scheme is None or schemes is None:
@@ -287,9 +291,8 @@ class SignatureFields(PartSettings):
     @field_validator("components")
     @classmethod
     def _check_components(cls, components: list[str]) -> list[str]:
-        first = {name: index for index, name in reversed([*enumerate(components)])}
-        twice = (index for index, name in enumerate(components) if first[name] < index)
-        refuse(((index,), ValueError("is there already: remove one")) for index in twice)
+        repeated = (index for index, name in enumerate(components) if components.index(name) < index)
+        refuse(((index,), ValueError("is there already: remove one")) for index in repeated)
         return components
 
     @field_validator("algorithm")
@@ -319,7 +322,7 @@ class SignatureFields(PartSettings):
         return self._scheme().signer([key for key, _ in keys])
 
     def _keys(self) -> Iterator[tuple[Keys, Reference]]:
-        """Yield every key with its location."""
+        """Yield the reference to each signing key with its location."""
         if self.key is not None:
             yield ("key",), self.key
         elif isinstance(self.secret, Reference):
@@ -328,7 +331,7 @@ class SignatureFields(PartSettings):
             yield from ((("secret", str(index)), reference) for index, reference in enumerate(self.secret))
 
     def _read_key(self, secret: str) -> tuple[SigningKey, str]:
-        """Parse a key. Return it and its thumbprint, empty for a secret. Raises ValueError."""
+        """Parse a signing key. Return the key and its thumbprint, which is empty for a secret. Raises ValueError."""
         if self.scheme == "rfc9421":
             if self.algorithm in _ASYMMETRIC:
                 return load_key(secret, self.algorithm)
@@ -422,12 +425,12 @@ _EQUIVALENT: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "date": ("timestamp", "timestamp_ms", "date"),
     }
 )
-"""The values from which a receiver can derive a value, if there are several."""
+"""For a value to sign: the values in headers from which a receiver can derive it. By default, only the value itself."""
 
 
 def _parse_headers(raw: Any) -> dict[str, Template] | None:
     """Parse the templates of all headers. Return None if there are none or one is invalid."""
-    templates = {name: _parse_or_none(text, _parse_field) for name, text in mapping(raw).items()}
+    templates = {name: _parse_or_none(text, _parse_header) for name, text in mapping(raw).items()}
     valid = {name: template for name, template in templates.items() if template is not None}
     return valid if valid and len(valid) == len(templates) else None
 
@@ -443,28 +446,28 @@ def signature_warnings(raw: Mapping[str, Any]) -> Findings:
     """Yield warnings about the raw keys of a signature, with locations inside it."""
     signed, components = _parse_or_none(raw.get("signed"), read_signed), raw.get("components")
     if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
-        yield ("signed",), f"{_NOT_SIGNED}: add {{body}} or {{body_sha256}}"
-    if signed is not None and any(map(_KEY.search, signed.texts)):
+        yield ("signed",), f"{_UNSIGNED_BODY}: add {{body}} or {{body_sha256}}"
+    if signed is not None and any(map(_KEY_LIKE.search, signed.texts)):
         yield ("signed",), "has what looks like a key, and is shown to whoever may explain a target: write it in secret"
     if raw.get("scheme") == "rfc9421" and isinstance(components, list) and "content-digest" not in components:
-        yield ("components",), f"{_NOT_SIGNED}: add content-digest"
+        yield ("components",), f"{_UNSIGNED_BODY}: add content-digest"
 
 
-_NOT_SIGNED: Final = "the body is not signed, so that a change of it on the way is not seen"
+_UNSIGNED_BODY: Final = "the body is not signed, so that a change of it on the way is not seen"
 
-_KEY: Final = re.compile(r"(?<![A-Za-z0-9+])(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
+_KEY_LIKE: Final = re.compile(r"(?<![A-Za-z0-9+])(?=[A-Za-z+]*[0-9])(?=[0-9+]*[A-Za-z])[A-Za-z0-9+]{16,}")
 """A run of mixed letters and digits, as in a key in hex or base64, but not in words and paths.
 
 The lookbehind lets it match only at the start of a run, so that a long run is scanned once.
 """
 
 
-def prefix_findings(findings: Findings, place: str) -> Findings:
-    """Prefix the locations of findings with a key of the integration."""
-    return (((place, *keys), text) for keys, text in findings)
+def prefix_findings(findings: Findings, section: str) -> Findings:
+    """Prefix the locations of findings with a section of the integration."""
+    return (((section, *keys), text) for keys, text in findings)
 
 
-class SignatureBesideSettings(SignatureFields, SupplementSettings):
+class SignatureSectionSettings(SignatureFields, SupplementSettings):
     """A signature over each request, including everything that `auth` and `add` put into it."""
 
     SECTION: ClassVar[str] = "signature"
@@ -483,8 +486,8 @@ class SignatureBesideSettings(SignatureFields, SupplementSettings):
         """Return the rules of the signer."""
         return self.rules()
 
-    def place_of(self, name: str) -> Keys:
-        """Return the location of a header of `custom`, or else of the scheme."""
+    def location_of_header(self, name: str) -> Keys:
+        """Return the location of the header under `headers`, or else of `scheme`, which sets it."""
         headers = self.headers or ()
         return next((("headers", header) for header in headers if normal_name(header) == name), ("scheme",))
 

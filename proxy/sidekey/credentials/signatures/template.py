@@ -13,7 +13,7 @@ from email.utils import formatdate
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from sidekey.credentials.fields import NOT_INJECTED, TOKEN, normal_name
+from sidekey.credentials.fields import HTTP_TOKEN, NOT_INJECTED, normal_name
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signing import OutgoingRequest, RandomIds
 
@@ -150,7 +150,7 @@ def read(text: str, names: Collection[str], *, fields: bool = False) -> Template
 
 def check_signed_name(name: str) -> None:
     """Raise ValueError for a field that cannot be signed, because the receiver may not get it unchanged."""
-    if not TOKEN.fullmatch(name):
+    if not HTTP_TOKEN.fullmatch(name):
         raise ValueError("header: needs the name of a header behind it, such as {header:Content-Type} (RFC 9110 5.6.2)")
     normal = normal_name(name)
     if (normal in NOT_INJECTED and normal not in _SIGNABLE) or normal.startswith(("proxy-", "sidekey-")):

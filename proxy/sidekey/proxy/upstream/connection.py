@@ -10,7 +10,7 @@ from typing import Final
 from httptools import HttpResponseParser
 
 from sidekey.errors import Problem
-from sidekey.network.tls import certificate_refused, tls_problem
+from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy.framing import UNTIL_CLOSE
 from sidekey.proxy.connection import BYPASS
 from sidekey.proxy.deadlines import NEVER
@@ -245,7 +245,7 @@ class UpstreamConnection(ResponseReader):
         if isinstance(exc, ssl.SSLError):
             return tls_problem(exc).maybe_sent()
         if self.owner.has_identity and not self.reused and not self._clean_end:
-            return certificate_refused().maybe_sent()
+            return client_certificate_refused().maybe_sent()
         detail = "the upstream closed the connection before it responded"
         return Problem("upstream_protocol_error", detail, error="connection_terminated", sent="maybe")
 

@@ -16,7 +16,7 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import urlsafe_b64decode
 
 from sidekey.api.auth.oidc.errors import LoginRefused
-from sidekey.credentials.calls import json_object
+from sidekey.credentials.calls import parse_json_object
 from sidekey.snapshot.admin import OidcRules
 
 LEEWAY: Final = 60.0
@@ -62,7 +62,7 @@ def verify(token: str, key: Mapping[str, Any], rules: OidcRules, nonce: str, now
     except (JoseError, KeyError, TypeError, ValueError):
         # The messages of the library may repeat parts of the token.
         raise LoginRefused("the signature of the ID token is not valid") from None
-    claims = json_object(payload or b"")
+    claims = parse_json_object(payload or b"")
     if claims is None:
         raise LoginRefused("the ID token contains no claims")
     _check_claims(claims, rules, nonce, now)
@@ -111,7 +111,7 @@ def _algorithm_of(key: Mapping[str, Any]) -> str:
 def _header(token: str) -> dict[str, Any]:
     """Parse the header of a token without verification. Raises LoginRefused."""
     try:
-        header = json_object(urlsafe_b64decode(token.partition(".")[0].encode("ascii")))
+        header = parse_json_object(urlsafe_b64decode(token.partition(".")[0].encode("ascii")))
     except ValueError:
         header = None
     if header is None:

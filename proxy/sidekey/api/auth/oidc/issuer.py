@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from sidekey.api.auth.oidc.attempt import Attempt
 from sidekey.api.auth.oidc.errors import IssuerUnavailable, LoginRefused
 from sidekey.credentials.base import Call, CallError, Pairs, Reply
-from sidekey.credentials.calls import form, json_object, with_query
+from sidekey.credentials.calls import encode_form, parse_json_object, with_query
 from sidekey.credentials.oauth2.client_authentication import Client
 from sidekey.network.fetch import Fetcher
 from sidekey.policy.urls import InvalidTarget, parse_target
@@ -110,8 +110,10 @@ class Issuer:
             *proof.fields,
         )
         headers = (*proof.headers, ("Content-Type", "application/x-www-form-urlencoded"))
-        reply = await self._call("token endpoint", "POST", metadata.token_endpoint, headers, form(fields).encode())
-        members = json_object(reply.body) or {}
+        reply = await self._call(
+            "token endpoint", "POST", metadata.token_endpoint, headers, encode_form(fields).encode()
+        )
+        members = parse_json_object(reply.body) or {}
         if 400 <= reply.status < 500:
             if members.get("error") in ("invalid_client", "unauthorized_client"):
                 raise IssuerUnavailable("token endpoint refused `client_id` or `client_secret` of admin.oidc")
@@ -140,7 +142,7 @@ class Issuer:
 
     async def _read(self, step: str, url: str) -> dict[str, Any]:
         reply = await self._call(step, "GET", url)
-        members = json_object(reply.body) if reply.status == 200 else None
+        members = parse_json_object(reply.body) if reply.status == 200 else None
         if members is None:
             raise IssuerUnavailable(f"{step} responded {reply.status} without a JSON object")
         return members

@@ -1,4 +1,4 @@
-"""Grant types: the keys of `grant` in the config, and the parameters of their token requests."""
+"""OAuth 2.0 grant types: the key `grant` in the config, and the parameters that each type adds to the token request."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
 class GrantType(Protocol):
-    """A grant type with its values."""
+    """A grant type with the values that its token requests need."""
 
     @property
     def rotates(self) -> bool:
-        """Return True if the next request sends the refresh token of the response (RFC 6749 6)."""
+        """Return True if the next token request sends the refresh token of the last response (RFC 6749 6)."""
         ...
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Return the parameters of the request, starting with `grant_type`."""
+        """Return the parameters of the token request, starting with `grant_type`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """The client's own credentials (RFC 6749 4.4), or a platform-specific `grant_type` (4.5).
+    """The client's own credentials (RFC 6749 4.4). With another `grant_type`, a `custom` grant type (4.5).
 
-    It ignores a refresh token in the response (4.4.3): the same request returns the next token.
+    It ignores a refresh token in the response (4.4.3), because a repeated request returns the next token.
     """
 
     rotates: ClassVar[bool] = False
@@ -106,7 +106,7 @@ class JwtBearer(SecretHolder):
         return "JwtBearer(REDACTED)"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Return a new assertion."""
+        """Sign a new assertion."""
         return (
             ("grant_type", JWT_BEARER),
             ("assertion", self.sign(attempt.now)),
@@ -134,8 +134,8 @@ class ClientCredentialsSettings(Section):
         """Yield no input."""
         yield from ()
 
-    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
-        """Build the grant."""
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type."""
         del values
         return ClientCredentials()
 
@@ -158,8 +158,8 @@ class RefreshTokenSettings(Section):
         """Yield the refresh token."""
         yield SecretInput(("grant", "refresh_token"), self.refresh_token)
 
-    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
-        """Build the grant."""
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type."""
         return RefreshToken(values["grant", "refresh_token"], self.rotates)
 
 
@@ -177,8 +177,8 @@ class PasswordSettings(Section):
         yield SecretInput(("grant", "username"), self.username, check_not_empty)
         yield SecretInput(("grant", "password"), self.password)
 
-    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
-        """Build the grant."""
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type."""
         return Password(values["grant", "username"], values["grant", "password"])
 
 
@@ -199,8 +199,8 @@ class JwtBearerSettings(KeyAssertionSettings):
         """Return the public texts by key, including issuer and subject."""
         return {**super().texts(), "issuer": self.issuer, "subject": self.subject}
 
-    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
-        """Build the grant."""
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type."""
         return JwtBearer(self.assertion(values, "").sign)
 
 
@@ -216,8 +216,8 @@ class CustomGrantSettings(Section):
         """Yield no input."""
         yield from ()
 
-    def grant_type_with(self, values: Mapping[Keys, str]) -> GrantType:
-        """Build the grant."""
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type. Its request is that of client credentials, except for the name."""
         del values
         return ClientCredentials(self.grant_type)
 

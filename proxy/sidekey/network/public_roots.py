@@ -1,4 +1,4 @@
-"""Public CA certificates: Mozilla's, as a folder for OpenSSL's `capath`, and the system's, as PEM text.
+"""Public root certificates: Mozilla's, as a folder for OpenSSL's `capath`, and the system's, as PEM text.
 
 A context that loads certifi's bundle takes 670 KiB. One with a folder takes 19 KiB, plus the certificates that it has
 looked up. The process writes the folder once (about 20 ms), to /dev/shm if possible, and removes it at its end.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import certifi
 
-from sidekey.ca.roots import is_local, usable
+from sidekey.ca.roots import is_local, upstream_roots
 from sidekey.credentials.certificates import encoding as der
 
 PREFIX = "sidekey-ca-"
@@ -57,7 +57,7 @@ class CaFolder:
         self._failed = False
 
     def path(self) -> str | None:
-        """Return the complete folder, rewritten if files were added or removed. None if it cannot be written.
+        """Return the path of the complete folder, or None if it cannot be written. Rewrite a folder that has changed.
 
         The usual case is one system call: a folder's modification time changes with each file added or removed.
         """
@@ -94,7 +94,7 @@ class CaFolder:
                     os.close(self._descriptor)
                 continue
             self._path = path
-            _sweep(Path(path).parent)
+            _remove_abandoned_folders(Path(path).parent)
             return
         # Do not try again: a read-only file system stays so.
         self._failed = True
@@ -114,7 +114,7 @@ def _fill(folder: Path, bundle: bytes) -> None:
         raise ValueError("no certificate is in the bundle")
 
 
-def _sweep(parent: Path) -> None:
+def _remove_abandoned_folders(parent: Path) -> None:
     """Remove the folders of processes that were killed."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
@@ -138,9 +138,9 @@ def subject_hash(certificate: bytes) -> str:
     ValueError for anything but a certificate.
     """
     canonical = b""
-    for _, _, relative in der.items(der.subject(certificate)):
+    for _, _, relative_name in der.items(der.subject(certificate)):
         pairs = []
-        for _, _, pair in der.items(relative):
+        for _, _, pair in der.items(relative_name):
             (_, kind, _), (tag, encoded, value) = der.items(pair)
             pairs.append(_wrap(0x30, kind + _canonical(tag, encoded, value)))
         canonical += _wrap(0x31, b"".join(sorted(pairs)))
@@ -167,35 +167,35 @@ _mozilla: CaFolder | None = None
 _lock = threading.Lock()
 
 
-def mozilla() -> str | None:
+def mozilla_folder() -> str | None:
     """Return the folder of certifi's bundle, or None if it cannot be written: then load the bundle itself."""
     global _mozilla  # noqa: PLW0603 - one folder for all loops, threads and dialers of a process
     with _lock:
         if _mozilla is None:
-            _mozilla = CaFolder(bundle())
+            _mozilla = CaFolder(mozilla_bundle())
             atexit.register(_mozilla.remove)
         return _mozilla.path()
 
 
-def bundle() -> str:
+def mozilla_bundle() -> str:
     """Return the path of certifi's bundle."""
     return certifi.where()
 
 
-def system() -> str:
-    """Read the system's CA certificates as OpenSSL would, in PEM. `$SSL_CERT_FILE` and `$SSL_CERT_DIR` count.
+def read_system_roots() -> str:
+    """Read the system's CA certificates from the places of OpenSSL, which `$SSL_CERT_FILE` and `$SSL_CERT_DIR` change.
 
-    All files are read now: OpenSSL itself reads a folder while it verifies, and would find files added meanwhile.
+    Return PEM. OpenSSL itself would read a folder while it verifies, and so use files that were added since.
     """
     certificates: dict[bytes, None] = {}
-    for path in _files():
+    for path in _system_files():
         # OpenSSL skips unreadable files as well.
         with contextlib.suppress(OSError):
-            certificates |= usable(path.read_bytes())
+            certificates |= upstream_roots(path.read_bytes())
     return "".join(map(ssl.DER_cert_to_PEM_cert, certificates))
 
 
-def _files() -> Iterator[Path]:
+def _system_files() -> Iterator[Path]:
     # The paths are None if there is no such file or folder.
     paths = ssl.get_default_verify_paths()
     if paths.cafile is not None:

@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 
 from sidekey.ca import trust_folder
 from sidekey.config.load import load
-from sidekey.network import roots
-from sidekey.network.roots import PREFIX, CaFolder, subject_hash, system
+from sidekey.network import public_roots
+from sidekey.network.public_roots import PREFIX, CaFolder, read_system_roots, subject_hash
 from sidekey.network.tls import client_context, prepare_trust
 from sidekey.snapshot.snapshot import Trust
 from support import programs
@@ -39,7 +39,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the parent of the folders."""
     place = tmp_path / "places"
     place.mkdir()
-    monkeypatch.setattr(roots, "_PARENTS", (str(place),))
+    monkeypatch.setattr(public_roots, "_PARENTS", (str(place),))
     return place
 
 
@@ -154,7 +154,7 @@ OAUTH2 = (
 def test_folder_is_created_before_the_first_connection(
     stanza: str, top: str, expected: bool, places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(roots, "_mozilla", None)
+    monkeypatch.setattr(public_roots, "_mozilla", None)
     config = tmp_path / "sidekey.yaml"
     config.write_text(f"version: 1\n{top}integrations:\n  one: {{{stanza}}}\n")
     snapshot = load(config, {}).snapshot
@@ -204,9 +204,9 @@ def test_empty_bundle_gives_no_folder(tmp_path: Path) -> None:
 
 PROGRAM = """
 import os, signal, sys
-from sidekey.network import roots
+from sidekey.network import public_roots
 roots._PARENTS = (sys.argv[1],)
-print(roots.mozilla(), flush=True)
+print(public_roots.mozilla_folder(), flush=True)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -259,10 +259,10 @@ def test_local_ca_in_the_system_store_is_ignored(store: Path) -> None:
     (store / "certs" / "0a1b2c3d.0").write_text(LOCAL)
     (store / "certs" / "0a1b2c3d.1").write_text(ANOTHER)
     (store / "certs" / "README").write_text(PUBLIC)
-    assert system() == PUBLIC + ANOTHER
+    assert read_system_roots() == PUBLIC + ANOTHER
 
 
 def test_missing_file_and_folder_are_an_empty_store(store: Path) -> None:
-    assert system() == ""
+    assert read_system_roots() == ""
     (store / "certs").rmdir()
-    assert system() == ""
+    assert read_system_roots() == ""
