@@ -10,7 +10,7 @@ from types import MappingProxyType
 from benchmarks.core import BASIC, exchange_once, in_turn
 from sidekey.credentials.aws.sigv4 import AccessKey, CredentialScope, SigV4Rules, SigV4Signer
 from sidekey.credentials.base import Grant
-from sidekey.credentials.signatures.keys import hmac_key, webhook_key
+from sidekey.credentials.signatures.keys import load_hmac_key, load_webhook_key
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signing import Signer, SigningRules
 
@@ -23,12 +23,12 @@ _SERVICE = "execute-api"
 
 def _webhook(key: str) -> tuple[Signer, SigningRules, bytes]:
     scheme = SCHEMES["standard-webhooks"]
-    return scheme.signer([webhook_key(key)]), scheme.rules(), b"\r\nwebhook-signature: "
+    return scheme.signer([load_webhook_key(key)]), scheme.rules(), b"\r\nwebhook-signature: "
 
 
 def _github() -> tuple[Signer, SigningRules, bytes]:
     scheme = SCHEMES["github"]
-    return scheme.signer([hmac_key(_KEY, "text", scheme.algorithm)]), scheme.rules(), b"\r\nX-Hub-Signature-256: "
+    return scheme.signer([load_hmac_key(_KEY, "text", scheme.algorithm)]), scheme.rules(), b"\r\nX-Hub-Signature-256: "
 
 
 def _aws() -> tuple[Signer, SigningRules, bytes]:

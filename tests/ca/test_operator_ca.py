@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.operator_ca import OperatorCaCheck, examine
+from sidekey.ca.operator_ca import OperatorCaCheck, check_operator_ca
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
 from support.certificates import NOW as MOMENT
@@ -148,7 +148,7 @@ def test_ca_without_constraints_causes_a_warning() -> None:
     assert any("no name constraints" in text for text in texts)
     assert any("no subject key identifier" in text for text in texts)
     local = authority_of("https://api.example.com", now=NOW)
-    assert examine(local.certificate, local.key, SCOPE, NOW).warnings == []
+    assert check_operator_ca(local.certificate, local.key, SCOPE, NOW).warnings == []
 
 
 _ROOT = root()

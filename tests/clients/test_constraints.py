@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.ca import trust_folder
 from sidekey.ca.certificates import Signer, make_key
-from sidekey.ca.operator_ca import examine
+from sidekey.ca.operator_ca import check_operator_ca
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
 from support.local_cas import cert_manager_secret
@@ -39,7 +39,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(
 ) -> None:
     """Java ignores those of a root. A CA below a root limits its key to its hosts for Java too."""
     secret, now = cert_manager_secret(HOST), time.time()
-    own = examine(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
+    own = check_operator_ca(secret["tls.crt"], secret["tls.key"], Scope(), now, secret["ca.crt"]).authority
     assert own is not None
     store = tmp_path / "truststore.p12"
     store.write_bytes(trust_folder.truststore(own.trusted))

@@ -29,7 +29,7 @@ from sidekey.credentials.oauth2.client_authentication import (
 from sidekey.credentials.oauth2.grant_types import JwtBearerSettings, PasswordSettings, RefreshTokenSettings
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings
-from sidekey.credentials.placement import WrittenPlacement
+from sidekey.credentials.placement import PlacementSettings
 from sidekey.credentials.registry import KINDS
 
 ERRORS = Path(__file__).parent / "errors"
@@ -211,7 +211,7 @@ OF_OAUTH2 = st.fixed_dictionaries(
         "provider": st.sampled_from([*profiles.provider_names(), "comercetools", "acme"]),
         "token_request": mappings(TokenRequestSettings),
         "token_response": mappings(TokenResponseSettings),
-        "token_placement": mappings(WrittenPlacement) | st.sampled_from(["header", "body", "query"]),
+        "token_placement": mappings(PlacementSettings) | st.sampled_from(["header", "body", "query"]),
         "grant": tagged(JwtBearerSettings, PasswordSettings, RefreshTokenSettings),
         "client_authentication": tagged(ClientSecretJwtSettings, HeaderSettings, PrivateKeyJwtSettings),
         **dict.fromkeys(profiles.parameter_properties("oauth2"), ANYTHING),

@@ -35,10 +35,10 @@ from sidekey.credentials.base import (
     Supplemented,
     SupplementSettings,
 )
-from sidekey.credentials.certificates.encoding import Block, PemParts
 from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.certificates.pem_der import PemBlock, PemParts
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, _Examination
+from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, _Checker
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered, Keys, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
@@ -193,10 +193,10 @@ SECRETS = [
     entered(),
     IDENTITY,
     MATERIAL,
-    _Examination(MATERIAL),
+    _Checker(MATERIAL),
     CertificateCheck(IDENTITY),
     CertificateResult(IDENTITY),
-    Block("PRIVATE KEY", b"hunter2", b"hunter2"),
+    PemBlock("PRIVATE KEY", b"hunter2", b"hunter2"),
     PemParts("certificate", "hunter2", "hunter2"),
     certificates(),
     SecretInput(("password",), Reference("insecure_value", "hunter2")),
@@ -226,10 +226,10 @@ SECRETS = [
 
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "InjectionPoints", "CredentialTraits"}
 HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
-HARMLESS |= {"DocumentType", "WrittenPlacement", "_Component", "_Covered"}
+HARMLESS |= {"DocumentType", "PlacementSettings", "_Component", "_Covered"}
 HARMLESS |= {"MaxEntries", "Context", "FileOnly", "ProvidedText"}
-HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "PlainSettings"}
-HARMLESS |= {"Parameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
+HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "SimpleMethodSettings"}
+HARMLESS |= {"SignatureParameters", "Scheme", "SignatureFields", "Template"}
 HARMLESS |= {"ComparedAs", "TiedToSecret", "SafeToChange", "HiddenFromViewers", "FieldKey", "_Registry", "_ProvenKeys"}
 HARMLESS |= {"TokenField", "LoginResponse", "SessionTokenSettings", "NoAuthentication", "_Schema"}
 HARMLESS |= {"ChainedSigner", "ChainedSigningRules", "CredentialScope", "OutgoingRequest", "RandomIds", "SigV4Rules"}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sidekey.credentials import calls
 from sidekey.credentials.base import Reply
-from sidekey.credentials.calls import Scalar, encode_form, with_accept, with_query
+from sidekey.credentials.calls import encode_form, with_accept, with_query
+from sidekey.policy.parameters import Scalar
 
 PAIRS: list[tuple[str, Scalar]] = [("a b", "c&d"), ("n", 5), ("r", 0.5), ("t", True), ("f", False), ("é", "+/=")]
 READ = [("a b", "c&d"), ("n", "5"), ("r", "0.5"), ("t", "true"), ("f", "false"), ("é", "+/=")]

@@ -17,7 +17,7 @@ from sidekey.config.validate import validate
 from sidekey.credentials.basic import BasicSettings
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import DocumentType
-from sidekey.credentials.header_values import WrittenValue
+from sidekey.credentials.header_values import ConfiguredValue
 from sidekey.credentials.registry import KINDS
 
 Tags = dict[Loc, str]
@@ -50,7 +50,7 @@ def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Ta
         if kind is not None and get_origin(kind.annotation) is Literal:
             tags = {**tags, place: get_args(kind.annotation)[0]}
         # Tags are no values, and a value as it is written has no key for what is not a secret.
-        skipped = {"type", "scalar", "text"} if issubclass(annotation, WrittenValue) else {"type"}
+        skipped = {"type", "scalar", "text"} if issubclass(annotation, ConfiguredValue) else {"type"}
         for name, field in annotation.model_fields.items():
             models = [item.model for item in field.metadata if isinstance(item, DocumentType)]
             for item in () if name in skipped else (field.annotation, *models):

@@ -228,9 +228,9 @@ DEFAULTS: dict[str, Json] = {
     "TokenResponseSettings.access_token": "access_token",
     "TokenResponseSettings.pin_base_url": False,
     "WebIdentitySettings.session_name": "sidekey",
-    "WrittenField.prefix": "",
-    "WrittenHeader.prefix": "",
-    "WrittenValue.prefix": "",
+    "ConfiguredField.prefix": "",
+    "ConfiguredHeader.prefix": "",
+    "ConfiguredValue.prefix": "",
 }
 """The defaults of keys that count, but for those that are nothing."""
 

@@ -14,8 +14,8 @@ from sidekey.credentials.header_values import (
     WrittenHeader,
     WrittenValue,
     build_headers,
+    canonicalize_headers,
     comparable_headers,
-    deciding_headers,
     inputs_of,
     normalize_value,
     written_schema,
@@ -27,12 +27,12 @@ SECRET = {"secret": {"insecure_value": "hunter2"}}
 WRITTEN = {"X-Tenant": "acme", "api_key": {"prefix": "Key ", **SECRET}}
 
 
-def headers_of(raw: object) -> dict[str, WrittenHeader]:
-    headers: dict[str, WrittenHeader] = TypeAdapter(CallHeaders).validate_python(raw, context=Context("file"))
+def headers_of(raw: object) -> dict[str, ConfiguredHeader]:
+    headers: dict[str, ConfiguredHeader] = TypeAdapter(CallHeaders).validate_python(raw, context=Context("file"))
     return headers
 
 
-def values_of(headers: dict[str, WrittenHeader], *place: str) -> dict[Keys, str]:
+def values_of(headers: dict[str, ConfiguredHeader], *place: str) -> dict[Keys, str]:
     return {key: reference.value for key, reference, _ in inputs_of(headers, *place)}
 
 
@@ -82,8 +82,8 @@ def test_header_value_cannot_contain_controls_or_outer_spaces(value: object) -> 
 
 def test_only_public_headers_that_decide_count() -> None:
     """A caller could send any other one itself."""
-    assert deciding_headers(headers_of({"X_Rewrite_URL": "/a", **WRITTEN})) == {"x-rewrite-url": "/a"}
-    assert deciding_headers(headers_of(WRITTEN)) is None
+    assert canonicalize_headers(headers_of({"X_Rewrite_URL": "/a", **WRITTEN})) == {"x-rewrite-url": "/a"}
+    assert canonicalize_headers(headers_of(WRITTEN)) is None
 
 
 def test_every_header_of_a_call_is_part_of_the_destination() -> None:

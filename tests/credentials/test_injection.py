@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sidekey.credentials.base import Grant, InjectionPoints
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import SecretUnreadable
-from sidekey.credentials.injection import MAPS, AddedSettings
+from sidekey.credentials.injection import SECTIONS, AddedSettings
 from support.stored import BASIC, destination, harmless
 
 SECRET = {"secret": {"insecure_value": "hunter2"}}
@@ -160,7 +160,7 @@ def test_parameter_name_that_callers_could_encode_differently_is_an_error(place:
         settings_of(**{place: {name: "a"}})
 
 
-@pytest.mark.parametrize("place", MAPS)
+@pytest.mark.parametrize("place", SECTIONS)
 def test_empty_map_is_an_error(place: str) -> None:
     with pytest.raises(ValidationError, match="at least 1 item"):
         settings_of(**{place: {}})
@@ -192,7 +192,7 @@ def test_header_that_ends_in_a_space_is_unusable() -> None:
     ],
 )
 def test_secret_in_public_text_is_a_warning(written: Mapping[str, Any], warned: list[tuple[str, str]]) -> None:
-    assert [place for place, _ in AddedSettings.find_public(written)] == [("add", *place) for place in warned]
+    assert [place for place, _ in AddedSettings.find_public_secrets(written)] == [("add", *place) for place in warned]
 
 
 def test_text_from_a_file_or_variable_becomes_a_secret_in_the_store() -> None:

@@ -164,12 +164,12 @@ def test_destination_is_public_values_and_names_of_secrets() -> None:
     assert places == [("body", "user", "key"), ("body", "scopes", 1)]
 
 
-MAX_NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
+NAMES = st.sampled_from(["a", "b", "value", "set", "name"])
 DOCUMENTS = st.dictionaries(
-    MAX_NAMES,
+    NAMES,
     st.recursive(
         st.sampled_from(["", "x", 0, 1, 1.5, True, False, {"value": "s"}]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(MAX_NAMES, inner, max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
         max_leaves=8,
     ),
     max_size=3,

@@ -98,7 +98,7 @@ def test_error_of_a_mapping_has_its_key(raw: object, key: str) -> None:
     ],
 )
 def test_grant_uses_the_injection_points(placement: Placement, grant: Grant, places: InjectionPoints) -> None:
-    assert placement.grant("tok", "u") == grant
+    assert placement.build_grant("tok", "u") == grant
     assert placement.injection_points() == places
 
 
@@ -115,7 +115,7 @@ def test_grant_uses_the_injection_points(placement: Placement, grant: Grant, pla
     ],
 )
 def test_only_another_header_prefix_is_not_bearer(placement: Placement, bearer: bool) -> None:
-    assert placement.bearer is bearer
+    assert placement.requires_bearer is bearer
 
 
 def test_canonical_placement_ignores_case_of_header_and_scheme() -> None:

@@ -6,8 +6,13 @@ import ssl
 from typing import Final
 
 from fuzz.target import Target
-from sidekey.credentials.certificates import encoding
-from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, examine, leaf_of
+from sidekey.credentials.certificates import pem_der
+from sidekey.credentials.certificates.validate import (
+    CertificateCheck,
+    CertificateInput,
+    check_client_certificate,
+    leaf_of,
+)
 from support.certificates import issue
 
 _NOW: Final = 1_800_000_000.0
@@ -19,15 +24,18 @@ def parse(data: bytes) -> CertificateCheck:
 
     An encrypted key is not decrypted: deriving its key is slow on purpose, within a bound of its own on the rounds.
     """
-    return examine(CertificateInput(data, data, combined=True), _NOW)
+    return check_client_certificate(CertificateInput(data, data, combined=True), _NOW)
 
 
 def check(data: bytes) -> None:
     """Require an identity or an error, and that a certificate alone is parsed or refused with ValueError."""
-    for result in (parse(data), examine(CertificateInput(data, data, "passphrase", combined=True), _NOW)):
+    for result in (
+        parse(data),
+        check_client_certificate(CertificateInput(data, data, "passphrase", combined=True), _NOW),
+    ):
         assert (result.identity is None) is bool(result.errors)
     try:
-        encoding.blocks(data)
+        pem_der.parse_pem(data)
         leaf_of(data)
     except ValueError:
         return

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from sidekey.credentials.certificates.encoding import public_key
+from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.tls import tls_problem
 from sidekey.network.tls_sessions import RESUMES, Sessions

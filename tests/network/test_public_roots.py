@@ -205,7 +205,7 @@ def test_empty_bundle_gives_no_folder(tmp_path: Path) -> None:
 PROGRAM = """
 import os, signal, sys
 from sidekey.network import public_roots
-roots._PARENTS = (sys.argv[1],)
+public_roots._PARENTS = (sys.argv[1],)
 print(public_roots.mozilla_folder(), flush=True)
 if sys.argv[2] == "killed":
     os.kill(os.getpid(), signal.SIGKILL)

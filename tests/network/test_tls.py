@@ -21,8 +21,8 @@ from cryptography.x509.oid import NameOID
 from sidekey.ca.authorities import LocalAuthority
 from sidekey.ca.certificates import Signer, make_key
 from sidekey.ca.trust_folder import bundle
-from sidekey.credentials.certificates.encoding import public_key
 from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import ProblemError
 from sidekey.network import public_roots
 from sidekey.network.dial import Dialer

@@ -10,7 +10,7 @@ from typing import Any
 
 from sidekey.config.load import Loaded, load
 from sidekey.credentials.certificates.identity import ClientIdentity
-from sidekey.credentials.certificates.validate import CertificateInput, examine
+from sidekey.credentials.certificates.validate import CertificateInput, check_client_certificate
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.snapshot import Integration
 from support.certificates import NOW, IssuedCertificate, issue
@@ -58,7 +58,9 @@ def client_certificate_of(connection: RawConnection) -> bytes | None:
 
 def identity_of(issued: IssuedCertificate) -> ClientIdentity:
     """Build the identity of a certificate and its key for connections."""
-    result = examine(CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True)
+    result = check_client_certificate(
+        CertificateInput(issued.pem, issued.key_pem), datetime.now(UTC).timestamp(), allow_private_ca=True
+    )
     assert result.identity is not None, result.errors
     return result.identity
 

@@ -17,7 +17,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.scope import Bounds, Scope
-from sidekey.credentials.certificates.encoding import blocks
 from sidekey.credentials.certificates.keys import PrivateKey, open_key, to_pem
 from sidekey.policy.addresses import Network, parse_address
 
@@ -89,7 +88,7 @@ class Signer:
     def __init__(self, authority: LocalAuthority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
         self._authority = authority
         self._certificate = x509.load_pem_x509_certificate(authority.certificate.encode())
-        (block,) = blocks(authority.key.encode())
+        (block,) = parse_pem(authority.key.encode())
         self._key = open_key(block, None)
         self._leaf_key_pem = to_pem(leaf_key).decode()
         issuer, public = self._certificate, leaf_key.public_key()

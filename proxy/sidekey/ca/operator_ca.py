@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sidekey.ca.authorities import LocalAuthority
 from sidekey.ca.certificates import bounds_of
 from sidekey.ca.scope import Scope
-from sidekey.credentials.certificates import chain, encoding, keys
+from sidekey.credentials.certificates import chain, keys, pem_der
 
 Messages = list[tuple[str, str]]
 """Pairs of a key of `ca` and a message about it."""
@@ -29,7 +29,9 @@ class OperatorCaCheck(NamedTuple):
     warnings: Messages
 
 
-def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_roots: str = "") -> OperatorCaCheck:
+def check_operator_ca(
+    certificate: str, private_key: str, scope: Scope, now: float, extra_roots: str = ""
+) -> OperatorCaCheck:
     """Check a CA, its chain in any order, and its key, all in PEM; `now` is in seconds since the epoch.
 
     `extra_roots` (PEM) may complete the chain: issuers such as cert-manager deliver the root separately.
@@ -63,29 +65,29 @@ def examine(certificate: str, private_key: str, scope: Scope, now: float, extra_
 
 def _certificates(text: str, errors: Messages) -> list[x509.Certificate]:
     try:
-        blocks = encoding.blocks(text.encode("latin-1", "replace"))
+        blocks = pem_der.parse_pem(text.encode("latin-1", "replace"))
     except ValueError as error:
         errors.append(("certificate", str(error)))
         return []
     certificates: list[x509.Certificate] = []
     for block in blocks:
-        if block.label in encoding.KEYS:
+        if block.label in pem_der.KEY_LABELS:
             errors.append(("certificate", "must not contain a private key, which is a secret: write it as private_key"))
             return []
-        if block.label in encoding.CERTIFICATES:
+        if block.label in pem_der.CERTIFICATE_LABELS:
             try:
                 certificates.append(chain.read_certificate(block.der))
             except ValueError as error:
                 errors.append(("certificate", f"certificate {len(certificates) + 1} of this PEM {error}"))
                 return []
     if not certificates:
-        content = next(filter(None, (encoding.describe_block(block.label) for block in blocks)), None)
+        content = next(filter(None, (pem_der.describe_block(block.label) for block in blocks)), None)
         errors.append(("certificate", "this PEM contains no certificate" if content is None else f"this is {content}"))
     return certificates
 
 
 def _readable(extra_roots: str) -> Iterator[x509.Certificate]:
-    for block in encoding.blocks(extra_roots.encode()) if extra_roots else ():
+    for block in pem_der.parse_pem(extra_roots.encode()) if extra_roots else ():
         # No chain can end in a certificate that the library cannot read.
         with contextlib.suppress(ValueError):
             yield chain.read_certificate(block.der)
@@ -93,11 +95,11 @@ def _readable(extra_roots: str) -> Iterator[x509.Certificate]:
 
 def _key(text: str, errors: Messages) -> keys.PrivateKey | None:
     try:
-        blocks = encoding.blocks(text.encode("latin-1", "replace"))
+        blocks = pem_der.parse_pem(text.encode("latin-1", "replace"))
     except ValueError as error:
         errors.append(("private_key", str(error)))
         return None
-    key_blocks = [block for block in blocks if block.label in encoding.KEYS]
+    key_blocks = [block for block in blocks if block.label in pem_der.KEY_LABELS]
     if len(key_blocks) != 1:
         errors.append(("private_key", f"this PEM must contain one private key, not {len(key_blocks)}"))
         return None
@@ -116,14 +118,14 @@ def _key(text: str, errors: Messages) -> keys.PrivateKey | None:
 def _errors(path: list[x509.Certificate], now: float) -> Iterator[str]:
     yield from chain.chain_errors(path, now)
     issuer = path[0]
-    basic = chain.extension(issuer, x509.BasicConstraints)
-    usage = chain.extension(issuer, x509.KeyUsage)
+    basic = chain.find_extension(issuer, x509.BasicConstraints)
+    usage = chain.find_extension(issuer, x509.KeyUsage)
     if basic is None or not basic.ca:
         yield "this certificate must be that of a CA (basic constraints CA:TRUE): it may not sign others"
     elif usage is not None and not usage.key_cert_sign:
         yield "the key usage of this CA must include keyCertSign"
     for depth, certificate in enumerate(path[1:], 1):
-        issuer_constraints = chain.extension(certificate, x509.BasicConstraints)
+        issuer_constraints = chain.find_extension(certificate, x509.BasicConstraints)
         if issuer_constraints is None or not issuer_constraints.ca:
             yield f"the certificate of {chain.name_of(certificate.subject)} in the chain must be that of a CA"
         elif issuer_constraints.path_length is not None and issuer_constraints.path_length < depth:
@@ -137,11 +139,11 @@ def _warnings(path: list[x509.Certificate]) -> Iterator[str]:
     issuer = path[0]
     if not chain.is_self_issued(path[-1]):
         yield "the chain does not end in a root: add it, since clients as a rule trust nothing else"
-    if chain.extension(issuer, x509.KeyUsage) is None:
+    if chain.find_extension(issuer, x509.KeyUsage) is None:
         yield "this CA has no key usage, so Python 3.13 and other strict clients refuse it"
-    if chain.extension(issuer, x509.SubjectKeyIdentifier) is None:
+    if chain.find_extension(issuer, x509.SubjectKeyIdentifier) is None:
         yield "this CA has no subject key identifier, so Python 3.13 and other strict clients refuse it"
-    if all(chain.extension(certificate, x509.NameConstraints) is None for certificate in path):
+    if all(chain.find_extension(certificate, x509.NameConstraints) is None for certificate in path):
         yield "this CA has no name constraints: whoever reads its key can sign for every host that callers trust it for"
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12Certificat
 
 from sidekey.ca.storage import make_folder
 from sidekey.credentials.certificates.chain import read_certificate
-from sidekey.credentials.certificates.encoding import CERTIFICATES, blocks
+from sidekey.credentials.certificates.pem_der import CERTIFICATE_LABELS, parse_pem
 
 CA, BUNDLE, TRUSTSTORE, WGETRC = "ca.pem", "bundle.pem", "truststore.p12", "wgetrc"
 FILES = (CA, BUNDLE, TRUSTSTORE, WGETRC)
@@ -30,8 +30,8 @@ class TrustFolderError(Exception):
 
 def certificates_in(pem: str) -> str:
     """Return only the certificates of a PEM text, each once. Raises ValueError."""
-    pem_blocks = blocks(pem.encode("latin-1", "replace"))
-    certificates = dict.fromkeys(block.der for block in pem_blocks if block.label in CERTIFICATES)
+    pem_blocks = parse_pem(pem.encode("latin-1", "replace"))
+    certificates = dict.fromkeys(block.der for block in pem_blocks if block.label in CERTIFICATE_LABELS)
     return "".join(map(ssl.DER_cert_to_PEM_cert, certificates))
 
 
@@ -53,7 +53,7 @@ def wgetrc(path: Path) -> str:
 def truststore(pem: str) -> bytes:
     """Build a PKCS#12 that Java reads as trusted entries, without a password and therefore without a MAC."""
     entries = []
-    for number, block in enumerate(blocks(pem.encode())):
+    for number, block in enumerate(parse_pem(pem.encode())):
         # Java would not verify with a certificate that the library cannot read.
         with contextlib.suppress(ValueError):
             entries.append(PKCS12Certificate(read_certificate(block.der), f"sidekey-{number}".encode()))

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from random import SystemRandom
 
 from sidekey.certificates.fetch import UrlFetch
-from sidekey.credentials.certificates.identity import ClientIdentity, expired
+from sidekey.credentials.certificates.identity import ClientIdentity, expired_problem
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import Problem, ProblemError
 from sidekey.observe.log import get_logger
@@ -222,7 +222,7 @@ class CertificateSource:
         if current is not None and now >= current.not_after:
             # The error of a reload may only repeat the expiry.
             addition = "" if not self._error or " expired on " in self._error else f"; {self._error}"
-            detail = f"{expired(current).detail}{addition}"
+            detail = f"{expired_problem(current).detail}{addition}"
         elif current is not None and now < current.not_before:
             detail = f"the client certificate is not valid before {format_time(current.not_before)}"
         return Problem("credential_unavailable", detail, error="proxy_configuration_error", headers=headers)

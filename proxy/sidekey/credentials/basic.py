@@ -29,8 +29,8 @@ def check_user_name(text: str) -> None:
         raise ValueError("must not contain a colon (RFC 7617 2)")
 
 
-def basic(username: str, password: str) -> str:
-    """Build the value of `Authorization`, in UTF-8."""
+def build_basic(username: str, password: str) -> str:
+    """Build the value of an `Authorization` header with the scheme Basic."""
     return f"Basic {b64encode(f'{username}:{password}'.encode()).decode('ascii')}"
 
 
@@ -52,7 +52,7 @@ class BasicSettings(KindSettings):
         {"username": "unknown", "password": "{password}"}
     )
 
-    # The order counts: each check sees the keys above its own.
+    # Pydantic validates in this order, and a validator sees only the keys above its own.
     type: Literal["basic"] = Field(description="The kind: HTTP Basic (RFC 7617).")
     provider: Provider = None
     username: Annotated[SecretOrText, literal_check(check_user_name)] = Field(
@@ -91,11 +91,11 @@ class BasicSettings(KindSettings):
     def credential(self, values: Mapping[Keys, str]) -> Credential:
         """Build a grant with one `Authorization` header.
 
-        User name and password are secrets of their own too, because an upstream decodes the pair and may repeat them. A
-        plain-text user name may be a word in any response, so it is not one.
+        Sidekey also redacts user name and password alone, because an upstream decodes the pair and may repeat them. It
+        does not redact a plain-text user name, which may be a word of any response.
         """
         name, password = values["username",], values.get(("password",), "")
-        value = basic(name, password)
+        value = build_basic(name, password)
         pair = value.removeprefix("Basic ").encode("ascii")
         texts = (password,) if self.username.source == "plain" else (name, password)
         secrets = (text.encode() for text in texts if text)

@@ -12,8 +12,8 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 from sidekey.credentials.base import CallError, Outcome, Pairs, Reply
+from sidekey.policy.parameters import Scalar
 
-Scalar: TypeAlias = "str | int | float | bool"
 Parameters: TypeAlias = "Iterable[tuple[str, Scalar]]"
 """Names and values before any encoding."""
 

@@ -1,4 +1,4 @@
-"""Validation context: what a document may contain depends on where it is stored."""
+"""Validation context: the place where a document is stored decides which values it may contain."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ FILE_ONLY: Final = "x-sidekey-file-only"
 
 @dataclass(frozen=True, slots=True)
 class FileOnly:
-    """Marks a key that only a config file may set; elsewhere `reason` is the error."""
+    """Marks a key that only a config file may set. `reason` is the error in a body or row."""
 
     reason: str
 

@@ -1,6 +1,6 @@
 """Header values in a config: a public text, or a secret with a public prefix.
 
-Injected headers and the headers of token calls have the same form.
+Injected headers and the headers of token calls use it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KEYS: Final = ("prefix", "secret")
 
 
 def normalize_value(raw: Any, info: ValidationInfo) -> Any:
-    """Turn a public text into `{text: raw}`, and leave `{prefix, secret}` unchanged. Raises ValueError."""
+    """Convert a public text to `{text: raw}`, and leave `{prefix, secret}` unchanged. Raises ValueError."""
     if isinstance(raw, Mapping):
         is_file = Context.of(info).is_file
         if "insecure_value" in raw or (not is_file and ("value" in raw or "set" in raw)):
@@ -54,13 +54,13 @@ def normalize_value(raw: Any, info: ValidationInfo) -> Any:
 
 
 # A text from a file or variable may be a secret, so it becomes one in the store, where public texts are readable.
-parse_public = partial(parse_text, form="secret")
+parse_public_text = partial(parse_text, form="secret")
 
 
-class WrittenValue(Section):
+class ConfiguredValue(Section):
     """A value: `text` if it is public, else `prefix` and `secret`."""
 
-    text: Annotated[Reference | None, parsed_by(parse_public), REDACT] = None
+    text: Annotated[Reference | None, parsed_by(parse_public_text), REDACT] = None
     prefix: Annotated[Reference, parsed_by(parse_text), REDACT] = _EMPTY
     secret: Annotated[Reference | None, parsed_by(parse_secret), REDACT] = None
 
@@ -72,12 +72,12 @@ class WrittenValue(Section):
             yield (*key, "prefix"), self.prefix
             yield (*key, "secret"), self.secret
 
-    def joined(self, values: Mapping[Keys, str], *key: str) -> str:
-        """Join the values that were read for its references."""
+    def join(self, values: Mapping[Keys, str], *key: str) -> str:
+        """Join the parts of the value. `values` has them by location."""
         return "".join(values[part] for part, _ in self.inputs(*key))
 
 
-def written_schema(title: str, *variants: dict[str, Any]) -> WithJsonSchema:
+def value_schema(title: str, *variants: dict[str, Any]) -> WithJsonSchema:
     """Build the JSON schema of a value with additional `variants`."""
     properties = {
         "prefix": {**shape_marker("text"), "description": "Public text before the secret, such as 'Bearer '"},
@@ -87,15 +87,15 @@ def written_schema(title: str, *variants: dict[str, Any]) -> WithJsonSchema:
     return WithJsonSchema({"title": title, "oneOf": [shape_marker("text"), *variants, secret]})
 
 
-class WrittenHeader(WrittenValue):
+class ConfiguredHeader(ConfiguredValue):
     """A header value, which must not start or end with a space."""
 
-    text: Annotated[Reference | None, parsed_by(parse_public), literal_check(check_header_value), REDACT] = None
+    text: Annotated[Reference | None, parsed_by(parse_public_text), literal_check(check_header_value), REDACT] = None
     prefix: Annotated[Reference, parsed_by(parse_text), literal_check(check_prefix), REDACT] = _EMPTY
     secret: Annotated[Reference | None, parsed_by(parse_secret), literal_check(check_header_value), REDACT] = None
 
 
-HeaderValue = Annotated[WrittenHeader, BeforeValidator(normalize_value), written_schema("HeaderValue")]
+HeaderValue = Annotated[ConfiguredHeader, BeforeValidator(normalize_value), value_schema("HeaderValue")]
 """A public text, or {prefix, secret}."""
 
 
@@ -120,60 +120,61 @@ _PROXY_AUTHORIZATION: Final = "proxy-authorization"
 """Sidekey consumes the caller's own (RFC 9110 11.7.1), but it does not change the target."""
 
 
-def _decides(name: str) -> bool:
-    """Return True for a header that may change the target at the server. Callers may not send it."""
+def _may_change_target(name: str) -> bool:
+    """Return True for a header by which a server may choose another target. Callers must not send it."""
     normal = normal_name(name)
     return normal != _PROXY_AUTHORIZATION and may_change_request(normal.encode())
 
 
-def check_public(headers: dict[str, WrittenHeader]) -> dict[str, WrittenHeader]:
-    """Raise ValueError for a stored secret in a header that decides the target, and for a public Proxy-Authorization.
+def check_visibility(headers: dict[str, ConfiguredHeader]) -> dict[str, ConfiguredHeader]:
+    """Raise ValueError for a stored secret that may change the target, and for a public Proxy-Authorization.
 
-    A hidden header that decides the target could change without the other secrets being entered again.
+    An editor can replace a secret without entering the remaining secrets again, and so could redirect them.
     """
     for name, value in headers.items():
         if value.text is not None and value.text.source == "text" and normal_name(name) == _PROXY_AUTHORIZATION:
             raise ValueError(f"{name} must be a secret: write {{prefix: TEXT, secret: ...}}")
-        if value.secret is not None and value.secret.source == "stored" and _decides(name):
+        if value.secret is not None and value.secret.source == "stored" and _may_change_target(name):
             raise ValueError(f"{name} must be a public text: a server may take the request for another by it")
     return headers
 
 
-def deciding_headers(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
-    """Return the public headers that decide where secrets go, by normal name. A caller may send any other one itself.
+def canonicalize_headers(headers: dict[str, ConfiguredHeader]) -> dict[str, Any] | None:
+    """Return the headers that count for the destination of secrets, by normal name.
 
-    The name of a secret header is part of its location, which is sealed with the value. The name of a secret cookie is
-    in its prefix: a server may show a cookie of another name, such as one for a language.
+    These are public headers that may change the target. Callers may send all other public headers themselves. A secret
+    header counts by its location, with which the store seals the value. A secret cookie also counts by its prefix,
+    which contains the cookie's name: a server may show cookies with other names, such as one for the language.
     """
     result: dict[str, Any] = {}
     for name, value in headers.items():
         normal = normal_name(name)
-        if value.text is not None and _decides(name):
+        if value.text is not None and _may_change_target(name):
             result[normal] = value.text.value
         elif value.secret is not None and normal == _COOKIE and value.prefix.value:
             result[normal] = {"prefix": value.prefix.value}
     return result or None
 
 
-def inputs_of(headers: Mapping[str, WrittenHeader], *place: str) -> Iterator[SecretInput]:
+def inputs_of(headers: Mapping[str, ConfiguredHeader], *place: str) -> Iterator[SecretInput]:
     """Yield the inputs of each header. `place` is the location of the headers under `auth`."""
     for name, value in headers.items():
         for key, reference in value.inputs(*place, name):
             yield SecretInput(key, reference, check_prefix if reference is value.prefix else check_header_value)
 
 
-def build_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
-    """Build the headers as they are sent, in the order of the document."""
-    return tuple((name, encode_header_value(value.joined(values, *place, name))) for name, value in headers.items())
+def build_headers(headers: Mapping[str, ConfiguredHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """Build the headers to send, in the order of the document."""
+    return tuple((name, encode_header_value(value.join(values, *place, name))) for name, value in headers.items())
 
 
-def comparable_headers(headers: Mapping[str, WrittenHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
-    """Return the headers in comparable form, regardless of their order and the case of their names."""
+def comparable_headers(headers: Mapping[str, ConfiguredHeader], values: Mapping[Keys, str], *place: str) -> Pairs:
+    """Return the headers sorted and with normal names, so that order and case do not count."""
     return tuple(sorted((normal_name(name), value) for name, value in build_headers(headers, values, *place)))
 
 
 _SET_BY_SIDEKEY = frozenset({"accept-encoding", "content-encoding", "content-type"})
-"""Headers of a call that describe its encoding, and that of its response."""
+"""Headers that describe the encoding of a call's body or response."""
 
 
 def _check_call_name(name: str) -> str:
@@ -182,16 +183,16 @@ def _check_call_name(name: str) -> str:
     return name
 
 
-def _destination(headers: dict[str, WrittenHeader]) -> dict[str, Any] | None:
-    """Return every header of a call, since no caller sends headers there."""
+def _canonicalize_call_headers(headers: dict[str, ConfiguredHeader]) -> dict[str, Any] | None:
+    """Return every header, because callers send no headers with a call."""
     return {normal_name(name): destination_of(value) for name, value in headers.items()} or None
 
 
 CallHeaders = Annotated[
     dict[Annotated[str, AfterValidator(_check_call_name)], HeaderValue],
     AfterValidator(check_unique),
-    AfterValidator(check_public),
+    AfterValidator(check_visibility),
     MAX_NAMES,
-    ComparedAs(_destination),
+    ComparedAs(_canonicalize_call_headers),
 ]
 """Additional headers of a token call."""

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from sidekey.credentials.base import Credential, CredentialTraits, Findings, FixedCredential, KindSettings, Provider
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.fields import Keys, mapping
-from sidekey.credentials.header_values import deciding_headers
+from sidekey.credentials.header_values import canonicalize_headers
 from sidekey.credentials.injection import Body, Headers, InjectedSettings, Query
 
 
@@ -41,7 +41,7 @@ class HeadersSettings(InjectedSettings, KindSettings):
 
     type: Literal["headers"] = Field(description="The kind: headers, query parameters or body fields.")
     provider: Provider = None
-    headers: Annotated[Headers, ComparedAs(deciding_headers)] = Field(default={})
+    headers: Annotated[Headers, ComparedAs(canonicalize_headers)] = Field(default={})
     query: Annotated[Query, SAFE_TO_CHANGE] = Field(default={})
     body: Annotated[Body, SAFE_TO_CHANGE] = Field(default={})
 
@@ -53,7 +53,7 @@ class HeadersSettings(InjectedSettings, KindSettings):
     @classmethod
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """Yield a warning for each secret that is written as public text."""
-        yield from cls.find_public(mapping(integration.get(cls.SECTION)))
+        yield from cls.find_public_secrets(mapping(integration.get(cls.SECTION)))
 
     def traits(self) -> CredentialTraits:
         """Return the configured injection points."""

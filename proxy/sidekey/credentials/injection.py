@@ -27,41 +27,41 @@ from sidekey.credentials.fields import (
     normal_name,
 )
 from sidekey.credentials.header_values import (
+    ConfiguredValue,
     HeaderValue,
-    WrittenValue,
     build_headers,
-    check_public,
     check_unique,
+    check_visibility,
     inputs_of,
     normalize_value,
-    written_schema,
+    value_schema,
 )
 from sidekey.policy.parameters import ParameterNames
 
-MAPS: Final = ("headers", "query", "body")
-"""The keys of the maps: the places of the values."""
+SECTIONS: Final = ("headers", "query", "body")
+"""The keys of the values' mappings, for each part of a request."""
 
 _SECRET_NAMES = frozenset({"access-token", "api-key", "apikey", "authorization", "cookie", "x-api-key"})
 
 
 def _normalize_field(raw: Any, info: ValidationInfo) -> Any:
-    """Turn a number or boolean into `{scalar: raw}`, and normalize every other value."""
+    """Convert a number or boolean to `{scalar: raw}`, and normalize every other value."""
     if isinstance(raw, bool | int) or (isinstance(raw, float) and math.isfinite(raw)):
         return {"scalar": raw}
     return normalize_value(raw, info)
 
 
-class WrittenField(WrittenValue):
+class ConfiguredField(ConfiguredValue):
     """The value of a body field, which may also be a number or boolean (`scalar`)."""
 
     scalar: int | float | bool | None = None
 
 
-ParameterValue = Annotated[WrittenValue, BeforeValidator(normalize_value), written_schema("ParameterValue")]
+ParameterValue = Annotated[ConfiguredValue, BeforeValidator(normalize_value), value_schema("ParameterValue")]
 FieldValue = Annotated[
-    WrittenField,
+    ConfiguredField,
     BeforeValidator(_normalize_field),
-    written_schema("FieldValue", {"type": "number"}, {"type": "boolean"}),
+    value_schema("FieldValue", {"type": "number"}, {"type": "boolean"}),
 ]
 
 
@@ -81,7 +81,7 @@ def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 Headers = Annotated[
     dict[HeaderName, HeaderValue],
     AfterValidator(check_unique),
-    AfterValidator(check_public),
+    AfterValidator(check_visibility),
     MAX_NAMES,
     Field(
         min_length=1,
@@ -120,8 +120,8 @@ class InjectedSettings(PartSettings):
 
     @classmethod
     def find_errors_in(cls, raw: Mapping[str, Any]) -> Findings:
-        """Yield an error if there is no map, or a parameter in both query and body."""
-        if not any(key in raw for key in MAPS):
+        """Yield an error if nothing is injected, and for each parameter in both query and body."""
+        if not any(key in raw for key in SECTIONS):
             yield (cls.SECTION,), "needs headers, query or body: names to values"
         query, body = (
             [name for name in mapping(raw.get(key)) if is_parameter_name(name)]
@@ -137,19 +137,19 @@ class InjectedSettings(PartSettings):
                 yield (cls.SECTION, "body", name), f"{conflict}: remove one"
 
     @classmethod
-    def find_public(cls, raw: Mapping[str, Any]) -> Findings:
+    def find_public_secrets(cls, raw: Mapping[str, Any]) -> Findings:
         """Yield a warning for each public text under a name that usually carries a secret."""
-        for key in MAPS:
+        for key in SECTIONS:
             for name, value in mapping(raw.get(key)).items():
                 if isinstance(value, str) and normal_name(name) in _SECRET_NAMES:
                     yield (cls.SECTION, key, name), "this is public text: write a secret as {prefix: TEXT, secret: ...}"
 
     def injection_points(self) -> InjectionPoints:
-        """Return every name as it is written."""
+        """Return every name that the config sets."""
         return InjectionPoints(tuple(self.headers), tuple(self.query), tuple(self.body))
 
     def public_headers(self) -> Pairs:
-        """Return public texts of the document, except under names that usually carry a secret."""
+        """Return the headers with a public text, except under names that usually carry a secret."""
         return tuple(
             (name, value.text.value)
             for name, value in self.headers.items()
@@ -159,26 +159,26 @@ class InjectedSettings(PartSettings):
     def inputs(self) -> Iterator[SecretInput]:
         """Yield each value's public text, or its prefix and secret."""
         yield from inputs_of(self.headers, "headers")
-        for place, parameters in (("query", self.query), ("body", self.body)):
+        for section, parameters in (("query", self.query), ("body", self.body)):
             for name, value in parameters.items():
-                for key, reference in value.inputs(place, name):
+                for key, reference in value.inputs(section, name):
                     yield SecretInput(key, reference)
 
     def grant(self, values: Mapping[Keys, str]) -> Grant:
         """Build the grant, with the values in the order of the document."""
-        maps: list[tuple[str, Mapping[str, WrittenValue]]]
-        maps = [("headers", self.headers), ("query", self.query), ("body", self.body)]
+        sections: list[tuple[str, Mapping[str, ConfiguredValue]]]
+        sections = [("headers", self.headers), ("query", self.query), ("body", self.body)]
         secrets = [
-            values[place, name, "secret"]
-            for place, written in maps
-            for name, value in written.items()
+            values[section, name, "secret"]
+            for section, entries in sections
+            for name, value in entries.items()
             if value.secret is not None
         ]
         return Grant(
             headers=build_headers(self.headers, values, "headers"),
-            query=tuple((name, value.joined(values, "query", name)) for name, value in self.query.items()),
+            query=tuple((name, value.join(values, "query", name)) for name, value in self.query.items()),
             body=tuple(
-                (name, value.joined(values, "body", name) if value.scalar is None else value.scalar)
+                (name, value.join(values, "body", name) if value.scalar is None else value.scalar)
                 for name, value in self.body.items()
             ),
             secrets=tuple(text.encode() for text in secrets),
@@ -195,7 +195,7 @@ class AddedSettings(InjectedSettings, SupplementSettings):
     @classmethod
     def find_warnings_in(cls, raw: Mapping[str, Any]) -> Findings:
         """Yield a warning for each secret that is written as public text."""
-        yield from cls.find_public(raw)
+        yield from cls.find_public_secrets(raw)
 
     def supplement(self, values: Mapping[Keys, str]) -> Grant:
         """Build the supplement, with the values in the order of the document."""

@@ -83,7 +83,7 @@ def check_certificate(pem: str) -> None:
 def check_pair(certificate: str, private_key: str) -> None:
     """Raise ValueError if the certificate belongs to another key: the server would verify with that key.
 
-    Both arguments have passed their own checks.
+    The caller has checked each argument by itself.
     """
     try:
         public = load_pem_x509_certificate(certificate.encode()).public_key()
@@ -105,7 +105,7 @@ _REGISTRY = _Registry()
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenSigner(SecretHolder):
-    """Signs claims as a compact JWS. Empty attributes are left out of its header."""
+    """Signs claims as a compact JWS. Its header omits empty attributes."""
 
     key: Key
     algorithm: str
@@ -116,7 +116,7 @@ class TokenSigner(SecretHolder):
         return f"TokenSigner({self.algorithm}, REDACTED)"
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """Return a token with these claims."""
+        """Sign a token with these claims."""
         header: dict[str, Any] = {"alg": self.algorithm}
         if self.key_id:
             header["kid"] = self.key_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Literal, get_args
 
-PairAlgorithm = Literal[
+KeyPairAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
 ]
 """Algorithms that sign with a private key."""
@@ -13,9 +13,9 @@ PairAlgorithm = Literal[
 SecretAlgorithm = Literal["HS256", "HS384", "HS512"]
 """Algorithms that sign with a shared secret."""
 
-Algorithm = Literal[PairAlgorithm, SecretAlgorithm]
+Algorithm = Literal[KeyPairAlgorithm, SecretAlgorithm]
 
-KEY_PAIR_ALGORITHMS: tuple[str, ...] = get_args(PairAlgorithm)
+KEY_PAIR_ALGORITHMS: tuple[str, ...] = get_args(KeyPairAlgorithm)
 SECRET_ALGORITHMS: tuple[str, ...] = get_args(SecretAlgorithm)
 
 

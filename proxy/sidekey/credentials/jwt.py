@@ -108,7 +108,7 @@ class JwtCredential(SecretHolder):
             claims["jti"] = secrets.token_urlsafe(16)
         token = self.signer.sign(claims)
         lifetime = expires_at - attempt.now
-        grant = self.placement.grant(token)
+        grant = self.placement.build_grant(token)
         return Issued(replace(grant, secrets=grant.secrets + self.claim_secrets), lifetime, renewed_after=lifetime / 2)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:

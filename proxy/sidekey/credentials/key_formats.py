@@ -19,7 +19,7 @@ _URL_SAFE = str.maketrans("-_", "+/")
 
 
 def decode_secret(text: str, encoding: SecretEncoding) -> bytes:
-    """Decode a secret. Raises ValueError, which never repeats it."""
+    """Decode a secret. Raises ValueError, which does not contain the secret."""
     if encoding == "text":
         return text.encode()
     if encoding == "hex":

@@ -43,7 +43,7 @@ class MtlsSettings(CertificateSettings, KindSettings):
         return self
 
     def traits(self) -> CredentialTraits:
-        """Describe a credential that adds nothing to a request."""
+        """Return the traits of a credential that adds nothing to a request."""
         return CredentialTraits(InjectionPoints())
 
     def inputs(self) -> Iterator[SecretInput]:

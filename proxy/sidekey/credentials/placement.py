@@ -24,57 +24,57 @@ from sidekey.credentials.fields import (
     normal_name,
 )
 
-Place = Literal["header", "body", "query"]
+RequestPart = Literal["header", "body", "query"]
 
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The location of a token. `name` is a header, query parameter or body field; `prefix` precedes it in a header."""
+    """The location of a token: a header, with a `prefix` before the token, a query parameter or a body field."""
 
-    place: Place = "header"
+    part: RequestPart = "header"
     name: str = "Authorization"
     prefix: str = "Bearer "
 
     @property
-    def bearer(self) -> bool:
+    def requires_bearer(self) -> bool:
         """Return True if the token must be a bearer token (RFC 6750). Another prefix means another token type."""
-        return self.place != "header" or self.prefix.lower() == "bearer "
+        return self.part != "header" or self.prefix.lower() == "bearer "
 
     def injection_points(self) -> InjectionPoints:
-        """Return the place as an injection point."""
+        """Return the name in its part of the request."""
         names = (self.name,)
-        if self.place == "header":
+        if self.part == "header":
             return InjectionPoints(headers=names)
-        return InjectionPoints(query=names) if self.place == "query" else InjectionPoints(body=names)
+        return InjectionPoints(query=names) if self.part == "query" else InjectionPoints(body=names)
 
     def canonical(self) -> list[Json]:
-        """Return place, name and prefix in canonical form. Names and schemes ignore case (RFC 9110 5.1, 11.1).
+        """Return part, name and prefix in canonical form. Names and schemes ignore case (RFC 9110 5.1, 11.1).
 
         A prefix that is a scheme is equal to that scheme. Any other prefix becomes a mapping, which equals no scheme.
         """
-        if self.place != "header":
-            return [self.place, self.name, ""]
+        if self.part != "header":
+            return [self.part, self.name, ""]
         scheme = self.prefix.removesuffix(" ")
         is_scheme = not self.prefix or (scheme != self.prefix and _SCHEME.fullmatch(scheme))
-        return [self.place, normal_name(self.name), scheme.lower() if is_scheme else {"prefix": self.prefix}]
+        return [self.part, normal_name(self.name), scheme.lower() if is_scheme else {"prefix": self.prefix}]
 
-    def grant(self, token: str, base_url: str | None = None) -> Grant:
+    def build_grant(self, token: str, base_url: str | None = None) -> Grant:
         """Build the grant for a token."""
-        pair = ((self.name, f"{encode_header_value(self.prefix)}{token}" if self.place == "header" else token),)
+        pair = ((self.name, f"{encode_header_value(self.prefix)}{token}" if self.part == "header" else token),)
         secrets = (token.encode("latin-1"),)
-        if self.place == "header":
+        if self.part == "header":
             return Grant(headers=pair, base_url=base_url, secrets=secrets)
-        if self.place == "query":
+        if self.part == "query":
             return Grant(query=pair, base_url=base_url, secrets=secrets)
         return Grant(body=pair, base_url=base_url, secrets=secrets)
 
 
-class WrittenPlacement(Section):
-    """The mapping form of `token_placement`."""
+class PlacementSettings(Section):
+    """The keys of a placement that is written as a mapping."""
 
-    place: Place = Field(alias="in")
+    part: RequestPart = Field(alias="in")
     name: str | None = None
     scheme: str | None = None
     prefix: str | None = None
@@ -82,16 +82,16 @@ class WrittenPlacement(Section):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str | None, info: ValidationInfo) -> str | None:
-        if name is None or "place" not in info.data:
+        if name is None or "part" not in info.data:
             return name
-        return check_header_name(name) if info.data["place"] == "header" else check_parameter_name(name)
+        return check_header_name(name) if info.data["part"] == "header" else check_parameter_name(name)
 
     @field_validator("scheme")
     @classmethod
     def _check_scheme(cls, scheme: str | None, info: ValidationInfo) -> str | None:
         if scheme is None:
             return scheme
-        if info.data.get("place", "header") != "header":
+        if info.data.get("part", "header") != "header":
             raise ValueError("may be used only with in: header")
         if scheme and not _SCHEME.fullmatch(scheme):
             raise ValueError('must be one word, such as Bearer, or "" for none (RFC 9110 11.1)')
@@ -102,7 +102,7 @@ class WrittenPlacement(Section):
     def _check_prefix(cls, prefix: str | None, info: ValidationInfo) -> str | None:
         if prefix is None:
             return prefix
-        if info.data.get("place", "header") != "header":
+        if info.data.get("part", "header") != "header":
             raise ValueError("may be used only with in: header")
         if info.data.get("scheme") is not None:
             raise ValueError("may not be used with scheme, which is the same with a space after it: remove one")
@@ -115,8 +115,8 @@ class WrittenPlacement(Section):
 
     def placement(self) -> Placement:
         """Build the placement with the defaults of RFC 6750."""
-        if self.place != "header":
-            return Placement(self.place, self.name or "access_token", "")
+        if self.part != "header":
+            return Placement(self.part, self.name or "access_token", "")
         scheme = "Bearer" if self.scheme is None else self.scheme
         prefix = self.prefix or (f"{scheme} " if scheme else "")
         return Placement("header", self.name or "Authorization", prefix)
@@ -128,16 +128,16 @@ def parse_placement(raw: object) -> Placement:
         return raw
     if raw not in ("header", "body", "query") and not isinstance(raw, dict):
         raise ValueError("must be header, body, query, or {in: header, name: Authorization, scheme: Bearer}")
-    return WrittenPlacement.model_validate(raw if isinstance(raw, dict) else {"in": raw}).placement()
+    return PlacementSettings.model_validate(raw if isinstance(raw, dict) else {"in": raw}).placement()
 
 
 def placement_warnings(integration: Mapping[str, Any], key: str) -> Findings:
     """Yield warnings about the placement at `key` of `auth`, from the document's plain values."""
-    written = mapping(integration.get("auth")).get(key)
-    place = mapping(written).get("in", written)
-    if place == "query":
+    placement = mapping(integration.get("auth")).get(key)
+    part = mapping(placement).get("in", placement)
+    if part == "query":
         yield ("auth", key), "a token in the query appears in the logs of servers (RFC 6750 2.3)"
-    if place == "body" and integration.get("test") is not None:
+    if part == "body" and integration.get("test") is not None:
         yield ("test",), "the test request has an empty body, into which no token can be put: the test fails"
 
 
@@ -173,8 +173,8 @@ _SCHEMA: dict[str, Any] = {
 }
 TokenPlacement = Annotated[
     Placement,
-    DocumentType(WrittenPlacement),
+    DocumentType(PlacementSettings),
     PlainValidator(parse_placement),
-    PlainSerializer(lambda placement: placement.place, return_type=str),
+    PlainSerializer(lambda placement: placement.part, return_type=str),
     WithJsonSchema(_SCHEMA),
 ]

@@ -31,12 +31,11 @@ from sidekey.credentials.base import (
     SecretInput,
     Verdict,
 )
-from sidekey.credentials.basic import basic, check_user_name
+from sidekey.credentials.basic import build_basic, check_user_name
 from sidekey.credentials.calls import (
     DEFAULT_LIFETIME,
     MEDIA_TYPES,
     Format,
-    Scalar,
     check_lifetime,
     encode_form,
     error_of_status,
@@ -72,6 +71,7 @@ from sidekey.credentials.placement import Placement, TokenPlacement, placement_w
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.units import Duration
+from sidekey.policy.parameters import Scalar
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 
 STEP = "login"
@@ -238,7 +238,7 @@ class SessionCredential(SecretHolder):
         headers = (*auth_headers, *request.headers)
         reply = yield Call(STEP, request.method, request.url, headers, request.body)
         token, lifetime = self.response.read(reply, attempt.now)
-        return Issued(self.placement.grant(token), lifetime)
+        return Issued(self.placement.build_grant(token), lifetime)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
         """Decide by the status alone, because each platform has its own body."""
@@ -306,7 +306,7 @@ class BasicAuthentication(Section):
 
     def build(self, values: Mapping[Keys, str]) -> LoginAuth:
         """Build the header."""
-        return (("Authorization", basic(values["username",], values["password",])),)
+        return (("Authorization", build_basic(values["username",], values["password",])),)
 
     def identity(self, values: Mapping[Keys, str]) -> Identity:
         """Return the user name as the subject, and the password as its proof."""
@@ -354,7 +354,7 @@ class JwtAuthentication(JwtSettings):
     @field_validator("token_placement")
     @classmethod
     def _check_placement(cls, placement: Placement) -> Placement:
-        if placement.place != "header":
+        if placement.part != "header":
             raise ValueError("must be in a header: write the token of a login there")
         return placement
 

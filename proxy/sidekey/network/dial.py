@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
-from sidekey.credentials.certificates.encoding import public_key
 from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import Listener, permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected

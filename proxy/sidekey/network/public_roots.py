@@ -24,7 +24,7 @@ from pathlib import Path
 import certifi
 
 from sidekey.ca.roots import is_local, upstream_roots
-from sidekey.credentials.certificates import encoding as der
+from sidekey.credentials.certificates import pem_der
 
 PREFIX = "sidekey-ca-"
 """Prefix of the folders' names."""
@@ -138,10 +138,10 @@ def subject_hash(certificate: bytes) -> str:
     ValueError for anything but a certificate.
     """
     canonical = b""
-    for _, _, relative_name in der.items(der.subject(certificate)):
+    for _, _, relative_name in pem_der.read_der(pem_der.subject(certificate)):
         pairs = []
-        for _, _, pair in der.items(relative_name):
-            (_, kind, _), (tag, encoded, value) = der.items(pair)
+        for _, _, pair in pem_der.read_der(relative_name):
+            (_, kind, _), (tag, encoded, value) = pem_der.read_der(pair)
             pairs.append(_wrap(0x30, kind + _canonical(tag, encoded, value)))
         canonical += _wrap(0x31, b"".join(sorted(pairs)))
     return f"{int.from_bytes(hashlib.sha1(canonical, usedforsecurity=False).digest()[:4], 'little'):08x}"

@@ -16,8 +16,8 @@ from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from sidekey.ca.roots import upstream_roots
-from sidekey.credentials.certificates.encoding import public_key
 from sidekey.credentials.certificates.identity import ClientIdentity
+from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network import public_roots
 from sidekey.network.tls_identity import present

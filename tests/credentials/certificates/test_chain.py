@@ -19,7 +19,7 @@ CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
 ROOT, INTERMEDIATE, LEAF = (certificate.certificate for certificate in (CHAIN.root, CHAIN.intermediate, CHAIN.leaf))
 STRANGER = issue("stranger.example").certificate
 PRESENT = NOW.timestamp()
-PUBLIC = [chain.read_certificate(block.der) for block in blocks(certifi.contents().encode())]
+PUBLIC = [chain.read_certificate(block.der) for block in parse_pem(certifi.contents().encode())]
 
 
 @pytest.mark.parametrize("others", [[ROOT, INTERMEDIATE], [INTERMEDIATE, STRANGER, ROOT]], ids=count())
@@ -88,7 +88,7 @@ def test_weak_key_in_the_chain_is_an_error() -> None:
 @pytest.mark.parametrize("digest", ["sha1", "md5"])
 def test_weak_signature_is_an_error_except_of_a_root(digest: str, tmp_path: Path) -> None:
     """Nobody verifies the signature of a root."""
-    (block,) = blocks(signed_with(digest, tmp_path)[0])
+    (block,) = parse_pem(signed_with(digest, tmp_path)[0])
     weak = chain.read_certificate(block.der)
     now = weak.not_valid_before_utc.timestamp() + 1
     assert list(chain.chain_errors([weak], now)) == [
@@ -107,7 +107,7 @@ def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
         command = ["openssl", "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
         subprocess.run(command, check=True, capture_output=True)
     authority, weak = (
-        chain.read_certificate(blocks(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)
+        chain.read_certificate(parse_pem(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)
     )
     assert chain.build_chain(weak, [authority]) == [weak, authority]
     now = weak.not_valid_before_utc.timestamp() + 1

@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidekey.credentials.certificates import keys
-from sidekey.credentials.certificates.encoding import Block, blocks
+from sidekey.credentials.certificates.pem_der import PemBlock, parse_pem
 from support.certificates import issue
 from support.keys import private_key
 
@@ -94,7 +94,7 @@ def test_rounds_of_an_encrypted_key_are_limited(
         assert keys.to_pem(keys.open_key(data, "hunter2")) == ISSUED.key_pem
         return
     assert data.der.count(more[0]) == 1
-    data = Block(data.label, data.der.replace(*more))
+    data = PemBlock(data.label, data.der.replace(*more))
     with pytest.raises(ValueError, match=r"^this private key must be encrypted with at most 2000000 rounds: "):
         keys.open_key(data, "hunter2")
 
@@ -107,7 +107,7 @@ def test_rounds_of_an_encrypted_key_are_limited(
 def test_damaged_encrypted_key_is_reported(der: bytes) -> None:
     """One of them is nested too deeply for the parser."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
-        keys.open_key(Block("ENCRYPTED PRIVATE KEY", der), "hunter2")
+        keys.open_key(PemBlock("ENCRYPTED PRIVATE KEY", der), "hunter2")
 
 
 def test_unnecessary_passphrase_is_an_error() -> None:
@@ -120,14 +120,14 @@ def test_unnecessary_passphrase_is_an_error() -> None:
 def test_damaged_key_is_reported(der: bytes) -> None:
     """Without the library's message."""
     with pytest.raises(ValueError, match=r"^this private key is damaged$"):
-        keys.open_key(Block("PRIVATE KEY", der), None)
+        keys.open_key(PemBlock("PRIVATE KEY", der), None)
 
 
 def test_key_agreement_key_is_refused() -> None:
     """TLS needs a signature."""
     data = x25519.X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     with pytest.raises(ValueError, match=r"^this private key cannot sign"):
-        keys.open_key(Block("PRIVATE KEY", data), None)
+        keys.open_key(PemBlock("PRIVATE KEY", data), None)
 
 
 def test_unsupported_encryption_is_reported() -> None:
@@ -150,7 +150,7 @@ def test_unsupported_encryption_is_reported() -> None:
 )
 def test_weak_key_is_reported(key: rsa.RSAPrivateKey, reason: str) -> None:
     """With the required strength."""
-    assert (keys.weakness(key.public_key()) or "").startswith(reason)
+    assert (keys.find_weakness(key.public_key()) or "").startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -166,4 +166,4 @@ def test_weak_key_is_reported(key: rsa.RSAPrivateKey, reason: str) -> None:
 )
 def test_strong_key_is_accepted(key: rsa.RSAPrivateKey) -> None:
     """All types that sign in TLS 1.2 and 1.3."""
-    assert keys.weakness(key.public_key()) is None
+    assert keys.find_weakness(key.public_key()) is None

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.credentials.certificates import chain as chains
-from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, examine
+from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, check_client_certificate
 from support.certificates import NOW, SERVER_AUTH, issue, private_chain
 
 CHAIN = private_chain()
@@ -21,11 +21,13 @@ PRESENT = NOW.timestamp()
 
 
 def judged(certificate: bytes | None, key: bytes | None, passphrase: str | None = None) -> CertificateCheck:
-    return examine(CertificateInput(certificate, key, passphrase), PRESENT, allow_private_ca=True)
+    return check_client_certificate(CertificateInput(certificate, key, passphrase), PRESENT, allow_private_ca=True)
 
 
 def combined(pem: bytes, passphrase: str | None = None) -> CertificateCheck:
-    return examine(CertificateInput(pem, pem, passphrase, combined=True), PRESENT, allow_private_ca=True)
+    return check_client_certificate(
+        CertificateInput(pem, pem, passphrase, combined=True), PRESENT, allow_private_ca=True
+    )
 
 
 def test_valid_pair_becomes_an_identity() -> None:
@@ -128,7 +130,7 @@ def test_errors_have_a_location(
 def test_errors_of_certificate_and_key_are_reported_at_once() -> None:
     """An expired, weak, self-signed certificate of another key."""
     weak = issue(key=rsa.generate_private_key(65537, 1024), life=timedelta(hours=1), usages=[SERVER_AUTH])
-    examined = examine(CertificateInput(weak.pem, KEY), PRESENT)
+    examined = check_client_certificate(CertificateInput(weak.pem, KEY), PRESENT)
     assert [place for place, _ in examined.errors] == ["private_key", "certificate", "certificate", "certificate"]
     text = "\n".join(reason for _, reason in examined.errors)
     assert all(word in text for word in ("does not belong to", "expired on", "RSA with 1024 bits", "self-signed"))
@@ -153,22 +155,25 @@ def test_missing_part_causes_no_error(certificate: bytes | None, key: bytes | No
 
 def test_private_ca_requires_consent() -> None:
     """Consent skips no other check."""
-    refused = examine(CertificateInput(CHAIN.pem, KEY), PRESENT)
+    refused = check_client_certificate(CertificateInput(CHAIN.pem, KEY), PRESENT)
     assert refused.identity is None
     assert [reason.partition("write allow")[1] for _, reason in refused.errors] == ["write allow"]
-    assert examine(CertificateInput(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity is None
+    assert (
+        check_client_certificate(CertificateInput(CHAIN.pem, KEY), PRESENT + 1e9, allow_private_ca=True).identity
+        is None
+    )
 
 
 def test_public_ca_requires_no_consent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundle contains the test's CA here."""
     monkeypatch.setattr(certifi, "contents", CHAIN.root.pem.decode)
-    chains.mozilla.cache_clear()
+    chains.mozilla_roots.cache_clear()
     try:
-        assert examine(CertificateInput(CHAIN.pem, KEY), PRESENT).identity is not None
-        assert examine(CertificateInput(LEAF.pem, KEY), PRESENT).identity is None
+        assert check_client_certificate(CertificateInput(CHAIN.pem, KEY), PRESENT).identity is not None
+        assert check_client_certificate(CertificateInput(LEAF.pem, KEY), PRESENT).identity is None
     finally:
         monkeypatch.undo()
-        chains.mozilla.cache_clear()
+        chains.mozilla_roots.cache_clear()
 
 
 PIECES = st.sampled_from([LEAF.pem, KEY, OTHER.pem, OTHER.key_pem, LEAF.key_as(PrivateFormat.TraditionalOpenSSL)])
@@ -202,5 +207,5 @@ def test_any_bytes_result_in_errors_or_an_identity(
 def test_expiry_is_reported_despite_other_errors() -> None:
     end = LEAF.certificate.not_valid_after_utc.timestamp()
     for key, now in ((KEY, PRESENT), (OTHER.key_pem, PRESENT), (KEY, end + 1), (None, PRESENT)):
-        assert examine(CertificateInput(LEAF.pem, key), now).not_after == end
+        assert check_client_certificate(CertificateInput(LEAF.pem, key), now).not_after == end
     assert judged(b"not PEM", KEY).not_after is None

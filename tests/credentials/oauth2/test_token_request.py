@@ -129,7 +129,7 @@ FURTHER: Parameters = (("scope", "a b"), ("account", 510), ("ratio", 0.5), ("fla
 
 def test_form_request_has_content_type_and_accept() -> None:
     """RFC 6749 4.4.2."""
-    call = TokenRequest(URL, body=FURTHER).call(GRANTED, ClientProof())
+    call = TokenRequest(URL, body=FURTHER).build_call(GRANTED, ClientProof())
     assert (call.method, call.url) == ("POST", URL)
     assert dict(call.headers) == {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
     assert call.body == b"grant_type=client_credentials&scope=a+b&account=510&ratio=0.5&flag=true"
@@ -137,7 +137,7 @@ def test_form_request_has_content_type_and_accept() -> None:
 
 def test_json_request_keeps_numbers_and_booleans() -> None:
     """Salesforce Marketing Cloud's account_id is a number."""
-    call = TokenRequest(URL, format="json", body=FURTHER).call(GRANTED, ClientProof())
+    call = TokenRequest(URL, format="json", body=FURTHER).build_call(GRANTED, ClientProof())
     assert dict(call.headers)["Content-Type"] == "application/json"
     assert json.loads(call.body) == {**dict(GRANTED), **dict(FURTHER)}
     assert b'"account": 510' in call.body
@@ -148,7 +148,7 @@ def test_proof_is_in_the_body_or_in_the_query() -> None:
     proof = ClientProof(
         headers=(("Authorization", "Basic x"),), fields=(("client_id", "c"),), query=(("client_secret", "s/ "),)
     )
-    call = TokenRequest(f"{URL}?policy=p", query=(("scope", "a b"),)).call(GRANTED, proof)
+    call = TokenRequest(f"{URL}?policy=p", query=(("scope", "a b"),)).build_call(GRANTED, proof)
     assert call.url == f"{URL}?policy=p&client_secret=s%2F%20&scope=a%20b"
     assert call.body == b"grant_type=client_credentials&client_id=c"
     assert call.headers[0] == ("Authorization", "Basic x")
@@ -157,7 +157,7 @@ def test_proof_is_in_the_body_or_in_the_query() -> None:
 def test_get_sends_all_parameters_in_the_query() -> None:
     """Marketo requires it. There is no body, and no header of a body."""
     proof = ClientProof(query=(("client_id", "c"), ("client_secret", "s")))
-    call = TokenRequest(URL, "GET", query=FURTHER).call(GRANTED, proof)
+    call = TokenRequest(URL, "GET", query=FURTHER).build_call(GRANTED, proof)
     assert (call.method, call.body, call.headers) == ("GET", b"", (("Accept", "application/json"),))
     assert parse_qsl(urlsplit(call.url).query) == [
         ("grant_type", "client_credentials"),

@@ -24,7 +24,7 @@ from sidekey.credentials.signatures.keys import Hmac, SigningKey, load_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     MessageSigner,
-    Parameters,
+    SignatureParameters,
     check_component,
     check_label,
     check_string,
@@ -86,7 +86,7 @@ def test_vectors_of_the_rfc(
     label: str, key: SigningKey, key_id: str, components: tuple[str, ...], signature: str
 ) -> None:
     """B.2.5 and B.2.6, the deterministic ones."""
-    signer = MessageSigner(key, key_id, Parameters(components, label))
+    signer = MessageSigner(key, key_id, SignatureParameters(components, label))
     names = " ".join(f'"{name}"' for name in components)
     assert signer.check(rfc_request()) is None
     assert written(signer.sign(rfc_request(), (), 1618884473.9, UNIQUE)) == {
@@ -129,9 +129,9 @@ def verified(
 def signer_of(algorithm: str, **parameters: Any) -> tuple[Signer, Any]:
     """Return a signer, and the key that a receiver verifies with."""
     if algorithm == "hmac-sha256":
-        return MessageSigner(Hmac(SHARED, algorithm), "shared", Parameters(**parameters)), SHARED
+        return MessageSigner(Hmac(SHARED, algorithm), "shared", SignatureParameters(**parameters)), SHARED
     pem, public = private_key(algorithm)
-    return MessageSigner(*load_key(pem, algorithm), Parameters(**parameters)), public
+    return MessageSigner(*load_key(pem, algorithm), SignatureParameters(**parameters)), public
 
 
 WITH_BODY = (b"Content-Type: application/json", b"Content-Length: 18")
@@ -242,11 +242,11 @@ def test_empty_field_is_signed() -> None:
 
 def test_rules_follow_the_components() -> None:
     """A signed digest needs the body, and callers may not send one."""
-    rules = Parameters().rules()
+    rules = SignatureParameters().rules()
     assert rules.names == {b"signature", b"signature-input", b"content-digest"}
     assert rules.signed == {b"content-type", b"content-digest"}
     assert rules.body
-    streamed = Parameters(("@method", "x-tenant")).rules()
+    streamed = SignatureParameters(("@method", "x-tenant")).rules()
     assert streamed.names == {b"signature", b"signature-input"}
     assert streamed.signed == {b"x-tenant"}
     assert not streamed.body
@@ -291,12 +291,12 @@ def test_string_must_be_ascii(text: str) -> None:
     check_string('a "b" \\c')
 
 
-MAX_NAMES = ("x-a", "x-b", "date", "content-type", "content-digest", "@method", "@path", "@query", "@target-uri")
+NAMES = ("x-a", "x-b", "date", "content-type", "content-digest", "@method", "@path", "@query", "@target-uri")
 VALUES = st.text("abc ,;=()\"\\'0?", max_size=8).map(str.strip)
 
 
 @given(
-    components=st.lists(st.sampled_from(MAX_NAMES), min_size=1, unique=True),
+    components=st.lists(st.sampled_from(NAMES), min_size=1, unique=True),
     fields=st.lists(st.tuples(st.sampled_from(["X-A", "X-B", "Date", "Content-Type"]), VALUES), max_size=6),
     target=st.from_regex(r"/([a-z./-]|%2f){0,8}(\?[a-z=&?/]{0,8})?", fullmatch=True),
     body=st.binary(max_size=20),

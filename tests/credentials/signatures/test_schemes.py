@@ -123,7 +123,7 @@ def test_libraries_of_receivers_accept_the_signatures() -> None:
 def test_message_id_cannot_make_two_messages_equal() -> None:
     """With a dot, ID `a.1700000000` with body `x` and ID `a` with body `1700000000.x` had one signature."""
     scheme = SCHEMES["standard-webhooks"]
-    signer = scheme.signer([webhook_key(WHSEC)])
+    signer = scheme.signer([load_webhook_key(WHSEC)])
     honest, forged = outgoing(b"webhook-id: a"), outgoing(b"webhook-id: a.1700000000")
     assert signer.check(honest) is None
     problem = signer.check(forged)
@@ -141,7 +141,7 @@ BODIES = st.binary(max_size=20) | st.from_regex(rb"[0-9.]{0,20}", fullmatch=True
 @given(first=st.tuples(IDS, BODIES), second=st.tuples(IDS, BODIES), at=st.tuples(*[st.integers(1, 2**33)] * 2))
 def test_signed_text_is_unambiguous(first: tuple[str, bytes], second: tuple[str, bytes], at: tuple[int, int]) -> None:
     """For every accepted ID."""
-    signer = SCHEMES["standard-webhooks"].signer([webhook_key(WHSEC)])
+    signer = SCHEMES["standard-webhooks"].signer([load_webhook_key(WHSEC)])
 
     def text(message: tuple[str, bytes], now: int) -> list[bytes]:
         request = outgoing(b"webhook-id: " + message[0].encode())

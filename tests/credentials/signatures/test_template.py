@@ -18,12 +18,12 @@ from sidekey.credentials.signatures.template import (
     check_signed_name,
     compile_pieces,
     compile_text,
-    read,
+    parse_template,
 )
 from sidekey.credentials.signing import OutgoingRequest
 from support.outgoing_requests import NEW_ID, NONCE, NOW, UNIQUE, outgoing
 
-MAX_NAMES = (*GENERATED, *FROM_REQUEST, BODY)
+NAMES = (*GENERATED, *FROM_REQUEST, BODY)
 
 
 def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> TemplateValues:
@@ -32,7 +32,7 @@ def facts(request: OutgoingRequest, body: Sequence[bytes] | None) -> TemplateVal
 
 def filled(text: str, body: Sequence[bytes] | None = (), request: OutgoingRequest | None = None) -> bytes:
     return b"".join(
-        compile_pieces(read(text, MAX_NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body))
+        compile_pieces(parse_template(text, NAMES, fields=True))(facts(request or outgoing(b"X-Tenant:  acme\t"), body))
     )
 
 
@@ -97,13 +97,13 @@ def test_hidden_body_and_its_digest_are_redacted() -> None:
 )
 def test_unknown_value_is_an_error_that_lists_the_values(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        read(text, MAX_NAMES, fields=True)
+        parse_template(text, NAMES, fields=True)
 
 
 def test_header_fields_are_allowed_only_in_the_signed_text() -> None:
     with pytest.raises(ValueError, match=r"use \{id\}$"):
-        read("{header:X-Tenant}", ["id"])
-    assert read("{header:X_Tenant}{header:x-tenant}{id}", MAX_NAMES, fields=True).fields == {"x-tenant"}
+        parse_template("{header:X-Tenant}", ["id"])
+    assert parse_template("{header:X_Tenant}{header:x-tenant}{id}", NAMES, fields=True).fields == {"x-tenant"}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_end_to_end_field_can_be_signed(name: str) -> None:
     check_signed_name(name)
 
 
-VALUES = st.sampled_from(MAX_NAMES)
+VALUES = st.sampled_from(NAMES)
 TEXTS = st.text(st.characters(exclude_characters="{}", exclude_categories=["Cs"]), max_size=6)
 
 
@@ -140,7 +140,7 @@ def test_filling_replaces_each_value_once(
     request = outgoing(target=b"/{body}" + query)
     values = {name: value(facts(request, body)) for name, value in (GENERATED | FROM_REQUEST).items()}
     values[BODY] = b"".join(body)
-    template = read("".join(f"{text}{{{name}}}" for text, name in parts) + end, MAX_NAMES)
+    template = parse_template("".join(f"{text}{{{name}}}" for text, name in parts) + end, NAMES)
     expected = b"".join(text.encode() + values[name] for text, name in parts) + end.encode()
     assert b"".join(compile_pieces(template)(facts(request, body))) == expected
 

@@ -26,7 +26,7 @@ from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_unserved
 from sidekey.config.stored.rows import previous_integration
 from sidekey.config.stored.validate import Assessment, assess
-from sidekey.credentials.certificates.chain import extension, name_of
+from sidekey.credentials.certificates.chain import find_extension, name_of
 from sidekey.credentials.certificates.validate import leaf_of
 from sidekey.credentials.destination import references_in, tied_secrets
 from sidekey.credentials.fields import WRITTEN, mapping
@@ -167,7 +167,7 @@ def _describe_certificate(texts: Iterable[str]) -> ShownCertificate | None:
         # The errors say why a certificate cannot be read.
         with suppress(ValueError):
             leaf = leaf_of(text.encode())
-            names = extension(leaf, x509.SubjectAlternativeName)
+            names = find_extension(leaf, x509.SubjectAlternativeName)
             return ShownCertificate(
                 subject=name_of(leaf.subject),
                 issuer=name_of(leaf.issuer),

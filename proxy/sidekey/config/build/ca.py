@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from sidekey.ca import trust_folder as trust
 from sidekey.ca.authorities import CaRules, LocalAuthority
-from sidekey.ca.operator_ca import examine
+from sidekey.ca.operator_ca import check_operator_ca
 from sidekey.ca.scope import Scope
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle
 from sidekey.config.errors import LocatedErrors
@@ -145,7 +145,7 @@ def _read_operator_ca(
     if unreadable:
         return None, unreadable, []
     certificate, private_key = texts
-    examined = examine(certificate, private_key, rules.scope, now, rules.extra_roots)
+    examined = check_operator_ca(certificate, private_key, rules.scope, now, rules.extra_roots)
 
     def reasons(messages: Iterable[tuple[str, str]]) -> LocatedErrors:
         return [(("ca", key), text) for key, text in messages]

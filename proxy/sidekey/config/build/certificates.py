@@ -10,7 +10,7 @@ from sidekey.config.file_stamps import Stamp, stamp
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
 from sidekey.credentials.certificates.settings import CertificateSettings
-from sidekey.credentials.certificates.validate import CertificateInput, examine
+from sidekey.credentials.certificates.validate import CertificateInput, check_client_certificate
 from sidekey.credentials.fields import Keys, Reference
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult, Messages
 
@@ -103,7 +103,7 @@ def _load_certificate(
         passphrase=passphrase,
         combined=is_combined,
     )
-    examined = examine(material, now, allow_private_ca=settings.allow_private_ca)
+    examined = check_client_certificate(material, now, allow_private_ca=settings.allow_private_ca)
 
     def located(messages: tuple[tuple[str, str], ...]) -> Messages:
         return tuple(((section, key), text) for key, text in messages)

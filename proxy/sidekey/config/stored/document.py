@@ -242,7 +242,7 @@ def _split_pem(section: Mapping[str, Any]) -> Mapping[str, Any] | None:
     text = certificate.get("inline") if isinstance(certificate, Mapping) and len(certificate) == 1 else certificate
     if not isinstance(text, str):
         return None
-    pem = split(text)
+    pem = split_pem(text)
     if not pem.certificates or mentions_private_key(pem.rest):
         return None
     public = {"certificate": {"inline": pem.certificates} if is_inline else pem.certificates}
@@ -256,7 +256,7 @@ def _may_replace(key: Any, pasted: str) -> bool:
     if not isinstance(key, Mapping):
         return key is None
     entered = key.get("value")
-    return keeps_stored_secret(key) or (isinstance(entered, str) and split(entered).private_keys == pasted)
+    return keeps_stored_secret(key) or (isinstance(entered, str) and split_pem(entered).private_keys == pasted)
 
 
 def changed_pointers(previous: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ the canonical form of `policy.canonical`.
 from __future__ import annotations
 
 import re
+from binascii import hexlify
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,6 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
 from sidekey.credentials.aws.copy_source import COPY_SOURCE, RENAME_SOURCE, copy_refusal
+from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
 from sidekey.policy.headers import line_values
@@ -48,8 +50,6 @@ _UNSIGNED_TRAILER: Final = Problem(
     "when_required in the SDK (AWS_REQUEST_CHECKSUM_CALCULATION=when_required)",
     denial="payload_not_signed",
 )
-_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
-_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 _UNSIGNED_OVER_HTTP: Final = Problem(
     "body_unsupported", "an unsigned payload may be sent by https alone", denial="payload_not_signed"
@@ -123,25 +123,12 @@ def string_to_sign(timestamp: bytes, scope: bytes, request: bytes) -> bytes:
     return b"%b\n%b\n%b\n%b" % (ALGORITHM, timestamp, scope, sha256(request).hexdigest().encode())
 
 
-class SigningKey:
-    """The key of one day, region and service. It hashes the padded keys of its HMAC (RFC 2104) only once."""
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, secret: bytes, date: bytes, region: bytes, service: bytes) -> None:
-        key = b"AWS4" + secret
-        for part in (date, region, service, b"aws4_request"):
-            key = digest(key, part, "sha256")
-        padded = key.ljust(64, b"\0")
-        self._inner: Final = sha256(padded.translate(_INNER_PAD))
-        self._outer: Final = sha256(padded.translate(_OUTER_PAD))
-
-    def sign(self, text: bytes) -> bytes:
-        """Return the signature of a text, in hex."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
-        outer.update(inner.digest())
-        return outer.hexdigest().encode()
+def derive_key(secret: bytes, date: bytes, region: bytes, service: bytes) -> Hmac:
+    """Derive the key of one day, region and service."""
+    key = b"AWS4" + secret
+    for part in (date, region, service, b"aws4_request"):
+        key = digest(key, part, "sha256")
+    return Hmac(key, "hmac-sha256")
 
 
 def format_time(now: float) -> bytes:
@@ -176,7 +163,7 @@ class _DatedParts(NamedTuple):
     second: int
     timestamp: bytes
     scope: bytes
-    key: SigningKey
+    key: Hmac
     prefix: bytes
 
 
@@ -218,7 +205,7 @@ class SigV4Signer(Signer):
             dated = self._build_dated(now)
         payload = self._payload_hash(request, body)
         text, signed = self._canonicalize(request, dated.timestamp, payload, self._token)
-        signature = dated.key.sign(string_to_sign(dated.timestamp, dated.scope, text))
+        signature = hexlify(dated.key.sign([string_to_sign(dated.timestamp, dated.scope, text)]))
         lines = [
             b"%b%b, Signature=%b" % (dated.prefix, signed, signature),
             b"\r\nX-Amz-Date: " + dated.timestamp,
@@ -254,7 +241,7 @@ class SigV4Signer(Signer):
         if previous is not None and previous.scope == scope:
             key = previous.key
         else:
-            key = SigningKey(self._access_key.secret, date, self._region, self._service)
+            key = derive_key(self._access_key.secret, date, self._region, self._service)
         prefix = b"\r\nAuthorization: %b Credential=%b/%b, SignedHeaders=" % (
             ALGORITHM,
             self._access_key.identity,

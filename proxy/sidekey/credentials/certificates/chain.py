@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.hashes import MD5, SHA1
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
-from sidekey.credentials.certificates.encoding import blocks
-from sidekey.credentials.certificates.keys import weakness
+from sidekey.credentials.certificates.keys import find_weakness
+from sidekey.credentials.certificates.pem_der import parse_pem
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -27,9 +27,9 @@ _PRIVATE_CA = "write allow_private_ca: true"
 
 
 def read_certificate(der: bytes) -> x509.Certificate:
-    """Parse a certificate and every part that is checked here. Raises ValueError."""
+    """Parse a certificate with every part that this module uses. Raises ValueError."""
     with warnings.catch_warnings():
-        # The library warns of serial number 0, which RFC 5280 4.1.2.2 forbids and old CAs have. It does no harm here.
+        # The library warns of serial number 0, which old CAs have although RFC 5280 4.1.2.2 forbids it.
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         try:
             certificate = x509.load_der_x509_certificate(der)
@@ -90,12 +90,12 @@ def chain_errors(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]
     """Yield the errors of a chain: the leaf's validity, weak keys and weak signatures."""
     leaf = chain[0]
     if leaf.not_valid_after_utc.timestamp() <= now:
-        yield f"this certificate expired on {_day(leaf.not_valid_after_utc)}"
+        yield f"this certificate expired on {_format_time(leaf.not_valid_after_utc)}"
     if leaf.not_valid_before_utc.timestamp() > now:
-        yield f"this certificate is valid only from {_day(leaf.not_valid_before_utc)} on"
+        yield f"this certificate is valid only from {_format_time(leaf.not_valid_before_utc)} on"
     for certificate in chain:
         name = "this certificate" if certificate is leaf else f"the certificate of {name_of(certificate.subject)}"
-        weak = weakness(certificate.public_key())
+        weak = find_weakness(certificate.public_key())
         if weak is not None:
             yield f"{name} is too weak: its key is {weak}"
         digest = certificate.signature_hash_algorithm
@@ -114,13 +114,13 @@ def unrelated_certificates(
 
 
 def certificate_warnings(chain: Sequence[x509.Certificate], now: float) -> Iterator[str]:
-    """Yield warnings for properties that some servers refuse."""
+    """Yield a warning for each property of a chain for which servers may refuse it."""
     leaf = chain[0]
-    constraints = extension(leaf, x509.BasicConstraints)
+    constraints = find_extension(leaf, x509.BasicConstraints)
     # `openssl req -x509` makes every self-signed certificate a CA by default.
     if constraints is not None and constraints.ca and not is_self_issued(leaf):
         yield "this is the certificate of a CA, not of a client, so many servers refuse it"
-    usages = extension(leaf, x509.ExtendedKeyUsage)
+    usages = find_extension(leaf, x509.ExtendedKeyUsage)
     if usages is not None and not {ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
         *usages
     }:
@@ -128,21 +128,23 @@ def certificate_warnings(chain: Sequence[x509.Certificate], now: float) -> Itera
             "the extended key usage lacks clientAuth, so many servers refuse this certificate; "
             "public CAs no longer issue it, private CAs do"
         )
-    usage = extension(leaf, x509.KeyUsage)
+    usage = find_extension(leaf, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         yield "the key usage lacks digitalSignature, so servers refuse this certificate (RFC 8446 4.4.2.2)"
     for certificate in chain[1:]:
         if certificate.not_valid_after_utc.timestamp() <= now:
-            end = _day(certificate.not_valid_after_utc)
+            end = _format_time(certificate.not_valid_after_utc)
             yield f"the certificate of {name_of(certificate.subject)}, which is in the chain, expired on {end}"
 
 
 def mozilla_trust_error(chain: Sequence[x509.Certificate]) -> str | None:
-    """Return why the chain leads to no CA of Mozilla's bundle, or None if it leads to one."""
+    """Return an error if the chain does not lead to a CA of Mozilla's bundle."""
     last = chain[-1]
-    if last in mozilla().get(last.subject, ()):
+    if last in mozilla_roots().get(last.subject, ()):
         return None
-    if any(is_issued_by(certificate, root) for certificate in chain for root in mozilla().get(certificate.issuer, ())):
+    if any(
+        is_issued_by(certificate, root) for certificate in chain for root in mozilla_roots().get(certificate.issuer, ())
+    ):
         return None
     issuer = name_of(last.issuer)
     if is_self_issued(last):
@@ -152,7 +154,7 @@ def mozilla_trust_error(chain: Sequence[x509.Certificate]) -> str | None:
             f"this certificate leads to {issuer}, which is not a CA of Mozilla's bundle: "
             f"if that CA is intended (banks have their own), {_PRIVATE_CA}"
         )
-    if last.issuer in mozilla():
+    if last.issuer in mozilla_roots():
         return (
             f"the issuer {issuer} has the name of a CA of Mozilla's bundle but another key: "
             f"if that issuer is intended, {_PRIVATE_CA}"
@@ -172,10 +174,10 @@ def name_of(name: x509.Name) -> str:
 
 
 @cache
-def mozilla() -> dict[x509.Name, list[x509.Certificate]]:
-    """Return Mozilla's CAs by name, parsed on first use."""
+def mozilla_roots() -> dict[x509.Name, list[x509.Certificate]]:
+    """Parse the CAs of Mozilla's bundle once. Return them by name."""
     roots: dict[x509.Name, list[x509.Certificate]] = {}
-    for block in blocks(certifi.contents().encode("ascii")):
+    for block in parse_pem(certifi.contents().encode("ascii")):
         # The library cannot verify signatures of a CA that it cannot parse.
         with suppress(ValueError):
             certificate = read_certificate(block.der)
@@ -183,7 +185,7 @@ def mozilla() -> dict[x509.Name, list[x509.Certificate]]:
     return roots
 
 
-def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
+def find_extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extension | None:
     """Return the extension of this type, or None."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
@@ -193,7 +195,7 @@ def extension(certificate: x509.Certificate, kind: type[_Extension]) -> _Extensi
 
 def _issuer_url(certificate: x509.Certificate) -> str | None:
     """Return the URL of the issuer's certificate from the authority information access (RFC 5280 4.2.2.1)."""
-    for access in extension(certificate, x509.AuthorityInformationAccess) or ():
+    for access in find_extension(certificate, x509.AuthorityInformationAccess) or ():
         location = access.access_location
         if access.access_method == AuthorityInformationAccessOID.CA_ISSUERS and isinstance(
             location, x509.UniformResourceIdentifier
@@ -204,5 +206,5 @@ def _issuer_url(certificate: x509.Certificate) -> str | None:
     return None
 
 
-def _day(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -30,8 +30,8 @@ class ClientIdentity(SecretHolder):
         return f"ClientIdentity({self.fingerprint[:12]}, REDACTED)"
 
 
-def expired(identity: ClientIdentity) -> Problem:
-    """Build the problem for an expired certificate, which is never used."""
+def expired_problem(identity: ClientIdentity) -> Problem:
+    """Build the problem for an expired certificate, which Sidekey never uses."""
     end = datetime.fromtimestamp(identity.not_after, UTC)
     return Problem(
         "credential_unavailable",

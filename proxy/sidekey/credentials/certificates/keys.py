@@ -18,28 +18,30 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from sidekey.credentials.certificates.encoding import Block, items
+from sidekey.credentials.certificates.pem_der import PemBlock, read_der
 
 MIN_RSA_BITS = 2048
 MIN_CURVE_BITS = 256
 MAX_ROUNDS = 2_000_000
 """Rounds of key derivation from a passphrase, about 300 ms. A key may demand hours, and the library holds the
-interpreter lock meanwhile, so no request is served."""
+interpreter lock meanwhile, so Sidekey could serve no request."""
 
+_DAMAGED = "this private key is damaged"
 _ENCRYPTED = "ENCRYPTED PRIVATE KEY"
 _SCRYPT = bytes.fromhex("06092b06010401da47040b")
 """1.3.6.1.4.1.11591.4.11 (RFC 7914 7)."""
-_SEQUENCE, _INTEGER, _MAX_DEPTH = 0x30, 0x02, 8
+_SEQUENCE, _INTEGER = 0x30, 0x02
+_MAX_DEPTH = 8
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey | DSAPrivateKey
-_PRIVATE = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey, DSAPrivateKey)
+_KEY_TYPES = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey, DSAPrivateKey)
 
 
 class PassphraseError(ValueError):
     """The passphrase is wrong or not needed."""
 
 
-def open_key(block: Block, passphrase: str | None) -> PrivateKey:
+def open_key(block: PemBlock, passphrase: str | None) -> PrivateKey:
     """Parse the key of a PEM block. Raises ValueError with the reason, or PassphraseError.
 
     Do not prove that the numbers of an RSA key are prime, which takes 36 ms: a handshake with a wrong key fails anyway.
@@ -67,34 +69,35 @@ def open_key(block: Block, passphrase: str | None) -> PrivateKey:
             # The library does not always distinguish an unknown encryption from a wrong passphrase.
             remedy = "if it is correct, encrypt the key again with openssl pkcs8 -topk8"
             raise PassphraseError(f"this passphrase does not decrypt the private key; {remedy}") from None
-        raise ValueError("this private key is damaged") from None
-    if not isinstance(key, _PRIVATE):
+        raise ValueError(_DAMAGED) from None
+    if not isinstance(key, _KEY_TYPES):
         raise ValueError("this private key cannot sign, so TLS cannot use it")  # noqa: TRY004 - a reason, as the others
     return key
 
 
 def _count_rounds(der: bytes) -> int:
-    """Return the rounds that an encrypted key demands (RFC 5958 3, RFC 8018 A). Raises ValueError if it is damaged."""
+    """Return the rounds that an encrypted key demands (RFC 5958 3, RFC 8018 A). Raises ValueError for damaged data."""
     try:
-        ((_, _, key),) = items(der)
-        (_, level, _), *_ = items(key)
+        ((_, _, key),) = read_der(der)
+        (_, level, _), *_ = read_der(key)
         numbers: list[int] = []
         is_scrypt = False
+        # Collect the integers of the algorithm's parameters, one level of nested sequences after another.
         for _ in range(_MAX_DEPTH):
-            inner = [*items(level)]
+            inner = [*read_der(level)]
             is_scrypt = is_scrypt or any(encoded == _SCRYPT for _, encoded, _ in inner)
             numbers += [int.from_bytes(content, "big") for tag, _, content in inner if tag == _INTEGER]
             level = b"".join(content for tag, _, content in inner if tag == _SEQUENCE)
     except ValueError:
-        level = b"cut"
+        raise ValueError(_DAMAGED) from None
     if level:
-        raise ValueError("this private key is damaged")
+        raise ValueError(_DAMAGED)
     # The cost of scrypt is the product of N, r and p. Other functions have one count, which is the largest number.
     return prod(numbers[:3]) if is_scrypt else max(numbers, default=0)
 
 
-def weakness(key: object) -> str | None:
-    """Return why a public key is too weak or unusable for TLS, in words that follow "its key is", or None."""
+def find_weakness(key: object) -> str | None:
+    """Return words that follow "its key is" for a public key that is too weak or unusable for TLS, else None."""
     if isinstance(key, RSAPublicKey):
         problem = f"RSA with {key.key_size} bits: at least {MIN_RSA_BITS} are needed"
         return problem if key.key_size < MIN_RSA_BITS else None

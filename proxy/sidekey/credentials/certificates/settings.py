@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
@@ -16,6 +16,7 @@ from sidekey.credentials.fields import (
     REDACT,
     Reference,
     Secret,
+    Section,
     StoredForm,
     entered_id,
     external_reference,
@@ -54,9 +55,9 @@ def parse_certificate(raw: object, context: Context) -> Reference:
             raise ValueError(f"must have one key: {_SEND_PEM}")
     source, value = single_source(raw, ("file", "env", "url", "inline"), _CERTIFICATE_REMEDY)
     if source != "inline":
-        return _elsewhere(source, value, "inline")
+        return _parse_external(source, value, "inline")
     refuse_key(value, "write it under private_key or pem")
-    return Reference("inline", _pasted(value))
+    return Reference("inline", _check_not_blank(value))
 
 
 def parse_key(raw: object, context: Context) -> Reference:
@@ -68,12 +69,12 @@ def parse_key(raw: object, context: Context) -> Reference:
         return _stored_url(raw, context) if "url" in raw else stored_secret(raw, context, pem=True)
     source, value = single_source(raw, ("file", "env", "url", "insecure_value"), _KEY_REMEDY)
     if source != "insecure_value":
-        return _elsewhere(source, value)
-    return Reference("insecure_value", _pasted(value))
+        return _parse_external(source, value)
+    return Reference("insecure_value", _check_not_blank(value))
 
 
 def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
-    """Parse the URL of a body or row, which is sealed: the URL alone may give access."""
+    """Parse the URL of a body or row. It is sealed, because the URL alone may give access."""
     if list(raw) != ["url"]:
         raise ValueError("must have one key, url, whose value is sealed")
     url = raw["url"]
@@ -82,11 +83,11 @@ def _stored_url(raw: Mapping[str, Any], context: Context) -> Reference:
     refuse_entered(context)
     if not isinstance(url, str):
         raise ValueError("url must be a text")  # noqa: TRY004 - pydantic reports ValueError
-    _elsewhere("url", url)
+    _parse_external("url", url)
     return Reference("stored_url", entered_id(raw))
 
 
-def _elsewhere(source: str, value: str, form: StoredForm = "value") -> Reference:
+def _parse_external(source: str, value: str, form: StoredForm = "value") -> Reference:
     if source != "url":
         return external_reference(source, value, form=form)
     if not value.lower().startswith("https://"):
@@ -95,8 +96,8 @@ def _elsewhere(source: str, value: str, form: StoredForm = "value") -> Reference
     return Reference("url", value)
 
 
-def _pasted(text: str) -> str:
-    # The certificate loader checks the content, with all its errors, as for a file.
+def _check_not_blank(text: str) -> str:
+    # The certificate loader checks the content, and reports its errors as for a file.
     if not text.strip():
         raise ValueError("must not be empty")
     return text
@@ -122,19 +123,14 @@ KeySource = Annotated[
 ]
 
 
-class CertificateSettings(BaseModel):
+class CertificateSettings(Section):
     """The certificate that Sidekey sends to the upstream in the TLS handshake, in addition to what `auth` adds."""
 
-    # The order matters: each check sees the fields above its own.
     model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        strict=True,
-        defer_build=True,
-        json_schema_extra={"anyOf": [{"required": ["pem"]}, {"required": ["certificate", "private_key"]}]},
+        json_schema_extra={"anyOf": [{"required": ["pem"]}, {"required": ["certificate", "private_key"]}]}
     )
 
+    # Pydantic validates in this order, and a validator sees only the keys above its own.
     pem: KeySource | None = Field(
         default=None,
         description="One PEM with certificate, chain and private key, instead of `certificate` and `private_key`.",

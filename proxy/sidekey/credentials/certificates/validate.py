@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidekey.credentials.certificates import encoding, keys
+from sidekey.credentials.certificates import keys, pem_der
 from sidekey.credentials.certificates.chain import (
     build_chain,
     certificate_warnings,
@@ -20,9 +20,9 @@ from sidekey.credentials.certificates.chain import (
     read_certificate,
     unrelated_certificates,
 )
-from sidekey.credentials.certificates.encoding import Block
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.keys import PrivateKey
+from sidekey.credentials.certificates.pem_der import PemBlock
 from sidekey.credentials.secret_holder import SecretHolder
 
 Messages = tuple[tuple[str, str], ...]
@@ -31,7 +31,7 @@ Messages = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CertificateInput(SecretHolder):
-    """The content that was read for a client certificate. An unreadable part is None, and is ignored.
+    """The content of a client certificate and its key. A part that could not be read is None: the loader reports that.
 
     If `combined` is true, both parts are the same `pem`.
     """
@@ -47,7 +47,7 @@ class CertificateInput(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class CertificateCheck:
-    """Result of `examine`: an identity if both parts were read and have no error, with warnings.
+    """Result of `check_client_certificate`, with an identity if both parts were read and have no error.
 
     `not_after` is when the certificate expires, in seconds since the epoch, or None without a readable certificate.
     """
@@ -58,18 +58,20 @@ class CertificateCheck:
     not_after: float | None = None
 
 
-def examine(material: CertificateInput, now: float, *, allow_private_ca: bool = False) -> CertificateCheck:
+def check_client_certificate(
+    material: CertificateInput, now: float, *, allow_private_ca: bool = False
+) -> CertificateCheck:
     """Check a client certificate; `now` is in seconds since the epoch."""
-    return _Examination(material).result(now, allow_private_ca=allow_private_ca)
+    return _Checker(material).check(now, allow_private_ca=allow_private_ca)
 
 
 def leaf_of(data: bytes) -> x509.Certificate:
-    """Return the likely leaf of a valid PEM with a chain."""
-    return likely_leaf([read_certificate(block.der) for block in encoding.blocks(data)])
+    """Return the likely leaf among the certificates of a valid PEM."""
+    return likely_leaf([read_certificate(block.der) for block in pem_der.parse_pem(data)])
 
 
-class _Examination(SecretHolder):
-    """One check, with the errors so far."""
+class _Checker(SecretHolder):
+    """Checks one certificate and collects the errors."""
 
     __slots__ = ("_certificate_field", "_errors", "_key_field", "_material")
 
@@ -82,92 +84,92 @@ class _Examination(SecretHolder):
         self._errors: list[tuple[str, str]] = []
 
     def __repr__(self) -> str:
-        return f"_Examination({self._material!r})"
+        return f"_Checker({self._material!r})"
 
-    def result(self, now: float, *, allow_private_ca: bool) -> CertificateCheck:
-        certificate_blocks, key_blocks = self._blocks()
-        certificates = self._certificates(certificate_blocks)
-        key = self._key(key_blocks)
+    def check(self, now: float, *, allow_private_ca: bool) -> CertificateCheck:
+        certificate_blocks, key_blocks = self._parse_blocks()
+        certificates = self._read_certificates(certificate_blocks)
+        key = self._open_key(key_blocks)
         if not certificates:
             return CertificateCheck(None, tuple(self._errors))
-        chain = self._chain(certificates, key)
+        chain = self._build_chain(certificates, key)
         for error in chain_errors(chain, now):
-            self._error(self._certificate_field, error)
+            self._add_error(self._certificate_field, error)
         trust_error = None if allow_private_ca else mozilla_trust_error(chain)
         if trust_error is not None:
-            self._error(self._certificate_field, trust_error)
+            self._add_error(self._certificate_field, trust_error)
         warning_texts = (*unrelated_certificates(chain, certificates), *certificate_warnings(chain, now))
         warnings = tuple((self._certificate_field, text) for text in warning_texts)
-        identity = None if self._errors or key is None else self._identity(chain, key)
+        identity = None if self._errors or key is None else self._build_identity(chain, key)
         return CertificateCheck(identity, tuple(self._errors), warnings, chain[0].not_valid_after_utc.timestamp())
 
-    def _blocks(self) -> tuple[list[Block] | None, list[Block] | None]:
-        """Parse the blocks of certificate and key. A part is None if it was not read, or its error is reported."""
+    def _parse_blocks(self) -> tuple[list[PemBlock] | None, list[PemBlock] | None]:
+        """Parse the blocks of certificate and key. A part is None if it was not read or has an error."""
         material = self._material
         if material.combined:
-            both = self._split(material.certificate, self._certificate_field)
+            both = self._parse_pem(material.certificate, self._certificate_field)
             return both, None if material.private_key is None else both
-        certificate = self._split(material.certificate, self._certificate_field)
-        key = self._split(material.private_key, self._key_field)
-        kinds = _kinds(certificate or ()), _kinds(key or ())
+        certificate = self._parse_pem(material.certificate, self._certificate_field)
+        key = self._parse_pem(material.private_key, self._key_field)
+        kinds = _find_kinds(certificate or ()), _find_kinds(key or ())
         swapped = ": certificate and private_key are swapped" if kinds == ({"key"}, {"certificate"}) else ""
         if "key" in kinds[0]:
             beside = "this contains a private key beside the certificate: write pem, which takes both"
             alone = f"must be a certificate, but is a private key{swapped}"
-            self._error(self._certificate_field, beside if "certificate" in kinds[0] else alone)
+            self._add_error(self._certificate_field, beside if "certificate" in kinds[0] else alone)
             certificate = None
         if "certificate" in kinds[1]:
             beside = "this contains a certificate beside the private key: write pem, which takes both"
             alone = f"must be a private key, but is a certificate{swapped}"
-            self._error(self._key_field, beside if "key" in kinds[1] else alone)
+            self._add_error(self._key_field, beside if "key" in kinds[1] else alone)
             key = None
         return certificate, key
 
-    def _split(self, data: bytes | None, field: str) -> list[Block] | None:
+    def _parse_pem(self, data: bytes | None, field: str) -> list[PemBlock] | None:
         if data is None:
             return None
         try:
-            return encoding.blocks(data)
+            return pem_der.parse_pem(data)
         except ValueError as error:
-            self._error(field, str(error))
+            self._add_error(field, str(error))
             return None
 
-    def _certificates(self, blocks: list[Block] | None) -> list[x509.Certificate]:
-        """Parse each certificate once. Return none if one is unreadable."""
+    def _read_certificates(self, blocks: list[PemBlock] | None) -> list[x509.Certificate]:
+        """Parse the certificates without duplicates. Return an empty list if a certificate is unreadable."""
         if blocks is None:
             return []
-        ders = dict.fromkeys(block.der for block in blocks if block.label in encoding.CERTIFICATES)
+        ders = dict.fromkeys(block.der for block in blocks if block.label in pem_der.CERTIFICATE_LABELS)
         if not ders:
-            self._error(self._certificate_field, _describe_content(blocks, "this PEM contains no certificate"))
+            self._add_error(self._certificate_field, _describe_content(blocks, "this PEM contains no certificate"))
         certificates = []
         for number, der in enumerate(ders, 1):
             try:
                 certificates.append(read_certificate(der))
             except ValueError as error:
                 name = "this certificate" if len(ders) == 1 else f"certificate {number} of this PEM"
-                self._error(self._certificate_field, f"{name} {error}")
+                self._add_error(self._certificate_field, f"{name} {error}")
         return certificates if len(certificates) == len(ders) else []
 
-    def _key(self, blocks: list[Block] | None) -> PrivateKey | None:
+    def _open_key(self, blocks: list[PemBlock] | None) -> PrivateKey | None:
         if blocks is None:
             return None
-        key_blocks = [block for block in blocks if block.label in encoding.KEYS]
+        key_blocks = [block for block in blocks if block.label in pem_der.KEY_LABELS]
         if len(key_blocks) != 1:
             missing = _describe_content(blocks, "this PEM contains no private key")
-            self._error(self._key_field, "this PEM must contain only one private key" if key_blocks else missing)
+            self._add_error(self._key_field, "this PEM must contain only one private key" if key_blocks else missing)
             return None
         try:
             key = keys.open_key(key_blocks[0], self._material.passphrase)
             keys.to_pem(key)
         except keys.PassphraseError as error:
-            self._error("key_passphrase", str(error))
+            self._add_error("key_passphrase", str(error))
         except ValueError as error:
-            self._error(self._key_field, str(error))
+            self._add_error(self._key_field, str(error))
         else:
             return key
         return None
 
-    def _chain(self, certificates: list[x509.Certificate], key: PrivateKey | None) -> list[x509.Certificate]:
+    def _build_chain(self, certificates: list[x509.Certificate], key: PrivateKey | None) -> list[x509.Certificate]:
         """Build the chain from the certificate of this key, or from the likely leaf if no certificate matches."""
         leaf = likely_leaf(certificates)
         if key is not None:
@@ -178,10 +180,10 @@ class _Examination(SecretHolder):
                 leaf = max(matching, key=lambda certificate: certificate.not_valid_after_utc)
             else:
                 reason = f"this private key does not belong to the certificate of {name_of(leaf.subject)}"
-                self._error(self._key_field, reason)
+                self._add_error(self._key_field, reason)
         return build_chain(leaf, [certificate for certificate in certificates if certificate is not leaf])
 
-    def _identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
+    def _build_identity(self, chain: Sequence[x509.Certificate], key: PrivateKey) -> ClientIdentity:
         leaf = chain[0]
         certificates = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
         private = keys.to_pem(key)
@@ -195,17 +197,21 @@ class _Examination(SecretHolder):
             issuer=name_of(leaf.issuer),
         )
 
-    def _error(self, field: str, reason: str) -> None:
+    def _add_error(self, field: str, reason: str) -> None:
         self._errors.append((field, reason))
 
 
-def _kinds(blocks: Sequence[Block]) -> set[str]:
-    """Return "certificate" and "key", as far as the blocks contain them."""
+def _find_kinds(blocks: Sequence[PemBlock]) -> set[str]:
+    """Return "certificate" if a block is a certificate, and "key" if a block is a private key."""
     labels = {block.label for block in blocks}
-    return {kind for kind, names in (("certificate", encoding.CERTIFICATES), ("key", encoding.KEYS)) if labels & names}
+    return {
+        kind
+        for kind, names in (("certificate", pem_der.CERTIFICATE_LABELS), ("key", pem_der.KEY_LABELS))
+        if labels & names
+    }
 
 
-def _describe_content(blocks: Sequence[Block], default: str) -> str:
+def _describe_content(blocks: Sequence[PemBlock], default: str) -> str:
     """Describe the first block that is neither certificate nor key, or return the default."""
-    content = next(filter(None, (encoding.describe_block(block.label) for block in blocks)), None)
+    content = next(filter(None, (pem_der.describe_block(block.label) for block in blocks)), None)
     return default if content is None else f"this is {content}"

@@ -1,4 +1,4 @@
-"""Signed assertions (RFC 7523), which authenticate a client or are the grant."""
+"""Signed assertions (RFC 7523), which authenticate a client or are the grant (type `jwt_bearer`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidekey.credentials.fields import (
     check_not_empty,
     literal_check,
 )
-from sidekey.credentials.jws_algorithms import Algorithm, PairAlgorithm, check_library
+from sidekey.credentials.jws_algorithms import Algorithm, KeyPairAlgorithm, check_library
 from sidekey.credentials.oauth2.parameters import FurtherClaims, Parameters, fill_parameters, references
 from sidekey.credentials.secret_holder import SecretHolder
 
@@ -36,7 +36,7 @@ LIFETIME = 120
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Assertion(SecretHolder):
-    """Signs a new assertion with the same claims for each request. It omits an empty `subject`."""
+    """Signs a new assertion for each request. It omits an empty `subject`."""
 
     signer: jose.TokenSigner
     issuer: str
@@ -96,8 +96,8 @@ class AssertionSettings(Section):
         for key, reference in references(self.claims, self.SECTION, "claims"):
             yield SecretInput(key, reference)
 
-    def mismatch(self, values: Mapping[Keys, str]) -> str | None:
-        """Return why key and certificate do not belong together, or None if they do."""
+    def find_mismatch(self, values: Mapping[Keys, str]) -> str | None:
+        """Return an error if key and certificate do not belong together."""
         certificate, key = (values.get((self.SECTION, name)) for name in ("certificate", "private_key"))
         if certificate is None or key is None:
             return None
@@ -107,24 +107,24 @@ class AssertionSettings(Section):
             return str(error)
         return None
 
-    def assertion(self, values: Mapping[Keys, str], subject: str) -> Assertion:
+    def build_assertion(self, values: Mapping[Keys, str], subject: str) -> Assertion:
         """Build the assertion. `subject` is the default for the claim `sub`, and may be empty."""
 
-        def value(name: str, default: str = "") -> str:
+        def value_of(name: str, default: str = "") -> str:
             return values.get((self.SECTION, name), default)
 
-        pem, certificate = value("private_key"), value("certificate")
+        pem, certificate = value_of("private_key"), value_of("certificate")
         if pem:
             key = jose.load_key(pem, self.algorithm)
         else:
             key = jose.load_secret(values["client_secret",], "text", self.algorithm)
         return Assertion(
             signer=jose.TokenSigner(
-                key, self.algorithm, value("key_id"), jose.thumbprint(certificate) if certificate else ""
+                key, self.algorithm, value_of("key_id"), jose.thumbprint(certificate) if certificate else ""
             ),
-            issuer=value("issuer", values["client_id",]),
-            subject=value("subject", subject),
-            audience=value("audience", values["token_endpoint",].partition("?")[0]),
+            issuer=value_of("issuer", values["client_id",]),
+            subject=value_of("subject", subject),
+            audience=value_of("audience", values["token_endpoint",].partition("?")[0]),
             claims=fill_parameters(self.claims, values, self.SECTION, "claims"),
         )
 
@@ -132,7 +132,9 @@ class AssertionSettings(Section):
 class KeyAssertionSettings(AssertionSettings):
     """An assertion that a private key signs."""
 
-    algorithm: PairAlgorithm = Field(default="RS256", description="The signature algorithm (RFC 7518 3.1, RFC 9864).")
+    algorithm: KeyPairAlgorithm = Field(
+        default="RS256", description="The signature algorithm (RFC 7518 3.1, RFC 9864)."
+    )
     private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
     certificate: Annotated[PemText | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
         default=None,

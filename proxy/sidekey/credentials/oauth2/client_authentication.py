@@ -1,4 +1,4 @@
-"""Client authentication (RFC 6749 2.3): the keys of `client_authentication`, and the proof in a token request."""
+"""OAuth 2.0 client authentication (RFC 6749 2.3): the key `client_authentication`, and the proof in token requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ with suppress(ImportError):
     from sidekey.credentials import jose
 
 Method = Literal["header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "public", "none"]
-"""The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it, if the grant names the client.
+"""The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it if an assertion names the client.
 
 With `tls_client_auth`, the connection's certificate is the proof.
 """
@@ -37,7 +37,7 @@ _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ClientProof(SecretHolder):
-    """The client's part of a token request. `fields` join the grant's parameters; `query` stays in the query."""
+    """The client's part of a token request. `fields` join those of the grant type. `query` is always in the query."""
 
     headers: Pairs = ()
     fields: Parameters = ()
@@ -64,7 +64,7 @@ class Client(SecretHolder):
         """Build the proof for a request at `now` (seconds since the epoch)."""
         client_id: Parameters = (("client_id", self.id),)
         if self.method == "header":
-            return ClientProof(headers=(("Authorization", self._basic()),))
+            return ClientProof(headers=(("Authorization", self._basic_header()),))
         if self.method in ("body", "query"):
             pair: Parameters = (*client_id, ("client_secret", self.secret))
             return ClientProof(fields=pair) if self.method == "body" else ClientProof(query=pair)
@@ -75,7 +75,7 @@ class Client(SecretHolder):
         # RFC 8705 2: the certificate authenticates the client in client_id.
         return ClientProof(fields=client_id) if self.method in ("public", "tls_client_auth") else ClientProof()
 
-    def _basic(self) -> str:
+    def _basic_header(self) -> str:
         """Build the value of `Authorization`. RFC 6749 2.3.1 form-encodes ID and secret first (appendix B).
 
         A space becomes %20, not a plus: servers that do not decode forms understand only %20.
@@ -98,7 +98,7 @@ class HeaderSettings(Section):
     )
 
 
-class PlainSettings(Section):
+class SimpleMethodSettings(Section):
     """ID and secret in the body or the query, or the integration's `client_certificate` (RFC 8705 2)."""
 
     mistaken_types: ClassVar[frozenset[str]] = frozenset({"client_secret_post"})
@@ -127,9 +127,11 @@ class ClientSecretJwtSettings(AssertionSettings):
         jose.load_secret(text, "text", self.algorithm)
 
 
-_Method = Annotated[
-    HeaderSettings | PlainSettings | PrivateKeyJwtSettings | ClientSecretJwtSettings, Field(discriminator="type")
+_AnyMethod = Annotated[
+    HeaderSettings | SimpleMethodSettings | PrivateKeyJwtSettings | ClientSecretJwtSettings, Field(discriminator="type")
 ]
-_Word = Literal["header", "body", "query", "client_secret_jwt", "tls_client_auth"]
-ClientAuthenticationSettings = Annotated[_Method, BeforeValidator(expand_tag, json_schema_input_type=_Word | _Method)]
+_MethodName = Literal["header", "body", "query", "client_secret_jwt", "tls_client_auth"]
+ClientAuthenticationSettings = Annotated[
+    _AnyMethod, BeforeValidator(expand_tag, json_schema_input_type=_MethodName | _AnyMethod)
+]
 """The key `client_authentication`."""

@@ -201,7 +201,7 @@ class JwtBearerSettings(KeyAssertionSettings):
 
     def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant type."""
-        return JwtBearer(self.assertion(values, "").sign)
+        return JwtBearer(self.build_assertion(values, "").sign)
 
 
 class CustomGrantSettings(Section):

@@ -16,8 +16,8 @@ from sidekey.policy.parameters import ParameterNames, Scalar, contains_parameter
 Parameters = tuple[tuple[str, Scalar], ...]
 """Names and values before any encoding."""
 
-Written = Reference | int | float | bool
-"""A value in the config."""
+ParameterValue = Reference | int | float | bool
+"""The value of a parameter in the config. A text is a reference, too."""
 
 RESERVED = frozenset(
     {
@@ -38,8 +38,8 @@ _SCOPE = ParameterNames(("scope",))
 _RESERVED_CLAIMS = frozenset({"aud", "exp", "iat", "iss", "jti", "nbf", "sub"})
 
 
-def parse_value(raw: object, context: Context) -> Written:
-    """Parse a text, a number, a boolean, or the reference to a secret. Raises ValueError."""
+def parse_value(raw: object, context: Context) -> ParameterValue:
+    """Parse the value of a parameter. Raises ValueError."""
     secret = "{file: PATH} or {env: NAME}" if context.is_file else "{value: SECRET}"
     return parse_scalar(raw, context, f"must be a text, a number, true, false, or a secret as {secret}")
 
@@ -56,7 +56,7 @@ def names_in(query: str) -> ParameterNames:
     return ParameterNames(dict.fromkeys(name for name, _ in _pairs(query)))
 
 
-def _pairs(query: str) -> list[tuple[str, str]]:
+def _parse_query(query: str) -> list[tuple[str, str]]:
     """Parse names and values. Some servers accept a semicolon as a separator."""
     return parse_qsl(query.replace(";", "&"), keep_blank_values=True)
 
@@ -65,9 +65,9 @@ def check_query(query: str, other_names: Iterable[str] = ()) -> None:
     """Raise ValueError for a query with a reserved parameter, an empty scope, or one of `other_names`."""
     if contains_parameter(query, RESERVED):
         raise ValueError("the query must not contain a parameter that Sidekey sends from the other keys")
-    if any(_is_empty_scope(name, value) for name, value in _pairs(query)):
+    if any(_is_empty_scope(name, value) for name, value in _parse_query(query)):
         raise ValueError("the query must not contain an empty scope: remove it")
-    names = names_in(query)
+    names = query_names(query)
     if any(names.find(name) is not None for name in other_names):
         raise ValueError("the query must not contain a parameter that token_request contains")
 
@@ -83,14 +83,14 @@ def _check_claim_name(name: str) -> str:
     return check_field_name(name)
 
 
-def references(written: Mapping[str, Written], *place: str) -> Iterable[tuple[Keys, Reference]]:
-    """Yield the values that must be read, with their location under `auth`."""
+def references(written: Mapping[str, ParameterValue], *place: str) -> Iterable[tuple[Keys, Reference]]:
+    """Yield each reference with its location under `auth`."""
     for name, value in written.items():
         if isinstance(value, Reference):
             yield (*place, name), value
 
 
-def fill_parameters(written: Mapping[str, Written], values: Mapping[Keys, str], *place: str) -> Parameters:
+def fill_parameters(written: Mapping[str, ParameterValue], values: Mapping[Keys, str], *place: str) -> Parameters:
     """Build the parameters from the values of their references, without an empty scope."""
     parameters = [
         (name, values[*place, name] if isinstance(value, Reference) else value) for name, value in written.items()
@@ -99,7 +99,7 @@ def fill_parameters(written: Mapping[str, Written], values: Mapping[Keys, str], 
 
 
 def comparable(parameters: Parameters) -> tuple[Hashable, ...]:
-    """Return the parameters in comparable form: sorted, and with types, since True == 1."""
+    """Sort the parameters by name and add the type of each value, because True == 1."""
     return tuple((name, type(value).__name__, value) for name, value in sorted(parameters, key=itemgetter(0)))
 
 
@@ -107,6 +107,6 @@ _VALUE_SCHEMA = {
     "title": "Parameter",
     "oneOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, shape_marker("secret")],
 }
-_Value = Annotated[Written, parsed_by(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
+_Value = Annotated[ParameterValue, parsed_by(parse_value), REDACT, WithJsonSchema(_VALUE_SCHEMA)]
 FurtherParameters = Annotated[dict[Annotated[str, AfterValidator(check_parameter_name)], _Value], MAX_NAMES]
 FurtherClaims = Annotated[dict[Annotated[str, AfterValidator(_check_claim_name)], _Value], MAX_NAMES]

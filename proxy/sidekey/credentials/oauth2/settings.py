@@ -55,7 +55,7 @@ from sidekey.credentials.oauth2.grant_types import (
     PasswordSettings,
     RefreshTokenSettings,
 )
-from sidekey.credentials.oauth2.parameters import check_query, comparable, fill_parameters, names_in, references
+from sidekey.credentials.oauth2.parameters import check_query, comparable, fill_parameters, query_names, references
 from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import ResponseShape, TokenResponseSettings
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
@@ -194,7 +194,7 @@ class OAuth2Settings(KindSettings):
     def _check_duplicates(cls, request: TokenRequestSettings, info: ValidationInfo) -> TokenRequestSettings:
         endpoint = info.data.get("token_endpoint")
         if endpoint is not None and endpoint.source == "text":
-            names = names_in(endpoint.value.partition("?")[2])
+            names = query_names(endpoint.value.partition("?")[2])
             duplicates = [keys for keys in request.parameter_keys() if names.find(keys[-1]) is not None]
             refuse_locations(duplicates, "this parameter is also in the query of token_endpoint: remove one")
         return request
@@ -324,7 +324,7 @@ class OAuth2Settings(KindSettings):
         """Read every input. If a private key and its certificate do not match, report that and drop both."""
         values, reasons = super().read(read, known)
         assertion = self._assertion
-        reason = None if assertion is None else assertion.mismatch(values)
+        reason = None if assertion is None else assertion.find_mismatch(values)
         if assertion is None or reason is None:
             return values, reasons
         pair = ((assertion.SECTION, "private_key"), (assertion.SECTION, "certificate"))
@@ -358,13 +358,13 @@ class OAuth2Settings(KindSettings):
                 fill_parameters(request.query, values, "token_request", "query"),
                 build_headers(request.headers, values, "token_request", "headers"),
             ),
-            grant=self.grant.build_grant_type(values),
+            grant_type=self.grant.build_grant_type(values),
             client=self._client(values),
             response=ResponseShape(
                 response.access_token,
                 response.expires_in,
                 response.base_url,
-                self.token_placement.bearer,
+                self.token_placement.requires_bearer,
                 self.token_lifetime,
             ),
             placement=self.token_placement,
@@ -424,7 +424,7 @@ class OAuth2Settings(KindSettings):
         method, client_id, secret = self.client_authentication, values["client_id",], values.get(("client_secret",))
         if isinstance(method, PrivateKeyJwtSettings | ClientSecretJwtSettings):
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
-            return Client(method.type, client_id, sign=method.assertion(values, client_id).sign)
+            return Client(method.type, client_id, sign=method.build_assertion(values, client_id).sign)
         if method.type == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:

@@ -31,10 +31,9 @@ from sidekey.policy.parameters import ParameterNames
 
 @dataclass(frozen=True, slots=True, repr=False)
 class TokenRequest(SecretHolder):
-    """The common part of an integration's token requests.
+    """The part of an integration's token requests that is always the same.
 
-    The operator sets the `body`, `query` and `headers`. The config check refuses headers that client authentication
-    sets.
+    The operator sets `body`, `query` and `headers`. The config check refuses headers that client authentication sets.
     """
 
     url: str
@@ -47,8 +46,8 @@ class TokenRequest(SecretHolder):
     def __repr__(self) -> str:
         return f"TokenRequest({self.method}, {self.format}, REDACTED)"
 
-    def call(self, grant_parameters: Parameters, proof: ClientProof) -> Call:
-        """Build a request that authenticates the client with `proof`. GET sends all parameters in the query."""
+    def build_call(self, grant_parameters: Parameters, proof: ClientProof) -> Call:
+        """Build the call. GET has all parameters in the query."""
         fields = (*grant_parameters, *proof.fields, *self.body)
         query = (*proof.query, *self.query)
         headers: Pairs = (*proof.headers, *with_accept(self.headers, "application/json"))
@@ -103,24 +102,24 @@ class TokenRequestSettings(Section):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OAuth2Credential(SecretHolder):
-    """Obtains tokens from a token endpoint, with one call for each."""
+    """Obtains each token with one call to a token endpoint."""
 
     calls_a_minute: ClassVar[int | None] = None
 
     request: TokenRequest
-    grant: GrantType
+    grant_type: GrantType
     client: Client
     response: ResponseShape
     placement: Placement
     lineage: Lineage
 
     def __repr__(self) -> str:
-        return f"OAuth2Credential({self.grant!r}, {self.client!r})"
+        return f"OAuth2Credential({self.grant_type!r}, {self.client!r})"
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Call the token endpoint. Raises CallError."""
-        reply = yield self.request.call(self.grant.parameters(attempt), self.client.prove(attempt.now))
-        memory = (read_refresh_token(reply) or attempt.memory) if self.grant.rotates else None
+        reply = yield self.request.build_call(self.grant_type.parameters(attempt), self.client.prove(attempt.now))
+        memory = (read_refresh_token(reply) or attempt.memory) if self.grant_type.rotates else None
         try:
             token = read_response(reply, self.response)
         except CallError as error:
@@ -128,9 +127,9 @@ class OAuth2Credential(SecretHolder):
             error.memory = memory
             error.unspent = error.unspent or determines_next_token(reply)
             raise
-        return Issued(self.placement.grant(token.value, token.base_url), token.lifetime, memory)
+        return Issued(self.placement.build_grant(token.value, token.base_url), token.lifetime, memory)
 
     def verdict(self, status: int, body: bytes | None) -> Verdict:
-        """Reject on 401, which means an expired, revoked or otherwise invalid token (RFC 6750 3.1)."""
+        """Return REJECTED for 401, which means an expired, revoked or otherwise invalid token (RFC 6750 3.1)."""
         del body
         return Verdict.REJECTED if status == 401 else Verdict.GOOD

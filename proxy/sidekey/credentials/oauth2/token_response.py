@@ -47,7 +47,7 @@ _BEARER = ("bearer", "bearertoken", "application access token", "user access tok
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Token(SecretHolder):
-    """A new access token. `lifetime` is in seconds; `base_url` is the response's, None if not configured."""
+    """A new access token. `lifetime` is in seconds. `base_url` is None unless the config names its field."""
 
     value: str
     lifetime: float
@@ -59,20 +59,20 @@ class Token(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class ResponseShape:
-    """The fields of a token response: names, with dots between nested objects.
+    """The paths of the fields to read from a token response (`TokenResponseSettings`), and the rules for them.
 
-    `bearer`: the token must be a bearer token (RFC 6750). `lifetime` is the default, in seconds.
+    `bearer`: the token must be a bearer token (RFC 6750). `default_lifetime` is in seconds.
     """
 
     access_token: str = "access_token"  # noqa: S105 - the name of a field
     expires_in: str = "expires_in"
     base_url: str | None = None
     bearer: bool = True
-    lifetime: float = DEFAULT_LIFETIME
+    default_lifetime: float = DEFAULT_LIFETIME
 
 
 def read_response(reply: Reply, shape: ResponseShape) -> Token:
-    """Read the token of a response. Raises CallError, whose reason repeats at most an error code and a number."""
+    """Read the token of a response. Raises CallError, whose reason contains at most a known error code and a number."""
     response = parse_json_object(reply.body)
     code = None if response is None else response.get("error")
     known_code = code if isinstance(code, str) and code in _CODES else ""
@@ -93,8 +93,8 @@ def read_response(reply: Reply, shape: ResponseShape) -> Token:
         raise CallError("invalid", f"{STEP} returned a token that is not a bearer token")
     return Token(
         token,
-        read_lifetime(STEP, find_path(response, shape.expires_in), shape.lifetime),
-        None if shape.base_url is None else _base_url(find_path(response, shape.base_url), shape.base_url),
+        read_lifetime(STEP, find_path(response, shape.expires_in), shape.default_lifetime),
+        None if shape.base_url is None else _check_base_url(find_path(response, shape.base_url), shape.base_url),
     )
 
 
@@ -106,9 +106,9 @@ def read_refresh_token(reply: Reply) -> str | None:
 
 
 def determines_next_token(reply: Reply) -> bool:
-    """Return True if the response determines the next refresh token: a new one, or none, which keeps the current one.
+    """Return True if the response is clear about the refresh token of the next request (RFC 6749 6).
 
-    See RFC 6749 6.
+    It contains a usable new token, or no token at all, so the current token stays valid.
     """
     response = parse_json_object(reply.body) if is_success(reply.status) else None
     return response is not None and ("refresh_token" not in response or read_refresh_token(reply) is not None)
@@ -125,7 +125,7 @@ def _is_bearer(token_type: object) -> bool:
     return token_type is None or (isinstance(token_type, str) and token_type.lower() in _BEARER)
 
 
-def _base_url(value: object, path: str) -> str:
+def _check_base_url(value: object, path: str) -> str:
     if not isinstance(value, str) or not value:
         raise CallError("invalid", f"{STEP} did not return a base URL under {path}")
     return value

@@ -35,7 +35,7 @@ _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class SigningKey(SecretHolder, ABC):
-    """A key that signs; its representation is redacted.
+    """A key that signs.
 
     `asymmetric`: the receiver verifies with a public key. `slow`: sign in a thread.
     """
@@ -54,9 +54,9 @@ class SigningKey(SecretHolder, ABC):
 
 
 class Hmac(SigningKey):
-    """HMAC (RFC 2104) with one of `HmacAlgorithm`.
+    """HMAC (RFC 2104) with an `HmacAlgorithm`.
 
-    Both padded keys are hashed once (section 4), which halves the cost of a short text.
+    It hashes both padded keys only once (section 4), which halves the cost of a short text.
     """
 
     __slots__ = ("_inner", "_outer")
@@ -69,7 +69,7 @@ class Hmac(SigningKey):
         self._outer = new(padded.translate(_OUTER))
 
     def sign(self, pieces: Sequence[bytes]) -> bytes:
-        """Return the code, not truncated."""
+        """Return the complete code."""
         inner, outer = self._inner.copy(), self._outer.copy()
         for piece in pieces:
             inner.update(piece)
@@ -165,7 +165,7 @@ def _base64url(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKey:
+def load_hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKey:
     """Decode a key for HMAC. Raises ValueError."""
     key = decode_secret(secret, encoding)
     if not key:
@@ -173,7 +173,7 @@ def hmac_key(secret: str, encoding: SecretEncoding, algorithm: str) -> SigningKe
     return Hmac(key, algorithm)
 
 
-def webhook_key(secret: str) -> SigningKey:
+def load_webhook_key(secret: str) -> SigningKey:
     """Parse a key of Standard Webhooks: `whsec_` for HMAC, `whsk_` for Ed25519. Raises ValueError."""
     prefix, _, encoded = secret.partition("_")
     if prefix == "whsec":

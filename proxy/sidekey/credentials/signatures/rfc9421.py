@@ -24,10 +24,10 @@ DEFAULT_LABEL: Final = "sig1"
 
 _CONTENT_DIGEST: Final = "content-digest"
 _BODY_FIELDS: Final = "content-"
-"""Prefix of the fields that the signature omits if there is no body."""
+"""Prefix of the fields that the signature omits if the request has no body."""
 
 _DEFAULT_PORTS: Final[Mapping[bytes, bytes]] = MappingProxyType({b"http": b":80", b"https": b":443"})
-_KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")
+_DICTIONARY_KEY = re.compile(r"[a-z*][a-z0-9_.*-]*")
 
 
 def _authority(request: OutgoingRequest) -> bytes:
@@ -67,7 +67,7 @@ def check_component(name: str) -> None:
 
 def check_label(label: str) -> None:
     """Raise ValueError for an invalid key of a dictionary (RFC 8941 3.2)."""
-    if not _KEY.fullmatch(label):
+    if not _DICTIONARY_KEY.fullmatch(label):
         raise ValueError("must be lower case letters, digits, and _ . * -, not beginning with a digit (RFC 8941 3.1.2)")
 
 
@@ -77,13 +77,13 @@ def check_string(text: str) -> None:
         raise ValueError("must consist of printable ASCII characters (RFC 8941 3.3.3)")
 
 
-def _string(text: str) -> bytes:
+def _quote(text: str) -> bytes:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'.encode()
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
+class SignatureParameters:
     """The components to sign, and the parameters of the signature. `expires` is in seconds, or 0."""
 
     components: tuple[str, ...] = DEFAULT_COMPONENTS
@@ -116,17 +116,17 @@ class _Covered(NamedTuple):
     names: bytes
 
 
-def _cover(names: Sequence[str]) -> _Covered:
+def _build_covered(names: Sequence[str]) -> _Covered:
     components = tuple(
-        _Component(name, _string(name) + b": ", normalise(name.encode()), _DERIVED.get(name)) for name in names
+        _Component(name, _quote(name) + b": ", normalise(name.encode()), _DERIVED.get(name)) for name in names
     )
-    return _Covered(components, b"(%b)" % b" ".join(map(_string, names)))
+    return _Covered(components, b"(%b)" % b" ".join(map(_quote, names)))
 
 
 class MessageSigner(SecretHolder, Signer):
     """Signs requests with one key (RFC 9421)."""
 
-    def __init__(self, key: SigningKey, key_id: str, parameters: Parameters) -> None:
+    def __init__(self, key: SigningKey, key_id: str, parameters: SignatureParameters) -> None:
         self.slow = key.slow
         self._key = key
         label, names = parameters.label.encode(), parameters.components
@@ -135,17 +135,17 @@ class MessageSigner(SecretHolder, Signer):
         self._expires = parameters.expires
         self._nonce = parameters.nonce
         self._parameters_suffix = (
-            b";keyid=" + _string(key_id) + (b";tag=" + _string(parameters.tag) if parameters.tag else b"")
+            b";keyid=" + _quote(key_id) + (b";tag=" + _quote(parameters.tag) if parameters.tag else b"")
         )
         self._digest = _CONTENT_DIGEST in names
-        self._with_body = _cover(names)
-        self._without_body = _cover([name for name in names if not name.startswith(_BODY_FIELDS)])
+        self._with_body = _build_covered(names)
+        self._without_body = _build_covered([name for name in names if not name.startswith(_BODY_FIELDS)])
 
     def __repr__(self) -> str:
         return "MessageSigner(REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """Require every field that is signed."""
+        """Require every signed field."""
         covered = self._with_body if _has_body(request) else self._without_body
         for name, _, normalised, derive in covered.components:
             if derive is None and name != _CONTENT_DIGEST and not request.values(normalised):
@@ -159,7 +159,7 @@ class MessageSigner(SecretHolder, Signer):
 
     def sign(self, request: OutgoingRequest, body: Sequence[bytes], now: float, random_ids: RandomIds) -> list[bytes]:
         """Return `Content-Digest` if there is a body, `Signature-Input` and `Signature`."""
-        digest, base, parameters = self._base(request, body, now, random_ids)
+        digest, base, parameters = self._build_base(request, body, now, random_ids)
         signature = b64encode(self._key.sign([base]))
         lines = [] if digest is None else [b"\r\nContent-Digest: " + digest]
         lines += [self._input_prefix + parameters, self._signature_prefix + signature + b":"]
@@ -169,10 +169,10 @@ class MessageSigner(SecretHolder, Signer):
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
         """Return the signature base (RFC 9421 2.5)."""
-        return [self._base(request, body, now, random_ids)[1]]
+        return [self._build_base(request, body, now, random_ids)[1]]
 
     @staticmethod
-    def _digest_of(body: Sequence[bytes] | None) -> bytes:
+    def _compute_digest(body: Sequence[bytes] | None) -> bytes:
         if body is None:
             return REDACTED
         digest = hashlib.sha256()
@@ -180,12 +180,12 @@ class MessageSigner(SecretHolder, Signer):
             digest.update(piece)
         return b"sha-256=:%b:" % b64encode(digest.digest())
 
-    def _base(
+    def _build_base(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> tuple[bytes | None, bytes, bytes]:
         """Return Content-Digest if there is a body, the signature base, and the parameters in its last line."""
         has_body = _has_body(request)
-        digest = self._digest_of(body) if self._digest and has_body else None
+        digest = self._compute_digest(body) if self._digest and has_body else None
         covered = self._with_body if has_body else self._without_body
         lines = []
         for name, prefix, normalised, derive in covered.components:
@@ -208,6 +208,6 @@ class MessageSigner(SecretHolder, Signer):
 
 
 def _has_body(request: OutgoingRequest) -> bool:
-    """Return True if the framing of the request announces a body. The signer may not get the body itself."""
+    """Return True if the framing of the request announces a body. A signer does not always receive the body itself."""
     lengths = request.values(b"content-length")
     return (bool(lengths) and lengths != [b"0"]) or bool(request.values(b"transfer-encoding"))

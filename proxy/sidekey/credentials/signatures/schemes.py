@@ -1,4 +1,4 @@
-"""Signature schemes as templates, those of platforms by name, and the signer that uses them."""
+"""Signature schemes as templates, the table of the platforms' schemes, and the signer that uses a scheme."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sidekey.credentials.signatures.template import (
     TemplateValues,
     compile_pieces,
     compile_text,
-    read,
+    parse_template,
 )
 from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
@@ -49,7 +49,7 @@ class Scheme:
     """A signature scheme: templates of the text to sign and of the fields to write, by name.
 
     `{signatures}` formats each signature with `each`, or `asymmetric` for Ed25519, and separates them with `join`. In a
-    field, `{signature}` is the signature of the first key alone. A scheme with `asymmetric` encodes its keys as in
+    field, `{signature}` is the signature of the first key alone. A scheme with `asymmetric` has the key encodings of
     Standard Webhooks. `source` is the URL of the documentation.
     """
 
@@ -65,11 +65,11 @@ class Scheme:
     @property
     def allows_several(self) -> bool:
         """Return True if its fields can carry more than one signature."""
-        return all(SIGNATURE not in read_field(text).names for text in self.headers.values())
+        return all(SIGNATURE not in parse_header_template(text).names for text in self.headers.values())
 
     def rules(self) -> SigningRules:
         """Return the rules of its signer."""
-        signed = read_signed(self.signed)
+        signed = parse_signed_text(self.signed)
         return SigningRules(
             frozenset(normalise(name.encode()) for name in self.headers),
             caller_fields=frozenset(normalise(name.encode()) for name, text in self.headers.items() if text == ID),
@@ -78,43 +78,43 @@ class Scheme:
         )
 
     def signer(self, keys: Sequence[SigningKey]) -> Signer:
-        """Return a signer that makes one signature with each key."""
+        """Build a signer that makes one signature with each key."""
         return SchemeSigner(self, keys)
 
 
-def read_signed(text: str) -> Template:
+def parse_signed_text(text: str) -> Template:
     """Parse the template of the text to sign. Raises ValueError."""
-    return read(text, (*GENERATED, *FROM_REQUEST, BODY), fields=True)
+    return parse_template(text, (*GENERATED, *FROM_REQUEST, BODY), fields=True)
 
 
-def read_each(text: str) -> tuple[str, str]:
-    """Parse the format of one signature; return the texts around it. Raises ValueError."""
-    template = read(text, (SIGNATURE,))
+def parse_signature_format(text: str) -> tuple[str, str]:
+    """Parse the format of one signature. Return the texts before and after it. Raises ValueError."""
+    template = parse_template(text, (SIGNATURE,))
     if len(template.values) != 1:
         raise ValueError("must contain {signature}, once")
     return template.values[0][0], template.end
 
 
-def read_field(text: str) -> Template:
+def parse_header_template(text: str) -> Template:
     """Parse the template of a field. Raises ValueError."""
-    return read(text, (SIGNATURE, SIGNATURES, *GENERATED))
+    return parse_template(text, (SIGNATURE, SIGNATURES, *GENERATED))
 
 
 class SchemeSigner(SecretHolder, Signer):
     """Signs requests with the templates of a scheme."""
 
     def __init__(self, scheme: Scheme, keys: Sequence[SigningKey]) -> None:
-        signed = read_signed(scheme.signed)
-        headers = {name: read_field(text) for name, text in scheme.headers.items()}
+        signed = parse_signed_text(scheme.signed)
+        headers = {name: parse_header_template(text) for name, text in scheme.headers.items()}
         self._id_name = next((name for name, text in scheme.headers.items() if text == ID), "")
         names = signed.names.union(*(template.names for template in headers.values()))
         self._needs_id = "id" in names
         self.uses_random_ids = self._needs_id or "nonce" in names
         self._normal_id = normalise(self._id_name.encode())
-        self._required = tuple((name, name.encode()) for name in sorted(signed.fields))
+        self._signed_fields = tuple((name, name.encode()) for name in sorted(signed.fields))
         self._signed = compile_pieces(signed)
         self._encode = _ENCODE[scheme.encoding]
-        self._keys = tuple(
+        self._formatted_keys = tuple(
             (key, *_split_around_signature(scheme.asymmetric if key.asymmetric else scheme.each)) for key in keys
         )
         self._join = scheme.join.encode()
@@ -127,7 +127,7 @@ class SchemeSigner(SecretHolder, Signer):
         return f"SchemeSigner({self._normal_id!r}, REDACTED)"
 
     def check(self, request: OutgoingRequest) -> Problem | None:
-        """Require a valid message ID, which cannot change the meaning of the text, and each signed field once."""
+        """Require each signed field once, and a message ID that cannot change the meaning of the signed text."""
         if self._id_name:
             values = request.caller_values(self._normal_id)
             if values and (len(values) > 1 or not _ID_VALUE.fullmatch(values[0])):
@@ -136,7 +136,7 @@ class SchemeSigner(SecretHolder, Signer):
                     f"{self._id_name} must be 1 to 128 letters, digits, _ and -, and be sent once: it is signed; "
                     "without this header the message gets an ID",
                 )
-        for name, normal in self._required:
+        for name, normal in self._signed_fields:
             if len(request.values(normal)) != 1:
                 return Problem("request_invalid", f"the header {name} must be sent once: the signature covers it")
         return None
@@ -153,7 +153,7 @@ class SchemeSigner(SecretHolder, Signer):
         values = TemplateValues(request, body, now, random_ids, message_id)
         pieces = self._signed(values)
         first, signatures = b"", b""
-        for key, before, after in self._keys:
+        for key, before, after in self._formatted_keys:
             signature = self._encode(key.sign(pieces))
             if first:
                 signatures += self._join + before + signature + after
@@ -165,7 +165,7 @@ class SchemeSigner(SecretHolder, Signer):
     def explain(
         self, request: OutgoingRequest, body: Sequence[bytes] | None, now: float, random_ids: RandomIds
     ) -> list[bytes]:
-        """Return one text: every key signs it."""
+        """Return the one text that every key signs."""
         caller_id = self._caller_id(request)
         message_id = self._new_id(random_ids) if caller_id is None else caller_id
         return [b"".join(self._signed(TemplateValues(request, body, now, random_ids, message_id)))]
@@ -179,7 +179,7 @@ class SchemeSigner(SecretHolder, Signer):
 
 
 def _split_around_signature(each: str) -> tuple[bytes, bytes]:
-    before, after = read_each(each)
+    before, after = parse_signature_format(each)
     return before.encode(), after.encode()
 
 

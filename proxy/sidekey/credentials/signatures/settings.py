@@ -40,13 +40,13 @@ from sidekey.credentials.fields import (
 )
 from sidekey.credentials.header_values import check_unique
 from sidekey.credentials.key_formats import SecretEncoding
-from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey, hmac_key, load_key, webhook_key
+from sidekey.credentials.signatures.keys import HmacAlgorithm, SigningKey, load_hmac_key, load_key, load_webhook_key
 from sidekey.credentials.signatures.rfc9421 import (
     DEFAULT_COMPONENTS,
     DEFAULT_LABEL,
     Asymmetric,
     MessageSigner,
-    Parameters,
+    SignatureParameters,
     check_component,
     check_label,
     check_string,
@@ -58,9 +58,9 @@ from sidekey.credentials.signatures.schemes import (
     SIGNATURES,
     Encoding,
     Scheme,
-    read_each,
-    read_field,
-    read_signed,
+    parse_header_template,
+    parse_signature_format,
+    parse_signed_text,
 )
 from sidekey.credentials.signatures.template import BODY, BODY_SHA256, FROM_REQUEST, GENERATED, Template
 from sidekey.credentials.signing import Signer, SigningRules
@@ -117,12 +117,12 @@ Secrets = Annotated[
 
 
 def _check_signed(text: str) -> str:
-    read_signed(text)
+    parse_signed_text(text)
     return text
 
 
 def _check_each(text: str) -> str:
-    read_each(text)
+    parse_signature_format(text)
     check_header_text(text)
     return text
 
@@ -141,7 +141,7 @@ def check_header_text(text: str) -> None:
 
 def _parse_header(text: str) -> Template:
     check_header_text(text)
-    return read_field(text)
+    return parse_header_template(text)
 
 
 def _check_header(text: str) -> str:
@@ -335,11 +335,11 @@ class SignatureFields(PartSettings):
         if self.scheme == "rfc9421":
             if self.algorithm in _ASYMMETRIC:
                 return load_key(secret, self.algorithm)
-            return hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
+            return load_hmac_key(secret, self.secret_encoding, "hmac-sha256"), ""
         scheme = self._scheme()
         if scheme.asymmetric:
-            return webhook_key(secret), ""
-        return hmac_key(secret, self.secret_encoding, scheme.algorithm), ""
+            return load_webhook_key(secret), ""
+        return load_hmac_key(secret, self.secret_encoding, scheme.algorithm), ""
 
     def _check_key(self, secret: str) -> None:
         self._read_key(secret)
@@ -357,8 +357,10 @@ class SignatureFields(PartSettings):
             join=self.join,
         )
 
-    def _parameters(self) -> Parameters:
-        return Parameters(tuple(self.components), self.label, int(self.expires or 0), self.nonce, self.tag or "")
+    def _parameters(self) -> SignatureParameters:
+        return SignatureParameters(
+            tuple(self.components), self.label, int(self.expires or 0), self.nonce, self.tag or ""
+        )
 
 
 def _any_of(names: Sequence[str]) -> str:
@@ -379,7 +381,7 @@ def signature_errors(raw: Mapping[str, Any]) -> Findings:
         yield from _rfc9421_errors(raw)
     if raw.get("scheme") != "custom":
         return
-    signed, headers = _parse_or_none(raw.get("signed"), read_signed), _parse_headers(raw.get("headers"))
+    signed, headers = _parse_or_none(raw.get("signed"), parse_signed_text), _parse_headers(raw.get("headers"))
     if headers is None:
         return
     header_values = {name: template.names for name, template in headers.items()}
@@ -444,7 +446,7 @@ def _parse_or_none(raw: Any, read: Callable[[str], Template]) -> Template | None
 
 def signature_warnings(raw: Mapping[str, Any]) -> Findings:
     """Yield warnings about the raw keys of a signature, with locations inside it."""
-    signed, components = _parse_or_none(raw.get("signed"), read_signed), raw.get("components")
+    signed, components = _parse_or_none(raw.get("signed"), parse_signed_text), raw.get("components")
     if raw.get("scheme") == "custom" and signed is not None and signed.names.isdisjoint((BODY, BODY_SHA256)):
         yield ("signed",), f"{_UNSIGNED_BODY}: add {{body}} or {{body_sha256}}"
     if signed is not None and any(map(_KEY_LIKE.search, signed.texts)):

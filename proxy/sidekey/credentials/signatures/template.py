@@ -1,6 +1,6 @@
-"""Templates of the text to sign and of the fields with the signature: text with the names of values in braces.
+"""Templates of the text to sign and of the headers with the signature: text with the names of values in braces.
 
-A template is compiled once. Braces inside a value have no meaning.
+Sidekey compiles a template once. Braces inside a value have no meaning.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.signing import OutgoingRequest, RandomIds
 
 REDACTED: Final = b"[redacted]"
-HIDDEN: Final[Sequence[bytes]] = (REDACTED,)
-"""Replaces the pieces of a body that must not be shown."""
+REDACTED_BODY: Final[Sequence[bytes]] = (REDACTED,)
+"""Replaces the pieces of a body that contains a secret."""
 
 BODY: Final = "body"
 BODY_SHA256: Final = "body_sha256"
@@ -32,9 +32,9 @@ _BRACES = re.compile(r"\{([^{}]*)\}|[{}]")
 
 
 class TemplateValues(SecretHolder):
-    """The values of one request. `body` is `HIDDEN` if it must not be shown.
+    """The values of one request. `body` is `REDACTED_BODY` if it contains a secret.
 
-    `signature` is the first signature, `signatures` are all of them, formatted and joined.
+    `signature` is the first signature. `signatures` is the text of all signatures, formatted and joined.
     """
 
     __slots__ = ("body", "message_id", "now", "random_ids", "request", "signature", "signatures", "timestamp")
@@ -48,7 +48,7 @@ class TemplateValues(SecretHolder):
         message_id: bytes,
     ) -> None:
         self.request = request
-        self.body = HIDDEN if body is None else body
+        self.body = REDACTED_BODY if body is None else body
         self.now = now
         # Computed once, because most schemes sign it and send it.
         self.timestamp = b"%d" % now
@@ -69,26 +69,26 @@ class TemplateValues(SecretHolder):
 Value = Callable[[TemplateValues], bytes]
 
 
-def _body_sha256(context: TemplateValues) -> bytes:
-    if context.body is HIDDEN:
+def _body_sha256(values: TemplateValues) -> bytes:
+    if values.body is REDACTED_BODY:
         return REDACTED
     digest = hashlib.sha256()
-    for piece in context.body:
+    for piece in values.body:
         digest.update(piece)
     return digest.hexdigest().encode()
 
 
-def _date(context: TemplateValues) -> bytes:
+def _date(values: TemplateValues) -> bytes:
     """Format the time as in the Date field (RFC 9110 5.6.7)."""
-    return formatdate(int(context.now), usegmt=True).encode()
+    return formatdate(int(values.now), usegmt=True).encode()
 
 
 GENERATED: Final[dict[str, Value]] = {
     "id": attrgetter("message_id"),
     "timestamp": attrgetter("timestamp"),
-    "timestamp_ms": lambda context: b"%d" % (context.now * 1000),
+    "timestamp_ms": lambda values: b"%d" % (values.now * 1000),
     "date": _date,
-    "nonce": lambda context: hexlify(context.random_ids.nonce),
+    "nonce": lambda values: hexlify(values.random_ids.nonce),
 }
 """Values that Sidekey generates. Receivers know them only from a field."""
 
@@ -96,16 +96,16 @@ RESULTS: Final[dict[str, Value]] = {"signature": attrgetter("signature"), "signa
 """Values that signing produces."""
 
 FROM_REQUEST: Final[dict[str, Value]] = {
-    "method": lambda context: context.request.method,
-    "scheme": lambda context: context.request.scheme,
-    "host": lambda context: context.request.authority,
-    "path": lambda context: context.request.target.partition(b"?")[0],
-    "query": lambda context: context.request.target.partition(b"?")[2],
-    "target": lambda context: context.request.target,
-    "url": lambda context: b"%b://%b%b" % (context.request.scheme, context.request.authority, context.request.target),
+    "method": lambda values: values.request.method,
+    "scheme": lambda values: values.request.scheme,
+    "host": lambda values: values.request.authority,
+    "path": lambda values: values.request.target.partition(b"?")[0],
+    "query": lambda values: values.request.target.partition(b"?")[2],
+    "target": lambda values: values.request.target,
+    "url": lambda values: b"%b://%b%b" % (values.request.scheme, values.request.authority, values.request.target),
     BODY_SHA256: _body_sha256,
 }
-"""Values that receivers know from the request. `body` is missing here, because it is filled in by pieces."""
+"""Values that receivers know from the request. `compile_pieces` inserts `body`, which is not here."""
 
 
 class Template(NamedTuple):
@@ -127,11 +127,11 @@ class Template(NamedTuple):
     @property
     def fields(self) -> frozenset[str]:
         """The normalised names of the header fields that it contains."""
-        return frozenset(_field(name) for name in self.names if name.startswith(HEADER))
+        return frozenset(_header_name(name) for name in self.names if name.startswith(HEADER))
 
 
-def read(text: str, names: Collection[str], *, fields: bool = False) -> Template:
-    """Parse a template with these values, and header fields if `fields` is true. Raises ValueError."""
+def parse_template(text: str, names: Collection[str], *, fields: bool = False) -> Template:
+    """Parse a template that may contain these names, and with `fields` also headers. Raises ValueError."""
     values: list[tuple[str, str]] = []
     end = 0
     for match in _BRACES.finditer(text):
@@ -142,7 +142,7 @@ def read(text: str, names: Collection[str], *, fields: bool = False) -> Template
             check_signed_name(name.removeprefix(HEADER))
         elif name not in names:
             known = [*names, f"{HEADER}NAME"] if fields else names
-            raise ValueError(f"{match[0]} is no value here: use {_listed(known)}")
+            raise ValueError(f"{match[0]} is no value here: use {_join_names(known)}")
         values.append((text[end : match.start()], name))
         end = match.end()
     return Template(tuple(values), text[end:])
@@ -157,12 +157,12 @@ def check_signed_name(name: str) -> None:
         raise ValueError(f"the header {name} cannot be signed: it ends at the next hop, or belongs to Sidekey")
 
 
-def _listed(names: Collection[str]) -> str:
+def _join_names(names: Collection[str]) -> str:
     *rest, last = (f"{{{name}}}" for name in names)
     return f"{', '.join(rest)} or {last}" if rest else last
 
 
-def _field(name: str) -> str:
+def _header_name(name: str) -> str:
     return normal_name(name.removeprefix(HEADER))
 
 
@@ -170,53 +170,53 @@ def compile_text(template: Template, *, before: str = "") -> Value:
     """Compile a template without `body` to a function that fills it, with a text before it."""
     first, *texts = (text.encode() for text in template.texts)
     first = before.encode() + first
-    values = [_value(name) for _, name in template.values]
-    if not values:
+    functions = [_value_function(name) for _, name in template.values]
+    if not functions:
         return lambda _: first
-    if len(values) == 1:
-        (value,), (end,) = values, texts
-        return (lambda context: first + value(context) + end) if end else lambda context: first + value(context)
-    if len(values) == 2:
-        (value, second), (between, last) = values, texts
-        return lambda context: first + value(context) + between + second(context) + last
+    if len(functions) == 1:
+        (value,), (end,) = functions, texts
+        return (lambda values: first + value(values) + end) if end else lambda values: first + value(values)
+    if len(functions) == 2:
+        (value, second), (between, last) = functions, texts
+        return lambda values: first + value(values) + between + second(values) + last
 
-    def fill(context: TemplateValues) -> bytes:
+    def fill(values: TemplateValues) -> bytes:
         parts = [first]
-        for value, text in zip(values, texts, strict=True):
-            parts += value(context), text
+        for value, text in zip(functions, texts, strict=True):
+            parts += value(values), text
         return b"".join(parts)
 
     return fill
 
 
-def _value(name: str) -> Value:
+def _value_function(name: str) -> Value:
     if name.startswith(HEADER):
-        normal = _field(name).encode()
-        return lambda context: context.request.values(normal)[0]
+        normal = _header_name(name).encode()
+        return lambda values: values.request.values(normal)[0]
     return GENERATED.get(name) or FROM_REQUEST.get(name) or RESULTS[name]
 
 
 def compile_pieces(template: Template) -> Callable[[TemplateValues], list[bytes]]:
     """Compile a template that may contain `body` to a function that fills it, and keeps the body in pieces."""
     texts_between: list[Template] = []
-    values: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for text, name in template.values:
         if name == BODY:
-            texts_between.append(Template(tuple(values), text))
-            values = []
+            texts_between.append(Template(tuple(pairs), text))
+            pairs = []
         else:
-            values.append((text, name))
-    texts_between.append(Template(tuple(values), template.end))
+            pairs.append((text, name))
+    texts_between.append(Template(tuple(pairs), template.end))
     first, *following = (compile_text(run) if run.values or run.end else None for run in texts_between)
     if first is not None and following == [None]:
-        return lambda context: [first(context), *context.body]
+        return lambda values: [first(values), *values.body]
 
-    def fill(context: TemplateValues) -> list[bytes]:
-        pieces = [] if first is None else [first(context)]
+    def fill(values: TemplateValues) -> list[bytes]:
+        pieces = [] if first is None else [first(values)]
         for text in following:
-            pieces += context.body
+            pieces += values.body
             if text is not None:
-                pieces.append(text(context))
+                pieces.append(text(values))
         return pieces
 
     return fill

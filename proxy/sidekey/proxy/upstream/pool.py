@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Final, NamedTuple, Protocol
 
-from sidekey.credentials.certificates.identity import ClientIdentity, expired
+from sidekey.credentials.certificates.identity import ClientIdentity, expired_problem
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.tls_sessions import Sessions
@@ -278,7 +278,7 @@ class Pool(ConnectionOwner):
         """Make a connection. Raises ProblemError."""
         worker, identity = self.worker, self.identity
         if identity is not None and time.time() >= identity.not_after:
-            raise ProblemError(expired(identity))
+            raise ProblemError(expired_problem(identity))
         if worker.has_no_room:
             self._registry.close_longest_idle()
         key = self.key

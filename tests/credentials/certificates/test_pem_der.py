@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.certificates import encoding
+from sidekey.credentials.certificates import pem_der
 from support.certificates import Key, issue, name
 from support.keys import private_key
 
@@ -46,13 +46,13 @@ def test_public_key_is_read_from_a_certificate(kind: str) -> None:
 
 def test_subject_is_read_from_a_certificate() -> None:
     certificate = issue("a subject").certificate
-    assert encoding.subject(certificate.public_bytes(Encoding.DER)) == certificate.subject.public_bytes()[2:]
+    assert pem_der.subject(certificate.public_bytes(Encoding.DER)) == certificate.subject.public_bytes()[2:]
 
 
 @pytest.mark.parametrize("text", [b"", b"\x30", b"\x30\x05\x01", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x82"])
 def test_data_without_a_certificate_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):
-        encoding.public_key(text)
+        pem_der.public_key(text)
 
 
 ISSUED = issue()
@@ -66,7 +66,7 @@ OPENSSH = PrivateFormat.OpenSSH
 def reason_for(data: bytes) -> str:
     """Return why the data has no block."""
     with pytest.raises(ValueError, match=r"^(?:this|in this) ") as caught:
-        encoding.blocks(data)
+        pem_der.parse_pem(data)
     return str(caught.value)
 
 
@@ -87,7 +87,7 @@ def test_line_endings_do_not_matter(old: bytes, new: bytes) -> None:
 def test_block_encrypted_by_headers_keeps_its_text() -> None:
     """RFC 1421."""
     data = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2")
-    (block,) = encoding.blocks(b"words\n" + data)
+    (block,) = pem_der.parse_pem(b"words\n" + data)
     assert (block.label, block.der, block.encrypted) == ("EC PRIVATE KEY", b"", data)
 
 
@@ -157,20 +157,20 @@ def test_other_data_is_described(data: bytes, reason: str) -> None:
 )
 def test_other_blocks_are_described(data: bytes, words: str) -> None:
     """The words follow "this is"."""
-    (block,) = encoding.blocks(data)
-    assert (encoding.describe_block(block.label) or "").startswith(words)
+    (block,) = pem_der.parse_pem(data)
+    assert (pem_der.describe_block(block.label) or "").startswith(words)
 
 
 def test_block_with_parameters_has_no_description() -> None:
     """openssl ecparam -genkey writes them before the key."""
-    assert encoding.describe_block("EC PARAMETERS") is None
+    assert pem_der.describe_block("EC PARAMETERS") is None
 
 
 @given(st.binary(max_size=200) | st.text("-BEGIN CERT\n", max_size=80).map(str.encode))
 def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
     """No other exception is raised."""
     try:
-        assert encoding.blocks(data)
+        assert pem_der.parse_pem(data)
     except ValueError as error:
         assert str(error).startswith(("this ", "in this "))
 
@@ -182,7 +182,7 @@ def test_any_der_has_a_description(data: bytes) -> None:
 
 def test_deeply_nested_json_is_described() -> None:
     """Deeper than the parser goes."""
-    assert encoding.describe_data(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
+    assert pem_der.describe_data(b"[" * 100_000) == "not PEM: no line begins with -----BEGIN"
 
 
 def test_encrypted_data_is_recognized_by_its_structure() -> None:
@@ -208,4 +208,4 @@ def test_a_pem_is_split_into_certificates_and_keys() -> None:
     assert encoding.split(encrypted + certificate) == encoding.PemParts(certificate, encrypted, "\n\n")
     assert encoding.split(certificate) == encoding.PemParts(certificate, "", "\n")
     for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):
-        assert encoding.split(unreadable) == encoding.PemParts("", "", unreadable)
+        assert pem_der.split_pem(unreadable) == pem_der.PemParts("", "", unreadable)

@@ -1,7 +1,4 @@
-"""Read DER (X.690) and PEM (RFC 7468), and describe data that is neither.
-
-Nothing here imports cryptography, whose import would cost more than all the rest.
-"""
+"""Read DER (X.690) and PEM (RFC 7468), and describe data that is neither."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from itertools import islice
 from sidekey.credentials.secret_holder import SecretHolder
 
 _VERSION = 0xA0
-"""The tag of a certificate's version, [0], which only the first one lacks (RFC 5280 4.1)."""
+"""The tag of a certificate's version, [0], which certificates of version 1 lack (RFC 5280 4.1)."""
 
 
-def items(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield the tag, the encoding and the content of each DER value. Raises ValueError if the last one is cut."""
+def read_der(der: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield the tag, the encoding and the content of each DER value. Raises ValueError if the data ends in a value."""
     position = 0
     while position < len(der):
         start, tag, length = position, der[position], int.from_bytes(der[position + 1 : position + 2])
@@ -45,22 +42,22 @@ def public_key(certificate: bytes) -> bytes:
 
     Raises ValueError if the data is not a certificate.
     """
-    _, (_, _, key) = items(_field(certificate, 5))
+    _, (_, _, key) = read_der(_field(certificate, 5))
     return key
 
 
 def _field(certificate: bytes, number: int) -> bytes:
-    """Return a field (RFC 5280 4.1) by index: serial number, signature, issuer, validity, subject, public key."""
-    ((_, _, body),) = items(certificate)
-    (_, _, fields), *_ = items(body)
-    contents = list(islice((content for tag, _, content in items(fields) if tag != _VERSION), number + 1))
+    """Return a field by its index (RFC 5280 4.1): serial number, signature, issuer, validity, subject, public key."""
+    ((_, _, body),) = read_der(certificate)
+    (_, _, fields), *_ = read_der(body)
+    contents = list(islice((content for tag, _, content in read_der(fields) if tag != _VERSION), number + 1))
     if len(contents) <= number:
-        raise ValueError("a certificate has more fields")
+        raise ValueError("the certificate lacks a field")
     return contents[number]
 
 
-CERTIFICATES = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
-KEYS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"})
+CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+KEY_LABELS = frozenset({"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY"})
 
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9][A-Z0-9 ]{0,63})-----")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/\s]{64,}={0,2}\s*")
@@ -85,10 +82,10 @@ _PKCS12 = "PKCS#12 (.p12, .pfx), not PEM: convert it with openssl pkcs12 -noenc"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Block(SecretHolder):
+class PemBlock(SecretHolder):
     """A PEM block: its label and its decoded content.
 
-    For a block that is encrypted by headers (RFC 1421), `encrypted` is the whole block and `der` is empty.
+    If the block has headers that encrypt it (RFC 1421), `encrypted` is the whole block and `der` is empty.
     """
 
     label: str
@@ -96,12 +93,12 @@ class Block(SecretHolder):
     encrypted: bytes = b""
 
     def __repr__(self) -> str:
-        return f"Block({self.label}, REDACTED)"
+        return f"PemBlock({self.label}, REDACTED)"
 
 
-def blocks(data: bytes) -> list[Block]:
-    """Parse every PEM block and skip the text around them. Raises ValueError that describes data without any block."""
-    result = [_block(label, body, encoded) for label, body, encoded in _split_blocks(data)]
+def parse_pem(data: bytes) -> list[PemBlock]:
+    """Parse every PEM block and skip other text. Raises ValueError, which describes data without any block."""
+    result = [_parse_block(label, body, encoded) for label, body, encoded in _split_blocks(data)]
     if not result:
         raise ValueError(f"this is {describe_data(data)}")
     return result
@@ -132,11 +129,8 @@ class PemParts(SecretHolder):
         return "PemParts(REDACTED)"
 
 
-def split(text: str) -> PemParts:
-    """Separate certificates, private keys and the rest, each in their order.
-
-    If the PEM is cut off, all of it is the rest.
-    """
+def split_pem(text: str) -> PemParts:
+    """Separate certificates, private keys and other text. A PEM that is cut off is other text as a whole."""
     certificates, private_keys, rest = [], [], []
     data = text.encode("utf-8", "replace")
     position = 0
@@ -145,7 +139,7 @@ def split(text: str) -> PemParts:
             begin = data.index(encoded, position)
             rest.append(data[position:begin])
             position = begin + len(encoded)
-            if label in CERTIFICATES:
+            if label in CERTIFICATE_LABELS:
                 certificates.append(encoded)
             elif label.endswith("PRIVATE KEY"):
                 private_keys.append(encoded)
@@ -160,13 +154,13 @@ def _concatenate(encoded_blocks: list[bytes]) -> str:
     return b"".join(b"%b\n" % encoded for encoded in encoded_blocks).decode()
 
 
-def _block(label: str, body: bytes, encoded: bytes) -> Block:
+def _parse_block(label: str, body: bytes, encoded: bytes) -> PemBlock:
     if b"\\n" in body:
         raise ValueError("this PEM has the two characters \\n where lines end: write line breaks")
     if b"Proc-Type:" in body:
-        return Block(label, b"", encoded + b"\n")
+        return PemBlock(label, b"", encoded + b"\n")
     try:
-        return Block(label, base64.b64decode(b"".join(body.split()), validate=True))
+        return PemBlock(label, base64.b64decode(b"".join(body.split()), validate=True))
     except binascii.Error:
         raise ValueError("this PEM is damaged: a block contains what is not base64") from None
 
