@@ -22,11 +22,11 @@ from sidekey.certificates.service import Certificates
 from sidekey.config.load import Loaded, Loader
 from sidekey.config.reload import Reloader, ReloadHooks, log_load
 from sidekey.credentials.base import GrantSource
-from sidekey.diagnostics.probe import Outcome, probe, probe_preset, target_of
+from sidekey.diagnostics.probe import ProbeResult, probe, probe_preset, target_of
 from sidekey.errors import ProblemError, StartError
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.network.guard import Listener as OwnListener
+from sidekey.network.guard import OwnListener
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
@@ -236,7 +236,7 @@ class App:
         )
         return AdminExtension(self._api_services, address)
 
-    async def probe(self, name: str, test: TestRequest) -> Outcome:
+    async def probe(self, name: str, test: TestRequest) -> ProbeResult:
         """Obtain a token with an integration's secrets, then send its test request through the data plane."""
         integration = self.snapshot.integrations.get(name)
         source = None if integration is None else self._source(integration)
@@ -247,10 +247,10 @@ class App:
                 # Without a token, the data plane below reports the same problem and records it.
                 if source.current is not None:
                     problem, request = error.problem, f"{test.method} {target_of(name, test)}"
-                    return Outcome(request, problem.status, problem.code, problem.detail, maybe_sent=False)
+                    return ProbeResult(request, problem.status, problem.code, problem.detail, maybe_sent=False)
         return await probe(self.plane, name, test)
 
-    async def probe_draft(self, draft: Integration, test: TestRequest) -> Outcome:
+    async def probe_draft(self, draft: Integration, test: TestRequest) -> ProbeResult:
         """Send the test request of a draft through a data plane of its own, without callers."""
         # Nothing would store a rotated refresh token, and a new token could revoke the one in use.
         ledger = NoLedger("other processes may share it: save the draft, and test what is saved")
@@ -264,7 +264,7 @@ class App:
         finally:
             await trial.close()
 
-    async def probe_preset(self, preset: Preset, data: bytes, content_type: str, who: str) -> Outcome:
+    async def probe_preset(self, preset: Preset, data: bytes, content_type: str, who: str) -> ProbeResult:
         """Send a preset for an operator through the data plane, with the credential of the integration in use."""
         return await probe_preset(self.plane, preset, data, content_type, draft=True, who=who)
 

@@ -17,7 +17,7 @@ from sidekey.api.handlers.integrations import INTEGRATIONS
 from sidekey.api.handlers.preset_tests import preview_draft
 from sidekey.api.messages import ApiRequest, Condition
 from sidekey.api.service import ApiServices, AuditBudget, require_version
-from sidekey.diagnostics.probe import Outcome
+from sidekey.diagnostics.probe import ProbeResult
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.history import History
@@ -34,7 +34,7 @@ ANY_VERSION = Condition(versions=None)
 REQUEST = ApiRequest(OPERATOR, "create", "caller", body={"name": "billing"})
 
 
-async def unused(name: object, *_: object) -> Outcome:
+async def unused(name: object, *_: object) -> ProbeResult:
     """Fail: no test here calls it."""
     raise AssertionError(f"a test request was sent: {name}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.ca.authorities import MAX_AUTHORITIES, Authorities, CaRules, LocalAuthority, RotationError
-from sidekey.ca.certificates import make_authority
+from sidekey.ca.certificates import create_authority
 from sidekey.ca.scope import Scope
 from support.local_cas import DAY, NOW, authority_of, rules_in, scope_of
 
@@ -17,7 +17,7 @@ A, B, C = "https://a.test", "https://b.test", "https://c.test"
 
 
 def make(scope: Scope, generation: int) -> LocalAuthority:
-    return make_authority(scope, generation, NOW)
+    return create_authority(scope, generation, NOW)
 
 
 def never(*_: object) -> LocalAuthority:
@@ -53,16 +53,16 @@ def test_new_host_gets_a_ca_and_other_hosts_keep_theirs() -> None:
     assert len(after.members) == 2
     assert after.members[1].permits("c.test")
     assert not after.members[1].permits("a.test")
-    assert after.signer("a.test", NOW) is before.members[0]
-    assert after.signer("c.test", NOW) is after.members[1]
+    assert after.find_signer("a.test", NOW) is before.members[0]
+    assert after.find_signer("c.test", NOW) is after.members[1]
 
 
 def test_expired_ca_does_not_sign_and_is_replaced() -> None:
     before = authorities_for(A)
     end = before.members[0].not_after
-    assert before.signer("a.test", end - 1) is not None
-    assert before.signer("a.test", end) is None
-    after = before.ensure(scope_of(A), end, lambda scope, generation: make_authority(scope, generation, end))
+    assert before.find_signer("a.test", end - 1) is not None
+    assert before.find_signer("a.test", end) is None
+    after = before.ensure(scope_of(A), end, lambda scope, generation: create_authority(scope, generation, end))
     assert len(after.members) == 1
     assert after.members[0] is not before.members[0]
 
@@ -88,10 +88,10 @@ def test_rotation_takes_three_steps() -> None:
     assert not added.members[2].permits("b.test")
     active = added.activate()
     assert active.members == added.members
-    assert active.signer("a.test", NOW) is added.members[2]
+    assert active.find_signer("a.test", NOW) is added.members[2]
     retired = active.retire()
     assert retired.members == (added.members[2],)
-    assert retired.signer("c.test", NOW) is added.members[2]
+    assert retired.find_signer("c.test", NOW) is added.members[2]
 
 
 def test_new_host_during_a_rotation_is_covered_by_both_generations() -> None:

@@ -13,14 +13,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.certificates import (
-    BACKDATED,
-    CA_LIFE,
-    LEAF_LIFE,
-    Signer,
-    bounds_of,
+    BACKDATING,
+    CA_LIFETIME,
+    LEAF_LIFETIME,
+    LeafSigner,
     constraints,
-    make_authority,
-    make_key,
+    create_authority,
+    create_key,
+    read_bounds,
 )
 from sidekey.ca.scope import Bounds
 from support import programs
@@ -35,7 +35,7 @@ def certificate_of(pem: str) -> x509.Certificate:
 
 def openssl_verify(authority: LocalAuthority, host: str, folder: Path) -> str:
     """Return the output of `openssl verify -x509_strict` for a leaf of this host at its issue time."""
-    pem, _ = Signer(authority, make_key()).leaf(host, NOW)
+    pem, _ = LeafSigner(authority, create_key()).issue(host, NOW)
     (folder / "leaf.pem").write_text(pem)
     (folder / "ca.pem").write_text(authority.trusted)
     command = [programs.require("openssl"), "verify", "-x509_strict", "-purpose", "sslserver", "-attime", str(int(NOW))]
@@ -106,9 +106,9 @@ def test_leaf_is_valid_only_within_the_validity_of_its_ca() -> None:
     """Verifiers check the validity of each certificate separately."""
     authority = authority_of("https://a.test")
     late = authority.not_after - DAY
-    pem, end = Signer(authority, make_key()).leaf("a.test", late)
+    pem, end = LeafSigner(authority, create_key()).issue("a.test", late)
     assert end == authority.not_after
-    early, _ = Signer(authority, make_key()).leaf("a.test", NOW - DAY / 2)
+    early, _ = LeafSigner(authority, create_key()).issue("a.test", NOW - DAY / 2)
     assert certificate_of(early).not_valid_before_utc == certificate_of(authority.certificate).not_valid_before_utc
     assert certificate_of(pem).not_valid_after_utc == certificate_of(authority.certificate).not_valid_after_utc
 
@@ -116,7 +116,7 @@ def test_leaf_is_valid_only_within_the_validity_of_its_ca() -> None:
 @pytest.mark.parametrize("urls", [EVERYTHING, ("https://a.test",), ("https://10.0.0.1",), ()])
 def test_constraints_round_trip(urls: tuple[str, ...]) -> None:
     authority = authority_of(*urls)
-    assert (bounds_of(certificate_of(authority.certificate)),) == authority.bounds
+    assert (read_bounds(certificate_of(authority.certificate)),) == authority.bounds
 
 
 def test_ca_without_constraints_permits_every_host() -> None:
@@ -125,7 +125,7 @@ def test_ca_without_constraints_permits_every_host() -> None:
     name = x509.Name([])
     now = certificate_of(authority_of("https://a.test").certificate).not_valid_before_utc
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    assert bounds_of(builder.sign(key, SHA256())) == Bounds()
+    assert read_bounds(builder.sign(key, SHA256())) == Bounds()
 
 
 def test_empty_constraints_are_refused() -> None:
@@ -136,13 +136,13 @@ def test_empty_constraints_are_refused() -> None:
 
 
 def test_signer_is_redacted() -> None:
-    signer = Signer(authority_of("https://a.test"), make_key())
+    signer = LeafSigner(authority_of("https://a.test"), create_key())
     assert "REDACTED" in repr(signer)
     assert "BEGIN" not in repr(signer)
 
 
 def test_serial_numbers_are_unique() -> None:
     """RFC 5280 4.1.2.2."""
-    signer = Signer(make_authority(scope_of("https://a.test"), 1, NOW), make_key())
-    numbers = {certificate_of(signer.leaf("a.test", NOW)[0]).serial_number for _ in range(3)}
+    signer = LeafSigner(create_authority(scope_of("https://a.test"), 1, NOW), create_key())
+    numbers = {certificate_of(signer.issue("a.test", NOW)[0]).serial_number for _ in range(3)}
     assert len(numbers) == 3

@@ -90,7 +90,7 @@ def test_each_rotation_step_is_stored_and_published(tmp_path: Path) -> None:
     assert ca_file.read_text() == old.trusted + new.trusted
     assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == old
     rotate(rules, NOW, "activate")
-    assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == new
+    assert ensure_authorities(rules, NOW).authorities.find_signer("a.test", NOW) == new
     rotate(rules, NOW, "retire")
     assert ca_file.read_text() == new.trusted
     assert read(tmp_path) == ensure_authorities(rules, NOW).authorities

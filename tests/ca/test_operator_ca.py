@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.operator_ca import OperatorCaCheck, check_operator_ca
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
@@ -93,9 +93,9 @@ def test_python_strictly_verifies_a_leaf_of_an_intermediate(kind: str) -> None:
     below = intermediate(top, "example.com", key=key)
     authority = check(below.pem + top.pem, below.key_pem, now=PRESENT).authority
     assert authority is not None
-    pem, _ = Signer(authority, make_key()).leaf("api.example.com", PRESENT)
+    pem, _ = LeafSigner(authority, create_key()).issue("api.example.com", PRESENT)
     assert verified(server_context("api.example.com", pem.encode()), "api.example.com", authority.trusted) is None
-    outside, _ = Signer(authority, make_key()).leaf("evil.test", PRESENT)
+    outside, _ = LeafSigner(authority, create_key()).issue("evil.test", PRESENT)
     reason = verified(server_context("evil.test", outside.encode()), "evil.test", authority.trusted)
     assert reason == "permitted subtree violation"
 

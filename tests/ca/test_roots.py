@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.roots import certificates, is_local, upstream_roots
 from support.certificates import issue
 from support.local_cas import NOW, authority_of
@@ -16,7 +16,7 @@ OTHER = issue("Public root", authority=True)
 def test_local_ca_and_its_leaves_are_recognised() -> None:
     """CAs of another Sidekey count, too."""
     assert is_local(ssl.PEM_cert_to_DER_cert(LOCAL.certificate))
-    leaf, _ = Signer(LOCAL, make_key()).leaf("a.test", NOW)
+    leaf, _ = LeafSigner(LOCAL, create_key()).issue("a.test", NOW)
     assert all(map(is_local, certificates(leaf.encode())))
     assert not is_local(OTHER.der)
 

@@ -122,10 +122,10 @@ def test_concurrent_processes_create_one_ca(tmp_path: Path) -> None:
     """The other processes wait for the lock, and then read the CA."""
     code = (
         "import sys; from pathlib import Path; from sidekey.ca.storage import update\n"
-        "from sidekey.ca.authorities import Authorities; from sidekey.ca.certificates import make_authority\n"
+        "from sidekey.ca.authorities import Authorities; from sidekey.ca.certificates import create_authority\n"
         "from sidekey.ca.scope import Scope\n"
         "update(Path(sys.argv[1]), lambda kept: (kept or Authorities()).ensure(\n"
-        f"    Scope(frozenset({{'a.test'}})), {NOW}, lambda scope, number: make_authority(scope, number, {NOW})))\n"
+        f"    Scope(frozenset({{'a.test'}})), {NOW}, lambda scope, number: create_authority(scope, number, {NOW})))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     processes = [

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from sidekey.cli.test import WOULD_SPEND, Outcome
+from sidekey.cli.test import WOULD_SPEND, ProbeResult
 from sidekey.config.load import Loader
 from sidekey.store.open import open_store
 from support.commands import SECRET, write_config
@@ -194,10 +194,10 @@ def test_https_upstream_is_verified_with_the_trusted_ca(ca: Authority, tmp_path:
 @pytest.mark.parametrize(
     ("outcome", "text"),
     [
-        (Outcome("GET /i/a", 200, None, "OK"), "ok: GET /i/a: 200 OK"),
-        (Outcome("GET /i/a", 404, None, "Not Found"), "failed: GET /i/a: 404 Not Found"),
-        (Outcome("GET /i/a", 403, "target_denied", "outside"), "failed: GET /i/a: 403 target_denied: outside"),
-        (Outcome("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
+        (ProbeResult("GET /i/a", 200, None, "OK"), "ok: GET /i/a: 200 OK"),
+        (ProbeResult("GET /i/a", 404, None, "Not Found"), "failed: GET /i/a: 404 Not Found"),
+        (ProbeResult("GET /i/a", 403, "target_denied", "outside"), "failed: GET /i/a: 403 target_denied: outside"),
+        (ProbeResult("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
     ],
 )
 def test_outcome_is_one_line(outcome: Outcome, text: str) -> None:

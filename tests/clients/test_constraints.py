@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.ca import trust_folder
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.operator_ca import check_operator_ca
 from sidekey.ca.scope import Scope
 from sidekey.network.tls_server import server_context
@@ -44,7 +44,7 @@ def test_java_enforces_the_constraints_of_an_intermediate(
     store = tmp_path / "truststore.p12"
     store.write_bytes(trust_folder.truststore(own.trusted))
     properties = [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]
-    pem, _ = Signer(own, make_key()).leaf(host, now)
+    pem, _ = LeafSigner(own, create_key()).issue(host, now)
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as serving:
         served = serving.submit(accept, listener, server_context(host, pem.encode()))
         command = [*java, *properties, "Handshake", str(listener.getsockname()[1]), host]

@@ -53,7 +53,7 @@ from sidekey.credentials.oauth2.token_response import Token
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.session import Identity, LoginRequest, LoginSettings, SessionSettings
 from sidekey.credentials.signatures.keys import Hmac, load_key
-from sidekey.credentials.signatures.rfc9421 import MessageSigner, Parameters
+from sidekey.credentials.signatures.rfc9421 import MessageSigner, SignatureParameters
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.signatures.template import TemplateValues
@@ -172,7 +172,7 @@ def signing() -> Iterator[object]:
     yield key
     yield from (load_key(private_key(name)[0], name)[0] for name in ("ed25519", "ecdsa-p256-sha256", "rsa-pss-sha512"))
     yield SCHEMES["github"].signer([key])
-    yield MessageSigner(key, "id", Parameters())
+    yield MessageSigner(key, "id", SignatureParameters())
     yield TemplateValues(outgoing(b"Authorization: hunter2"), [b"hunter2"], 0.0, UNIQUE, b"id")
     yield settings_of({"type": "signature", "scheme": "github", "secret": SECRET})
     yield SignatureSectionSettings.model_validate({"scheme": "github", "secret": SECRET}, context=Context("file"))

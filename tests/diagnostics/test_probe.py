@@ -129,7 +129,7 @@ async def test_every_2xx_is_success_for_a_preset(status: int, ok: bool) -> None:
             outcome = await probe_preset(plane.plane, used, b"payload")
             assert plane.metrics.presets == {"hook": {f"{status // 100}xx": 1}}
         (request,) = upstream.requests
-    assert (outcome.status, outcome.ok, outcome.note) == (status, ok, REAL)
+    assert (outcome.status, outcome.ok, outcome.note) == (status, ok, REAL_REQUEST_NOTE)
     assert (request.body, request.values(b"content-type")) == (b"payload", [b"text/x"])
 
 
@@ -146,7 +146,7 @@ async def test_draft_leaves_no_metric_series() -> None:
             refused = await probe_preset(plane.plane, draft, b"{}", draft=True)
             assert (await probe_preset(plane.plane, draft, b"{}")).code == "preset_denied"
         (request,) = upstream.requests
-    assert (outcome.ok, outcome.request, outcome.note) == (True, "POST /p/draft", REAL)
+    assert (outcome.ok, outcome.request, outcome.note) == (True, "POST /p/draft", REAL_REQUEST_NOTE)
     assert (request.target, request.body) == (b"/api", b'"<b>"')
     assert request.values(b"authorization") == [CREDENTIAL]
     assert (refused.code, refused.note, "/a: is required" in refused.reason) == ("parameters_invalid", None, True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sidekey.ca.authorities import LocalAuthority
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.maintain import ensure_authorities
 from sidekey.network.tls_server import server_context
 from support import programs
@@ -38,7 +38,7 @@ class Site:
         self.authority: LocalAuthority = result.created[0]
         self.trust = folder / "trust"
         self.compiled = compiled
-        self._signer = Signer(self.authority, make_key())
+        self._signer = LeafSigner(self.authority, create_key())
         self._servers: list[asyncio.Server] = []
 
     async def serve(self, host: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from sidekey.errors import ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import Listener
+from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.urls import Origin
@@ -168,7 +168,7 @@ async def test_allow_private_of_an_integration_adds_to_the_configs(ca: Authority
 async def test_own_listener_is_never_dialled(dial: LoopbackDialer) -> None:
     """Whatever the rules allow."""
     with socket.create_server(("127.0.0.1", 0)) as own:
-        dial.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), own.getsockname()[1]),)
+        dial.dialer.own_listeners = (OwnListener(ip_address("127.0.0.1"), own.getsockname()[1]),)
         problem = await dial.failure("http://up.test", own.getsockname()[1])
     assert summary(problem) == ("destination_denied", 403, "destination_ip_prohibited")
 

@@ -17,7 +17,7 @@ import pytest
 from sidekey.credentials.base import Call, CallError, Pairs, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.network.guard import Listener
+from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address, Network
 from sidekey.snapshot.snapshot import NetworkRules, Trust
@@ -222,7 +222,7 @@ async def test_permitted_literal_is_verified_by_its_address(calls: Calls, tls: s
 
 async def test_own_listener_is_not_called(calls: Calls) -> None:
     """Even if loopback is allowed."""
-    calls.dialer.own_listeners = (Listener(ip_address("127.0.0.1"), 8080),)
+    calls.dialer.own_listeners = (OwnListener(ip_address("127.0.0.1"), 8080),)
     assert (await calls.failure("https://up.test:8080/"))[1].endswith("(a listener of Sidekey itself)")
 
 

@@ -8,17 +8,17 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from sidekey.errors import ProblemError
-from sidekey.network.guard import Listener, permitted
+from sidekey.network.guard import OwnListener, require_permitted
 from sidekey.policy.addresses import METADATA, Network
 
 EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 PORT = 8080
 
 
-def refusal_detail(text: str, *own: Listener) -> str:
+def refusal_detail(text: str, *own: OwnListener) -> str:
     """Return the detail of the refusal to dial an address on PORT. Private addresses are allowed."""
     with pytest.raises(ProblemError) as refused:
-        permitted([ip_address(text)], PORT, EVERYTHING, own)
+        require_permitted([ip_address(text)], PORT, EVERYTHING, own)
     assert (refused.value.problem.code, refused.value.problem.error) == (
         "destination_denied",
         "destination_ip_prohibited",
@@ -26,10 +26,10 @@ def refusal_detail(text: str, *own: Listener) -> str:
     return refused.value.problem.detail
 
 
-def denial_of(*texts: str, own: tuple[Listener, ...] = (), allowed: tuple[Network, ...] = ()) -> str | None:
+def denial_of(*texts: str, own: tuple[OwnListener, ...] = (), allowed: tuple[Network, ...] = ()) -> str | None:
     """Return the denial for these addresses."""
     with pytest.raises(ProblemError) as refused:
-        permitted([ip_address(text) for text in texts], PORT, allowed, own)
+        require_permitted([ip_address(text) for text in texts], PORT, allowed, own)
     return refused.value.problem.denial
 
 
@@ -40,7 +40,7 @@ def test_forbidden_addresses_are_dropped_in_order() -> None:
 
 def test_denial_names_the_classes_and_not_the_addresses() -> None:
     with pytest.raises(ProblemError) as refused:
-        permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
+        require_permitted([ip_address("10.20.30.40"), ip_address("127.9.9.9"), ip_address("10.0.0.2")], 443, (), ())
     assert refused.value.problem.code == "destination_denied"
     assert "(private, loopback)" in refused.value.problem.detail
     assert refused.value.problem.denial == "private_address"
@@ -60,19 +60,19 @@ def test_metadata_address_is_always_denied(address: str) -> None:
 @pytest.mark.parametrize("text", ["127.0.0.1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0"])
 def test_own_listener_is_always_denied(text: str) -> None:
     """In every form of its address."""
-    own = Listener(ip_address("127.0.0.1"), PORT)
+    own = OwnListener(ip_address("127.0.0.1"), PORT)
     assert "Sidekey itself" in refusal_detail(text, own)
     assert denial_of("10.0.0.1", "127.0.0.1", own=(own,), allowed=(ip_network("127.0.0.0/8"),)) == ("own_listener")
 
 
 def test_listener_on_a_mapped_address_is_denied() -> None:
     """A dual-stack socket on an IPv4-mapped address listens on that IPv4 address."""
-    assert "Sidekey itself" in refusal_detail("127.0.0.1", Listener(ip_address("::ffff:127.0.0.1"), PORT))
+    assert "Sidekey itself" in refusal_detail("127.0.0.1", OwnListener(ip_address("::ffff:127.0.0.1"), PORT))
 
 
 def test_own_ipv6_listener_is_denied() -> None:
     """The unspecified IPv6 address reaches loopback."""
-    own = Listener(ip_address("::1"), PORT)
+    own = OwnListener(ip_address("::1"), PORT)
     assert "Sidekey itself" in refusal_detail("::1", own)
     assert "Sidekey itself" in refusal_detail("::", own)
 
@@ -80,7 +80,7 @@ def test_own_ipv6_listener_is_denied() -> None:
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
 @pytest.mark.parametrize("text", ["127.0.0.1", "127.9.9.9", "0.0.0.0", "::ffff:127.0.0.1", "::1", "::"])
 def test_listener_on_every_address_is_denied_at_each_local_address(wildcard: str, text: str) -> None:
-    assert "Sidekey itself" in refusal_detail(text, Listener(ip_address(wildcard), PORT))
+    assert "Sidekey itself" in refusal_detail(text, OwnListener(ip_address(wildcard), PORT))
 
 
 def test_listener_on_every_address_is_denied_at_the_machines_addresses() -> None:
@@ -91,12 +91,12 @@ def test_listener_on_every_address_is_denied_at_the_machines_addresses() -> None
         except OSError:
             pytest.skip("this machine has no address but loopback ones")
         outward = probe.getsockname()[0]
-    assert "Sidekey itself" in refusal_detail(outward, Listener(ip_address("0.0.0.0"), PORT))
+    assert "Sidekey itself" in refusal_detail(outward, OwnListener(ip_address("0.0.0.0"), PORT))
 
 
 def test_other_ports_and_addresses_are_not_denied() -> None:
-    exact, wildcard = Listener(ip_address("127.0.0.1"), PORT), Listener(ip_address("0.0.0.0"), PORT)
+    exact, wildcard = OwnListener(ip_address("127.0.0.1"), PORT), OwnListener(ip_address("0.0.0.0"), PORT)
     local, other, remote = ip_address("127.0.0.1"), ip_address("127.0.0.2"), ip_address("8.8.8.8")
-    assert permitted([local], PORT + 1, EVERYTHING, (exact, wildcard)) == [local]
-    assert permitted([other], PORT, EVERYTHING, (exact,)) == [other]
-    assert permitted([remote], PORT, EVERYTHING, (exact, wildcard)) == [remote]
+    assert require_permitted([local], PORT + 1, EVERYTHING, (exact, wildcard)) == [local]
+    assert require_permitted([other], PORT, EVERYTHING, (exact,)) == [other]
+    assert require_permitted([remote], PORT, EVERYTHING, (exact, wildcard)) == [remote]

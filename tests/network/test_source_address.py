@@ -12,7 +12,7 @@ import pytest
 
 from sidekey.errors import ProblemError
 from sidekey.network.happy_eyeballs import connect_problem
-from sidekey.network.source_address import AbsentSource, NoPort, local_error, of_family
+from sidekey.network.source_address import AbsentSource, NoPort, local_error, require_family
 from sidekey.policy.addresses import Address
 from sidekey.snapshot.snapshot import NetworkRules
 from support import programs
@@ -81,10 +81,10 @@ async def test_forbidden_address_is_denied_before_the_family_is_checked(ca: Auth
 
 def test_addresses_of_the_other_family_are_dropped_in_order() -> None:
     mixed = [SIX, FIRST, ip_address("2001:db8::2"), SECOND]
-    assert of_family(mixed, ip_address("127.0.0.9")) == [FIRST, SECOND]
-    assert of_family(mixed, ip_address("::1")) == [SIX, mixed[2]]
+    assert require_family(mixed, ip_address("127.0.0.9")) == [FIRST, SECOND]
+    assert require_family(mixed, ip_address("::1")) == [SIX, mixed[2]]
     with pytest.raises(ProblemError):
-        of_family([SIX], FIRST)
+        require_family([SIX], FIRST)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from sidekey.ca.authorities import LocalAuthority
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.trust_folder import bundle
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import public_key
@@ -260,7 +260,7 @@ def test_cut_after_the_client_certificate_is_a_tls_problem() -> None:
 def local_server(host: str) -> tuple[LocalAuthority, ssl.SSLContext]:
     """Yield a local CA and a server with its certificate."""
     authority = authority_of(f"https://{host}", now=time.time())
-    pem, _ = Signer(authority, make_key()).leaf(host, time.time())
+    pem, _ = LeafSigner(authority, create_key()).issue(host, time.time())
     return authority, server_context(host, pem.encode())
 
 
@@ -320,11 +320,11 @@ def operators(*, again: bool = False) -> tuple[IssuedCertificate, IssuedCertific
     root = issue("Corporate root", authority=True, start=start, life=life)
     own = issue("Sidekey at corporate", root, authority=True, start=start, life=life)
     shown = issue("Former name", root, key=own.key, authority=True, start=start, life=life) if again else own
-    posing = Signer(
+    posing = LeafSigner(
         LocalAuthority(1, (), 0, "", shown.pem.decode(), own.key_pem.decode(), "", served=shown.pem.decode()),
-        make_key(),
+        create_key(),
     )
-    pem, _ = posing.leaf("up.test", time.time())
+    pem, _ = posing.issue("up.test", time.time())
     return root, own, server_context("up.test", pem.encode())
 
 
@@ -356,7 +356,7 @@ def test_other_chain_of_the_same_root_is_accepted(tmp_path: Path) -> None:
     start = datetime.now(UTC) - timedelta(days=1)
     other = issue("Other CA", root, authority=True, start=start, life=timedelta(days=30))
     authority = LocalAuthority(1, (), 0, "", other.pem.decode(), other.key_pem.decode(), "", served=other.pem.decode())
-    pem, _ = Signer(authority, make_key()).leaf("up.test", time.time())
+    pem, _ = LeafSigner(authority, create_key()).issue("up.test", time.time())
     contexts = TlsContexts()
     contexts.deny(frozenset({public_key(own.der)}))
     handshake(contexts.get(trust_in(root, tmp_path)), server_context("up.test", pem.encode()))

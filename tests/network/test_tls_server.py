@@ -6,12 +6,12 @@ import ssl
 
 import pytest
 
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.network.tls_server import handshake_outcome, server_context
 from support.local_cas import NOW, authority_of
 from support.tls_peer import handshake
 
-PEM = Signer(authority_of("https://up.test", "https://10.0.0.1"), make_key()).leaf("up.test", NOW)[0].encode()
+PEM = LeafSigner(authority_of("https://up.test", "https://10.0.0.1"), create_key()).issue("up.test", NOW)[0].encode()
 
 
 def client(**options: object) -> ssl.SSLContext:

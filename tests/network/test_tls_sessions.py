@@ -87,7 +87,7 @@ def test_session_ends_with_its_context(client: ssl.SSLContext, server: ssl.SSLCo
     tls, _ = handshake(client, server)
     rotated = client_context(ca.trust)
     assert sessions.offer(rotated) is None
-    sessions.keep(client, tls, None)
+    sessions.store(client, tls, None)
     assert sessions.offer(rotated) is None
     assert not connect(sessions, rotated, server)
 

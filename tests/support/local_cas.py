@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from sidekey.ca.authorities import CaRules, LocalAuthority
-from sidekey.ca.certificates import make_authority
+from sidekey.ca.certificates import create_authority
 from sidekey.ca.scope import Scope
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from support.certificates import IssuedCertificate, issue, name
@@ -34,7 +34,7 @@ def scope_of(*urls: str) -> Scope:
 
 def authority_of(*urls: str, generation: int = 1, now: float = NOW) -> LocalAuthority:
     """Create a CA for these URLs."""
-    return make_authority(scope_of(*urls), generation, now)
+    return create_authority(scope_of(*urls), generation, now)
 
 
 def rules_in(folder: Path, *urls: str, **others: object) -> CaRules:

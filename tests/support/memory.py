@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import Listener
+from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import Resolver
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules
@@ -230,10 +230,10 @@ class MemoryLayer(plane.SocketLayer):
     def dialer(self, rules: NetworkRules, resolver: Resolver | None) -> Dialer:
         return MemoryDialer(rules, resolver=resolver)
 
-    async def listen(self, factory: Factory, port: int) -> tuple[Listener, Callable[[], object]]:
+    async def listen(self, factory: Factory, port: int) -> tuple[OwnListener, Callable[[], object]]:
         port = port or next(_ports)
         _listening[port] = factory
-        return Listener(_HERE, port), lambda: _listening.pop(port, None)
+        return OwnListener(_HERE, port), lambda: _listening.pop(port, None)
 
     @asynccontextmanager
     async def connect(self, port: int) -> AsyncIterator[RawConnection]:

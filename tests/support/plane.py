@@ -19,7 +19,7 @@ from sidekey.config.build.snapshot import build_matching, build_passthrough
 from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, GrantSource, InjectionPoints, Pairs
 from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import Listener
+from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import Lookup, Resolver
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
@@ -173,11 +173,13 @@ class SocketLayer:
         """Return the plane's dialer."""
         return Dialer(rules, resolver=resolver)
 
-    async def listen(self, factory: Callable[[], asyncio.Protocol], port: int) -> tuple[Listener, Callable[[], object]]:
+    async def listen(
+        self, factory: Callable[[], asyncio.Protocol], port: int
+    ) -> tuple[OwnListener, Callable[[], object]]:
         """Serve the plane on this port of loopback (0: a free one). Return the address and a function that stops it."""
         server = await asyncio.get_running_loop().create_server(factory, "127.0.0.1", port)
         host, bound = server.sockets[0].getsockname()
-        return Listener(ip_address(host), bound), server.close
+        return OwnListener(ip_address(host), bound), server.close
 
     def connect(self, port: int) -> AbstractAsyncContextManager[RawConnection]:
         """Connect to a port as a caller."""

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from sidekey.api.auth.operators import Operator
 from sidekey.api.errors import ApiProblem, ItemError, invalid
 from sidekey.api.messages import ApiRequest
-from sidekey.diagnostics.probe import Outcome, path_of
+from sidekey.diagnostics.probe import ProbeResult, path_of
 from sidekey.errors import Problem
 from sidekey.observe.log import get_logger
 from sidekey.snapshot.snapshot import Preset
@@ -76,7 +76,7 @@ class SendResult(NamedTuple):
     """A send of this process: its row with the result, and the outcome of the request."""
 
     send: Send
-    outcome: Outcome
+    outcome: ProbeResult
 
 
 class _Unrecorded(NamedTuple):
@@ -105,7 +105,7 @@ class PresetSender:
     def __init__(
         self,
         store: Callable[[], Store],
-        probe: Callable[[Preset, bytes, str, str], Awaitable[Outcome]],
+        probe: Callable[[Preset, bytes, str, str], Awaitable[ProbeResult]],
         report: Callable[[BaseException], str],
     ) -> None:
         self._store = store
@@ -209,13 +209,15 @@ class PresetSender:
             self._queue_result(_Unrecorded(row, result, reservation.audited))
         return SendResult(replace(reservation.send, **result._asdict()), outcome)
 
-    async def _probe_unless_stopping(self, filled: FilledPreset, who: str) -> Outcome:
+    async def _probe_unless_stopping(self, filled: FilledPreset, who: str) -> ProbeResult:
         problem = filled.problem
         if problem is None and self._stopping:
             problem = Problem("overloaded", "Sidekey is stopping: nothing was sent")
         if problem is None:
             return await self._probe(filled.preset, filled.data, filled.content_type, who)
-        return Outcome(f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False)
+        return ProbeResult(
+            f"POST {path_of(filled.preset)}", problem.status, problem.code, problem.detail, maybe_sent=False
+        )
 
     def _remember_limit(self, submitted: SubmittedSend, limited: Limited) -> None:
         now = asyncio.get_running_loop().time()
@@ -302,7 +304,7 @@ def _limit_problem(limited: Limited, limits: tuple[int, int]) -> ApiProblem:
     )
 
 
-def _result(outcome: Outcome, milliseconds: int) -> Result:
+def _result(outcome: ProbeResult, milliseconds: int) -> Result:
     if outcome.code is not None or not outcome.status:
         name = UNKNOWN if outcome.maybe_sent else _NOT_SENT
         return Result(name, 0, outcome.code or "", milliseconds, outcome.request_id)

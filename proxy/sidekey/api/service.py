@@ -30,7 +30,7 @@ from sidekey.api.models import Body, read_body
 from sidekey.api.sender import PresetSender
 from sidekey.api.statuses import StatusView
 from sidekey.config.reload import ReloadError
-from sidekey.diagnostics.probe import Outcome
+from sidekey.diagnostics.probe import ProbeResult
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.history import History
 from sidekey.observe.metrics import Metrics
@@ -111,9 +111,9 @@ class ApiServices:
         manager: StoreManager | None,
         *,
         snapshot: Callable[[], Snapshot],
-        probe: Callable[[str, TestRequest], Awaitable[Outcome]],
-        probe_draft: Callable[[Integration, TestRequest], Awaitable[Outcome]],
-        probe_preset: Callable[[Preset, bytes, str, str], Awaitable[Outcome]],
+        probe: Callable[[str, TestRequest], Awaitable[ProbeResult]],
+        probe_draft: Callable[[Integration, TestRequest], Awaitable[ProbeResult]],
+        probe_preset: Callable[[Preset, bytes, str, str], Awaitable[ProbeResult]],
         metrics: Metrics,
         history: History,
         fetcher: Fetcher,

@@ -1,4 +1,4 @@
-"""The local CAs as values: which sign, which are only trusted, and how a rotation changes that. No I/O, no clock."""
+"""The local CAs that sign or are only trusted, and the steps of a rotation. Values without I/O and clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.secret_holder import SecretHolder
 
 MARK = "Sidekey local CA"
-"""The organisation in the subject of every CA that Sidekey creates, by which `roots` recognises them."""
+"""The organisation in the subject of every CA that Sidekey creates. `roots` recognises such CAs by it."""
 
 MAX_AUTHORITIES = 64
-"""CAs at the same time, so that the bundle that callers trust does not grow for ever."""
+"""Maximum number of CAs at a time, so that the bundle for callers does not grow without limit."""
 
 
 class RotationError(ValueError):
@@ -66,7 +66,7 @@ class Authorities(SecretHolder):
     def __repr__(self) -> str:
         return f"Authorities({self.signing}, {self.members!r})"
 
-    def signer(self, host: str, now: float) -> LocalAuthority | None:
+    def find_signer(self, host: str, now: float) -> LocalAuthority | None:
         """Return the valid CA that signs for this host, or None."""
         return next((ca for ca in self.signers if now < ca.not_after and ca.permits(host)), None)
 
@@ -76,12 +76,12 @@ class Authorities(SecretHolder):
         return tuple(ca for ca in self.members if ca.generation == self.signing)
 
     @property
-    def expires(self) -> float | None:
-        """When the first signing CA expires, or None without one."""
+    def expires_at(self) -> float | None:
+        """The time when the first signing CA expires, or None without a signing CA."""
         return min((ca.not_after for ca in self.signers), default=None)
 
-    def missing(self, scope: Scope, now: float) -> dict[int, Scope]:
-        """Return the hosts that no valid CA covers, for the signing generation and the next one."""
+    def find_missing(self, scope: Scope, now: float) -> dict[int, Scope]:
+        """Return the hosts without a valid CA, by generation: the signing one, and the next one if it exists."""
         valid = [ca for ca in self.members if now < ca.not_after]
         missing = {}
         for generation in sorted({self.signing, *(ca.generation for ca in valid if ca.generation > self.signing)}):
@@ -92,11 +92,11 @@ class Authorities(SecretHolder):
         return missing
 
     def ensure(self, scope: Scope, now: float, create: CreateAuthority) -> Authorities:
-        """Add a CA for each missing part and drop expired ones; return the same object if nothing is missing.
+        """Add a CA for each missing scope and drop expired CAs. Return the same object if nothing is missing.
 
         Raises RotationError if there would be too many CAs.
         """
-        missing = self.missing(scope, now)
+        missing = self.find_missing(scope, now)
         if not missing:
             return self
         valid = tuple(ca for ca in self.members if now < ca.not_after)
@@ -181,10 +181,10 @@ def _from_dict(raw: Mapping[str, Any]) -> LocalAuthority:
 class CaRules:
     """Where the local CA is stored and published, and which hosts it must cover.
 
-    `folder` is None if neither config nor environment names one; then no CA is created. If `configured`, the operator
-    relies on the CA, so a CA that cannot be created is worth a warning. `extra_roots` are certificates in PEM that
-    callers trust in addition. If `uses_operator_ca` is true, the config names a CA of the operator's: `operator_ca`,
-    or None while it is unusable.
+    `folder` is None if neither config nor environment names one: then Sidekey creates no CA. If `configured`, the
+    operator relies on the CA, so Sidekey warns if it cannot create it. `extra_roots` are certificates in PEM that
+    callers trust in addition. If `uses_operator_ca`, the config names a CA of the operator, which is `operator_ca`, or
+    None while it is unusable.
     """
 
     folder: Path | None = None

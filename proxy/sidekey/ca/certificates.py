@@ -20,10 +20,10 @@ from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.certificates.keys import PrivateKey, open_key, to_pem
 from sidekey.policy.addresses import Network, parse_address
 
-BACKDATED = timedelta(days=1)
-"""How far validity begins in the past, for callers whose clock is behind."""
-CA_LIFE = timedelta(days=730)
-LEAF_LIFE = timedelta(days=7)
+BACKDATING = timedelta(days=1)
+"""Time by which validity begins in the past, for callers whose clock is slow."""
+CA_LIFETIME = timedelta(days=730)
+LEAF_LIFETIME = timedelta(days=7)
 
 _USAGES = (
     "digital_signature",
@@ -38,14 +38,14 @@ _USAGES = (
 )
 
 
-def make_key() -> ec.EllipticCurvePrivateKey:
+def create_key() -> ec.EllipticCurvePrivateKey:
     """Create a key on P-256."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
+def create_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
     """Create a self-signed CA that may sign for this scope only; `now` is in seconds since the epoch."""
-    key = make_key()
+    key = create_key()
     bounds = Bounds.exactly(scope)
     name = x509.Name(
         [
@@ -54,19 +54,19 @@ def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
             x509.NameAttribute(NameOID.COMMON_NAME, f"{MARK} {secrets.token_hex(8)}"),
         ]
     )
-    moment = _moment(now)
+    moment = _to_datetime(now)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(moment - BACKDATED)
-        .not_valid_after(moment + CA_LIFE)
+        .not_valid_before(moment - BACKDATING)
+        .not_valid_after(moment + CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage("key_cert_sign", "crl_sign"), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(constraints(bounds), critical=True)
+        .add_extension(build_name_constraints(bounds), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -82,8 +82,8 @@ def make_authority(scope: Scope, generation: int, now: float) -> LocalAuthority:
     )
 
 
-class Signer:
-    """Signs leaves with a CA's key, which it parses once. All leaves have the key `leaf_key`."""
+class LeafSigner:
+    """Issues leaves of a CA. It parses the CA's key once, and all leaves have the key `leaf_key`."""
 
     def __init__(self, authority: LocalAuthority, leaf_key: ec.EllipticCurvePrivateKey) -> None:
         self._authority = authority
@@ -102,14 +102,14 @@ class Signer:
             .add_extension(_key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(_issuer_key(issuer), critical=False)
+            .add_extension(_authority_key_id(issuer), critical=False)
         )
 
     def __repr__(self) -> str:
-        return f"Signer({self._authority!r})"
+        return f"LeafSigner({self._authority!r})"
 
-    def leaf(self, host: str, now: float) -> tuple[str, float]:
-        """Issue a leaf for this host; return leaf, chain and key in PEM, and when the leaf expires.
+    def issue(self, host: str, now: float) -> tuple[str, float]:
+        """Issue a leaf for this host. Return leaf, chain and key in PEM, and the time when the leaf expires.
 
         A leaf does not outlive its CA.
         """
@@ -117,10 +117,10 @@ class Signer:
         address = parse_address(host)
         name = x509.DNSName(host) if address is None else x509.IPAddress(ip_address(str(address)))
         issuer = self._certificate
-        end = min(moment + LEAF_LIFE, issuer.not_valid_after_utc)
+        end = min(moment + LEAF_LIFETIME, issuer.not_valid_after_utc)
         certificate = (
             self._template.serial_number(x509.random_serial_number())
-            .not_valid_before(max(moment - BACKDATED, issuer.not_valid_before_utc))
+            .not_valid_before(max(moment - BACKDATING, issuer.not_valid_before_utc))
             .not_valid_after(end)
             # Critical, since the subject is empty (RFC 5280 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
@@ -131,12 +131,12 @@ class Signer:
 
 
 def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
-    """Return the digest of a signature, or None for Edwards curves, which have their own (RFC 8410)."""
+    """Return the digest for signatures by a key, or None for Edwards curves, which imply one (RFC 8410)."""
     return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
 
 
-def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
-    """Return the authority key identifier (RFC 5280 4.2.1.1)."""
+def _authority_key_id(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Build the authority key identifier of leaves (RFC 5280 4.2.1.1)."""
     try:
         key_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
@@ -148,12 +148,12 @@ def _key_usage(*names: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{usage: usage in names for usage in _USAGES})
 
 
-def _moment(now: float) -> datetime:
+def _to_datetime(now: float) -> datetime:
     return datetime.fromtimestamp(int(now), UTC)
 
 
-def constraints(bounds: Bounds) -> x509.NameConstraints:
-    """Bounds as the extension of a certificate. They must permit something."""
+def build_name_constraints(bounds: Bounds) -> x509.NameConstraints:
+    """Build the extension for bounds, which must permit or exclude something."""
     return x509.NameConstraints(
         permitted_subtrees=_subtrees(bounds.names or (), bounds.networks or ()),
         excluded_subtrees=_subtrees(bounds.excluded_names, bounds.excluded_networks),
@@ -167,7 +167,7 @@ def _subtrees(names: Collection[str], networks: Collection[Network]) -> list[x50
     return subtrees or None
 
 
-def bounds_of(certificate: x509.Certificate) -> Bounds:
+def read_bounds(certificate: x509.Certificate) -> Bounds:
     """Read the name constraints of a CA's certificate for DNS names and IP addresses."""
     try:
         extension = certificate.extensions.get_extension_for_class(x509.NameConstraints).value

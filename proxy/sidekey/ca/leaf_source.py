@@ -1,4 +1,4 @@
-"""The protocol by which a tunnel obtains the TLS context with a certificate for its host."""
+"""The interface through which a tunnel obtains a TLS context with a certificate for its host."""
 
 from __future__ import annotations
 

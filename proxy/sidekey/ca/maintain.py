@@ -9,7 +9,7 @@ from typing import Final
 
 from sidekey.ca import storage, trust_folder
 from sidekey.ca.authorities import Authorities, CaRules, LocalAuthority, RotationError
-from sidekey.ca.certificates import make_authority
+from sidekey.ca.certificates import create_authority
 from sidekey.ca.scope import Scope
 from sidekey.ca.storage import FolderError
 from sidekey.ca.trust_folder import TrustFolderError
@@ -25,8 +25,8 @@ _UNUSABLE_CA = "ca.certificate and ca.private_key cannot be used: run sidekey ch
 class MaintenanceResult:
     """Result of `ensure_authorities` and `rotate`.
 
-    `problem` is why there is no CA, or none for some hosts; `trust_problem` is why the trust folder was not written.
-    `created` are the CAs that `ensure_authorities` created; `first` is true if there was no CA before.
+    `problem` is the reason why some or all hosts have no CA, and `trust_problem` why the trust folder was not written.
+    `created` are the CAs that `ensure_authorities` created. `first` is true if there was no CA before.
     """
 
     authorities: Authorities = _NO_AUTHORITIES
@@ -39,7 +39,7 @@ class MaintenanceResult:
 def ensure_authorities(rules: CaRules, now: float) -> MaintenanceResult:
     """Create missing CAs and write the trust folder; `now` is in seconds since the epoch.
 
-    Errors of the config and the file system are in the result.
+    The result has the errors of the config and the file system.
     """
     if rules.uses_operator_ca:
         ca = rules.operator_ca
@@ -60,7 +60,7 @@ def _ensure_stored(folder: Path, scope: Scope, now: float) -> MaintenanceResult:
         previous = storage.read(folder)
     except FolderError as error:
         return MaintenanceResult(problem=str(error))
-    if previous is not None and not previous.missing(scope, now):
+    if previous is not None and not previous.find_missing(scope, now):
         return MaintenanceResult(previous)
     try:
         # Another process may have created the missing CAs meanwhile: `update` reads again under the lock.
@@ -76,7 +76,7 @@ def _ensure_stored(folder: Path, scope: Scope, now: float) -> MaintenanceResult:
 
 def authority_factory(now: float) -> Callable[[Scope, int], LocalAuthority]:
     """Return a function that creates a CA for a scope and a generation."""
-    return lambda scope, generation: make_authority(scope, generation, now)
+    return lambda scope, generation: create_authority(scope, generation, now)
 
 
 def rotate(rules: CaRules, now: float, step: str) -> MaintenanceResult:
@@ -102,7 +102,7 @@ def trusted_pem(authorities: Authorities) -> str:
 
 
 def _write_trust_folder(rules: CaRules, authorities: Authorities) -> str:
-    """Write the trust folder; return why it cannot be written, or an empty string."""
+    """Write the trust folder. Return an error text, or an empty string."""
     if rules.trust_folder is None:
         return "set ca.trust_folder: there is no ca.folder to put it in"
     try:

@@ -56,7 +56,7 @@ class Scope:
         return [*sorted(self.names), *map(str, addresses)]
 
 
-def _reachable(policy: Policy) -> Iterator[str]:
+def _reachable_hosts(policy: Policy) -> Iterator[str]:
     """Yield the hosts of targets that the policy may allow, and the suffix of wildcards."""
     if policy.placeholder_origin is not None:
         # The base URL of a grant is under one of the domains. Until it is known, callers use the placeholder.
@@ -72,7 +72,7 @@ def _reachable(policy: Policy) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Name constraints. `names` and `networks` are permitted, None permits all; exclusions take precedence.
+    """Name constraints. They permit `names` and `networks`, or all if it is None. Exclusions take precedence.
 
     A name that begins with a dot means its subdomains only, as in OpenSSL. If any network is permitted, addresses of
     the other family are not, although some verifiers accept them.
@@ -106,7 +106,7 @@ class Bounds:
         return permitted and not any(address in network for network in self.excluded_networks)
 
     def permits_below(self, name: str) -> bool:
-        """Return True if they permit this name and all its subdomains."""
+        """Return True if the constraints permit this name and all its subdomains."""
         return self.permits(name) and not any(
             is_under(excluded.removeprefix("."), {name}) for excluded in self.excluded_names
         )

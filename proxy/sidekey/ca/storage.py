@@ -1,7 +1,7 @@
 """Store the local CAs: one file with certificates and keys, mode 0600, in a folder of mode 0700.
 
-One file, so that certificates and keys always match and a rotation is atomic. Sidekey replaces it by rename, under a
-flock that other processes wait for. All operations use the descriptor of the folder, which only this user may enter,
+With one file, certificates and keys always match, and a rotation is atomic. Sidekey replaces the file by rename, under
+a flock that other processes wait for. All operations use the descriptor of the folder, which only this user may enter,
 so no other user can move or replace the file through its path.
 """
 
@@ -24,8 +24,9 @@ NAME = "authorities.json"
 
 _LOCK_FILE = "lock"
 _MAX_FILE_SIZE = 64 << 20
-_PATIENCE = 10.0
-_PAUSE = 0.05
+_LOCK_SECONDS = 10.0
+"""Maximum seconds to wait for the lock."""
+_LOCK_PAUSE = 0.05
 
 
 class FolderError(Exception):
@@ -53,9 +54,9 @@ def read(folder: Path) -> Authorities | None:
 
 
 def update(folder: Path, change: Callable[[Authorities | None], Authorities]) -> Authorities:
-    """Store and return the result of `change`, which gets the stored CAs, under the lock.
+    """Call `change` with the stored CAs under the lock. Store and return its result.
 
-    If `change` raises, nothing is stored. Raises FolderError, and what `change` raises.
+    Raises FolderError. An exception of `change` passes through, and nothing is stored.
     """
     path = folder / SUBFOLDER
     try:
@@ -89,7 +90,7 @@ def make_folder(path: Path, mode: int) -> None:
 
 
 def _open_folder(path: Path) -> int:
-    """Open the folder and close it to other users. Raises OSError, FolderError."""
+    """Open the folder and remove the permissions of other users. Raises OSError, FolderError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _make_private(descriptor, path, 0o700)
@@ -100,7 +101,7 @@ def _open_folder(path: Path) -> int:
 
 
 def _make_private(descriptor: int, path: Path, mode: int) -> None:
-    """Remove group and other permissions, which fsGroup sets at each mount. Raises FolderError."""
+    """Remove group and other permissions: Kubernetes' fsGroup sets them at each mount. Raises FolderError."""
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid():
         raise FolderError(f"{path} must belong to the user that Sidekey runs as: set ca.folder to a folder of its own")
@@ -118,7 +119,7 @@ def _lock(descriptor: int, path: Path) -> Iterator[None]:
     except OSError as error:
         raise _failed(path, "cannot be written", error) from None
     try:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,7 +127,7 @@ def _lock(descriptor: int, path: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise FolderError(f"{path} is locked by another process of Sidekey: stop it, or wait") from None
-                time.sleep(_PAUSE)
+                time.sleep(_LOCK_PAUSE)
             except OSError as error:
                 raise _failed(path, "cannot be locked", error) from None
         yield

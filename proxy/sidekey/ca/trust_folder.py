@@ -29,19 +29,19 @@ class TrustFolderError(Exception):
 
 
 def certificates_in(pem: str) -> str:
-    """Return only the certificates of a PEM text, each once. Raises ValueError."""
+    """Return the certificates of a PEM text without duplicates and other blocks. Raises ValueError."""
     pem_blocks = parse_pem(pem.encode("latin-1", "replace"))
     certificates = dict.fromkeys(block.der for block in pem_blocks if block.label in CERTIFICATE_LABELS)
     return "".join(map(ssl.DER_cert_to_PEM_cert, certificates))
 
 
-def mozilla() -> str:
-    """Return Mozilla's CAs from certifi."""
+def mozilla_pem() -> str:
+    """Read Mozilla's CAs from certifi, in PEM."""
     return certifi.contents()
 
 
 def bundle(*parts: str) -> str:
-    """Join the certificates of all parts, each once, in PEM. Raises ValueError."""
+    """Join the certificates of all PEM parts without duplicates. Raises ValueError."""
     return certificates_in("\n".join(parts))
 
 
@@ -63,7 +63,7 @@ def truststore(pem: str) -> bytes:
 def is_current(folder: Path, local: str, extra_roots: str) -> bool:
     """Return True if `write` would change nothing. Unreadable files count as changed."""
     try:
-        return _is_current(folder.absolute(), bundle(local, extra_roots, mozilla()))
+        return _is_current(folder.absolute(), bundle(local, extra_roots, mozilla_pem()))
     except OSError:
         return False
 
@@ -74,8 +74,8 @@ def _is_current(path: Path, bundle_pem: str) -> bool:
 
 
 def write(folder: Path, local: str, extra_roots: str) -> bool:
-    """Write the files whose content differs; return True if any did. Raises TrustFolderError."""
-    bundle_pem = bundle(local, extra_roots, mozilla())
+    """Write all files if the bundle has changed or a file is missing. Return True if so. Raises TrustFolderError."""
+    bundle_pem = bundle(local, extra_roots, mozilla_pem())
     path = folder.absolute()
     try:
         if _is_current(path, bundle_pem):
@@ -120,6 +120,6 @@ def paths(folder: Path) -> dict[str, Path]:
     return {name: folder.absolute() / name for name in FILES}
 
 
-def missing(folder: Path) -> str | None:
+def find_missing_file(folder: Path) -> str | None:
     """Return the name of a missing file of a trust folder, or None."""
     return next((name for name, path in paths(folder).items() if not path.is_file()), None)

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeVar, TypeVarTuple
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from sidekey.ca.authorities import CaRules, LocalAuthority
-from sidekey.ca.certificates import Signer, make_key
+from sidekey.ca.certificates import LeafSigner, create_key
 from sidekey.ca.maintain import MaintenanceResult, ensure_authorities
 from sidekey.ca.storage import state_file
 from sidekey.certificates.source import CHECK_SECONDS, DAY, WARN_DAYS, format_time
@@ -150,7 +150,7 @@ class Leaves:
         signing, signed = result.authorities.signers, previous.authorities.signers
         now = self._wall_clock()
         for host, leaf in list(self._leaves.items()):
-            signer = result.authorities.signer(host, now)
+            signer = result.authorities.find_signer(host, now)
             if signer is None or signer.fingerprint != leaf.authority:
                 del self._leaves[host]
         if result.created and result.first:
@@ -167,8 +167,8 @@ class Leaves:
                 "the local CA that signs certificates has changed", signing=[ca.fingerprint for ca in signing]
             )
         self._log_problems(rules, result)
-        self._metrics.ca_expires = result.authorities.expires
-        if result.authorities.expires != previous.authorities.expires:
+        self._metrics.ca_expires = result.authorities.expires_at
+        if result.authorities.expires_at != previous.authorities.expires_at:
             self._warned_days = math.inf
         self._check_expiry()
 
@@ -183,7 +183,7 @@ class Leaves:
 
     def _check_expiry(self) -> None:
         """Warn before a CA expires, and start maintenance once it has expired."""
-        loop, expires = asyncio.get_running_loop(), self._current.authorities.expires
+        loop, expires = asyncio.get_running_loop(), self._current.authorities.expires_at
         if self._timer is not None:
             self._timer.cancel()
         if expires is None:
@@ -296,7 +296,7 @@ class _Issuer(SecretHolder):
 
     def __init__(self) -> None:
         self._key: EllipticCurvePrivateKey | None = None
-        self._signers: dict[str, Signer] = {}
+        self._signers: dict[str, LeafSigner] = {}
 
     def __repr__(self) -> str:
         return "_Issuer(REDACTED)"
@@ -304,9 +304,9 @@ class _Issuer(SecretHolder):
     def issue(self, host: str, authority: LocalAuthority, now: float) -> Leaf:
         signer = self._signers.get(authority.fingerprint)
         if signer is None:
-            self._key = self._key or make_key()
+            self._key = self._key or create_key()
             if len(self._signers) >= _MAX_SIGNERS:
                 self._signers.clear()
-            signer = self._signers[authority.fingerprint] = Signer(authority, self._key)
-        pem, not_after = signer.leaf(host, now)
+            signer = self._signers[authority.fingerprint] = LeafSigner(authority, self._key)
+        pem, not_after = signer.issue(host, now)
         return Leaf(server_context(host, pem.encode()), authority.fingerprint, now, not_after)

@@ -113,7 +113,7 @@ def trust_folder(rules: CaRules) -> Path:
     A complete folder of another user stays unchanged: Sidekey runs as that user, and signs with that user's CA.
     """
     folder = rules.trust_folder
-    is_complete = folder is not None and trust.missing(folder) is None
+    is_complete = folder is not None and trust.find_missing_file(folder) is None
     if folder is not None and is_complete and folder.stat().st_uid != os.geteuid():
         return folder
     _check_user(rules)
@@ -127,7 +127,7 @@ def trust_folder(rules: CaRules) -> Path:
 def bundle(rules: CaRules) -> str:
     """Return the CA bundle for callers, in PEM. Raises CaError."""
     return trust.bundle(
-        maintain.trusted_pem(_ensure_authorities(rules).authorities), rules.extra_roots, trust.mozilla()
+        maintain.trusted_pem(_ensure_authorities(rules).authorities), rules.extra_roots, trust.mozilla_pem()
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from sidekey.ca.trust_folder import TRUSTSTORE, missing
+from sidekey.ca.trust_folder import TRUSTSTORE, find_missing_file
 from sidekey.cli.ca import CaError, trust_folder
 from sidekey.cli.config import find_integration, load_snapshot
 from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
@@ -76,7 +76,7 @@ class ProxyLocation:
 
     def check_trust(self) -> None:
         """Raise TrustError if a file of the trust folder is missing."""
-        absent = missing(self.trust)
+        absent = find_missing_file(self.trust)
         if absent is not None:
             raise TrustError(f"{self.trust / absent} does not exist: name Sidekey's trust folder (sidekey ca path)")
 

@@ -18,7 +18,7 @@ from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.diagnostics.preview import Preview, preview
-from sidekey.diagnostics.probe import Outcome, probe_preset
+from sidekey.diagnostics.probe import ProbeResult, probe_preset
 from sidekey.errors import StartError
 from sidekey.observe.output import printable
 from sidekey.observe.writer import LineWriter
@@ -88,13 +88,13 @@ def read_data(data: str | None, preset: Preset) -> bytes:
         raise PresetCommandError(f"{data[1:]} cannot be read: {error.strerror}") from None
 
 
-def send(snapshot: Snapshot, preset: Preset, data: bytes) -> Outcome:
+def send(snapshot: Snapshot, preset: Preset, data: bytes) -> ProbeResult:
     """Send a preset's request for a caller's body through a data plane in this process."""
     quiet = replace(snapshot, log=command_log(snapshot.log))
     return run_logged(quiet.log, partial(_send, quiet, preset, data))
 
 
-async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> Outcome:
+async def _send(snapshot: Snapshot, preset: Preset, data: bytes, writer: LineWriter) -> ProbeResult:
     app = App(snapshot, writer)
     app.plane.worker.deadlines.start(asyncio.get_running_loop())
     try:

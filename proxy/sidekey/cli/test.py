@@ -14,7 +14,7 @@ from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
-from sidekey.diagnostics.probe import Outcome, probe, target_of
+from sidekey.diagnostics.probe import ProbeResult, probe, target_of
 from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
 from sidekey.snapshot.snapshot import Integration, Snapshot, TestRequest
@@ -30,15 +30,15 @@ WOULD_SPEND = (
 )
 
 
-def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> Outcome:
+def send_test(snapshot: Snapshot, integration: Integration, test: TestRequest) -> ProbeResult:
     """Send the integration's test request with an empty body through the reverse proxy."""
     quiet = replace(snapshot, log=command_log(snapshot.log))
     return run_logged(quiet.log, partial(_send, quiet, integration, test))
 
 
-async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> Outcome:
+async def _send(snapshot: Snapshot, integration: Integration, test: TestRequest, writer: LineWriter) -> ProbeResult:
     if snapshot.store is None and integration.traits.rotates:
-        return Outcome(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
+        return ProbeResult(f"{test.method} {target_of(integration.id, test)}", 0, None, WOULD_SPEND)
     async with _open_ledger(snapshot.store if integration.traits.needs_lease else None) as ledger:
         app = App(snapshot, writer, ledger=ledger)
         app.plane.worker.deadlines.start(asyncio.get_running_loop())

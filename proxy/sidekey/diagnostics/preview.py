@@ -1,4 +1,4 @@
-"""Preview the request that a preset sends, without sending it. The credential is replaced by `[credential]`."""
+"""Preview the request that a preset sends, without sending it. `[credential]` replaces the credential."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sidekey.presets.preset import PARAMETERS_TOO_LARGE, FilledRequest
 from sidekey.snapshot.snapshot import Preset, Snapshot
 
 CREDENTIAL: Final = "[credential]"
-"""Takes the place of the credential."""
+"""Replaces the credential in a preview."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The request that a preset sends for a payload, or the problem. `credential` has the places of the credential."""
+    """The request that a preset sends for a payload, or the problem. `credential` lists the names that contain it."""
 
     preset: Preset
     problem: Problem | None
@@ -47,7 +47,7 @@ class Preview:
             errors = [f"{pointer or 'the parameters'}: {detail}" for pointer, detail in self.problem.errors]
             return "\n".join([f"{self.problem.code}: {self.problem.detail}", *errors])
         head = [f"{self.method} {self.url}", *(f"{name}: {value}" for name, value in self.headers)]
-        places = "; ".join(f"{place}: {', '.join(names)}" for place, names in self.credential.items())
+        places = "; ".join(f"{part}: {', '.join(names)}" for part, names in self.credential.items())
         body = ["", self.body.decode("utf-8", "replace")] if self.body else []
         return "\n".join([*head, *body, "", f"credential: {places or 'none'}"])
 
@@ -64,7 +64,7 @@ def preview(snapshot: Snapshot, preset: Preset, data: bytes, content_type: str =
     members, decision = explanation.as_json(), explanation.decision
     if not decision.allowed:
         return Preview(preset, Problem(decision.code, decision.reason, denial=decision.denial))
-    credential = {place: names for place, names in members["credential"].items() if place != "origin" and names}
+    credential = {part: names for part, names in members["credential"].items() if part != "origin" and names}
     fields = [line[2:].decode().partition(": ") for line in head.fields]
     injected = [(name, CREDENTIAL) for name in credential.get("headers", ())]
     headers = (*injected, *((name, value) for name, _, value in fields))

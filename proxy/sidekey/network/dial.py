@@ -15,10 +15,10 @@ from typing import TypeVar
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
-from sidekey.network.guard import Listener, permitted
+from sidekey.network.guard import OwnListener, require_permitted
 from sidekey.network.happy_eyeballs import connect_problem, first_connected
 from sidekey.network.resolve import Resolver
-from sidekey.network.source_address import local_error, of_family
+from sidekey.network.source_address import local_error, require_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
@@ -37,7 +37,7 @@ class Dialer:
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
-        self.own_listeners: tuple[Listener, ...] = ()
+        self.own_listeners: tuple[OwnListener, ...] = ()
         self.rules_version = 0
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
@@ -103,7 +103,7 @@ class Dialer:
         if loopback_only:
             addresses = _require_loopback(addresses)
         if source is not None:
-            addresses = of_family(addresses, source)
+            addresses = require_family(addresses, source)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
@@ -139,7 +139,7 @@ class Dialer:
         else:
             allowed = (*self._rules.allow_private, *allow_private)
         addresses = await self._resolver.resolve(origin.host, deadline)
-        dialable = permitted(addresses, origin.port, allowed, self.own_listeners)
+        dialable = require_permitted(addresses, origin.port, allowed, self.own_listeners)
         return dialable, self._contexts.get(trust, identity) if origin.scheme == "https" else None
 
 

@@ -1,6 +1,6 @@
-"""The guard before every dial: drop resolved addresses that Sidekey may not dial.
+"""Remove the addresses that Sidekey must not dial, before every connection to an upstream.
 
-The dialer calls it, not the resolver, because address literals bypass the resolver.
+The dialer calls this module, not the resolver, because address literals bypass the resolver.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal_r
 _OWN_LISTENER: Final = "a listener of Sidekey itself"
 
 
-class Listener(NamedTuple):
-    """A listener of Sidekey, which must not be dialled. An unspecified address means every local address."""
+class OwnListener(NamedTuple):
+    """A listener of Sidekey, which Sidekey must not dial. An unspecified address means every local address."""
 
     address: Address
     port: int
 
 
-def permitted(
+def require_permitted(
     addresses: Sequence[Address],
     port: int,
     allowed: Sequence[Network],
-    own_listeners: Sequence[Listener],
+    own_listeners: Sequence[OwnListener],
 ) -> list[Address]:
-    """Return the addresses that may be dialled on `port`, in order. `allowed` lists non-global networks.
+    """Return the addresses that Sidekey may dial on `port`, in order. `allowed` lists non-global networks.
 
     Raises ProblemError (destination_denied) if there is none.
     """
@@ -49,20 +49,19 @@ def permitted(
             Problem(
                 "destination_denied",
                 f"the target's host has only addresses that may not be dialled ({distinct_reasons})",
-                denial=_denial(reasons),
+                denial=_most_serious_denial(reasons),
             )
         )
     return dialable
 
 
-def _denial(reasons: Sequence[str]) -> Denial:
-    """Return the denial for the most serious of the reasons."""
+def _most_serious_denial(reasons: Sequence[str]) -> Denial:
     if CLOUD_METADATA in reasons:
         return "metadata_address"
     return "own_listener" if _OWN_LISTENER in reasons else "private_address"
 
 
-def _is_own(address: Address, port: int, own_listeners: Sequence[Listener]) -> bool:
+def _is_own(address: Address, port: int, own_listeners: Sequence[OwnListener]) -> bool:
     same_port = [listener for listener in own_listeners if listener.port == port]
     if not same_port:
         return False

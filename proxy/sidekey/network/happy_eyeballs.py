@@ -48,7 +48,7 @@ def interleave(addresses: Iterable[Address]) -> list[Address]:
 
 
 class _Attempts:
-    """The connection attempts, each a socket that the loop watches. `done` resolves when one connects or all fail.
+    """Connection attempts: sockets that the loop watches. `done` resolves when one connects or all have failed.
 
     It needs no tasks, and avoids `sock_connect`: uvloop's resolves the address in a thread, which costs more than all
     the rest.
@@ -127,8 +127,8 @@ class _Attempts:
 def connect_problem(errors: Sequence[OSError]) -> Problem:
     """Return one problem for the errors of all addresses.
 
-    The most specific wins: no local resources, then a refused connection (the host is up), then a timeout, then the
-    rest.
+    The most specific error wins: one of the source address, no local resources, a refused connection (the host is up),
+    a timeout, any other.
     """
     numbers = {error.errno for error in errors}
     if any(isinstance(error, AbsentSource) for error in errors):

@@ -18,15 +18,15 @@ from sidekey.errors import StartError
 from sidekey.network.socket_filter import refuse_everything, refuse_new
 from sidekey.snapshot.snapshot import Address
 
-Factory = Callable[[], asyncio.BaseProtocol]
-_Info = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+_AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 """An entry of getaddrinfo: family, type, protocol, canonical name, socket address."""
 
 GRACE = 0.1
 """Seconds for TCP handshakes that are under way when a listener stops."""
 
-_TURNS = 3
-"""Loop iterations until asyncio has connected accepted sockets to their protocols. A closed server no longer does."""
+_LOOP_ITERATIONS = 3
+"""Iterations until asyncio has connected accepted sockets to their protocols, which a closed server no longer does."""
 
 _REASONS = {
     errno.EACCES: "may not be used by this user: ports below 1024 and other users' folders need a privilege",
@@ -51,11 +51,11 @@ class AddressInUse(ListenError):
 
 
 class Listener:
-    """An open listener. `addresses` contain the port that the system chose if the config says 0."""
+    """An open listener. `addresses` have the port that the system chose if the config sets port 0."""
 
     def __init__(
         self,
-        factory: Factory,
+        factory: ProtocolFactory,
         servers: list[asyncio.Server],
         sockets: list[socket.socket],
         addresses: tuple[Address, ...],
@@ -73,10 +73,10 @@ class Listener:
         self._remove_files()
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Stop listening, but first accept pending connections, because `close` would reset them.
+        """Accept pending connections, because `close` would reset them, then close.
 
-        New connections are refused at once. A handshake that has started has `grace` seconds to complete: the caller
-        considers itself connected before its last packet arrives, and sends its request with that packet.
+        The kernel refuses new connections at once. A handshake that has started has `grace` seconds to complete: the
+        caller considers itself connected before its last packet arrives, and sends its request with that packet.
         """
         self._remove_files()
         for sock in self._sockets:
@@ -92,7 +92,7 @@ class Listener:
             except OSError:
                 # The caller has already disconnected.
                 connection.close()
-        for _ in range(_TURNS):
+        for _ in range(_LOOP_ITERATIONS):
             await asyncio.sleep(0)
         self.close()
 
@@ -104,7 +104,7 @@ class Listener:
 
 
 def accept_pending(sock: socket.socket) -> list[socket.socket]:
-    """Accept all pending connections while descriptors last."""
+    """Accept pending connections until there is none, or no file descriptor."""
     accepted: list[socket.socket] = []
     while True:
         try:
@@ -117,7 +117,7 @@ def accept_pending(sock: socket.socket) -> list[socket.socket]:
         accepted.append(connection)
 
 
-async def listen(factory: Factory, address: Address, key: str, backlog: int = 1024) -> Listener:
+async def listen(factory: ProtocolFactory, address: Address, key: str, backlog: int = 1024) -> Listener:
     """Open the listener that the config key `key` describes. Raises ListenError, or its subclass AddressInUse."""
     loop = asyncio.get_running_loop()
     try:
@@ -130,12 +130,12 @@ async def listen(factory: Factory, address: Address, key: str, backlog: int = 10
     except socket.gaierror:
         raise ListenError(key, address, "names a host that cannot be resolved; write an IP address") from None
     except OSError as error:
-        raise _explain(error, key, address) from None
+        raise _listen_error(error, key, address) from None
     names = [sock.getsockname() for sock in sockets]
     return Listener(factory, servers, sockets, tuple(Address(host=name[0], port=name[1]) for name in names))
 
 
-def _bind_tcp(infos: Sequence[_Info], backlog: int) -> list[socket.socket]:
+def _bind_tcp(infos: Sequence[_AddressInfo], backlog: int) -> list[socket.socket]:
     """Bind the addresses that this machine has: `localhost` also resolves to ::1 on machines without IPv6."""
     sockets: list[socket.socket] = []
     for family, _, _, _, sockaddr in dict.fromkeys(infos):
@@ -185,7 +185,7 @@ def _remove_stale(path: str, address: Address, key: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def _explain(error: OSError, key: str, address: Address) -> ListenError:
+def _listen_error(error: OSError, key: str, address: Address) -> ListenError:
     if error.errno == errno.EADDRINUSE:
         return AddressInUse(key, address)
     name = errno.errorcode.get(error.errno or 0, "unknown error")

@@ -1,4 +1,4 @@
-"""Resolve host names: literals, `network.hosts`, the hosts file, then DNS as an absolute name.
+"""Resolve host names: literals, `network.hosts`, the hosts file, then DNS. Search domains need `network.search`.
 
 The resolver does not check the addresses. The dialer does (`guard`), so literals cannot bypass the check.
 """
@@ -19,16 +19,16 @@ from sidekey.policy.addresses import Address, parse_address
 from sidekey.refresh import Failed, SingleFlight
 from sidekey.snapshot.snapshot import NetworkRules
 
-Table = dict[str, tuple[Address, ...]]
+HostsTable = dict[str, tuple[Address, ...]]
 
 
 class HostsFile:
-    """A hosts file. If it is absent or unreadable, it counts as empty, as for the C library."""
+    """A hosts file. An absent or unreadable file counts as empty, as for the C library."""
 
     def __init__(self, path: Path = Path("/etc/hosts")) -> None:
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
-        self._table: Table = {}
+        self._table: HostsTable = {}
 
     def addresses(self, name: str) -> tuple[Address, ...]:
         """Return the addresses of a name (lower case) in the order of the file."""
@@ -43,12 +43,12 @@ class HostsFile:
         return self._table.get(name, ())
 
 
-def parse_hosts(text: str) -> Table:
-    """Parse lines of the form `ADDRESS NAME...`. `#` starts a comment; a line without a valid address is skipped.
+def parse_hosts(text: str) -> HostsTable:
+    """Parse lines of the form `ADDRESS NAME...`, and skip comments (`#`) and lines without a valid address.
 
-    A name on several lines has the addresses of all of them.
+    A name on several lines has the addresses of all its lines.
     """
-    table: Table = {}
+    table: HostsTable = {}
     for line in text.splitlines():
         address, *names = line.partition("#")[0].split() or [""]
         try:
@@ -68,13 +68,13 @@ Lookup = Callable[[str], tuple[Address, ...]]
 
 
 def system_lookup(name: str) -> tuple[Address, ...]:
-    """Use the C library's resolver, so that names resolve as in every other program on the machine."""
+    """Look up a name with the C library, so that it resolves as in every other program on the machine."""
     infos = socket.getaddrinfo(name.encode("ascii"), None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return tuple(dict.fromkeys(ip_address(str(sockaddr[0])) for *_, sockaddr in infos))
 
 
 _Outcome = tuple[Address, ...] | Failed[str]
-"""The addresses of a name, or why there are none."""
+"""The addresses of a name, or the reason why there are none."""
 
 _ABSENT = Failed("the target's host name has no address in DNS")
 _FAILED = Failed("the lookup of the target's host name failed")
@@ -119,7 +119,7 @@ class Resolver:
             return addresses
         try:
             async with asyncio.timeout_at(deadline):
-                outcome = await self._join(host)
+                outcome = await self._look_up_shared(host)
         except TimeoutError:
             raise ProblemError(
                 Problem(
@@ -133,28 +133,28 @@ class Resolver:
             raise ProblemError(Problem("upstream_unreachable", outcome.error, error="dns_error"))
         return outcome
 
-    async def _join(self, host: str) -> _Outcome:
+    async def _look_up_shared(self, host: str) -> _Outcome:
         lookup = self._lookups.get(host)
         if lookup is None:
             lookup = self._lookups[host] = SingleFlight()
         return await lookup.start_or_wait(partial(self._look_up, host, lookup))
 
     async def _look_up(self, host: str, lookup: SingleFlight[tuple[Address, ...], str]) -> _Outcome:
-        """Wait for a free thread and look the name up in it, unless every waiter has gone by then."""
+        """Wait for a free thread and look up the name in it, unless no request waits for the name any more."""
         try:
             await self._threads.acquire()
             if lookup.waiting:
-                return await self._in_thread(host)
+                return await self._look_up_in_thread(host)
             self._threads.release()
             return _FAILED
         finally:
             # Results are not cached: the next request for the name starts another lookup.
             del self._lookups[host]
 
-    async def _in_thread(self, host: str) -> _Outcome:
+    async def _look_up_in_thread(self, host: str) -> _Outcome:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[_Outcome] = loop.create_future()
-        thread = threading.Thread(target=self._work, args=(host, loop, result), name="sidekey-dns", daemon=True)
+        thread = threading.Thread(target=self._run_lookup, args=(host, loop, result), name="sidekey-dns", daemon=True)
         try:
             thread.start()
         except RuntimeError:
@@ -162,10 +162,10 @@ class Resolver:
             return _NO_THREAD
         return await result
 
-    def _work(self, host: str, loop: asyncio.AbstractEventLoop, result: asyncio.Future[_Outcome]) -> None:
+    def _run_lookup(self, host: str, loop: asyncio.AbstractEventLoop, result: asyncio.Future[_Outcome]) -> None:
         outcome: _Outcome = _FAILED
         try:
-            # The trailing dot makes the name absolute: no search domain is ever tried (RFC 1034 3.1).
+            # A trailing dot makes the name absolute, so the C library tries no search domain (RFC 1034 3.1).
             outcome = self._lookup(host if self._search else f"{host}.") or _ABSENT
         except OSError as error:
             if error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):

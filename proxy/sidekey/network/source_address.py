@@ -20,7 +20,7 @@ class NoPort(OSError):
     """No local port is left for another connection to this destination."""
 
 
-def of_family(addresses: Sequence[Address], source: Address) -> list[Address]:
+def require_family(addresses: Sequence[Address], source: Address) -> list[Address]:
     """Return the destinations of the source address's family.
 
     Raises ProblemError (upstream_unreachable) if there is none.

@@ -19,42 +19,42 @@ MAX_AGE = 3600.0
 """Seconds after which a certificate is verified again, even if the peer's tickets live longer (up to 7 days)."""
 
 MAX_IDENTITY_CONTEXTS = 512
-"""Slots with a client certificate. An OpenSSL context and session take 38 KiB, and there may be thousands of
-certificates, most of them used by one long-lived connection."""
+"""Maximum number of slots with a client certificate. An OpenSSL context and session take 38 KiB, and there may be
+thousands of certificates, most with a single long-lived connection."""
 
 
 class ResumableSession(NamedTuple):
-    """A session to resume. From `expires_at` (monotonic clock) on, the peer's certificate must be verified again."""
+    """A session to resume before `expires_at` (monotonic clock). Then the certificate must be verified again."""
 
     session: ssl.SSLSession
     expires_at: float
 
 
 class Sessions:
-    """The slot of one origin, trust and client certificate.
+    """The slot of one origin, trust and client certificate, for the newest session.
 
-    It offers the newest ticket to several connections at once, and again after a peer declined it: the peer then falls
-    back to a full handshake. RFC 8446 C.4 advises against that only for the privacy of clients that move.
+    Several connections may resume it at once. A peer that declines it falls back to a full handshake, and the slot
+    offers it again. RFC 8446 C.4 advises against that only for the privacy of clients that move.
     """
 
-    __slots__ = ("__weakref__", "_context", "_offer")
+    __slots__ = ("__weakref__", "_context", "_newest")
 
     def __init__(self) -> None:
         self._context: ssl.SSLContext | None = None
-        self._offer: ResumableSession | None = None
+        self._newest: ResumableSession | None = None
 
     def offer(self, context: ssl.SSLContext) -> ResumableSession | None:
         """Return the session that a new connection may resume.
 
-        A session is valid only in its context. The slot keeps that context alive, also one with a client certificate.
+        A session is valid only in its context, which the slot keeps alive, even with a client certificate.
         """
         if context is not self._context:
-            self._context, self._offer = context, None
-        elif self._offer is not None and time.monotonic() >= self._offer.expires_at:
-            self._offer = None
-        return self._offer
+            self._context, self._newest = context, None
+        elif self._newest is not None and time.monotonic() >= self._newest.expires_at:
+            self._newest = None
+        return self._newest
 
-    def keep(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: ResumableSession | None) -> None:
+    def store(self, context: ssl.SSLContext, tls: ssl.SSLObject, offered: ResumableSession | None) -> None:
         """Store the TLS session once the response has begun. By then, TLS 1.3 tickets have arrived."""
         if not RESUMES or context is not self._context:
             return
@@ -65,15 +65,15 @@ class Sessions:
         # The certificate was verified in the first handshake of this chain of sessions.
         verify_at = offered.expires_at if offered is not None and tls.session_reused else now + MAX_AGE
         lifetime = session.ticket_lifetime_hint or session.timeout
-        self._offer = ResumableSession(session, min(now + lifetime, verify_at))
+        self._newest = ResumableSession(session, min(now + lifetime, verify_at))
 
     def forget(self) -> None:
         """Drop the session after a failed handshake (RFC 8446 6.2)."""
-        self._offer = None
+        self._newest = None
 
     def release(self) -> None:
         """Drop session and context. The context is freed with its last connection."""
-        self._context = self._offer = None
+        self._context = self._newest = None
 
 
 class IdentityContexts:

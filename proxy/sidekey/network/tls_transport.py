@@ -241,7 +241,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._not_reusable = has_ended or failure is not None
         if size:
             if self._sessions is not None:
-                self._sessions.keep(self._context, tls, self._offered_session)
+                self._sessions.store(self._context, tls, self._offered_session)
                 self._sessions = self._offered_session = None
             cast(asyncio.Protocol, self._protocol).data_received(bytes(plain[:size]))
         if failure is not None:

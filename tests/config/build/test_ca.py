@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sidekey.ca.certificates import make_authority
+from sidekey.ca.certificates import create_authority
 from sidekey.config.load import Loader, load
 from sidekey.config.load_result import Loaded
 from support.certificates import issue
@@ -105,7 +105,7 @@ def test_operator_ca_is_read_again_when_its_files_change(tmp_path: Path) -> None
 
 
 def test_unusable_operator_ca_is_unreadable_and_does_not_stop_a_start(tmp_path: Path) -> None:
-    other = make_authority(scope_of("https://other.test"), 0, time.time())
+    other = create_authority(scope_of("https://other.test"), 0, time.time())
     (tmp_path / "ca.pem").write_text(other.certificate)
     (tmp_path / "ca.key").write_text(other.key)
     result = loaded(tmp_path, OWN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidekey.credentials.aws.copy_source import copy_refusal
+from sidekey.credentials.aws.copy_source import check_copy
 from sidekey.errors import Problem
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.targets import Policy, parse_prefix
@@ -21,7 +21,7 @@ def problem_of(prefix: str, *fields: str, host: str = "") -> Problem | None:
     origin = policy.prefixes[0].origin if not host else parse_origin("https", host)
     lines = [b"\r\n" + field.encode("latin-1") for field in fields]
     names = [field.partition(":")[0].lower().replace("_", "-").encode() for field in fields]
-    return copy_refusal(RequestHead(b"PUT", b"/", None, lines, names), origin, policy)
+    return check_copy(RequestHead(b"PUT", b"/", None, lines, names), origin, policy)
 
 
 def source(prefix: str, value: str) -> str | None:

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from sidekey.credentials.aws.sigv4 import (
     AccessKey,
     CredentialScope,
-    SigningKey,
     SigV4Rules,
     SigV4Signer,
     add_field,
     canonical_path,
     canonical_query,
     canonical_request,
+    derive_key,
     format_time,
     string_to_sign,
 )
@@ -289,8 +289,8 @@ def test_key_is_derived_each_day() -> None:
 def test_signing_key_of_the_documentation() -> None:
     text = b"AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n"
     text += b"f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59"
-    key = SigningKey(KEY.secret, b"20150830", b"us-east-1", b"iam")
-    assert key.sign(text) == b"5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
+    key = derive_key(KEY.secret, b"20150830", b"us-east-1", b"iam")
+    assert key.sign([text]).hex() == "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
 
 
 def test_query_is_sorted_by_name_then_value() -> None:

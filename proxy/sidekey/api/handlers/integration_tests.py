@@ -44,7 +44,7 @@ class TestResult(Body):
     milliseconds: int
 
     @classmethod
-    def of(cls, outcome: Outcome, started: float) -> TestResult:
+    def of(cls, outcome: ProbeResult, started: float) -> TestResult:
         """Build the result of a test that started at `started` (`time.perf_counter`)."""
         return cls(**outcome.as_json(), milliseconds=round((time.perf_counter() - started) * 1000))
 

@@ -15,7 +15,7 @@ from hmac import digest
 from typing import Final, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from sidekey.credentials.aws.copy_source import COPY_SOURCE, RENAME_SOURCE, copy_refusal
+from sidekey.credentials.aws.copy_source import COPY_SOURCE, RENAME_SOURCE, check_copy
 from sidekey.credentials.signatures.keys import Hmac
 from sidekey.credentials.signing import OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.errors import Problem
@@ -314,7 +314,7 @@ class SigV4Rules(SigningRules):
         if _HASH_FIELD in head.names and (problem := self._framing_refusal(head, origin)) is not None:
             return problem
         # For every service: directory buckets are signed for `s3express`, and other vendors use other names.
-        return copy_refusal(head, origin, policy)
+        return check_copy(head, origin, policy)
 
     def _framing_refusal(self, head: RequestHead, origin: Origin) -> Problem | None:
         values = [value.upper() for value in line_values(head.fields, _HASH_FIELD)]

@@ -35,13 +35,13 @@ _CODES = frozenset(
         "ValidationError",
     }
 )
-"""Error codes of STS that error messages may repeat; nothing else of a response is."""
+"""Error codes of STS that messages contain. They contain nothing else of a response."""
 
 _THROTTLED = frozenset({"Throttling", "ThrottlingException"})
 _TEMPORARY = frozenset({"IDPCommunicationError"})
 """Errors that may go away by themselves, such as an unreachable identity provider."""
 
-_IDENTITY = re.compile(r"[A-Za-z0-9]{4,128}")
+_ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9]{4,128}")
 _MAX_LIFETIME = 43_200.0
 """The longest role session that AWS allows, in seconds."""
 
@@ -49,13 +49,13 @@ _MAX_LIFETIME = 43_200.0
 def parse_response(reply: Reply, now: float) -> tuple[AccessKey, float]:
     """Parse the access key and its lifetime in seconds. Raises CallError.
 
-    The lifetime counts from the response's Date, which is of the same clock as the expiry.
+    The lifetime counts from the response's Date: the same clock set the expiry.
     """
-    values = _values(reply.body)
+    values = _read_members(reply.body)
     if reply.status != 200:
-        raise _error(reply, values)
+        raise _build_error(reply, values)
     identity, secret, token = (values.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"))
-    if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
+    if not isinstance(identity, str) or not _ACCESS_KEY_ID.fullmatch(identity):
         raise CallError("invalid", f"{STEP} did not return an access key")
     if not isinstance(secret, str) or not is_token(secret) or not isinstance(token, str) or not is_token(token):
         raise CallError("invalid", f"{STEP} did not return a secret access key and a session token")
@@ -67,7 +67,7 @@ def parse_response(reply: Reply, now: float) -> tuple[AccessKey, float]:
     return AccessKey(identity.encode(), secret.encode(), token.encode()), lifetime
 
 
-def _error(reply: Reply, values: Mapping[str, Any]) -> CallError:
+def _build_error(reply: Reply, values: Mapping[str, Any]) -> CallError:
     code = values.get("Code")
     if not isinstance(code, str) or code not in _CODES:
         return error_of_status(STEP, reply)
@@ -90,11 +90,11 @@ def _parse_time(value: object) -> float | None:
         return None
 
 
-def _values(body: bytes) -> Mapping[str, Any]:
+def _read_members(body: bytes) -> Mapping[str, Any]:
     """Return the members of `Credentials` or `Error`, or none if the body has neither."""
     document = parse_json_object(body)
     if document is None:
-        return _xml_values(body)
+        return _read_xml_members(body)
     value: Any = document
     for name in ("AssumeRoleWithWebIdentityResponse", "AssumeRoleWithWebIdentityResult", "Credentials"):
         value = value.get(name) if isinstance(value, dict) else None
@@ -131,7 +131,7 @@ class _Leaves(SecretHolder):
         raise ValueError("a response has no document type")
 
 
-def _xml_values(body: bytes) -> Mapping[str, Any]:
+def _read_xml_members(body: bytes) -> Mapping[str, Any]:
     leaves = _Leaves()
     parser = expat.ParserCreate("utf-8")
     # Without the buffer, each line end is a separate text, and joining them takes quadratic time.
@@ -158,7 +158,7 @@ def check_token(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentity(SecretHolder):
-    """A request for keys of a role, with the token that proves the identity."""
+    """A role at an endpoint of STS, and the token that proves the identity."""
 
     endpoint: str
     role_arn: str
@@ -171,7 +171,7 @@ class WebIdentity(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentityCredential(SecretHolder):
-    """Obtains an access key and signs with it, and signs the body if `sign_payload` is true."""
+    """Obtains temporary access keys from STS. It signs the body of requests if `sign_payload` is true."""
 
     calls_a_minute: ClassVar[int | None] = None
 
@@ -184,13 +184,13 @@ class WebIdentityCredential(SecretHolder):
 
     @property
     def lineage(self) -> Lineage:
-        """The role identifies the key; a token of the identity is only its proof."""
+        """The identity of the access keys: the role is the client, and the token of the identity its proof."""
         identity = self.identity
         client = ("aws_sigv4", identity.endpoint, identity.role_arn, identity.session_name)
         return Lineage(client, (*self.scope, self.sign_payload), (identity.token,))
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
-        """Make one call. Raises CallError."""
+        """Call STS. Raises CallError."""
         identity = self.identity
         fields = {
             "Action": "AssumeRoleWithWebIdentity",
@@ -211,6 +211,6 @@ class WebIdentityCredential(SecretHolder):
 
 
 def signing_grant(key: AccessKey, scope: CredentialScope, *, sign_payload: bool) -> Grant:
-    """Build a grant that signs. Only the session token of the key is ever sent."""
+    """Build a grant that signs. Requests contain no secret but the session token of the key."""
     secrets = () if key.token is None else (key.token,)
     return Grant(secrets=secrets, signer=SigV4Signer(key, scope, sign_payload=sign_payload))
