@@ -17,7 +17,7 @@ from sidekey.ca.certificates import (
     CA_LIFETIME,
     LEAF_LIFETIME,
     LeafSigner,
-    constraints,
+    build_name_constraints,
     create_authority,
     create_key,
     read_bounds,
