@@ -317,7 +317,9 @@ def test_name_that_two_sections_write_is_an_error_that_names_both(
     assert (("add", *place), message) in list(checks.integration_errors(raw, Context("file")))
 
 
-@pytest.mark.parametrize("rules", [{"names": b"x-tenant"}, {"caller_fields": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str)
+@pytest.mark.parametrize(
+    "rules", [{"names": b"x-tenant"}, {"caller_fields": b"x-tenant"}, {"signed": b"x-tenant"}], ids=str
+)
 def test_added_header_of_the_kind_s_signature_is_an_error(
     rules: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,13 +76,13 @@ def responsys() -> Grant:
     return replace(ended.value.value.grant, base_url=None)
 
 
-BEARER = Placement().grant(SECRET, None)
+BEARER = Placement().build_grant(SECRET, None)
 KINDS = {
     "basic": basic(),
     "headers": headers(),
     "oauth2 in a header": BEARER,
-    "oauth2 in the query": Placement("query", "access_token", "").grant(SECRET, None),
-    "oauth2 in the body": Placement("body", "access_token", "").grant(SECRET, None),
+    "oauth2 in the query": Placement("query", "access_token", "").build_grant(SECRET, None),
+    "oauth2 in the body": Placement("body", "access_token", "").build_grant(SECRET, None),
     "responsys": responsys(),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -433,7 +433,7 @@ UNREADABLE = {
 async def test_undecodable_body_is_502(name: str, status: bytes) -> None:
     """The upstream may have processed the request. A 401 still rejects the grant."""
     raw = UNREADABLE[name].replace(b"200 OK", status)
-    later = Placement().grant("another-token", None)
+    later = Placement().build_grant("another-token", None)
     source = RenewedSource(BEARER, later)
     options = {"source": source, "watched": frozenset({401})}
     async with MemoryUpstream(respond_with(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
@@ -521,7 +521,7 @@ async def test_compressed_refusal_waits_for_the_newer_grant() -> None:
     """Sidekey decodes no more meanwhile. Without a newer grant, the whole body passes."""
     body = bytes(8 * MAX_BUFFERED)
     raw = sized(gzip.compress(body), b"Content-Encoding: gzip\r\n", b"401 Unauthorized")
-    source = RenewedSource(BEARER, Placement().grant("another-token", None))
+    source = RenewedSource(BEARER, Placement().build_grant("another-token", None))
     source.go.clear()
     options = {"source": source, "watched": frozenset({401})}
     async with MemoryUpstream(respond_with(raw)) as upstream, plane(upstream, **options) as sidekey:  # type: ignore[arg-type]
