@@ -32,16 +32,16 @@ def test_one_ca_covers_all_hosts() -> None:
     authorities = authorities_for(A, B)
     assert len(authorities.members) == 1
     assert authorities.ensure(scope_of(B), NOW, never) is authorities
-    signer = authorities.signer("a.test", NOW)
+    signer = authorities.find_signer("a.test", NOW)
     assert signer is authorities.members[0]
-    assert authorities.signer("c.test", NOW) is None
+    assert authorities.find_signer("c.test", NOW) is None
 
 
 def test_empty_scope_gets_a_ca() -> None:
     """Callers can trust the CA from the start. It permits no host."""
     authorities = Authorities().ensure(Scope(), NOW, make)
     assert len(authorities.members) == 1
-    assert authorities.signer("a.test", NOW) is None
+    assert authorities.find_signer("a.test", NOW) is None
     assert authorities.ensure(Scope(), NOW, never) is authorities
 
 
@@ -74,7 +74,7 @@ def test_number_of_cas_is_limited() -> None:
         authorities = authorities.ensure(scope_of(f"https://h{number}.test"), NOW, make)
     with pytest.raises(RotationError, match="sidekey ca rotate"):
         authorities.ensure(scope_of(A), NOW, make)
-    assert authorities.expires == authorities.members[0].not_after
+    assert authorities.expires_at == authorities.members[0].not_after
 
 
 def test_rotation_takes_three_steps() -> None:
@@ -98,7 +98,7 @@ def test_new_host_during_a_rotation_is_covered_by_both_generations() -> None:
     during = authorities_for(A).add_next(scope_of(A), make).ensure(scope_of(A, B), NOW, make)
     assert len(during.members) == 4
     for authorities in (during, during.activate(), during.activate().retire()):
-        signer = authorities.signer("b.test", NOW)
+        signer = authorities.find_signer("b.test", NOW)
         assert signer is not None
         assert signer.generation == authorities.signing
 
@@ -138,8 +138,8 @@ def test_expiry_is_that_of_the_first_signing_ca() -> None:
     authorities = Authorities(
         1, (first, authority_of(B, now=NOW - 9 * DAY), authority_of(A, generation=0, now=NOW - 99 * DAY))
     )
-    assert authorities.expires == first.not_after - 9 * DAY
-    assert Authorities().expires is None
+    assert authorities.expires_at == first.not_after - 9 * DAY
+    assert Authorities().expires_at is None
 
 
 def test_rules_show_no_key() -> None:

@@ -82,19 +82,19 @@ def test_ca_has_constraints_path_length_and_server_usage() -> None:
     assert list(extensions[x509.ExtendedKeyUsage.oid].value) == [ExtendedKeyUsageOID.SERVER_AUTH]
     assert MARK in first.subject.rfc4514_string()
     assert first.subject != other.subject
-    assert first.not_valid_after_utc - first.not_valid_before_utc == BACKDATED + CA_LIFE
+    assert first.not_valid_after_utc - first.not_valid_before_utc == BACKDATING + CA_LIFETIME
     assert first.not_valid_before_utc.timestamp() == NOW - DAY
 
 
 def test_leaf_is_for_one_host_and_a_week() -> None:
     """The subject is empty, so the alternative name is critical (RFC 5280 4.2.1.6)."""
     authority = authority_of("https://a.test")
-    pem, end = Signer(authority, make_key()).leaf("a.test", NOW)
+    pem, end = LeafSigner(authority, create_key()).issue("a.test", NOW)
     leaf = certificate_of(pem)
     names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert (names.critical, list(names.value)) == (True, [x509.DNSName("a.test")])
     assert list(leaf.subject) == []
-    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == BACKDATED + LEAF_LIFE
+    assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == BACKDATING + LEAF_LIFETIME
     assert end == leaf.not_valid_after_utc.timestamp() == NOW + 7 * DAY
     issuer = certificate_of(authority.certificate)
     identifier = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
@@ -121,7 +121,7 @@ def test_constraints_round_trip(urls: tuple[str, ...]) -> None:
 
 def test_ca_without_constraints_permits_every_host() -> None:
     """The CA of an operator may have no constraints."""
-    key = make_key()
+    key = create_key()
     name = x509.Name([])
     now = certificate_of(authority_of("https://a.test").certificate).not_valid_before_utc
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
@@ -130,7 +130,7 @@ def test_ca_without_constraints_permits_every_host() -> None:
 
 def test_empty_constraints_are_refused() -> None:
     """X.509 needs at least one subtree in a constraint."""
-    leaf = constraints(Bounds.exactly(scope_of()))
+    leaf = build_name_constraints(Bounds.exactly(scope_of()))
     assert leaf.permitted_subtrees == [x509.DNSName("invalid")]
     assert len(leaf.excluded_subtrees or ()) == 2
 

@@ -76,7 +76,7 @@ def test_ca_signs_although_the_trust_folder_cannot_be_written(tmp_path: Path) ->
 def test_operator_ca_is_published_and_not_stored(tmp_path: Path) -> None:
     operator_ca = authority_of(A, generation=0)
     result = ensure_authorities(replace(rules_in(tmp_path, A), uses_operator_ca=True, operator_ca=operator_ca), NOW)
-    assert result.authorities.signer("a.test", NOW) is operator_ca
+    assert result.authorities.find_signer("a.test", NOW) is operator_ca
     assert (tmp_path / "trust" / "ca.pem").read_text() == operator_ca.trusted
     assert read(tmp_path) is None
 
@@ -88,7 +88,7 @@ def test_each_rotation_step_is_stored_and_published(tmp_path: Path) -> None:
     added = rotate(rules, NOW, "next").authorities
     new = added.members[1]
     assert ca_file.read_text() == old.trusted + new.trusted
-    assert ensure_authorities(rules, NOW).authorities.signer("a.test", NOW) == old
+    assert ensure_authorities(rules, NOW).authorities.find_signer("a.test", NOW) == old
     rotate(rules, NOW, "activate")
     assert ensure_authorities(rules, NOW).authorities.find_signer("a.test", NOW) == new
     rotate(rules, NOW, "retire")

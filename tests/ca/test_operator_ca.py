@@ -24,7 +24,7 @@ PRESENT = time.time()
 
 
 def check(certificate: bytes, key: bytes, scope: Scope = SCOPE, now: float = NOW) -> OperatorCaCheck:
-    return examine(certificate.decode(), key.decode(), scope, now)
+    return check_operator_ca(certificate.decode(), key.decode(), scope, now)
 
 
 def root(**others: object) -> IssuedCertificate:
@@ -130,13 +130,13 @@ def test_extra_roots_complete_the_chain() -> None:
     top, middle = root(), intermediate(other := root(), "example.com", subject="Between")
     below = intermediate(top, "example.com")
     extra = (issue("Another root", authority=True).pem + top.pem).decode()
-    result = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
+    result = check_operator_ca(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, extra)
     assert result.errors == []
     assert result.authority is not None
     assert (result.authority.trusted, result.authority.served) == (top.pem.decode(), below.pem.decode())
     assert not [text for _, text in result.warnings if "root" in text]
     unrelated = (middle.pem + other.pem).decode()
-    result = examine(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
+    result = check_operator_ca(below.pem.decode(), below.key_pem.decode(), SCOPE, NOW, unrelated)
     assert any("the chain does not end in a root: add it" in text for _, text in result.warnings)
 
 

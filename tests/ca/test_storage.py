@@ -141,7 +141,7 @@ def test_concurrent_processes_create_one_ca(tmp_path: Path) -> None:
 
 def test_lock_that_is_never_released_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     update(tmp_path, lambda _: authorities(A))
-    monkeypatch.setattr(state, "_PATIENCE", 0.0)
+    monkeypatch.setattr(state, "_LOCK_SECONDS", 0.0)
     with state_file(tmp_path).with_name("lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(FolderError, match="is locked by another process of Sidekey"):
@@ -223,5 +223,5 @@ def test_stored_ca_covers_its_scope_after_reading(tmp_path: Path) -> None:
     update(tmp_path, lambda _: authorities(A))
     stored = read(tmp_path)
     assert stored is not None
-    assert stored.missing(scope_of("https://a.test"), NOW) == {}
-    assert stored.missing(scope_of("https://b.test"), NOW) == {1: Scope(frozenset({"b.test"}))}
+    assert stored.find_missing(scope_of("https://a.test"), NOW) == {}
+    assert stored.find_missing(scope_of("https://b.test"), NOW) == {1: Scope(frozenset({"b.test"}))}

@@ -200,7 +200,7 @@ def test_https_upstream_is_verified_with_the_trusted_ca(ca: Authority, tmp_path:
         (ProbeResult("GET /i/a", 0, None, "no response"), "failed: GET /i/a: no response"),
     ],
 )
-def test_outcome_is_one_line(outcome: Outcome, text: str) -> None:
+def test_outcome_is_one_line(outcome: ProbeResult, text: str) -> None:
     assert str(outcome) == text
 
 

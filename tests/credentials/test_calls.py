@@ -41,7 +41,7 @@ def test_parameters_are_appended_to_an_existing_query(url: str, whole: str) -> N
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text() | st.integers()), min_size=1))
 def test_encoded_parameters_are_ascii_and_decode_to_the_same_values(pairs: list[tuple[str, Scalar]]) -> None:
-    result = form(pairs)
+    result = encode_form(pairs)
     assert result.isascii()
     assert parse_qsl(result, keep_blank_values=True) == [(name, str(value)) for name, value in pairs]
 
@@ -67,7 +67,7 @@ def test_anything_but_an_object_is_none(body: bytes) -> None:
 @given(st.binary())
 @example('{"a": 1}'.encode("utf-16"))
 def test_any_bytes_give_an_object_or_none(body: bytes) -> None:
-    result = calls.json_object(body)
+    result = calls.parse_json_object(body)
     assert result is None or json.loads(body.decode("utf-8-sig")) == result
 
 

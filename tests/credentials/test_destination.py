@@ -199,7 +199,7 @@ def defaults(model: type[BaseModel], result: dict[str, Json]) -> dict[str, Json]
         if not key.safe_to_change:
             name = f"{model.__name__}.{key.name}"
             if name not in result:
-                result[name] = key.default_form
+                result[name] = key.canonical_default
                 for item in models_of(field.annotation):
                     defaults(item, result)
     return result

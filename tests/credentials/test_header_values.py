@@ -11,14 +11,14 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered, Keys
 from sidekey.credentials.header_values import (
     CallHeaders,
-    WrittenHeader,
-    WrittenValue,
+    ConfiguredHeader,
+    ConfiguredValue,
     build_headers,
     canonicalize_headers,
     comparable_headers,
     inputs_of,
     normalize_value,
-    written_schema,
+    value_schema,
 )
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from support.stored import OAUTH2, copied, destination, harmless
@@ -109,12 +109,12 @@ def test_every_header_of_a_call_is_part_of_the_destination() -> None:
 
 
 INSECURE = {"insecure_value": "hunter2"}
-ADAPTER: TypeAdapter[WrittenValue] = TypeAdapter(
-    Annotated[WrittenValue, BeforeValidator(normalize_value), written_schema("Title", {"type": "number"})]
+ADAPTER: TypeAdapter[ConfiguredValue] = TypeAdapter(
+    Annotated[ConfiguredValue, BeforeValidator(normalize_value), value_schema("Title", {"type": "number"})]
 )
 
 
-def value_of(raw: Any) -> WrittenValue:
+def value_of(raw: Any) -> ConfiguredValue:
     return ADAPTER.validate_python(raw, context=Context("file"))
 
 
@@ -131,7 +131,7 @@ def test_value_is_a_public_text_or_a_secret_with_a_prefix(raw: Any, inputs: list
     value = value_of(raw)
     values = {key: reference.value for key, reference in value.inputs("place")}
     assert [".".join(key) for key in values] == inputs
-    assert value.joined(values, "place") == joined
+    assert value.join(values, "place") == joined
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_secrets_and_texts_have_their_locations() -> None:
 def test_secrets_are_filled_in() -> None:
     """All other values keep their type."""
     values = {("user", "key"): "hunter2", ("scopes", "1"): "write"}
-    result = fill_secrets(parse_tree(BODY, Context("file")), values, text=str.upper)
+    result = fill_secrets(parse_tree(BODY, Context("file")), values, convert_text=str.upper)
     assert json.dumps(result) == json.dumps(
         {
             "user": {"name": "SVC", "key": "hunter2"},

@@ -122,7 +122,7 @@ def test_rejected_token_is_not_refreshed() -> None:
 def test_login_follows_a_refused_refresh(response: Reply, previous: str) -> None:
     """The login has the outcome of the refresh."""
     issued, calls = issue(credential_of(AUTH), response, reply(TOKEN), attempt=AGAIN)
-    assert [(call.step, call.previous) for call in calls] == [("token refresh", "ok"), ("login", previous)]
+    assert [(call.step, call.previous_outcome) for call in calls] == [("token refresh", "ok"), ("login", previous)]
     assert issued.memory == TOKEN["authToken"]
 
 
@@ -189,7 +189,7 @@ def test_failed_login_is_reported_without_the_servers_text(
     response: Reply, outcome: str, reason: str, settings: bool
 ) -> None:
     error = error_of(response)
-    assert (error.outcome, error.reason, error.settings) == (outcome, reason, settings)
+    assert (error.outcome, error.reason, error.needs_config_change) == (outcome, reason, settings)
 
 
 def test_retry_after_of_a_rate_limit_is_kept() -> None:

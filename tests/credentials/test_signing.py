@@ -148,10 +148,10 @@ def test_rules_are_equal_by_value() -> None:
 
 def test_chained_rules_combine_those_of_both_signers() -> None:
     head = RequestHead(b"POST", b"/", b"h", [], [])
-    first = SigningRules(frozenset({b"x-one"}), kept=frozenset({b"x-id"}), body=False)
+    first = SigningRules(frozenset({b"x-one"}), caller_fields=frozenset({b"x-id"}), body=False)
     second = SigningRules(frozenset({b"x-two"}), signed=frozenset({b"x-tenant"}), body=True)
     both = ChainedSigningRules(first, second)
-    assert (both.names, both.kept, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
+    assert (both.names, both.caller_fields, both.signed) == ({b"x-one", b"x-two"}, {b"x-id"}, {b"x-tenant"})
     assert both.signs(b"x-tenant") and not both.signs(b"x-id")
     assert both.needs_body(head)
     assert not ChainedSigningRules(first, first).needs_body(head)

@@ -507,15 +507,15 @@ def test_host_with_only_refused_addresses_is_denied() -> None:
     snapshot, result = Snapshot({}), addresses_of("10.1.2.3")
     allowed = explain(CRM, "/x")
     assert allowed.dialled_host == "api.example.com"
-    denied = with_addresses(allowed, snapshot, result)
+    denied = apply_address_rules(allowed, snapshot, result)
     remedy = "add 10.1.2.3/32 to allow_private of the integration, or to network.allow_private"
     assert denied.decision.reason == f"api.example.com {PRIVATE}: {remedy}"
     assert (denied.allowed, denied.decision.code, denied.dialled_host) == (False, "destination_denied", None)
     assert "rule  " not in str(denied)
     assert denied.as_json()["credential"] is None
     mixed = addresses_of("10.1.2.3", "198.41.0.4")
-    assert with_addresses(allowed, snapshot, mixed) is allowed
-    assert with_addresses(allowed, snapshot) is allowed
+    assert apply_address_rules(allowed, snapshot, mixed) is allowed
+    assert apply_address_rules(allowed, snapshot) is allowed
     outside = explain(CRM, "/../x")
     assert apply_address_rules(outside, snapshot, result) is outside
     own = replace(CRM, allow_private=(ip_network("10.0.0.0/8"),))
@@ -525,5 +525,5 @@ def test_host_with_only_refused_addresses_is_denied() -> None:
 def test_config_allows_addresses_of_stored_integrations() -> None:
     network = NetworkRules(allow_private=(ip_network("10.0.0.0/8"),))
     stored = explain(replace(CRM, stored=True, allow_private=NetworkOverride()), "/x")
-    denied = with_addresses(stored, Snapshot({}, network=network), addresses_of("10.1.2.3"))
+    denied = apply_address_rules(stored, Snapshot({}, network=network), addresses_of("10.1.2.3"))
     assert denied.decision.reason.endswith("the operator must add 10.1.2.3/32 to store.allow_private")

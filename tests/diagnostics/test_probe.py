@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 import sidekey.diagnostics.probe
-from sidekey.diagnostics.probe import REAL, probe, probe_preset
+from sidekey.diagnostics.probe import REAL_REQUEST_NOTE, probe, probe_preset
 from sidekey.observe.metrics import UNKNOWN
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import TestRequest as Request

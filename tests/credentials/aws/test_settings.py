@@ -141,7 +141,7 @@ def test_endpoint_of_sts_is_a_forbidden_target() -> None:
 
 
 def test_token_file_is_read_again_for_each_call() -> None:
-    assert sigv4_settings(BY_IDENTITY).traits().reread == {("web_identity", "token")}
+    assert sigv4_settings(BY_IDENTITY).traits().reread_inputs == {("web_identity", "token")}
 
 
 def test_stored_integration_may_not_use_web_identity() -> None:

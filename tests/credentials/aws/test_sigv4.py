@@ -191,15 +191,15 @@ def test_payload_with_an_unsigned_trailer_is_signed_by_name() -> None:
         rules = SigV4Rules("s3", sign_payload=payload)
         assert not rules.needs_body(received)
         assert rules.refusal(received, AWS, Policy()) is None
-        signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=payload)
+        signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), sign_payload=payload)
         result = signer.sign(outgoing(received=received), (), NOW, UNIQUE)
         assert b"\r\nX-Amz-Content-Sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER" in result
 
 
 def test_unsigned_payload_needs_no_body() -> None:
-    assert not SigV4Rules("s3", payload=False).needs_body(head())
-    assert SigV4Rules("s3", payload=True).needs_body(head(b"x-amz-content-sha256: UNSIGNED-PAYLOAD"))
-    signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), payload=False)
+    assert not SigV4Rules("s3", sign_payload=False).needs_body(head())
+    assert SigV4Rules("s3", sign_payload=True).needs_body(head(b"x-amz-content-sha256: UNSIGNED-PAYLOAD"))
+    signer = SigV4Signer(KEY, CredentialScope("eu-west-1", "s3"), sign_payload=False)
     result = signer.sign(outgoing(received=head()), (), NOW, UNIQUE)
     assert b"\r\nX-Amz-Content-Sha256: UNSIGNED-PAYLOAD" in result
 
@@ -263,9 +263,9 @@ def test_rules_list_signed_and_written_fields() -> None:
 
 
 def test_rules_of_services_with_the_same_behaviour_are_equal() -> None:
-    assert SigV4Rules("sqs", payload=True) == SigV4Rules("sns", payload=True)
-    others = (SigV4Rules("s3", payload=True), SigV4Rules("s3", payload=False))
-    assert len({SigV4Rules("sqs", payload=True), *others}) == 3
+    assert SigV4Rules("sqs", sign_payload=True) == SigV4Rules("sns", sign_payload=True)
+    others = (SigV4Rules("s3", sign_payload=True), SigV4Rules("s3", sign_payload=False))
+    assert len({SigV4Rules("sqs", sign_payload=True), *others}) == 3
 
 
 @pytest.mark.parametrize("service", ["s3", "sqs"])

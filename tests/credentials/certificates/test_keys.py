@@ -16,8 +16,8 @@ PKCS1 = issue(key=private_key("RS256"))
 TRADITIONAL = PrivateFormat.TraditionalOpenSSL
 
 
-def block(data: bytes) -> Block:
-    (result,) = blocks(data)
+def block(data: bytes) -> PemBlock:
+    (result,) = parse_pem(data)
     return result
 
 

@@ -37,11 +37,11 @@ def test_public_key_is_read_from_a_certificate(kind: str) -> None:
     key = KEYS[kind]
     whole = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     first, second = issue("one", key=key), issue("other", key=key, authority=True)
-    result = encoding.public_key(first.der)
+    result = pem_der.public_key(first.der)
     assert whole.endswith(result)
     assert len(whole) - len(result) < 40
-    assert encoding.public_key(second.der) == result
-    assert len({encoding.public_key(issue(key=key).der) for key in KEYS.values()}) == len(KEYS)
+    assert pem_der.public_key(second.der) == result
+    assert len({pem_der.public_key(issue(key=key).der) for key in KEYS.values()}) == len(KEYS)
 
 
 def test_subject_is_read_from_a_certificate() -> None:
@@ -73,7 +73,7 @@ def reason_for(data: bytes) -> str:
 def test_blocks_are_parsed_in_order() -> None:
     """Without the text around them, as from openssl pkcs12."""
     data = b"Bag Attributes\n    localKeyID: 01\n" + ISSUED.pem + b"Key Attributes: <No Attributes>\n" + ISSUED.key_pem
-    result = encoding.blocks(data)
+    result = pem_der.parse_pem(data)
     assert [block.label for block in result] == ["CERTIFICATE", "PRIVATE KEY"]
     assert result[0].der == ISSUED.der
 
@@ -81,7 +81,7 @@ def test_blocks_are_parsed_in_order() -> None:
 @pytest.mark.parametrize(("old", "new"), [(b"\n", b"\r\n"), (b"\n", b" "), (b"\n", b""), (b"\n", b"\n\n  ")])
 def test_line_endings_do_not_matter(old: bytes, new: bytes) -> None:
     """Windows writes other ones, and environment variables often have spaces instead."""
-    assert [block.der for block in encoding.blocks(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
+    assert [block.der for block in pem_der.parse_pem(b"\xef\xbb\xbf" + ISSUED.pem.replace(old, new))] == [ISSUED.der]
 
 
 def test_block_encrypted_by_headers_keeps_its_text() -> None:
@@ -177,7 +177,7 @@ def test_any_bytes_are_blocks_or_a_reason(data: bytes) -> None:
 
 @given(st.binary(max_size=40).map(lambda tail: b"\x30\x82" + tail))
 def test_any_der_has_a_description(data: bytes) -> None:
-    assert encoding.describe_data(data)
+    assert pem_der.describe_data(data)
 
 
 def test_deeply_nested_json_is_described() -> None:
@@ -203,9 +203,9 @@ def test_a_pem_is_split_into_certificates_and_keys() -> None:
     other = issue("other.example").pem.decode()
     encrypted = ISSUED.key_as(PrivateFormat.TraditionalOpenSSL, "hunter2").decode()
     parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
-    result = encoding.split(f"words\n{key}{other}{parameters}{certificate}")
-    assert result == encoding.PemParts(other + certificate, key, f"words\n\n\n{parameters}\n")
-    assert encoding.split(encrypted + certificate) == encoding.PemParts(certificate, encrypted, "\n\n")
-    assert encoding.split(certificate) == encoding.PemParts(certificate, "", "\n")
+    result = pem_der.split_pem(f"words\n{key}{other}{parameters}{certificate}")
+    assert result == pem_der.PemParts(other + certificate, key, f"words\n\n\n{parameters}\n")
+    assert pem_der.split_pem(encrypted + certificate) == pem_der.PemParts(certificate, encrypted, "\n\n")
+    assert pem_der.split_pem(certificate) == pem_der.PemParts(certificate, "", "\n")
     for unreadable in ("hunter2", f"{certificate}{key[:-10]}"):
         assert pem_der.split_pem(unreadable) == pem_der.PemParts("", "", unreadable)

@@ -194,7 +194,7 @@ def test_any_bytes_result_in_errors_or_an_identity(
     certificate: bytes, key: bytes, combined: bool, consent: bool
 ) -> None:
     """No exception is raised, and no message repeats bytes of a key."""
-    examined = examine(
+    examined = check_client_certificate(
         CertificateInput(certificate, certificate if combined else key, combined=combined),
         PRESENT,
         allow_private_ca=consent,

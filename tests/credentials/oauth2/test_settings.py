@@ -17,7 +17,7 @@ from sidekey.credentials.oauth2.client_authentication import (
     HeaderSettings,
     PrivateKeyJwtSettings,
 )
-from sidekey.credentials.oauth2.grants import JwtBearerSettings, RefreshTokenSettings
+from sidekey.credentials.oauth2.grant_types import JwtBearerSettings, RefreshTokenSettings
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_request import TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import TokenResponseSettings

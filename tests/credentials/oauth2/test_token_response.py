@@ -124,7 +124,7 @@ def test_any_success_may_return_a_token(status: int) -> None:
     assert read_response(reply(GOOD, status), ResponseShape()).value == "tok-1"
     assert read_refresh_token(reply({**GOOD, "refresh_token": "r-2"}, status)) == "r-2"
     error = error_of(reply({"error": "invalid_client"}, status))
-    assert (error.outcome, error.settings) == ("refused", True)
+    assert (error.outcome, error.needs_config_change) == ("refused", True)
     assert error.reason == f"token endpoint returned {status} invalid_client"
 
 
@@ -208,7 +208,7 @@ def test_lifetime_is_a_number_or_digits(expires_in: object, lifetime: float) -> 
 def test_invalid_lifetime_is_replaced_by_the_default(expires_in: object) -> None:
     response = reply({**GOOD, "expires_in": expires_in})
     assert read_response(response, ResponseShape()).lifetime == DEFAULT_LIFETIME
-    assert read_response(response, ResponseShape(lifetime=900.0)).lifetime == 900
+    assert read_response(response, ResponseShape(default_lifetime=900.0)).lifetime == 900
 
 
 @pytest.mark.parametrize("expires_in", [0, "0", "00", 0.0, -0.0, 0.999, -1, -5, "-5", -0.5, -(10**400)])

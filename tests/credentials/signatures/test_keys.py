@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from sidekey.credentials.key_formats import SecretEncoding
-from sidekey.credentials.signatures.keys import Ed25519, Hmac, HmacAlgorithm, hmac_key, load_key, webhook_key
+from sidekey.credentials.signatures.keys import Ed25519, Hmac, HmacAlgorithm, load_hmac_key, load_key, load_webhook_key
 from support.outgoing_requests import private_key
 
 HASHES: dict[HmacAlgorithm, str] = {
@@ -121,14 +121,14 @@ def whsec(key: bytes) -> str:
 )
 def test_secret_is_decoded_from_text_hex_or_base64(secret: str, encoding: SecretEncoding, key: bytes) -> None:
     """Text is the key itself. Padding is optional."""
-    result = hmac_key(secret, encoding, "hmac-sha512")
+    result = load_hmac_key(secret, encoding, "hmac-sha512")
     assert result.sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha512")
 
 
 @pytest.mark.parametrize(("secret", "encoding"), [("hunter2", "hex"), ("hunter2!", "base64"), ("=", "base64")])
 def test_secret_in_another_encoding_is_refused(secret: str, encoding: SecretEncoding) -> None:
     with pytest.raises(ValueError, match=r"^must ") as caught:
-        hmac_key(secret, encoding, "hmac-sha256")
+        load_hmac_key(secret, encoding, "hmac-sha256")
     assert "hunter2" not in str(caught.value)
 
 
@@ -136,13 +136,13 @@ def test_secret_in_another_encoding_is_refused(secret: str, encoding: SecretEnco
 def test_webhook_key_has_24_to_64_bytes(size: int) -> None:
     key = hashlib.sha512(b"key").digest()[:size]
     for secret in (whsec(key), whsec(key).rstrip("=")):
-        assert webhook_key(secret).sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha256")
+        assert load_webhook_key(secret).sign([b"a", b"b"]) == hmac.digest(key, b"ab", "sha256")
 
 
 @pytest.mark.parametrize("secret", [SEED, SEED + PUBLIC.public_bytes_raw()], ids=["alone", "pair"])
 def test_ed25519_key_may_be_followed_by_its_public_key(secret: bytes) -> None:
     """Svix encodes keys in this form."""
-    key = webhook_key(f"whsk_{b64encode(secret).decode()}")
+    key = load_webhook_key(f"whsk_{b64encode(secret).decode()}")
     assert isinstance(key, Ed25519)
     PUBLIC.verify(key.sign([b"a", b"b"]), b"ab")
 
@@ -164,5 +164,5 @@ def test_ed25519_key_may_be_followed_by_its_public_key(secret: bytes) -> None:
 )
 def test_invalid_webhook_key_is_refused(secret: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason) as caught:
-        webhook_key(secret)
+        load_webhook_key(secret)
     assert secret.partition("_")[2] not in str(caught.value) or secret in ("whsec_", "whsk_")

@@ -20,8 +20,14 @@ from standardwebhooks.webhooks import Webhook
 from stripe import Webhook as StripeWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
-from sidekey.credentials.signatures.keys import Hmac, webhook_key
-from sidekey.credentials.signatures.schemes import SCHEMES, Scheme, read_each, read_field, read_signed
+from sidekey.credentials.signatures.keys import Hmac, load_webhook_key
+from sidekey.credentials.signatures.schemes import (
+    SCHEMES,
+    Scheme,
+    parse_header_template,
+    parse_signature_format,
+    parse_signed_text,
+)
 from sidekey.credentials.signatures.settings import signature_errors
 from sidekey.credentials.signing import NO_RANDOM_IDS, OutgoingRequest
 from sidekey.policy.headers import normalise
@@ -38,7 +44,7 @@ def signed(
 ) -> dict[str, str]:
     """Sign with a scheme, and with Standard Webhooks secrets if it uses them."""
     result = SCHEMES[scheme]
-    read = [webhook_key(key) if result.asymmetric else Hmac(key.encode(), result.algorithm) for key in keys]
+    read = [load_webhook_key(key) if result.asymmetric else Hmac(key.encode(), result.algorithm) for key in keys]
     signer, request = result.signer(read), outgoing(*fields)
     assert signer.check(request) is None
     return written(signer.sign(request, pieces(body, size=7), at, UNIQUE))
@@ -338,28 +344,32 @@ def test_random_ids_affect_only_signers_that_use_them(
 def test_rules_list_the_headers_of_a_scheme() -> None:
     rules = Scheme("{id}{header:X_Tenant}{body_sha256}", {**WITH_ID, "X_Time": "{timestamp}"}).rules()
     assert rules.names == {b"x-message-id", b"x-signature", b"x-time"}
-    assert rules.kept == {b"x-message-id"}
+    assert rules.caller_fields == {b"x-message-id"}
     assert rules.signed == {b"x-tenant"}
     assert rules.body
     assert Scheme("{body}", PLAIN).rules().body
     streamed = Scheme("{id}{header:X-Tenant}", {"X-Signature": "id={id},{signature}"}).rules()
     assert not streamed.body
-    assert streamed.kept == frozenset()
+    assert streamed.caller_fields == frozenset()
 
 
 def test_values_allowed_in_each_template() -> None:
-    assert read_signed("{body}{header:x}{id}").names == {"body", "header:x", "id"}
-    assert read_field("{id}{signature}{signatures}").names == {"id", "signature", "signatures"}
-    assert read_each("v1={signature}.") == ("v1=", ".")
-    for read, text in ((read_signed, "{signature}"), (read_field, "{body}"), (read_field, "{header:x}")):
+    assert parse_signed_text("{body}{header:x}{id}").names == {"body", "header:x", "id"}
+    assert parse_header_template("{id}{signature}{signatures}").names == {"id", "signature", "signatures"}
+    assert parse_signature_format("v1={signature}.") == ("v1=", ".")
+    for read, text in (
+        (parse_signed_text, "{signature}"),
+        (parse_header_template, "{body}"),
+        (parse_header_template, "{header:x}"),
+    ):
         with pytest.raises(ValueError, match="no value here"):
             read(text)
     for text in ("{signatures}", "{id}", "{timestamp}"):
         with pytest.raises(ValueError, match="no value here"):
-            read_each(text)
+            parse_signature_format(text)
     for text in ("", "v1", "{signature}{signature}"):
         with pytest.raises(ValueError, match="once"):
-            read_each(text)
+            parse_signature_format(text)
 
 
 SECRETS = st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=3)

@@ -71,7 +71,7 @@ def test_query_of_a_target_without_one_is_empty() -> None:
 def test_pieces_of_the_body_are_not_joined() -> None:
     """The same objects, which are hashed one after the other."""
     body = [b"x" * 100, b"y" * 100]
-    result = compile_pieces(read("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
+    result = compile_pieces(parse_template("{id}.{body}.{body}", NAMES))(facts(outgoing(), body))
     assert result == [NEW_ID + b".", *body, b".", *body]
     assert all(result[index] is body[index % 3 - 1] for index in (1, 2, 4, 5))
 
@@ -156,4 +156,4 @@ def test_text_with_signatures_is_filled_in_after_its_prefix() -> None:
         ("{signature},{signatures}%", b"%b,{id}%"),
         ("{signatures}{timestamp}{signature}%", b"{id}1614265330%b%"),
     ):
-        assert compile_text(read(text, names), before="\r\nX: ")(values) == b"\r\nX: " + expected
+        assert compile_text(parse_template(text, names), before="\r\nX: ")(values) == b"\r\nX: " + expected
