@@ -175,7 +175,7 @@ class App:
         """
         addresses = self.snapshot.listen
         process.raise_descriptor_limit()
-        self._fetcher.limit(process.max_calls())
+        self._fetcher.set_limit(process.max_calls())
         try:
             self.publisher.publish(self.snapshot)
             # Callers that start when Sidekey is ready read the trust folder.

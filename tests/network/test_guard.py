@@ -35,7 +35,7 @@ def denial_of(*texts: str, own: tuple[OwnListener, ...] = (), allowed: tuple[Net
 
 def test_forbidden_addresses_are_dropped_in_order() -> None:
     response = [ip_address(text) for text in ("10.0.0.1", "8.8.8.8", "::1", "2606:4700::1111", "169.254.169.254")]
-    assert permitted(response, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
+    assert require_permitted(response, 443, (), ()) == [ip_address("8.8.8.8"), ip_address("2606:4700::1111")]
 
 
 def test_denial_names_the_classes_and_not_the_addresses() -> None:

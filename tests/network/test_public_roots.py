@@ -52,7 +52,7 @@ def existing_folder(folder: CaFolder) -> Path:
 
 def test_every_certificate_of_the_bundle_verifies_with_the_folder(tmp_path: Path) -> None:
     openssl = programs.require("openssl")
-    bundle = Path(roots.bundle())
+    bundle = Path(public_roots.mozilla_bundle())
     folder = existing_folder(CaFolder(str(bundle)))
     files = []
     for number, pem in enumerate(bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]):
@@ -183,7 +183,7 @@ def test_bundle_is_loaded_if_no_folder_can_be_created(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca: Authority
 ) -> None:
     """For example in a container with read-only file systems."""
-    monkeypatch.setattr(roots, "_PARENTS", (str(tmp_path / "absent"),))
+    monkeypatch.setattr(public_roots, "_PARENTS", (str(tmp_path / "absent"),))
     assert CaFolder(str(ca.bundle)).path() is None
 
 

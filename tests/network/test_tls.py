@@ -274,7 +274,7 @@ def test_local_ca_is_never_trusted_for_upstreams(
     bundle.write_text(authority.trusted + ca.bundle.read_text())
     for item in bundle.read_text().split("-----END CERTIFICATE-----\n")[:-1]:
         pem = f"{item}-----END CERTIFICATE-----\n"
-        (tmp_path / f"{roots.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
+        (tmp_path / f"{public_roots.subject_hash(ssl.PEM_cert_to_DER_cert(pem.lstrip()))}.0").write_text(pem)
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv(where, str(bundle if where == "SSL_CERT_FILE" else tmp_path))

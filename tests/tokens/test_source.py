@@ -225,7 +225,11 @@ async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: f
 )
 async def test_error_of_the_settings_is_a_configuration_error(rig: Rig, needs_config_change: bool, error: str) -> None:
     """RFC 9209."""
-    rig.endpoint.reply_error = {"outcome": "refused", "reason": "token endpoint answered 401", "settings": settings}
+    rig.endpoint.reply_error = {
+        "outcome": "refused",
+        "reason": "token endpoint answered 401",
+        "needs_config_change": needs_config_change,
+    }
     with pytest.raises(ProblemError) as failed:
         await rig.source.obtain()
     assert (failed.value.problem.error, failed.value.problem.status) == (error, 502)

@@ -18,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sidekey.ca.authorities import MARK, LocalAuthority
 from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.certificates.keys import PrivateKey, open_key, to_pem
+from sidekey.credentials.certificates.pem_der import parse_pem
 from sidekey.policy.addresses import Network, parse_address
 
 BACKDATING = timedelta(days=1)
@@ -113,7 +114,7 @@ class LeafSigner:
 
         A leaf does not outlive its CA.
         """
-        moment = _moment(now)
+        moment = _to_datetime(now)
         address = parse_address(host)
         name = x509.DNSName(host) if address is None else x509.IPAddress(ip_address(str(address)))
         issuer = self._certificate

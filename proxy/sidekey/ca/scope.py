@@ -30,7 +30,7 @@ class Scope:
     @classmethod
     def of(cls, policies: Iterable[Policy], suffixes: Iterable[str] = ()) -> Scope:
         """Return the hosts that callers can reach under these policies, and `suffixes`."""
-        hosts = {host for policy in policies for host in _reachable(policy)}
+        hosts = {host for policy in policies for host in _reachable_hosts(policy)}
         literals = {host: parse_address(host) for host in hosts}
         addresses = frozenset(address for address in literals.values() if address is not None)
         # A frozenset, because `is_under` would copy any other set for each name.

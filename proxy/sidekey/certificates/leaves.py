@@ -224,7 +224,7 @@ class Leaves:
             return context
         pending = self._pending.get(host)
         if pending is None:
-            authority = self._current.authorities.signer(host, self._wall_clock())
+            authority = self._current.authorities.find_signer(host, self._wall_clock())
             if authority is None:
                 raise ProblemError(self._unavailable())
             if len(self._pending) > MAX_PENDING:
@@ -245,7 +245,7 @@ class Leaves:
             del self._pending[host]
         self._metrics.leaves_issued += 1
         # After a rotation meanwhile, the current waiters get this leaf, but it is not cached.
-        current = self._current.authorities.signer(host, self._wall_clock())
+        current = self._current.authorities.find_signer(host, self._wall_clock())
         if current is not None and current.fingerprint == leaf.authority:
             self._leaves.pop(host, None)
             self._leaves[host] = leaf
@@ -255,7 +255,7 @@ class Leaves:
 
     def _unavailable(self) -> Problem:
         authorities = self._current.authorities
-        if authorities.expires is not None and authorities.expires <= self._wall_clock():
+        if authorities.expires_at is not None and authorities.expires_at <= self._wall_clock():
             return Problem("ca_unavailable", "the local CA for this host has expired")
         if authorities.members:
             return Problem("ca_unavailable", "no local CA may sign for this host", denial="ca_hosts")

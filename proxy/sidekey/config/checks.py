@@ -121,7 +121,9 @@ def _conflicts(first: _Writes, second: _Writes) -> Messages:
     # The list of signed headers may be incomplete (`SigningRules.signs`). That is harmless here: the first signer also
     # signs headers that the second section adds. It cannot sign the headers of a second signature, see below.
     signature_headers = (
-        frozenset() if first_signing is None else first_signing.names | first_signing.kept | first_signing.signed
+        frozenset()
+        if first_signing is None
+        else first_signing.names | first_signing.caller_fields | first_signing.signed
     )
     for name in second.injected.headers:
         normal = normalise(name.encode("latin-1"))

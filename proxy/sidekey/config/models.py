@@ -474,7 +474,7 @@ class OidcSettings(Section):
         description="The issuer's URL, exactly as its discovery document and its ID tokens have it."
     )
     client_id: NonEmptyText = Field(description="The ID of Sidekey's client at the issuer.")
-    client_secret: SecretElsewhere = Field(description="The secret of the client.")
+    client_secret: ExternalSecret = Field(description="The secret of the client.")
     redirect_url: Annotated[str, AfterValidator(_check_redirect_url)] = Field(
         description=f"The URL of the page `{CALLBACK}` as browsers open it, registered at the issuer."
     )

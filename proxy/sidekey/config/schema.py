@@ -90,7 +90,7 @@ _SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
             "title": "Secret or text",
             "oneOf": [_TEXT, _object_with_one_of("file", "env", "insecure_value")],
         },
-        "secret_elsewhere": {"title": "Secret", **_object_with_one_of("file", "env")},
+        "external_secret": {"title": "Secret", **_object_with_one_of("file", "env")},
         "text": _TEXT_OR_REFERENCE,
         "pem_text": {**_TEXT_OR_REFERENCE, "title": "Certificate text"},
         "certificate_source": {"title": "Certificate source", **_object_with_one_of("file", "env", "url", "inline")},

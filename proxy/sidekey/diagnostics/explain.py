@@ -223,7 +223,7 @@ def explain(
     """Explain the decision on `url`: an absolute URL (forward proxy), or the part after `/i/ID` (reverse proxy).
 
     `policy.decide` decides as in the data plane, for a caller who may use the integration. `passthrough` is the
-    snapshot's. With a `sample`, the explanation has the texts that are signed for this request.
+    snapshot's. With a `sample`, the explanation has the texts that its signature would cover.
     """
     if url and "://" not in url and not url.startswith(("/", "?")):
         # Some shells rewrite arguments that begin with a slash, so users may omit it.
@@ -233,15 +233,15 @@ def explain(
     candidate, policy = _Candidate(integration), None
     if passthrough is not None:
         policy = PassthroughPolicy(_Candidate(passthrough.integration), passthrough.coverage, passthrough.unresolved)
-    head = _head(candidate.rules, as_sent, sample)
-    # The second decision of the data plane: a load has already resolved the integration, if that was possible.
+    head = _build_head(candidate.rules, as_sent, sample)
+    # The data plane decides again once it has read an integration's values. Here the load has read them already.
     decision = decide_again(head, candidate, policy)
     if isinstance(decision, Admitted) and decision.target is None:
         reason = "a value that decides where the credential may go cannot be read"
         return Explanation(integration, door, as_sent, None, Verdict(False, "credential_unavailable", reason))
-    sent, target = _targets(candidate.rules, url, reverse=reverse)
-    upgraded = target is not None and sent is not None and target.origin != sent.origin
-    notes = _notes(integration, sent, reverse=reverse)
+    requested, target = _resolve_target(candidate.rules, url, reverse=reverse)
+    upgraded = target is not None and requested is not None and target.origin != requested.origin
+    notes = _notes(integration, requested, reverse=reverse)
     if isinstance(decision, Denied):
         problem, hint = decision.problem, ""
         if problem.code == "target_denied" and target is not None:
@@ -251,9 +251,9 @@ def explain(
         verdict = Verdict(True, "", "the target is allowed", decision.target, decision.rule)
     else:
         reason = "no integration covers this host: it is forwarded as it is (forward.unmatched: pass)"
-        note = (PASSED_CONNECT_NOTE,) if sent is not None and sent.origin.scheme == "https" else ()
-        passed = Verdict(False, "", reason, sent)
-        return Explanation(integration, door, as_sent, _show(sent), passed, passes=True, notes=note)
+        note = (PASSED_CONNECT_NOTE,) if requested is not None and requested.origin.scheme == "https" else ()
+        passed = Verdict(False, "", reason, requested)
+        return Explanation(integration, door, as_sent, _show(requested), passed, passes=True, notes=note)
     explanation = Explanation(integration, door, as_sent, _show(target), verdict, upgraded, notes=notes)
     signing = integration.traits.signing
     if sample is None or signing is None or not explanation.allowed:
@@ -264,7 +264,9 @@ def explain(
     return replace(explanation, signed=texts, notes=(*notes, SIGNED_NOTE))
 
 
-def with_addresses(explanation: Explanation, snapshot: Snapshot, dns_addresses: Sequence[Address] = ()) -> Explanation:
+def apply_address_rules(
+    explanation: Explanation, snapshot: Snapshot, dns_addresses: Sequence[Address] = ()
+) -> Explanation:
     """Deny the target if the config forbids its host, or all addresses in `dns_addresses`."""
     host, integration = explanation.dialled_host, explanation.integration
     if host is None:

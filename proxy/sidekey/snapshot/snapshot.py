@@ -108,7 +108,7 @@ class Integration:
             points.query + points.body,
             unresolved=self.rebuild is not None,
             stored=self.stored,
-            canonical=self.traits.spelling,
+            canonical=self.traits.canonical_form,
             caller_fields=self.caller_fields,
         )
 

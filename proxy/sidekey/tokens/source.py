@@ -141,8 +141,8 @@ class TokenSource:
         self._policy = integration.policy
         self._renewal_interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
-        self._one_at_a_time = integration.traits.one_at_a_time
-        self._rereads_secrets = bool(integration.traits.reread)
+        self._needs_lease = integration.traits.needs_lease
+        self._rereads_secrets = bool(integration.traits.reread_inputs)
         self._fetch = fetch
         self._ready = ready
         self._report = report
@@ -560,7 +560,7 @@ class TokenSource:
         await self._ready()
         origin = self.origin
         if origin is None:
-            raise CallError("unreachable", "no token is asked for: trusted_ca cannot be read", settings=True)
+            raise CallError("unreachable", "no token is asked for: trusted_ca cannot be read", needs_config_change=True)
         is_usable = partial(self._is_usable_shared, secret_digest_of(origin))
         return await source.obtain(origin, is_usable, self._build_attempt_runner(credential))
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from sidekey.credentials.certificates import chain
-from sidekey.credentials.certificates.encoding import blocks
+from sidekey.credentials.certificates.pem_der import parse_pem
 from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, IssuedCertificate, issue, private_chain, signed_with
 
 CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")

@@ -22,7 +22,7 @@ from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_draft
 from sidekey.diagnostics.explain import Sample, apply_address_rules, parse_header, parse_method, parse_moment
 from sidekey.diagnostics.explain import explain as explain_target
-from sidekey.diagnostics.probe import Outcome
+from sidekey.diagnostics.probe import ProbeResult
 from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.store.errors import StoreError
 
@@ -185,7 +185,7 @@ async def explain(service: ApiServices, request: ApiRequest) -> ApiResult:
 
 def _explain(integration: Integration, url: str, sample: Sample, snapshot: Snapshot, for_viewer: bool) -> Explanation:
     """Explain without DNS: operators must not choose the names that Sidekey looks up."""
-    explanation: dict[str, Any] = with_addresses(
+    explanation: dict[str, Any] = apply_address_rules(
         explain_target(integration, url, snapshot.passthrough, sample), snapshot
     ).as_json()
     if for_viewer and isinstance(integration.settings, IntegrationSettings):

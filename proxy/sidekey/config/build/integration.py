@@ -76,7 +76,7 @@ def build_integration(
     traits = traits_of(settings)
     resolved = resolve_policy(settings, read if recorder is None else recorder)
     # Do not read the values that decided the policy a second time, so that the credential fits the policy.
-    reread = {(settings.auth.SECTION, *key) for key in traits.reread}
+    reread = {(settings.auth.SECTION, *key) for key in traits.reread_inputs}
     known_values = {key: value for key, value in resolved.values.items() if key not in reread}
     loader = SecretLoader(partial(_read_credential, settings, read, known_values, profile_entries))
     loader.load()
@@ -116,7 +116,7 @@ def build_integration(
         settings=settings,
         digests=_digests(settings, resolved, profile_entries),
         destinations=tuple(map(_canonical_json, accepted_destinations(settings)))
-        if stored_networks is not None and traits.ends
+        if stored_networks is not None and traits.grants_expire
         else ("",),
         rebuild=None if resolved.is_complete else lambda: rebuild().integration,
     )
@@ -239,8 +239,8 @@ def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> Reso
     if prefix_errors or destinations is None:
         # A policy without a rule denies everything.
         return ResolvedPolicy(Policy(methods=methods), None, values, reasons, is_complete=False)
-    if traits.spelling is not None:
-        prefixes = tuple(map(traits.spelling.canonicalize_prefix, prefixes))
+    if traits.canonical_form is not None:
+        prefixes = tuple(map(traits.canonical_form.canonicalize_prefix, prefixes))
     policy = Policy(
         prefixes=prefixes,
         domains=(*settings.allowed_domains, *destinations.domains),

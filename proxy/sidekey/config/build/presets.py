@@ -225,7 +225,7 @@ def mismatch_errors(preset: snapshot.Preset, integration: snapshot.Integration |
         return [(("integration",), "no integration has this ID")]
     errors: list[tuple[Loc, str]] = []
     if integration.rebuild is None:
-        canonical = integration.traits.spelling
+        canonical = integration.traits.canonical_form
         canonicalize = None if canonical is None else canonical.canonicalize
         verdict = judge_url(integration.policy, preset.rules.method.decode(), preset.rules.sample_url, canonicalize)
         if not verdict.allowed:

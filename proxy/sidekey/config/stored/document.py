@@ -14,8 +14,8 @@ from sidekey.config.diff import find_differences
 from sidekey.config.errors import Loc
 from sidekey.config.profiles import ProfileAdditions
 from sidekey.config.yaml_reader import MAX_DEPTH
-from sidekey.credentials.certificates.encoding import split
-from sidekey.credentials.fields import Entered, is_kept, mentions_private_key
+from sidekey.credentials.certificates.pem_der import split_pem
+from sidekey.credentials.fields import Entered, keeps_stored_secret, mentions_private_key
 from sidekey.store.canonical_json import equal
 
 MAX_SIZE: Final = 512 << 10
@@ -161,7 +161,7 @@ def _collect_secrets(raw: Any, loc: Loc, secrets: list[SecretAt]) -> None:
     if isinstance(raw, Mapping):
         if isinstance(raw, Entered):
             secrets.append(SecretAt((*loc, "url") if "url" in raw else loc, raw.id, raw))
-        elif is_kept(raw) and isinstance(raw.get("id"), str):
+        elif keeps_stored_secret(raw) and isinstance(raw.get("id"), str):
             secrets.append(SecretAt(loc, raw["id"], raw))
         for key, value in raw.items():
             if isinstance(value, _CONTAINERS):

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from pydantic import AfterValidator, WithJsonSchema
 
 from sidekey.credentials.context import Context, parsed_by
-from sidekey.credentials.fields import NAMES, REDACT, Keys, Reference, check_field_name, marker, parse_scalar
+from sidekey.credentials.fields import MAX_NAMES, REDACT, Keys, Reference, check_field_name, parse_scalar, shape_marker
 from sidekey.policy.parameters import ParameterNames, Scalar, contains_parameter
 
 Parameters = tuple[tuple[str, Scalar], ...]
@@ -51,9 +51,9 @@ def check_parameter_name(name: str) -> str:
     return name
 
 
-def names_in(query: str) -> ParameterNames:
+def query_names(query: str) -> ParameterNames:
     """Return the names of the parameters in the query of a URL."""
-    return ParameterNames(dict.fromkeys(name for name, _ in _pairs(query)))
+    return ParameterNames(dict.fromkeys(name for name, _ in _parse_query(query)))
 
 
 def _parse_query(query: str) -> list[tuple[str, str]]:
