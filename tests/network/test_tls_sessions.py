@@ -51,7 +51,7 @@ def connect(sessions: Sessions, client: ssl.SSLContext, server: ssl.SSLContext) 
     """Connect as the transport does. Return True if the session was resumed."""
     offer = sessions.offer(client)
     tls, _ = handshake(client, server, None if offer is None else offer.session)
-    sessions.keep(client, tls, offer)
+    sessions.store(client, tls, offer)
     return bool(tls.session_reused)
 
 

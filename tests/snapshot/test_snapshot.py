@@ -99,7 +99,7 @@ def test_injected_and_target_headers_are_stripped() -> None:
     always = {b"authorization", *TARGET_FIELDS}
     assert integration("h", base_url(1)).removed_headers == always
     signed = signing_integration(HmacSigner(), redact_response=True)
-    assert signed.stripped == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
+    assert signed.removed_headers == {*always, *NAMES, *CODED_BODY_FIELDS} - {b"x-id"}
     assert signed.caller_fields == {b"x-id"}
     assert integration("h", base_url(1), methods=("GET",)).removed_headers == {*always, *METHOD_OVERRIDES}
     with_pass_headers = replace(integration("h", base_url(1)), pass_headers=frozenset({b"forwarded"}))

@@ -218,7 +218,7 @@ async def test_trailers_interim_responses_and_phrases_are_dropped(bodies: bool) 
 
 async def test_redaction_uses_the_grant_of_the_request() -> None:
     """Not a grant that was renewed meanwhile."""
-    old, new = (Placement().grant(f"token-{word}", None) for word in ("before", "later!"))
+    old, new = (Placement().build_grant(f"token-{word}", None) for word in ("before", "later!"))
     source = FixedSource(old)
     body = b"token-before token-later!"
     fields = b"X-A: token-before token-later!\r\n"
@@ -498,7 +498,7 @@ async def test_forwarded_refusal_is_redacted(fields: bytes, size: int) -> None:
 
 
 async def test_response_to_a_replay_is_redacted_with_the_newer_grant() -> None:
-    new = Placement().grant("another-token", None)
+    new = Placement().build_grant("another-token", None)
     first = sized(TOKEN, b"X-A: " + TOKEN + b"\r\n", b"401 Unauthorized")
     second = sized(b"another-token", b"X-A: another-token\r\n")
     replies = [first, second]
