@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidekey.policy.listener import MAX_HOST_LENGTH, check_loop, is_listener_host
-from support.decisions import Integrations, head
+from support.decisions import IntegrationTable, head
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,5 @@ def test_host_of_the_maximum_length_is_accepted() -> None:
 )
 def test_loop_is_detected_by_via(via: bytes, loops: bool) -> None:
     """This process, or more than five Sidekey processes (RFC 9110 7.6.3)."""
-    problem = check_loop(head("/i/h", via=via.decode()), Integrations({}, instance=b"beef"))
+    problem = check_loop(head("/i/h", via=via.decode()), IntegrationTable({}, instance=b"beef"))
     assert (problem is not None and problem.code == "loop_detected") is loops
