@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.proxy.content_coding import STEP, GzipDecoder, UnreadableCoding, acceptable, is_gzip
+from sidekey.proxy.content_coding import STEP, GzipDecoder, UnreadableCoding, accept_encoding_line, is_gzip
 from support.http_strategies import cuts, pieces
 
 BROKEN = r"\Athe content coding of the upstream's response is broken, so it cannot be redacted\Z"
@@ -144,4 +144,4 @@ def test_other_codings_are_unsupported(values: list[str]) -> None:
 )
 def test_gzip_is_requested_if_the_caller_accepts_it(values: list[str], asked: bytes) -> None:
     """Without Accept-Encoding, a server may use any coding (RFC 9110 12.5.3)."""
-    assert acceptable(lines("Accept-Encoding", *values)) == b"\r\nAccept-Encoding: " + asked
+    assert accept_encoding_line(lines("Accept-Encoding", *values)) == b"\r\nAccept-Encoding: " + asked

@@ -23,7 +23,7 @@ from sidekey.policy.passthrough import PassthroughPolicy
 from sidekey.policy.redaction import MARK
 from sidekey.policy.targets import Policy, Verdict, judge_target
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
-from sidekey.proxy.content_coding import acceptable
+from sidekey.proxy.content_coding import accept_encoding_line
 from sidekey.proxy.upstream.request_writer import field_lines
 from sidekey.snapshot.snapshot import Integration, Passthrough, Snapshot
 
@@ -306,7 +306,7 @@ def _signed_texts(
     lines = [b"\r\nHost: " + target.origin.authority.encode()]
     lines += [b"\r\n%b: %b" % (name.encode("latin-1"), MARK) for name in places.headers]
     if integration.redact_response:
-        lines.append(acceptable(head.fields))
+        lines.append(accept_encoding_line(head.fields))
     lines = field_lines(head, lines, integration.removed_headers, length=head.length, via=b"")
     request = OutgoingRequest(
         head.method,

@@ -19,7 +19,7 @@ STEP: Final = 64 << 10
 """Maximum number of bytes that one step returns."""
 
 _INPUT: Final = 4 << 10
-"""Maximum number of bytes that one step reads, because zlib returns a copy of unused input."""
+"""Maximum number of bytes that one step reads. It is small, because zlib returns a copy of unused input."""
 
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
 """Both names mean the same (RFC 9110 8.4.1.3)."""
@@ -31,8 +31,8 @@ class UnreadableCoding(Exception):
     """The body cannot be decoded. The message says why, and contains no text of the upstream."""
 
 
-def acceptable(lines: Iterable[bytes]) -> bytes:
-    """Return the line of Accept-Encoding that asks for gzip if the caller accepts that, else for no coding.
+def accept_encoding_line(lines: Iterable[bytes]) -> bytes:
+    """Build the Accept-Encoding line for the upstream: gzip if the caller accepts it, else no coding.
 
     Without the line, an upstream may send any coding (RFC 9110 12.5.3).
     """
@@ -60,7 +60,11 @@ def is_gzip(lines: Iterable[bytes]) -> bool:
 
 
 class GzipDecoder:
-    """Decodes a gzip body in steps."""
+    """Decodes a gzip body in steps.
+
+    `_rest` from `_at` on are coded bytes that no step has read yet. `_input` was read, but not decoded yet. `_full` is
+    True if the last step reached `STEP`, so that zlib may hold more output.
+    """
 
     __slots__ = ("_at", "_full", "_inflate", "_input", "_rest", "_whole")
 

@@ -1,4 +1,4 @@
-"""The events that the connections of a caller and to an upstream report to an exchange."""
+"""The events that connections report to an exchange: its caller's connection, and the one to its upstream."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class CallerEvents(ABC):
         """Start the request. The read that completed its head is parsed to its end."""
 
     @abstractmethod
-    def upload(self) -> None:
+    def body_received(self) -> None:
         """Handle more of the body, or its end."""
 
     @abstractmethod
-    def refuse(self, problem: Problem) -> None:
-        """End with this response, or cut one that has begun: the rest of the request cannot be read."""
+    def request_unreadable(self, problem: Problem) -> None:
+        """End with this problem, or cut a response that has begun: the rest of the request cannot be read."""
 
     @abstractmethod
     def caller_lost(self) -> None:
@@ -47,11 +47,11 @@ class ExchangeEvents(CallerEvents):
     __slots__ = ()
 
     @abstractmethod
-    def interim(self) -> None:
+    def continue_received(self) -> None:
         """Handle 100 Continue from the upstream."""
 
     @abstractmethod
-    def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+    def response_received(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         """Handle a part of the response: its head, unless that came earlier, and pieces of its body.
 
         `whole` is True for the last part.

@@ -15,7 +15,8 @@ The response, towards the caller:
 
     NONE         no response has arrived, or Sidekey discarded it to send the request again
     HELD         Sidekey holds the response, because its status may reject the grant
-    JUDGED       Sidekey holds the response while it renews the grant; a replay returns to NONE
+    CHECKED      Sidekey has checked the response for a rejection, and holds it if it renews the grant; a replay returns
+                 to NONE
     PASSING      the head is delivered, and the body follows
     COMPLETE     the whole response is delivered
     CUT          the caller has left, or sees an incomplete response
@@ -49,7 +50,7 @@ OVER: Final = 16
 
 NONE: Final = 1
 HELD: Final = 2
-JUDGED: Final = 4
+CHECKED: Final = 4
 PASSING: Final = 8
 COMPLETE: Final = 16
 CUT: Final = 32
@@ -64,7 +65,7 @@ REQUEST_NAMES: Final[Mapping[int, str]] = {
 RESPONSE_NAMES: Final[Mapping[int, str]] = {
     NONE: "NONE",
     HELD: "HELD",
-    JUDGED: "JUDGED",
+    CHECKED: "CHECKED",
     PASSING: "PASSING",
     COMPLETE: "COMPLETE",
     CUT: "CUT",
@@ -80,8 +81,8 @@ AFTER_REQUEST: Final[dict[int, int]] = {
 REQUEST_FOLLOWERS: Final = _as_list(AFTER_REQUEST)
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
-    HELD: JUDGED | COMPLETE | CUT,
-    JUDGED: NONE | PASSING | COMPLETE | CUT,
+    HELD: CHECKED | COMPLETE | CUT,
+    CHECKED: NONE | PASSING | COMPLETE | CUT,
     PASSING: COMPLETE | CUT,
     COMPLETE: 0,
     CUT: 0,

@@ -13,7 +13,7 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.policy.messages import ResponseHead
 from sidekey.proxy import states
 from sidekey.proxy.exchange.exchange import Exchange
-from sidekey.proxy.exchange.response_body import MAX_BUFFERED
+from sidekey.proxy.exchange.response_body import MAX_HELD
 from sidekey.snapshot.snapshot import Integration
 from support.plane import AUTHORIZATION, base_url, eventually, get, integration, request
 from support.plane import denied as outside
@@ -524,7 +524,7 @@ async def no_newer_grant_for_a_long_response() -> None:
     sidekey, source, _ = refused()
     source.go.set()
     upstream = await sidekey.upstream()
-    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (MAX_BUFFERED + 2) + b"x" * (MAX_BUFFERED + 1))
+    upstream.feed(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % (MAX_HELD + 2) + b"x" * (MAX_HELD + 1))
     await settle()
     upstream.feed(b"x")
 
@@ -591,21 +591,21 @@ CONVERSATIONS: dict[Callable[[], Awaitable[None]], tuple[str, str]] = {
     retried_and_signed_again: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE COMPLETE"),
     replayed_and_signed_again: (
         "NEW PREPARING SENT PREPARING SENT OVER",
-        "NONE HELD JUDGED NONE COMPLETE",
+        "NONE HELD CHECKED NONE COMPLETE",
     ),
     retried: ("NEW SENT PREPARING SENT OVER", "NONE COMPLETE"),
     retried_without_a_grant: ("NEW SENT PREPARING SENT OVER", "NONE COMPLETE"),
-    replayed: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD JUDGED NONE COMPLETE"),
+    replayed: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD CHECKED NONE COMPLETE"),
     replayed_after_a_certificate: (
         "NEW PREPARING SENT PREPARING SENT OVER",
-        "NONE HELD JUDGED NONE COMPLETE",
+        "NONE HELD CHECKED NONE COMPLETE",
     ),
-    no_newer_grant: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD JUDGED COMPLETE"),
+    no_newer_grant: ("NEW PREPARING SENT PREPARING SENT OVER", "NONE HELD CHECKED COMPLETE"),
     no_newer_grant_for_a_long_response: (
         "NEW PREPARING SENT PREPARING SENT OVER",
-        "NONE HELD JUDGED PASSING COMPLETE",
+        "NONE HELD CHECKED PASSING COMPLETE",
     ),
-    left_while_renewing: ("NEW PREPARING SENT PREPARING OVER", "NONE HELD JUDGED CUT"),
+    left_while_renewing: ("NEW PREPARING SENT PREPARING OVER", "NONE HELD CHECKED CUT"),
     lost_while_held: ("NEW PREPARING SENT OVER", "NONE HELD COMPLETE"),
     left_while_held: ("NEW PREPARING SENT OVER", "NONE HELD CUT"),
 }
@@ -663,7 +663,7 @@ async def test_response_after_the_end_is_a_defect_and_is_dropped(with_head: bool
     caller.read()
     head = ResponseHead(200, [], None, 4, 4) if with_head else None
     with pytest.raises(states.IllegalTransition, match="COMPLETE cannot be followed by"):
-        exchange.respond(head, [b"late"], whole=whole)
+        exchange.response_received(head, [b"late"], whole=whole)
     assert caller.read() == b""
     caller.feed(get("/next"))
     upstream.feed(OK)
@@ -674,7 +674,7 @@ async def test_body_without_a_head_is_a_defect_and_is_dropped() -> None:
     sidekey = ScriptedPlane(H)
     exchange, caller, _ = await forwarded_request(sidekey, get())
     with pytest.raises(states.IllegalTransition, match="NONE cannot be followed by PASSING"):
-        exchange.respond(None, [b"body"], whole=False)
+        exchange.response_received(None, [b"body"], whole=False)
     assert caller.read() == b""
 
 

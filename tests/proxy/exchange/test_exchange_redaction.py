@@ -21,7 +21,7 @@ from sidekey.credentials.placement import Placement
 from sidekey.credentials.responsys import ResponsysCredential
 from sidekey.policy.redaction import MARK
 from sidekey.proxy.content_coding import STEP
-from sidekey.proxy.exchange.response_body import MAX_BUFFERED
+from sidekey.proxy.exchange.response_body import MAX_HELD
 from sidekey.snapshot.request_rules import Timeouts
 from support.memory import MemoryUpstream, running
 from support.plane import (
@@ -481,7 +481,7 @@ async def test_body_passes_unchanged_without_a_searchable_secret() -> None:
 
 
 @pytest.mark.parametrize("fields", [b"", b"Content-Encoding: gzip\r\n"])
-@pytest.mark.parametrize("size", [10, MAX_BUFFERED, 3 * MAX_BUFFERED])
+@pytest.mark.parametrize("size", [10, MAX_HELD, 3 * MAX_HELD])
 async def test_forwarded_refusal_is_redacted(fields: bytes, size: int) -> None:
     """Held or too long to hold. Sidekey evaluates its decoded body."""
     body = b"x" * (size - len(TOKEN)) + b" " + TOKEN
@@ -494,7 +494,7 @@ async def test_forwarded_refusal_is_redacted(fields: bytes, size: int) -> None:
                 await caller.send(get())
                 response = await caller.response()
                 assert (response.status, response.body) == (401, body.replace(TOKEN, MARK))
-        assert [judged[1] is None for judged in source.judged] == [size > MAX_BUFFERED] * 2
+        assert [judged[1] is None for judged in source.judged] == [size > MAX_HELD] * 2
 
 
 async def test_response_to_a_replay_is_redacted_with_the_newer_grant() -> None:
@@ -519,7 +519,7 @@ async def test_response_to_a_replay_is_redacted_with_the_newer_grant() -> None:
 
 async def test_compressed_refusal_waits_for_the_newer_grant() -> None:
     """Sidekey decodes no more meanwhile. Without a newer grant, the whole body passes."""
-    body = bytes(8 * MAX_BUFFERED)
+    body = bytes(8 * MAX_HELD)
     raw = sized(gzip.compress(body), b"Content-Encoding: gzip\r\n", b"401 Unauthorized")
     source = RenewedSource(BEARER, Placement().build_grant("another-token", None))
     source.go.clear()

@@ -12,7 +12,7 @@ from sidekey.policy.framing import CHUNKED, UNTIL_CLOSE
 from sidekey.policy.messages import ResponseHead
 from sidekey.policy.redaction import MARK, Redactor
 from sidekey.proxy.content_coding import STEP, UnreadableCoding
-from sidekey.proxy.exchange.response_body import RedactedBody, readable_head
+from sidekey.proxy.exchange.response_body import RedactedBody, redacted_head
 from support.http_strategies import cuts, pieces
 
 SECRET = b"s3cr3t-of-crm"
@@ -109,7 +109,7 @@ def test_head_no_longer_describes_the_original_body() -> None:
         b"Content_Encoding: gzip",
     ]
     kept = [b"Vary: Accept-Encoding", b"Content-Type: text/plain"]
-    result = readable_head(head(*gone, *kept))
+    result = redacted_head(head(*gone, *kept))
     assert result.fields == [b"\r\n" + field for field in kept]
     assert (result.status, result.length, result.content_length) == (200, UNTIL_CLOSE, None)
-    assert readable_head(head(length=0)).length == 0
+    assert redacted_head(head(length=0)).length == 0

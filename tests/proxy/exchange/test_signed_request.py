@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.credentials.signing import OutgoingRequest, RandomIds
-from sidekey.proxy.exchange.signed_request import INLINE, SignedRequest
+from sidekey.proxy.exchange.signed_request import MAX_INLINE, SignedRequest
 from sidekey.proxy.worker import SIGNING_THREADS
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Integration
@@ -226,7 +226,7 @@ async def send_100_then_ok(connection: RawConnection) -> None:
 async def test_long_body_is_signed_in_a_thread_and_written_as_the_upstream_reads() -> None:
     """The caller's connection then serves the next request."""
     signer = HmacSigner()
-    body = bytes(range(256)) * (12 * INLINE // 256)
+    body = bytes(range(256)) * (12 * MAX_INLINE // 256)
     async with MemoryUpstream() as upstream, running(signing_integration(signer, port=upstream.port)) as sidekey:
         async with sidekey.connect() as caller:
             caller.transport.write(request("PUT", body=body) + get("/next"))
@@ -294,7 +294,7 @@ async def test_resume_writing_during_a_turn_does_not_add_a_piece() -> None:
 
 def test_short_pieces_are_joined_up_to_a_bounded_write() -> None:
     body = [b"a", b"b", b"c" * 40_000, b"d" * 40_000]
-    signed = SignedRequest(reads_body=True, fills_body=False)
+    signed = SignedRequest(covers_body=True, extends_body=False)
     request = OutgoingRequest(b"POST", b"https", b"up.test", b"/", [b"\r\nHost: up.test"])
     assert signed.set_content(request, body, sum(map(len, body)), HmacSigner()) is None
     assert signed.write(lambda: 0.0)[-1] == b"\r\n\r\n"
@@ -309,8 +309,8 @@ def test_short_pieces_are_joined_up_to_a_bounded_write() -> None:
 
 
 def test_undeclared_signature_fields_are_neither_signed_nor_written() -> None:
-    signed = SignedRequest(reads_body=True, fills_body=False)
-    for act in (lambda: signed.signing(0.0), lambda: signed.write(lambda: 0.0)):
+    signed = SignedRequest(covers_body=True, extends_body=False)
+    for act in (lambda: signed.bind_signature(0.0), lambda: signed.write(lambda: 0.0)):
         with pytest.raises(AttributeError):
             act()
 

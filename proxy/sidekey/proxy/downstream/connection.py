@@ -202,7 +202,7 @@ class CallerConnection(RequestReader):
         if exchange is None or request is None:
             return
         self._uploading = not request.complete
-        exchange.upload()
+        exchange.body_received()
         if self._request is request:
             self._await_body(request)
 
@@ -285,7 +285,7 @@ class CallerConnection(RequestReader):
         refused = self._take_unreadable()
         exchange = self.exchange
         if exchange is not None and self._uploading:
-            exchange.refuse(problem)
+            exchange.request_unreadable(problem)
             return
         refused.refuse(problem)
         queue.append(refused)
@@ -427,7 +427,7 @@ class CallerConnection(RequestReader):
                 exchange.caller_lost()
                 self.close(cut=True)
             else:
-                exchange.refuse(Problem("request_timeout", "the body came too slowly"))
+                exchange.request_unreadable(Problem("request_timeout", "the body came too slowly"))
         elif self.full:
             self.close(cut=True)
         elif self._open_head:

@@ -1,6 +1,7 @@
 """One request and its response, from the parsed head to the last byte.
 
 The methods follow the course of a request: admission, preparation, signing, sending, sending again, response, end.
+A grant is what Sidekey adds to a request: headers, query parameters and body fields (`credentials.base.Grant`).
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from sidekey.policy.tunnel import TunnelContext
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
-from sidekey.proxy.content_coding import UnreadableCoding, acceptable
+from sidekey.proxy.content_coding import UnreadableCoding, accept_encoding_line
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import local_reply, options_reply, response_head
-from sidekey.proxy.exchange import body as bodies
+from sidekey.proxy.exchange import body_fields
 from sidekey.proxy.exchange.report import ExchangeBase
-from sidekey.proxy.exchange.response_body import BufferedResponse, RedactedBody, readable_head
+from sidekey.proxy.exchange.response_body import HeldResponse, RedactedBody, redacted_head
 from sidekey.proxy.exchange.signed_request import SignedRequest
-from sidekey.proxy.exchange.timing import CONNECTION, GRANT, NOTHING
+from sidekey.proxy.exchange.timing import CONNECTION, GRANT, UNTIMED
 from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, BufferedBody, InFlightCounter
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
@@ -61,9 +62,9 @@ _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
-_NOTHING: Final[list[bytes]] = []
+_NO_BODY: Final[list[bytes]] = []
 """An empty body; never changed."""
-_STEPS: Final = 16
+_STEPS_PER_TURN: Final = 16
 """Steps of a redacted body, at most a mebibyte, before other exchanges have their turn."""
 
 
@@ -76,13 +77,13 @@ class Exchange(ExchangeBase):
     the body has filled in its parameters.
 
     Preparation: `_task` runs `prepare`, which awaits `_body_waiter` until the body is complete. `_awaits_connection` is
-    True until the pool has a connection for the request. `_signed_request` is None unless Sidekey signs. `_body` was
-    taken from the caller and is not written yet, `_replay_body` was written and may be written again.
-    `_grant` is the last grant that was used.
+    True while the request waits for a connection from the pool. `_signed_request` is None unless Sidekey signs. `_body`
+    was taken from the caller and is not written yet, `_replay_body` was written and may be written again. `_grant` is
+    the grant that was chosen last.
 
-    Response: `_redactor` removes the secrets of the grant that the request was written with. `_redacted` is a body that
-    it cleans, and `_stepping` is True while a task delivers that body. `_held_response` is kept back because its status
-    may refuse the grant.
+    Response: `_redactor` removes the secrets of the grant that was written. `_redacted` is the body that it redacts,
+    and `_stepping` is True while a task delivers that body. `_held_response` is held back because its status may reject
+    the grant.
     """
 
     __slots__ = (
@@ -123,7 +124,7 @@ class Exchange(ExchangeBase):
         self._in_flight_counter: InFlightCounter | None = None
         self._grant: Grant | None = None
         self._upstream: UpstreamConnection | None = None
-        self._held_response: BufferedResponse | None = None
+        self._held_response: HeldResponse | None = None
         self._redactor: Redactor | None = None
         self._redacted: RedactedBody | None = None
         self._signed_request: SignedRequest | None = None
@@ -148,7 +149,7 @@ class Exchange(ExchangeBase):
         self._request_phase = phase
         # A request that is sent at once, and whole, needs no WaitTimes.
         if phase != states.OVER and (phase != states.SENT or self._waits is not None):
-            self._wait_times().begin(NOTHING, self._worker.clock())
+            self._wait_times().begin(UNTIMED, self._worker.clock())
 
     def _enter_response(self, phase: int) -> None:
         previous = self._response_phase
@@ -163,7 +164,7 @@ class Exchange(ExchangeBase):
 
     @property
     def awaits_connection(self) -> bool:
-        """Return True until the pool has a connection for the request."""
+        """Return True while the request waits for a connection from the pool."""
         return self._awaits_connection
 
     # Admission.
@@ -186,7 +187,7 @@ class Exchange(ExchangeBase):
         if problem is not None:
             return problem
         if request.head.control_headers is not None and request.head.is_last_hop:
-            self._answer_as_last_hop()
+            self._respond_as_last_hop()
             return None
         if worker.is_full:
             return Problem("overloaded", "limits.in_flight is reached", headers=(RETRY_AFTER,))
@@ -198,7 +199,7 @@ class Exchange(ExchangeBase):
             self.deadline = worker.deadlines.now + total
             worker.deadlines.watch(self)
         integration = self._require_integration()
-        if (self._unfilled_preset is None and not integration.needs_slow_path) or self._take_body() is None:
+        if (self._unfilled_preset is None and not integration.needs_slow_path) or self._prepare_body() is None:
             grant = integration.source.grant
             if grant is not None and self._send_with(grant) is None:
                 return None
@@ -318,15 +319,16 @@ class Exchange(ExchangeBase):
     def _start_preparing(self, rejected: Grant | None = None) -> None:
         """Prepare the request in a task."""
         if self._body_waiter is None:
-            self._wait_for(NOTHING)
+            self._begin_wait(UNTIMED)
         else:
+            # The request needs its body, so reading it must not pause.
             self._enter(states.PREPARING)
         self._task = self._worker.attempt(partial(self.prepare, rejected), self._fail, self.request_id)
 
     async def prepare(self, rejected: Grant | None = None) -> None:
         """Await the body, missing secrets, the grant, certificate and signature, as needed, then send the request.
 
-        `rejected` is the grant that the upstream has just refused. The end of the exchange cancels the task. Raises
+        `rejected` is the grant that the upstream has just rejected. The end of the exchange cancels the task. Raises
         ProblemError.
         """
         grant: Grant | None = None
@@ -334,7 +336,7 @@ class Exchange(ExchangeBase):
             grant = await self._renew(rejected)
             if grant is None:
                 return
-        while (missing := self._take_body()) is not None:
+        while (missing := self._prepare_body()) is not None:
             await missing()
             if self.is_over:
                 return
@@ -346,25 +348,25 @@ class Exchange(ExchangeBase):
                 grant = await self._obtain(source.obtain)
             if (step := self._send_with(grant)) is None or await step():
                 return
-            # The grant has expired or was renewed during the step, or may have been.
+            # The grant may have expired or been renewed during the step.
             grant = None
 
-    def _wait_for(self, kind: int) -> None:
-        """Pause reading the body, and count the time from now on as a wait of this kind."""
+    def _begin_wait(self, kind: int) -> None:
+        """Pause reading the body, and measure a wait of this kind from now on. This method itself does not wait."""
         if self._request_phase != states.PREPARING:
             self._enter(states.PREPARING)
         if not self._request.complete:
             self._caller_connection.pause_body()
         self._wait_times().begin(kind, self._worker.clock())
 
-    def _take_body(self) -> Callable[[], Awaitable[None]] | None:
-        """Take the body if all of it is needed before the head: to fill a preset, to inject a field or to sign.
+    def _prepare_body(self) -> Callable[[], Awaitable[None]] | None:
+        """Fill the preset, check the signing rules, and take the body if a field is injected or the body is signed.
 
-        Return None, or the step to await first: the body is incomplete, or the integration's secrets are not read yet.
+        Return None, or the step to await before the next call: receive the body, or read the integration's secrets.
         Raises ProblemError.
         """
         if self._unfilled_preset is not None:
-            if not self._has_body():
+            if self._must_receive_body():
                 return self._receive_body
             self._fill(self._unfilled_preset)
         integration, request = self._require_integration(), self._request
@@ -379,61 +381,64 @@ class Exchange(ExchangeBase):
             signed = self._signed_request = SignedRequest(
                 rules.needs_body(head), bool(integration.injection_points.body)
             )
-        is_needed = bool(integration.injection_points.body) or (signed is not None and signed.holds_body)
+        is_needed = bool(integration.injection_points.body) or (signed is not None and signed.buffers_body)
         if not is_needed or self._body is not None:
             return None
-        if not self._has_body():
+        if self._must_receive_body():
             return self._receive_body
-        held = None if signed is None else signed.held
-        self._body = body = request.take() if held is None else held.collect()
+        buffer = None if signed is None else signed.buffer
+        self._body = body = request.take() if buffer is None else buffer.collect()
         if integration.injection_points.body:
-            problem = bodies.conflict(request.head, b"".join(body), integration.injection_points.body)
+            problem = body_fields.check_names(request.head, b"".join(body), integration.injection_points.body)
             if problem is not None:
                 raise ProblemError(problem)
         return None
 
-    def _has_body(self) -> bool:
-        """Return True if the body is complete. Otherwise check the part that has arrived. Raises ProblemError."""
+    def _must_receive_body(self) -> bool:
+        """Check the body as far as it has arrived. If it is incomplete, prepare to receive the rest and return True.
+
+        Raises ProblemError.
+        """
         problem = self._check_body()
         if problem is not None:
             raise ProblemError(problem)
         if self._request.complete:
-            return True
+            return False
         if self._body_waiter is None:
-            # From now on, `upload` checks each part. That may happen before the task awaits the body.
+            # From now on, `body_received` checks each part. That may happen before the task awaits the body.
             self._body_waiter = asyncio.get_running_loop().create_future()
             if self._request.head.expects_continue:
                 # Sidekey then removes Expect from the request (RFC 9110 10.1.1).
                 self._caller_connection.deliver(_CONTINUE)
-        return False
+        return True
 
     async def _receive_body(self) -> None:
-        """Await the rest of the body. `upload` completes the waiter."""
+        """Await the rest of the body. `body_received` completes the waiter."""
         if self._body_waiter is not None:
             await self._body_waiter
 
     def _check_body(self) -> Problem | None:
-        """Check the size and speed of a body that must be complete, and hold its new pieces if it is signed."""
+        """Check the size and speed of a body that must be complete, and buffer its new pieces if it is signed."""
         request, signed = self._request, self._signed_request
         head, limits = request.head, request.rules.limits
         size = max(head.length, request.received)
         if self._unfilled_preset is not None:
             return PARAMETERS_TOO_LARGE if size > limits.preset_parameters else None
-        if signed is None or not signed.holds_body:
-            return bodies.refusal(head, size, limits.replay_body)
+        if signed is None or not signed.buffers_body:
+            return body_fields.check_head(head, size, limits.replay_body)
         if size > limits.signed_body:
             detail = "the body is signed and over limits.signed_body, so it cannot be held"
             return Problem("request_too_large", detail)
-        held = signed.held
-        if held is None:
+        buffer = signed.buffer
+        if buffer is None:
             if request.complete:
-                # Nothing to wait for. `_obtain` reserves bytes for the body if it must wait for its grant.
+                # A body that came with its head reserves bytes only if it must wait for the grant: see `_obtain`.
                 return None
-            held = BufferedBody(self._worker, self._require_integration().name)
-            signed.hold(held)
-        problem = held.add(request.take(), head.length)
+            buffer = BufferedBody(self._worker, self._require_integration().name)
+            signed.set_buffer(buffer)
+        problem = buffer.add(request.take(), head.length)
         if problem is None and not request.complete:
-            is_too_slow = held.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle)
+            is_too_slow = buffer.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle)
             return TOO_SLOW if is_too_slow else None
         return problem
 
@@ -448,9 +453,9 @@ class Exchange(ExchangeBase):
         self._unfilled_preset = None
         request.replace(filled.head, filled.body)
         integration = self._require_integration()
-        # Another request may have learnt the base URL while the parameters arrived.
+        # Another request's grant may have set the base URL while the parameters arrived.
         if (self._destination is None or integration.learns) and not integration.rules.unresolved:
-            self._judge_again(integration)
+            self._reapply_rules(integration)
 
     async def _resolve(self) -> None:
         """Read the integration's missing secrets, then decide again, since its targets depend on them.
@@ -463,8 +468,8 @@ class Exchange(ExchangeBase):
         self._apply_new_decision(decide_again(self._request.head, resolved, passthrough))
         self._caller_connection.resume_body()
 
-    def _judge_again(self, integration: CompiledIntegration) -> None:
-        """Check the target against the current rules, and count it at its destination. Raises ProblemError."""
+    def _reapply_rules(self, integration: CompiledIntegration) -> None:
+        """Check the target against the integration's current rules, then as `_apply_new_decision`."""
         head, tunnel = self._request.head, self._tunnel
         # `_find_fast` does not make the target of a request in a tunnel absolute.
         self._apply_new_decision(apply_rules(head if tunnel is None else tunnel.make_absolute(head), integration))
@@ -478,14 +483,14 @@ class Exchange(ExchangeBase):
     async def _obtain(self, obtain: Callable[[], Awaitable[T]]) -> T:
         """Await a grant or a client certificate, and reserve bytes for a signed body. Raises ProblemError."""
         signed, body = self._signed_request, self._body
-        if signed is not None and signed.holds_body and signed.held is None and body:
-            held = BufferedBody(self._worker, self._require_integration().name)
-            signed.hold(held)
-            problem = held.add(body, 0)
+        if signed is not None and signed.buffers_body and signed.buffer is None and body:
+            buffer = BufferedBody(self._worker, self._require_integration().name)
+            signed.set_buffer(buffer)
+            problem = buffer.add(body, 0)
             if problem is not None:
                 raise ProblemError(problem)
-            self._body = held.collect()
-        self._wait_for(GRANT)
+            self._body = buffer.collect()
+        self._begin_wait(GRANT)
         return await obtain()
 
     def _send_with(self, grant: Grant) -> Callable[[], Awaitable[bool]] | None:
@@ -499,7 +504,8 @@ class Exchange(ExchangeBase):
         if integration.learns:
             integration.learn(grant)
             if self._require_destination().rules is not integration.rules:
-                self._judge_again(integration)
+                # The grant set another base URL, so the destination was chosen by other rules.
+                self._reapply_rules(integration)
         certificate = integration.certificate
         if certificate is not None:
             identity = certificate.identity
@@ -532,15 +538,15 @@ class Exchange(ExchangeBase):
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body, length, stripped = self._body or _NOTHING, head.length, integration.strip
+        body, length, stripped = self._body or _NO_BODY, head.length, integration.strip
         if signed.streams_body:
-            body = _NOTHING
+            body = _NO_BODY
         elif integration.injection_points.body or head.control_headers is not None or len(body) > 1:
             body, length, stripped = _complete_body(head, body, integration, grant)
         else:
             # The fast way for most bodies: one piece, and nothing to add.
             length = len(body[0]) if body else 0
-        injected = (*route.lines, acceptable(head.fields)) if integration.redacts else route.lines
+        injected = (*route.lines, accept_encoding_line(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
         path = self._injected_path(destination) if route.query else destination.path
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
@@ -551,7 +557,7 @@ class Exchange(ExchangeBase):
         signed, worker = self._signed_request, self._worker
         if signed is None:
             raise RuntimeError("Sidekey does not sign this request")
-        self._wait_for(NOTHING)
+        self._begin_wait(UNTIMED)
         await worker.signing.acquire()
         try:
             signature = signed.sign_in_thread(worker)
@@ -581,9 +587,9 @@ class Exchange(ExchangeBase):
         if pool is None:
             raise RuntimeError("no client certificate is bound to the route")
         # A second attempt needs a new connection: other idle ones may be stale as well, and the upstream may close a
-        # connection after it refused a grant.
-        is_again = self._retried or self._replayed
-        connection = None if is_again else pool.take()
+        # connection after it rejected a grant.
+        is_second_attempt = self._retried or self._replayed
+        connection = None if is_second_attempt else pool.take()
         if connection is not None:
             try:
                 self._send(connection)
@@ -593,9 +599,9 @@ class Exchange(ExchangeBase):
                     pool.offer(connection)
                 raise
             return
-        self._wait_for(CONNECTION)
+        self._begin_wait(CONNECTION)
         self._awaits_connection = True
-        connect = pool.connect_for if is_again else pool.enqueue
+        connect = pool.connect_for if is_second_attempt else pool.enqueue
         connect(self, integration.stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
@@ -609,11 +615,12 @@ class Exchange(ExchangeBase):
             problem = self._worker.defect(error, self.request_id)
         else:
             return True
-        taken = connection.exchange is self
+        # `_fail` aborts a connection that already carries the request, so the pool must not give it to another one.
+        is_attached = connection.exchange is self
         self._fail(problem)
-        return taken
+        return is_attached
 
-    def declined(self) -> None:
+    def connection_declined(self) -> None:
         """Prepare again, after `take_connection` declined because the grant expired or was renewed."""
         if self._awaits_connection:
             self._awaits_connection = False
@@ -624,7 +631,7 @@ class Exchange(ExchangeBase):
         self._fail(problem)
 
     def _send(self, connection: UpstreamConnection) -> None:
-        """Write the head, and the body as far as it has arrived, in one piece."""
+        """Write the head and the part of the body that has arrived, in one piece."""
         if self._signed_request is not None:
             self._send_signed(connection, self._signed_request)
             return
@@ -646,9 +653,9 @@ class Exchange(ExchangeBase):
         line = line_of(self._injected_path(destination)) if route.query else destination.line
         injected = route.injected
         if integration.redacts:
-            injected += acceptable(head.fields)
+            injected += accept_encoding_line(head.fields)
         pieces = request_head(head, line, injected, stripped, length=length, head_end=request.rules.head_end)
-        pieces += self._framed(body, chunked=length == CHUNKED)
+        pieces += self._frame_body(body, chunked=length == CHUNKED)
         self._write(connection, b"".join(pieces), whole=request.complete)
 
     def _send_signed(self, connection: UpstreamConnection, signed: SignedRequest) -> None:
@@ -657,17 +664,17 @@ class Exchange(ExchangeBase):
         self._redactor = destination.route.redactor
         head, whole = request.head, request.complete
         pieces = signed.write(self._worker.wall)
-        body, self._body = self._body or _NOTHING, None
+        body, self._body = self._body or _NO_BODY, None
         if signed.streams_body:
             body = body + request.take()
-            pieces += self._framed(body, chunked=head.length == CHUNKED)
+            pieces += self._frame_body(body, chunked=head.length == CHUNKED)
         self._keep_for_replay(connection, body)
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
         if not signed.is_written:
             self._write_next_chunk(signed)
 
     def _keep_for_replay(self, connection: UpstreamConnection, body: list[bytes]) -> None:
-        """Keep the body if the request may be sent again: after a refused grant or on a stale reused connection."""
+        """Keep the body if the request may be sent again: after a rejected grant or on a stale reused connection."""
         request = self._request
         head = request.head
         size = max(head.length, request.received)
@@ -679,9 +686,9 @@ class Exchange(ExchangeBase):
             self._replay_body = None
 
     def _write_next_chunk(self, signed: SignedRequest) -> None:
-        """Write the next piece of a held body if the upstream takes it, and later pieces in later turns of the loop.
+        """Write the next piece of a signed body if the upstream accepts it, and schedule the piece after it.
 
-        Writing all of a long body in one turn would block the loop for some milliseconds.
+        Writing all of a long body in one turn of the loop would block the loop for some milliseconds.
         """
         connection = self._attached()
         if signed.is_scheduled or signed.is_written or connection is None or connection.full:
@@ -715,7 +722,7 @@ class Exchange(ExchangeBase):
         if not whole and not connection.full:
             self._caller_connection.resume_body()
 
-    def _framed(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
+    def _frame_body(self, body: list[bytes], *, chunked: bool) -> list[bytes]:
         """Return body pieces with chunk framing if `chunked`."""
         if not chunked:
             return body
@@ -724,7 +731,7 @@ class Exchange(ExchangeBase):
             framed.append(_LAST_CHUNK)
         return framed
 
-    def upload(self) -> None:
+    def body_received(self) -> None:
         waiter = self._body_waiter
         if waiter is not None:
             problem = self._check_body()
@@ -744,7 +751,7 @@ class Exchange(ExchangeBase):
                 append_piece(self._replay_body, piece)
             if request.received > request.rules.limits.replay_body:
                 self._replay_body = None
-        pieces = self._framed(body, chunked=request.head.length == CHUNKED)
+        pieces = self._frame_body(body, chunked=request.head.length == CHUNKED)
         if request.complete:
             self._enter(states.SENT)
         connection.send(pieces[0] if len(pieces) == 1 else b"".join(pieces), whole=request.complete)
@@ -771,18 +778,18 @@ class Exchange(ExchangeBase):
         self._drop_upstream()
         self._held_response = self._redacted = None
         self._status = 0
-        self._wait_times().write_again()
+        self._wait_times().discard_head()
         self._chunked = False
         self._body = self._replay_body
         if self._response_phase != states.NONE:
             self._enter_response(states.NONE)
 
-    def _judge_response(self, held: BufferedResponse) -> None:
-        """Renew the grant and replay the request if the response refuses the grant; otherwise deliver the response.
+    def _check_rejection(self, held: HeldResponse) -> None:
+        """Renew the grant and replay the request if the response rejects the grant; otherwise deliver the response.
 
-        A replay also needs a newer grant, and a body that was kept.
+        A request is replayed once, and only if its body was kept.
         """
-        self._enter_response(states.JUDGED)
+        self._enter_response(states.CHECKED)
         grant = self._grant
         newer = grant is not None and self._require_integration().source.report_rejection(
             grant, self._status, held.content
@@ -796,11 +803,11 @@ class Exchange(ExchangeBase):
         self._start_preparing(grant)
 
     async def _renew(self, rejected: Grant) -> Grant | None:
-        """Await the grant that replaces the refused one, and discard the response.
+        """Await the grant that replaces the rejected one, and discard the response.
 
         If there is no newer grant, deliver the response and return None.
         """
-        self._wait_for(GRANT)
+        self._begin_wait(GRANT)
         grant = await self._require_integration().source.refreshed_after(rejected)
         if grant is not None:
             self._discard_response()
@@ -812,7 +819,7 @@ class Exchange(ExchangeBase):
 
     # Response.
 
-    def interim(self) -> None:
+    def continue_received(self) -> None:
         head = self._request.head
         if not self._require_integration().watched:
             # A connection that sent a byte is not stale, so no retry follows, and without `watched` no replay.
@@ -826,15 +833,15 @@ class Exchange(ExchangeBase):
         signed = self._signed_request
         return bool(self._require_integration().injection_points.body) if signed is None else not signed.streams_body
 
-    def respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+    def response_received(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         if head is not None and self._redactor is not None and self._require_integration().redacts:
-            self._note_head()
+            self._time_response_head()
             if not self._redact(head, self._redactor):
                 return
-            head = readable_head(head)
+            head = redacted_head(head)
         redacted = self._redacted
         if redacted is None:
-            self._respond(head, body, whole=whole)
+            self._deliver_part(head, body, whole=whole)
             return
         redacted.add(body, whole=whole)
         if whole:
@@ -844,15 +851,15 @@ class Exchange(ExchangeBase):
                 self._caller_connection.pause_body()
         self._deliver_redacted(redacted, head)
 
-    def _respond(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
+    def _deliver_part(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         """Frame a part of the response, already redacted, and deliver it or hold it."""
         out = body
         if head is not None:
             pieces = self._response_head(head)
             if head.status in self._require_integration().watched:
-                self._note_head()
+                self._time_response_head()
                 self._enter_response(states.HELD)
-                self._held_response = BufferedResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
+                self._held_response = HeldResponse(pieces, chunked=self._chunked, readable=is_plain(head.fields))
             else:
                 out = pieces
                 if body:
@@ -869,16 +876,16 @@ class Exchange(ExchangeBase):
             self._finish(out[0] if len(out) == 1 else b"".join(out))
             return
         if head is not None:
-            self._note_head()
+            self._time_response_head()
             self._replay_body = None
             self._enter_response(states.PASSING)
         elif self._response_phase != states.PASSING:
             raise states.illegal(states.RESPONSE_NAMES, self._response_phase, states.PASSING)
         self._deliver(out[0] if len(out) == 1 else b"".join(out))
 
-    def _note_head(self) -> None:
-        """Count the time to the head of a response whose end comes later. `_report` counts a whole response itself."""
-        self._wait_times().head_came(self._worker.clock())
+    def _time_response_head(self) -> None:
+        """Record the time to the head of a response that arrives in parts. `_report` records it for a whole one."""
+        self._wait_times().record_head(self._worker.clock())
 
     # Redacted bodies.
 
@@ -897,18 +904,21 @@ class Exchange(ExchangeBase):
         """Fail, since a body that cannot be decoded may hold a secret."""
         integration, grant = self._require_integration(), self._grant
         if grant is not None and self._response_phase != states.PASSING and self._status in integration.watched:
-            # The status alone may refuse the grant, and the next request must not use it then.
+            # The status alone may reject the grant, and then the next request must not use it.
             integration.source.report_rejection(grant, self._status, None)
         self._fail(Problem("upstream_protocol_error", str(error), sent="maybe"))
 
     @property
     def _is_stalled(self) -> bool:
-        """Return True while the response must wait: for the caller to take more, or for a renewed grant."""
-        return self._caller_blocked or self._response_phase == states.JUDGED
+        """Return True while the response must wait until the caller has read more, or until the grant is renewed."""
+        return self._caller_blocked or self._response_phase == states.CHECKED
 
     def _deliver_redacted(self, redacted: RedactedBody, head: ResponseHead | None = None) -> None:
-        """Deliver a redacted body as far as it has arrived, in steps. `head` is set with the first part."""
-        for _ in range(_STEPS):
+        """Redact and deliver the part of the body that has arrived, in steps. `head` comes with the first part.
+
+        After `_STEPS_PER_TURN` steps, a task delivers the rest, so that other exchanges have their turn.
+        """
+        for _ in range(_STEPS_PER_TURN):
             if head is None and self._is_stalled:
                 return
             try:
@@ -917,7 +927,7 @@ class Exchange(ExchangeBase):
                 self._fail_unreadable(error)
                 return
             if piece or head is not None or redacted.over:
-                self._respond(head, [piece] if piece else [], whole=redacted.over)
+                self._deliver_part(head, [piece] if piece else [], whole=redacted.over)
                 head = None
             if self.is_over or not redacted.can_step:
                 return
@@ -941,7 +951,7 @@ class Exchange(ExchangeBase):
         self._resume_response()
 
     def _resume_response(self) -> None:
-        """Deliver the response as far as it has arrived, then read on, unless it is stalled."""
+        """Deliver the part of the response that has arrived, then read on, unless the response is stalled."""
         redacted = self._redacted
         if redacted is not None and redacted.can_step and not (self.is_over or self._is_stalled or self._stepping):
             self._deliver_redacted(redacted)
@@ -951,7 +961,7 @@ class Exchange(ExchangeBase):
             connection.resume()
 
     def _response_head(self, head: ResponseHead) -> list[bytes]:
-        """Choose the framing towards the caller and whether the connection stays open. Return the head's pieces."""
+        """Build the head for the caller. It sets the framing, and whether the caller's connection stays open."""
         request, redactor = self._request, self._redactor
         rules, http_1_1 = request.rules, request.head.http_1_1
         self._status = head.status
@@ -976,23 +986,23 @@ class Exchange(ExchangeBase):
     def _chunk(body: list[bytes]) -> list[bytes]:
         return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
 
-    def _hold_back(self, held: BufferedResponse, body: list[bytes], *, whole: bool) -> None:
-        """Add to the held response. Once it is complete or too long to hold, decide whether it refuses the grant."""
+    def _hold_back(self, held: HeldResponse, body: list[bytes], *, whole: bool) -> None:
+        """Add to the held response. Once it is complete or too long to hold, check whether it rejects the grant."""
         held.add(body, whole=whole)
         if whole:
             self._release_upstream()
         if self._response_phase == states.HELD and (whole or held.is_full):
-            self._judge_response(held)
+            self._check_rejection(held)
 
-    def _deliver_held(self, held: BufferedResponse) -> None:
+    def _deliver_held(self, held: HeldResponse) -> None:
         """Deliver the held response. More of its body may follow."""
         self._held_response = None
         if held.whole:
-            self._finish(held.wire())
+            self._finish(held.serialize())
             return
         self._replay_body = None
         self._enter_response(states.PASSING)
-        self._deliver(held.wire())
+        self._deliver(held.serialize())
 
     def _deliver(self, data: bytes) -> None:
         self._sent += len(data)
@@ -1000,13 +1010,13 @@ class Exchange(ExchangeBase):
 
     # End.
 
-    def _finish(self, data: bytes, *, is_upstreams: bool = True) -> None:
+    def _finish(self, data: bytes, *, upstream_completed: bool = True) -> None:
         """Deliver the last bytes of the response, the upstream's or Sidekey's own, and end the exchange."""
         self._enter_response(states.COMPLETE)
         if data:
             self._deliver(data)
         self._release_upstream()
-        self._end("", None, is_upstreams)
+        self._end("", None, upstream_completed)
         self._caller_connection.exchange_over(keep_alive=self._keep_alive)
 
     def _release_upstream(self) -> None:
@@ -1021,7 +1031,7 @@ class Exchange(ExchangeBase):
             connection.abort()
         self._upstream = None
 
-    def refuse(self, problem: Problem) -> None:
+    def request_unreadable(self, problem: Problem) -> None:
         self._fail(problem)
 
     def _fail(self, problem: Problem) -> None:
@@ -1058,15 +1068,15 @@ class Exchange(ExchangeBase):
         self._end(problem.code, problem)
         self._caller_connection.exchange_over(keep_alive=self._keep_alive)
 
-    def _answer_as_last_hop(self) -> None:
-        """Answer an OPTIONS request whose Max-Forwards is 0."""
+    def _respond_as_last_hop(self) -> None:
+        """Respond to an OPTIONS request whose Max-Forwards is 0 (RFC 9110 7.6.2)."""
         request = self._request
         self._status = 204
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._require_integration().rules.allow.encode()
         close = not self._keep_alive
         reply = options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
-        self._finish(reply, is_upstreams=False)
+        self._finish(reply, upstream_completed=False)
 
     def caller_lost(self) -> None:
         if self.is_over:
@@ -1081,10 +1091,11 @@ class Exchange(ExchangeBase):
         self.deadline = NEVER
         self._fail(Problem("upstream_timeout", "the exchange took longer than timeouts.total", sent="maybe"))
 
-    def _end(self, code: str, problem: Problem | None = None, is_answered: bool = False) -> None:
+    def _end(self, code: str, problem: Problem | None = None, upstream_completed: bool = False) -> None:
         """Release all resources and report the exchange. Called once.
 
-        `problem` is set if Sidekey failed the request. `is_answered` is True if the upstream's response was complete.
+        `problem` is set if Sidekey failed the request. `upstream_completed` is True if the whole response came from the
+        upstream.
         """
         self._enter(states.OVER)
         self._awaits_connection = False
@@ -1100,7 +1111,7 @@ class Exchange(ExchangeBase):
             self._signed_request.end()
         if self._request.rules.timeouts.total:
             self._worker.deadlines.forget(self)
-        self._report(code, problem, is_answered)
+        self._report(code, problem, upstream_completed)
 
     # Backpressure: first of the request, then of the response.
 
@@ -1132,7 +1143,7 @@ def _complete_body(
     """
     stripped = integration.strip
     if integration.injection_points.body:
-        body = [bodies.filled(head, b"".join(body), grant.body)]
+        body = [body_fields.add_fields(head, b"".join(body), grant.body)]
     if head.control_headers is not None and head.expects_continue:
         stripped |= _EXPECT
     return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped

@@ -93,11 +93,11 @@ class ExchangeBase(ExchangeEvents):
             waits = self._waits = WaitTimes(self._began)
         return waits
 
-    def _report(self, code: str, problem: Problem | None, is_answered: bool) -> None:
+    def _report(self, code: str, problem: Problem | None, upstream_completed: bool) -> None:
         """Count and log the exchange, which has ended.
 
-        `code` is the code of the problem that ended it, or empty. `is_answered` is True if the upstream's response was
-        complete.
+        `code` is the code of the problem that ended it, or empty. `upstream_completed` is True if the whole response
+        came from the upstream.
         """
         worker, integration, status = self._worker, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
@@ -105,37 +105,40 @@ class ExchangeBase(ExchangeEvents):
         seconds = worker.leave(self._began)
         bucket = stats.record(outcome, seconds)
         if self._waits is not None:
-            self._waits.end(worker.metrics, self._began + seconds, is_answered=is_answered)
-        elif is_answered:
+            self._waits.end(worker.metrics, self._began + seconds, upstream_completed=upstream_completed)
+        elif upstream_completed:
             worker.metrics.first_bytes.add(bucket, seconds)
         if code or self._preset or self._caller_name:
             self._count_labels(stats, code, outcome, problem)
         if code or status >= 400:
-            self._log(code, seconds, is_answered, problem, logged=worker.access.logs_errors, failed=stats)
+            self._log(code, seconds, upstream_completed, problem, logged=worker.access.logs_errors, failed=stats)
         elif worker.access.logs_all or worker.audit.logs_uses:
-            self._log(code, seconds, is_answered, problem, logged=worker.access.logs_all)
+            self._log(code, seconds, upstream_completed, problem, logged=worker.access.logs_all)
 
     def _log(
         self,
         code: str,
         seconds: float,
-        is_answered: bool,
+        upstream_completed: bool,
         problem: Problem | None,
         *,
         logged: bool,
         failed: IntegrationStats | None = None,
     ) -> None:
-        """Write the line of the access log, if `logged`, and of the audit. List a request that counts as `failed`."""
-        access, audit, note = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
+        """Write the line of the access log, if `logged`, and of the audit log.
+
+        `failed` is set if the request failed: the statistics of its integration, for the list of failed requests.
+        """
+        access, audit, note_failure = self._worker.access, self._worker.audit, self._worker.metrics.note_failure
         used = audit.logs_uses and self._has_used_credential
-        if logged or used or (failed is not None and note is not None):
-            line = self._line(code, seconds, is_answered, problem)
+        if logged or used or (failed is not None and note_failure is not None):
+            line = self._line(code, seconds, upstream_completed, problem)
             if logged:
                 access.write(line)
             if used:
                 audit.log_use(line)
-            if failed is not None and note is not None:
-                note(failed, line._replace(caller=self._sender()))
+            if failed is not None and note_failure is not None:
+                note_failure(failed, line._replace(caller=self._sender()))
 
     def _sender(self) -> str:
         """Return the name of the caller or operator for the list of failed requests."""
@@ -143,7 +146,7 @@ class ExchangeBase(ExchangeEvents):
         return self._caller_name if operator is None else operator.name
 
     def _count_labels(self, stats: IntegrationStats, code: str, outcome: str, problem: Problem | None) -> None:
-        """Count by caller, preset and reason of denial, which few requests have."""
+        """Count the request by caller, preset and reason of denial. Few requests have one of them."""
         metrics = self._worker.metrics
         if self._caller_name:
             metrics.count_caller(self._caller_name, outcome)
@@ -160,8 +163,7 @@ class ExchangeBase(ExchangeEvents):
         integration = self._integration
         return bool(self._address) and integration is not None and integration.name != NO_INTEGRATION
 
-    def _line(self, code: str, seconds: float, is_answered: bool, problem: Problem | None) -> AccessLine:
-        """Build the line of the access log."""
+    def _line(self, code: str, seconds: float, upstream_completed: bool, problem: Problem | None) -> AccessLine:
         request, integration, destination = self._request, self._integration, self._destination
         tunnel, head = self._tunnel, request.head
         if tunnel is not None:
@@ -170,7 +172,7 @@ class ExchangeBase(ExchangeEvents):
         if integration is not None:
             named, base = integration.name, integration.rules.base
         elif request.problem is None:
-            # The request was denied before the look-up, or the response must not name the integration. The log may.
+            # The request was denied before the look-up, or the response must not name the integration, but the log may.
             configured = self._router.configured(named_id(head, tunnel))
             if configured is not None:
                 named, base = configured.id, configured.base
@@ -209,7 +211,7 @@ class ExchangeBase(ExchangeEvents):
             seconds,
             0.0 if waits is None else waits.grant,
             0.0 if waits is None else waits.connect,
-            (seconds if is_answered else 0.0) if waits is None else waits.first_byte,
+            (seconds if upstream_completed else 0.0) if waits is None else waits.first_byte,
             request.received,
             self._sent,
             self._preset,

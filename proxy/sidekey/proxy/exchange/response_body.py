@@ -1,4 +1,4 @@
-"""Response bodies: one held back because its status may refuse the grant, and one from which secrets are removed."""
+"""Response bodies: one held back because its status may reject the grant, and one from which secrets are removed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sidekey.policy.messages import ResponseHead
 from sidekey.policy.redaction import RedactedStream, Redactor
 from sidekey.proxy.content_coding import GzipDecoder, is_gzip
 
-MAX_BUFFERED: Final = 64 << 10
-"""Maximum size of a body that is held back. A longer one is judged by its status alone."""
+MAX_HELD: Final = 64 << 10
+"""Maximum size of a body that is held back. If it is longer, the status alone decides whether it rejects the grant."""
 
 
-class BufferedResponse:
-    """The head as it goes to the caller, and the part of the body that has arrived, unframed.
+class HeldResponse:
+    """The head for the caller, and the part of the body that has arrived, without framing.
 
-    `chunked` is True if the body goes to the caller in chunks, `readable` if it has no content coding, `whole` once all
-    of it has arrived.
+    `chunked` is True if the caller gets the body in chunks, `readable` if it has no content coding, and `whole` once
+    all of it has arrived.
     """
 
     __slots__ = ("_body", "_head", "_readable", "_size", "chunked", "whole")
@@ -39,15 +39,15 @@ class BufferedResponse:
 
     @property
     def is_full(self) -> bool:
-        """Return True if the body is longer than `MAX_BUFFERED`."""
-        return self._size > MAX_BUFFERED
+        """Return True if the body is longer than `MAX_HELD`."""
+        return self._size > MAX_HELD
 
     @property
     def content(self) -> bytes | None:
         """Return the body, or None if it is incomplete or has a content coding."""
         return b"".join(self._body) if self.whole and self._readable and not self.is_full else None
 
-    def wire(self) -> bytes:
+    def serialize(self) -> bytes:
         """Serialize head and body for the caller."""
         if not self.chunked:
             return b"".join([*self._head, *self._body])
@@ -56,7 +56,7 @@ class BufferedResponse:
 
 
 class RedactedBody:
-    """The body of one response. `over` is True once `step` has returned all of it.
+    """The body of one response, from which `step` removes secrets. `over` is True once `step` has returned all of it.
 
     It keeps the coded bytes and decodes them in steps, because a decoded body may be a thousand times longer. Raises
     UnreadableCoding for a content coding that Sidekey cannot decode.
@@ -82,13 +82,13 @@ class RedactedBody:
 
     @property
     def can_step(self) -> bool:
-        """Return True if a step may return bytes, or the end, without further input."""
+        """Return True if `step` may return bytes or reach the end before more input arrives."""
         return not self.over and (
             self._whole or bool(self._plain) or (self._decoder is not None and self._decoder.can_step)
         )
 
     def step(self) -> bytes:
-        """Return the next bytes for the caller; none if they may begin a secret. Raises UnreadableCoding."""
+        """Return the next bytes for the caller, except those that may begin a secret. Raises UnreadableCoding."""
         decoder = self._decoder
         if decoder is None:
             out, self._plain = self._stream.feed(self._plain), b""
@@ -100,7 +100,7 @@ class RedactedBody:
         return out
 
 
-def readable_head(head: ResponseHead) -> ResponseHead:
-    """Return the head without the length of the body and the headers that hold for its exact bytes alone."""
+def redacted_head(head: ResponseHead) -> ResponseHead:
+    """Return the head without Content-Length and headers such as digests, which a redacted body no longer matches."""
     length = UNTIL_CLOSE if head.length else 0
     return ResponseHead(head.status, drop_fields(head.fields, EXACT_BODY_FIELDS), head.connection, length, None)

@@ -1,4 +1,4 @@
-"""A request that Sidekey signs each time it writes it, and the body that it holds for the signature."""
+"""A request that Sidekey signs each time it writes it, and the body that it buffers for the signature."""
 
 from __future__ import annotations
 
@@ -12,45 +12,46 @@ from sidekey.errors import Problem
 from sidekey.proxy.limits import BufferedBody
 from sidekey.proxy.worker import Worker
 
-INLINE: Final = 256 << 10
-"""Maximum size of a body that the event loop hashes. A thread hashes a longer one, so that the loop keeps running."""
+MAX_INLINE: Final = 256 << 10
+"""Maximum size of a body that is signed on the event loop. A thread signs a longer one, so that the loop keeps running.
+"""
 
-_PIECE: Final = 64 << 10
-"""Maximum size of the pieces in which a body is written, if it arrived in smaller ones."""
-_RANDOM: Final = 16
-_NOTHING: Final[list[bytes]] = []
+_MAX_PIECE: Final = 64 << 10
+"""Size up to which short pieces of a body are joined before they are written."""
+_RANDOM_ID_SIZE: Final = 16
+_NO_BODY: Final[list[bytes]] = []
 """An empty body. Do not change it."""
 
-Signing = Callable[[], list[bytes]]
-"""Returns the header lines of a signature. It can run in a thread, because it only reads its own arguments."""
+BoundSignature = Callable[[], list[bytes]]
+"""Signs and returns the header lines of the signature. It can run in a thread, because all its arguments are bound."""
 
 
 class SignedRequest:
     """The signed request of one exchange.
 
-    The order of calls: `hold` if the body must wait, `set_content`, then `sign_in_thread` if `is_slow`, `write`, and
-    `next_piece` until `is_written`. To send the request again, begin with `set_content`. `end` releases the body.
+    The order of calls: `set_buffer` if the body must wait, `set_content`, then `sign_in_thread` if `is_slow`, `write`,
+    and `next_piece` until `is_written`. To send the request again, begin with `set_content`. `end` releases the body.
 
-    The signature covers the body if `reads_body`; Sidekey adds fields to the body if `fills_body`. `holds_body` is True
-    if the body is held unchanged until it is signed, and `held` is that body unless it came with the head.
-    `streams_body` is True if the body is neither signed nor extended, so that it is written as it arrives. `is_slow` is
-    True if a thread must sign, `is_long` if the reason is a long body. `is_written` is False while pieces of the body
-    are left to write, and `is_scheduled` is True if the event loop will write the next one.
+    The signature covers the body if `covers_body`; Sidekey adds fields to the body if `extends_body`. If the body is
+    signed and not extended, `buffers_body` is True, and `buffer` holds the body unless it came with the head. If it is
+    neither, `streams_body` is True, and the body is written as it arrives. `is_slow` is True if a thread must sign,
+    `is_long` if the reason is a long body. `is_written` is False while pieces of the body are left to write, and
+    `is_scheduled` is True if the event loop will write the next one.
     """
 
     __slots__ = (
         "_body",
+        "_covers_body",
         "_in_thread",
         "_is_over",
-        "_message",
+        "_message_id",
         "_outgoing",
-        "_reads_body",
         "_rest",
         "_signature",
         "_signer",
         "_size",
-        "held",
-        "holds_body",
+        "buffer",
+        "buffers_body",
         "is_long",
         "is_scheduled",
         "is_slow",
@@ -58,47 +59,47 @@ class SignedRequest:
         "streams_body",
     )
 
-    def __init__(self, reads_body: bool, fills_body: bool) -> None:
-        self._reads_body: Final = reads_body
-        self.holds_body: Final = reads_body and not fills_body
-        self.streams_body: Final = not (reads_body or fills_body)
-        self.held: BufferedBody | None = None
+    def __init__(self, covers_body: bool, extends_body: bool) -> None:
+        self._covers_body: Final = covers_body
+        self.buffers_body: Final = covers_body and not extends_body
+        self.streams_body: Final = not (covers_body or extends_body)
+        self.buffer: BufferedBody | None = None
         self.is_written = True
         self.is_scheduled = self._in_thread = self._is_over = False
-        self._message = b""
-        self._rest = _NOTHING
+        self._message_id = b""
+        self._rest = _NO_BODY
 
-    def hold(self, held: BufferedBody) -> None:
-        """Set the object that holds the body until it is complete."""
-        self.held = held
+    def set_buffer(self, buffer: BufferedBody) -> None:
+        """Set the buffer that collects the body until it is complete."""
+        self.buffer = buffer
 
     def set_content(self, outgoing: OutgoingRequest, body: list[bytes], size: int, signer: Signer) -> Problem | None:
-        """Set the request and its signer. Return the problem if the request cannot be signed.
+        """Set the request, its body and its signer. Return the problem if the request cannot be signed.
 
-        `size` is the length of `body`, which is empty if the body streams.
+        `size` is the length of `body`, which is empty if `streams_body`.
         """
         self._outgoing, self._body, self._size, self._signer = outgoing, body, size, signer
         self._signature: list[bytes] | None = None
-        self.is_long = size > INLINE and self._reads_body
+        self.is_long = size > MAX_INLINE and self._covers_body
         self.is_slow = self.is_long or signer.slow
         return signer.check(outgoing)
 
-    def signing(self, now: float) -> Signing:
-        """Return a function that signs for the time `now` (seconds since the epoch) with new random IDs."""
+    def bind_signature(self, now: float) -> BoundSignature:
+        """Return a function that signs with new random IDs for the time `now`, in seconds since the epoch."""
         outgoing, signer = self._outgoing, self._signer
-        unique, body = self._unique(signer), self._body if self._reads_body else _NOTHING
-        return lambda: signer.sign(outgoing, body, now, unique)
+        random_ids, body = self._draw_random_ids(signer), self._body if self._covers_body else _NO_BODY
+        return lambda: signer.sign(outgoing, body, now, random_ids)
 
-    def _unique(self, signer: Signer) -> RandomIds:
+    def _draw_random_ids(self, signer: Signer) -> RandomIds:
         if not signer.uses_random_ids:
             return NO_RANDOM_IDS
-        drawn = os.urandom(2 * _RANDOM)
-        message = self._message = self._message or drawn[_RANDOM:]
-        return RandomIds(message, drawn[:_RANDOM])
+        drawn = os.urandom(2 * _RANDOM_ID_SIZE)
+        message_id = self._message_id = self._message_id or drawn[_RANDOM_ID_SIZE:]
+        return RandomIds(message_id, drawn[:_RANDOM_ID_SIZE])
 
     def sign_in_thread(self, worker: Worker) -> asyncio.Future[list[bytes]]:
         """Sign in a thread. It reads the body until it is done, so an earlier `end` releases the body only then."""
-        signature = worker.in_thread(self.signing(worker.wall()), long=self.is_long)
+        signature = worker.in_thread(self.bind_signature(worker.wall()), long=self.is_long)
         self._in_thread = True
         signature.add_done_callback(self._leave_thread)
         return signature
@@ -119,13 +120,15 @@ class SignedRequest:
         """
         outgoing, signer, body, signature = self._outgoing, self._signer, self._body, self._signature
         if signature is None:
-            signature = signer.sign(outgoing, body if self._reads_body else _NOTHING, wall(), self._unique(signer))
-        self._body, self._signature = _NOTHING, None
+            signature = signer.sign(
+                outgoing, body if self._covers_body else _NO_BODY, wall(), self._draw_random_ids(signer)
+            )
+        self._body, self._signature = _NO_BODY, None
         pieces = [outgoing.method, b" ", outgoing.target, b" HTTP/1.1", *outgoing.lines, *signature, b"\r\n\r\n"]
-        if self._size <= _PIECE:
+        if self._size <= _MAX_PIECE:
             pieces += body
-            if self.held is not None:
-                self.held.release(self._size)
+            if self.buffer is not None:
+                self.buffer.release(self._size)
         else:
             # Not joined with the head, which would copy it.
             self._rest = body[::-1]
@@ -141,12 +144,12 @@ class SignedRequest:
         rest = self._rest
         piece = rest.pop()
         pieces, size = [piece], len(piece)
-        while rest and size + len(rest[-1]) <= _PIECE:
+        while rest and size + len(rest[-1]) <= _MAX_PIECE:
             piece = rest.pop()
             pieces.append(piece)
             size += len(piece)
-        if self.held is not None:
-            self.held.release(size)
+        if self.buffer is not None:
+            self.buffer.release(size)
         self.is_written = not rest
         return piece if len(pieces) == 1 else b"".join(pieces)
 
@@ -155,7 +158,7 @@ class SignedRequest:
         if self._in_thread:
             self._is_over = True
             return
-        self._body = self._rest = _NOTHING
-        if self.held is not None:
-            self.held.end()
-            self.held = None
+        self._body = self._rest = _NO_BODY
+        if self.buffer is not None:
+            self.buffer.end()
+            self.buffer = None

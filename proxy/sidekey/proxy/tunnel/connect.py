@@ -306,10 +306,10 @@ class ConnectHandler(CallerEvents):
 
     # Events of the caller's connection.
 
-    def upload(self) -> None:
+    def body_received(self) -> None:
         """Do nothing: bytes that follow a CONNECT are for the tunnel."""
 
-    def refuse(self, problem: Problem) -> None:
+    def request_unreadable(self, problem: Problem) -> None:
         """Refuse the CONNECT with this problem."""
         self._fail(problem)
 

@@ -185,7 +185,7 @@ class UpstreamConnection(ResponseReader):
             return
         if self._continues:
             self._continues = False
-            exchange.interim()
+            exchange.continue_received()
         head, body, whole = self._new_head, self._body, self._whole
         if head is not None:
             self._new_head = None
@@ -194,7 +194,7 @@ class UpstreamConnection(ResponseReader):
         if not whole and self._head is not None:
             self._await_body()
         if head is not None or body or whole:
-            exchange.respond(head, body, whole=whole)
+            exchange.response_received(head, body, whole=whole)
 
     def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:
         self._body.append(piece)
@@ -231,7 +231,7 @@ class UpstreamConnection(ResponseReader):
             return
         self._detach()
         if head is not None and head.length == UNTIL_CLOSE and exc is None and self._clean_end:
-            exchange.respond(None, [], whole=True)
+            exchange.response_received(None, [], whole=True)
             return
         # A TLS alert answers the handshake even if it comes late, so the request must not be sent again.
         stale = self.reused and not self._received and not isinstance(exc, ssl.SSLError)

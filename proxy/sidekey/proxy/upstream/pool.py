@@ -72,7 +72,7 @@ class Waiter(Protocol):
         """Use the connection and return True, or return False to leave it to the pool."""
         ...
 
-    def declined(self) -> None:
+    def connection_declined(self) -> None:
         """Continue after `take_connection` returned False and the pool has placed the connection."""
         ...
 
@@ -242,7 +242,7 @@ class Pool(ConnectionOwner):
         else:
             self._add_idle(connection)
         for waiter in declined:
-            waiter.declined()
+            waiter.connection_declined()
 
     # For a new config.
 
@@ -338,7 +338,7 @@ class Pool(ConnectionOwner):
                 waiter.connect_failed(result)
         elif not waiter.take_connection(result):
             self._offer_new(result)
-            waiter.declined()
+            waiter.connection_declined()
 
     def _fail_waiting(self, waiter: Waiter, problem: Problem) -> None:
         """Fail one exchange in line if fewer connections are being made than exchanges wait.
