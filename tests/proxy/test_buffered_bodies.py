@@ -11,8 +11,8 @@ import pytest
 
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.errors import Problem, ProblemError
-from sidekey.proxy.limits import SLOWEST
-from sidekey.proxy.transport import SMALL
+from sidekey.proxy.limits import MIN_BYTES_PER_SECOND
+from sidekey.proxy.transport import SHORT_PIECE
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.memory import MemoryUpstream, running
 from support.plane import RunningPlane, base_url, eventually, problem, request
@@ -213,7 +213,7 @@ async def trickle(sidekey: RunningPlane, caller: RawConnection) -> None:
         await asyncio.sleep(0)
     error = problem(await caller.response())
     assert (error["code"], error["status"], error["sent"]) == ("request_timeout", 408, "no")
-    assert error["detail"] == f"the body is signed and came at less than {SLOWEST >> 10} KiB/s"
+    assert error["detail"] == f"the body is signed and came at less than {MIN_BYTES_PER_SECOND >> 10} KiB/s"
 
 
 @pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
@@ -335,7 +335,7 @@ async def test_short_pieces_are_joined() -> None:
         assert (await caller.response()).status == 200
     (once,) = signer.signed
     assert b"".join(once.body) == b"x" * 2 * count
-    assert len(once.body) <= 2 * count // SMALL + 1
+    assert len(once.body) <= 2 * count // SHORT_PIECE + 1
 
 
 async def test_reload_keeps_the_limit_of_a_buffered_body() -> None:

@@ -19,7 +19,7 @@ from sidekey.proxy.transport import (
     has_input,
     has_no_input,
     reset,
-    seal_if_quiet,
+    block_input_if_empty,
 )
 from support.raw_connection import DEADLINE
 
@@ -58,7 +58,7 @@ def test_transport_is_quiet_until_bytes_arrive() -> None:
         assert has_no_input(SocketTransport(one))
         half_close(SocketTransport(one))
         discard_input(SocketTransport(one))
-        assert seal_if_quiet(SocketTransport(one))
+        assert block_input_if_empty(SocketTransport(one))
     for nothing in (None, SocketTransport(None)):
         assert descriptor_of(nothing) == -1
         assert has_no_input(nothing)
@@ -106,7 +106,7 @@ def test_a_quiet_socket_that_is_sealed_can_be_closed_without_a_reset(kind: str) 
     with pair(kind) as (ours, peer):
         peer.sendall(b"read")
         assert ours.recv(16) == b"read"
-        assert seal_if_quiet(SocketTransport(ours))
+        assert block_input_if_empty(SocketTransport(ours))
         if kind == "unix":
             with pytest.raises(BrokenPipeError):
                 peer.sendall(b"late")
@@ -127,7 +127,7 @@ def test_bytes_between_check_and_seal_are_not_reset(kind: str) -> None:
 
         sys.setprofile(on_event)
         try:
-            assert seal_if_quiet(SocketTransport(ours))
+            assert block_input_if_empty(SocketTransport(ours))
         finally:
             sys.setprofile(None)
         ours.close()
@@ -138,7 +138,7 @@ def test_bytes_between_check_and_seal_are_not_reset(kind: str) -> None:
 def test_socket_with_unread_bytes_stays_open(kind: str) -> None:
     with pair(kind) as (ours, peer):
         peer.sendall(b"early")
-        assert not seal_if_quiet(SocketTransport(ours))
+        assert not block_input_if_empty(SocketTransport(ours))
         assert ours.recv(16) == b"early"
         peer.sendall(b"more")
         ours.settimeout(DEADLINE)

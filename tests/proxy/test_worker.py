@@ -106,7 +106,7 @@ async def test_a_defect_in_a_later_step_is_reported_and_answered() -> None:
         raise LookupError
 
     for step in (lambda: None, breaks):
-        shared.worker.soon(step, responses.append, b"w-1")
+        shared.worker.run_soon(step, responses.append, b"w-1")
     assert not responses
     await asyncio.sleep(0)
     (response,) = responses
@@ -129,7 +129,7 @@ async def test_pending_connection_is_counted_with_its_outcome() -> None:
     ends = (None, ProblemError(Problem("upstream_unreachable", "why")), LookupError(), asyncio.CancelledError())
     for error in ends:
         try:
-            outcomes.append(await shared.worker.connecting(dial(error), stats))
+            outcomes.append(await shared.worker.count_connecting(dial(error), stats))
         except (ProblemError, LookupError, asyncio.CancelledError) as raised:
             assert raised is error
         assert metrics.upstream_connecting == 0
@@ -142,14 +142,14 @@ async def test_longest_idle_callers_are_evicted() -> None:
     worker = RecordingWorker(Limits(in_flight=3)).worker
     worker.limit_descriptors(8)
     busy, *idle = callers = [Caller(), *(Caller(idle_since=since) for since in (3.0, 1.0, 2.0, 2.0))]
-    assert all(worker.opened(caller) for caller in callers)
+    assert all(worker.register(caller) for caller in callers)
     assert [caller.calls for caller in callers] == [[]] * 5
     for gone in (idle[1], idle[2], idle[3], idle[0]):
         late = Caller()
-        assert worker.opened(late)
+        assert worker.register(late)
         assert (gone.calls, gone in worker.connections) == (["close_if_idle"], False)
         assert late in worker.connections
-    assert not worker.opened(Caller())
+    assert not worker.register(Caller())
     assert busy in worker.connections
 
 
@@ -172,21 +172,21 @@ async def test_callers_are_searched_once_in_each_tick() -> None:
     worker.limit_descriptors(101)
     busy = [Busy() for _ in range(100)]
     for item in busy:
-        assert worker.opened(item)
+        assert worker.register(item)
     looks = 0
     late = [Busy() for _ in range(100)]
     for item in late:
-        assert not worker.opened(item)
-        worker.closed(item)
+        assert not worker.register(item)
+        worker.unregister(item)
     # All of them once, and the candidates again.
     assert looks == 100 + 7
-    worker.closed(busy[0])
+    worker.unregister(busy[0])
     idle = Caller(idle_since=0.5)
-    assert worker.opened(idle)
-    assert not worker.opened(late[0])
-    worker.closed(late[0])
+    assert worker.register(idle)
+    assert not worker.register(late[0])
+    worker.unregister(late[0])
     worker.deadlines.look(1.0)
-    assert worker.opened(Caller())
+    assert worker.register(Caller())
     assert idle.calls == ["close_if_idle"]
 
 
@@ -194,12 +194,12 @@ async def test_upstreams_in_use_take_room_from_callers() -> None:
     shared = RecordingWorker(Limits(in_flight=1))
     worker, metrics = shared.worker, shared.metrics
     worker.limit_descriptors(4)
-    assert worker.opened(Caller())
+    assert worker.register(Caller())
     metrics.upstream_open = 2
     assert not worker.has_no_room
     metrics.upstream_connecting = 1
     assert worker.has_no_room
-    assert not worker.opened(Caller())
+    assert not worker.register(Caller())
 
 
 async def test_passthrough_tunnels_need_a_second_descriptor() -> None:
@@ -207,7 +207,7 @@ async def test_passthrough_tunnels_need_a_second_descriptor() -> None:
     worker = RecordingWorker(Limits(in_flight=2)).worker
     worker.limit_descriptors(14)
     busy, first, second = callers = [Caller(), Caller(idle_since=1.0), Caller(idle_since=2.0)]
-    assert all(worker.opened(caller) for caller in [*callers, *(Caller() for _ in range(8))])
+    assert all(worker.register(caller) for caller in [*callers, *(Caller() for _ in range(8))])
     passages = [Caller() for _ in range(3)]
     assert worker.enter_passthrough(passages[0])
     assert (first.calls, second.calls) == ([], [])
@@ -216,11 +216,11 @@ async def test_passthrough_tunnels_need_a_second_descriptor() -> None:
     assert worker.enter_passthrough(passages[2])
     assert second.calls == ["close_if_idle"]
     late = Caller()
-    assert not worker.opened(late)
-    worker.closed(late)
+    assert not worker.register(late)
+    worker.unregister(late)
     worker.leave_passthrough(passages[0])
     worker.leave_passthrough(passages[0])
-    assert worker.opened(late)
+    assert worker.register(late)
     assert not worker.enter_passthrough(passages[0])
     assert busy in worker.connections
 
@@ -230,7 +230,7 @@ async def test_passthrough_tunnels_get_half_of_the_callers_descriptors() -> None
     worker.limit_descriptors(16)
     passages = [Caller() for _ in range(3)]
     for item in passages:
-        assert worker.opened(item)
+        assert worker.register(item)
         assert worker.enter_passthrough(item)
     assert not worker.enter_passthrough(Caller())
     worker.leave_passthrough(passages[0])
@@ -243,7 +243,7 @@ async def test_passthrough_connections_do_not_count_as_upstreams_of_requests() -
     worker.limit_descriptors(6)
     assert worker.enter_passthrough(Caller())
     shared.metrics.upstream_open = 1
-    assert [worker.opened(Caller()) for _ in range(4)] == [True, True, True, False]
+    assert [worker.register(Caller()) for _ in range(4)] == [True, True, True, False]
 
 
 async def test_a_drain_without_connections_is_over_at_once() -> None:
@@ -259,12 +259,12 @@ async def test_a_drain_without_connections_is_over_at_once() -> None:
 async def test_a_drain_waits_until_idle_connections_have_closed() -> None:
     worker = RecordingWorker().worker
     caller = Caller()
-    worker.opened(caller)
+    worker.register(caller)
     worker.drain()
     end = asyncio.create_task(worker.finish(30))
     await eventually(lambda: len(caller.calls) == 3)
     assert not end.done()
-    worker.closed(caller)
+    worker.unregister(caller)
     assert await end is True
     assert caller.calls == ["look", "look again", "look again"]
 
@@ -272,7 +272,7 @@ async def test_a_drain_waits_until_idle_connections_have_closed() -> None:
 async def test_idle_connection_that_does_not_close_does_not_fail_the_drain() -> None:
     """Nothing is truncated."""
     worker = RecordingWorker().worker
-    worker.opened(Caller())
+    worker.register(Caller())
     worker.drain()
     assert await worker.finish(0.05) is True
 
@@ -283,16 +283,16 @@ async def test_a_drain_waits_for_the_last_request(earlier: bool) -> None:
     shared = RecordingWorker()
     worker = shared.worker
     if not earlier:
-        began = worker.enter()
+        began = worker.begin_request()
     worker.drain()
     if earlier:
-        worker.leave(worker.enter())
-        began = worker.enter()
+        worker.end_request(worker.begin_request())
+        began = worker.begin_request()
     end = asyncio.create_task(worker.finish(30))
     for _ in range(5):
         await asyncio.sleep(0)
     assert not end.done()
-    worker.leave(began)
+    worker.end_request(began)
     assert await end is True
 
 
@@ -302,8 +302,8 @@ async def test_close_ends_every_connection_and_task() -> None:
     worker.deadlines.start(asyncio.get_running_loop())
     open_, closed = Caller(), Caller()
     for caller in (open_, closed):
-        worker.opened(caller)
-    worker.closed(closed)
+        worker.register(caller)
+    worker.unregister(closed)
     assert worker.connections == {open_}
     worker.spawn(asyncio.sleep(3600))
     await worker.close()
@@ -324,8 +324,8 @@ async def test_signing_thread_has_a_lower_priority() -> None:
     shared = RecordingWorker()
     before = niceness()
     try:
-        assert await shared.worker.in_thread(niceness, long=True) == 19
-        assert await shared.worker.in_thread(niceness, long=False) == niceness() == before
+        assert await shared.worker.run_in_thread(niceness, long=True) == 19
+        assert await shared.worker.run_in_thread(niceness, long=False) == niceness() == before
     finally:
         await shared.worker.close()
 
@@ -337,7 +337,7 @@ async def test_signing_works_if_a_sandbox_denies_priorities(monkeypatch: pytest.
     monkeypatch.setattr(os, "nice", refused)
     shared = RecordingWorker()
     try:
-        assert await shared.worker.in_thread(lambda: "signed", long=True) == "signed"
+        assert await shared.worker.run_in_thread(lambda: "signed", long=True) == "signed"
     finally:
         await shared.worker.close()
 
@@ -345,7 +345,7 @@ async def test_signing_works_if_a_sandbox_denies_priorities(monkeypatch: pytest.
 async def test_shutdown_does_not_wait_for_signing_threads() -> None:
     shared = RecordingWorker()
     release = threading.Event()
-    signing = shared.worker.in_thread(release.wait, long=True)
+    signing = shared.worker.run_in_thread(release.wait, long=True)
     await asyncio.sleep(0)
     await shared.worker.close()
     assert not signing.done()

@@ -18,31 +18,34 @@ BYPASS: Final = 64 << 10
 """A Content-Length body skips the parser if more than this many bytes of it are still to come."""
 
 BULK: Final = 512 << 10
-"""Sidekey reads a body past the loop while at least this many bytes are to come. A read has at most this size."""
+"""Sidekey reads a socket directly, past the loop, while at least this much of a body is still to come.
+
+A direct read has at most this size.
+"""
 
 LONG: Final = 128 << 10
 """A read of at least this size suggests that the next one is as long."""
 
 _READS_PER_TURN: Final = 2
-"""Reads past the loop before other connections have their turn."""
+"""Direct reads before other connections have their turn."""
 
 _INT: Final = bytes(4)
 """Receives the result of FIONREAD."""
 
 PAUSED_FOR_TURN: Final = 1
-"""The reason to pause reading while the socket is read past the loop. Subclasses add their reasons as further bits."""
+"""The reason to pause the transport while the socket is read directly. Subclasses add further bits."""
 
 
 class Connection(asyncio.Protocol):
     """One connection, of a caller or to an upstream.
 
     `address` is the peer's address with its port, or `unknown` if the peer reset the connection at once. `full` is True
-    while the peer takes no more bytes. `_paused` has a bit for each reason to pause reading. `_unparsed` counts the
-    bytes that are still to come of a body that skips the parser.
+    while the write buffer is full, because the peer reads too slowly. `_paused` has a bit for each reason to pause
+    reading. `_unparsed` is the number of bytes still to come of a body that skips the parser.
 
     The loop reads at most 256 KiB at a time, into memory of its own that it copies, and uvloop reads up to 32 times in
-    a row before it serves other connections. So after a long read, a connection without TLS pauses the loop and reads
-    its socket itself, in turns, while much has arrived. That means fewer system calls and no copy.
+    a row before it serves other connections. So after a long read, a connection without TLS pauses its transport and
+    reads the socket directly, in turns with other connections. That means fewer system calls and no copy.
     """
 
     __slots__ = ("_paused", "_unparsed", "address", "deadline", "full", "transport", "worker")
@@ -83,10 +86,10 @@ class Connection(asyncio.Protocol):
 
     @abstractmethod
     def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:
-        """Receive a piece of a body that skips the parser."""
+        """Add a piece of a body that skips the parser."""
 
     def _receive_unparsed(self, data: bytes) -> bytes:
-        """Receive a read that skips the parser. Return the bytes after the end of the body."""
+        """Add a read that skips the parser to the body. Return the bytes after the end of the body."""
         left = self._unparsed - len(data)
         rest = b""
         if left < 0:
@@ -94,16 +97,16 @@ class Connection(asyncio.Protocol):
             left = 0
         self._unparsed = left
         self._add_unparsed(data, is_last=not left)
-        if left > BULK and len(data) >= LONG and not self._paused and self._can_read_past_loop():
+        if left > BULK and len(data) >= LONG and not self._paused and self._can_read_directly():
             self._pause(PAUSED_FOR_TURN)
-            asyncio.get_running_loop().call_soon(self._read_past_loop)
+            asyncio.get_running_loop().call_soon(self._read_directly)
         return rest
 
-    def _can_read_past_loop(self) -> bool:
+    def _can_read_directly(self) -> bool:
         """Return True if the transport is a socket without TLS."""
         return self.transport.get_extra_info("ssl_object") is None and descriptor_of(self.transport) >= 0
 
-    def _read_past_loop(self) -> None:
+    def _read_directly(self) -> None:
         """Read the socket. Then let other connections have their turn, or leave the rest to the loop if it is short."""
         for _ in range(_READS_PER_TURN):
             data = self._read_socket() if self._paused == PAUSED_FOR_TURN and self._unparsed >= BULK else b""
@@ -116,7 +119,7 @@ class Connection(asyncio.Protocol):
                 # The loop reports the defect. It would also cut the connection after a read of its own.
                 self.transport.abort()
                 raise
-        asyncio.get_running_loop().call_soon(self._read_past_loop)
+        asyncio.get_running_loop().call_soon(self._read_directly)
 
     def _read_socket(self) -> bytes:
         """Read what has arrived, up to BULK bytes. Return nothing if that is shorter than LONG."""

@@ -52,7 +52,7 @@ class Deadlines:
         self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Expire the objects whose deadline has passed at `now`."""
+        """Set the time to `now`, and call `expired` of each object whose deadline has passed."""
         self.now = now
         for watched in [watched for watched in self.watched if watched.deadline <= now]:
             # The expiry of another object may have moved the deadline.

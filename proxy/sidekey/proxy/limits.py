@@ -16,10 +16,10 @@ from sidekey.proxy.worker import Worker
 
 RETRY_AFTER: Final = ("Retry-After", "1")
 
-SLOWEST: Final = 16 << 10
-"""Bytes per second that a held body must average once `timeouts.idle` has passed.
+MIN_BYTES_PER_SECOND: Final = 16 << 10
+"""Average speed that a held body must reach once `timeouts.idle` has passed.
 
-`timeouts.idle` ends only callers that pause. A caller that sends a byte now and then would hold its memory for ever.
+`timeouts.idle` only ends callers that pause. A caller that sends a byte now and then would hold its memory forever.
 """
 
 _FULL: Final = Problem(
@@ -27,7 +27,9 @@ _FULL: Final = Problem(
     "limits.held_bodies is reached, of which one integration may use half",
     headers=(RETRY_AFTER,),
 )
-TOO_SLOW: Final = Problem("request_timeout", f"the body is signed and came at less than {SLOWEST >> 10} KiB/s")
+TOO_SLOW: Final = Problem(
+    "request_timeout", f"the body is signed and came at less than {MIN_BYTES_PER_SECOND >> 10} KiB/s"
+)
 
 
 class BufferedBody:
@@ -58,8 +60,8 @@ class BufferedBody:
         return None
 
     def is_too_slow(self, now: float, idle: float) -> bool:
-        """Return True if the body is slower than SLOWEST. `idle` is `timeouts.idle`."""
-        return self._size < (now - self._began - idle) * SLOWEST
+        """Return True if the body is slower than `MIN_BYTES_PER_SECOND`. `idle` is `timeouts.idle`."""
+        return self._size < (now - self._began - idle) * MIN_BYTES_PER_SECOND
 
     def collect(self) -> list[bytes]:
         """Return the pieces of the complete body. Its bytes stay reserved."""
@@ -141,7 +143,7 @@ class InFlightCounter:
         """Build the response to a request that exceeds the limit. It names the limit, but not the origin."""
         if self._limit:
             detail = "the integration's own limits.in_flight is reached"
-        elif self._counters.worker.is_divided:
+        elif self._counters.worker.has_several_origins:
             detail = "one origin has half of limits.in_flight in flight, which is the most that one may have"
         else:
             detail = "limits.in_flight is reached"

@@ -10,8 +10,9 @@ from sidekey.presets.preset import PresetRules
 class Operator:
     """An operator who sends requests through the data plane without a caller's token.
 
-    It exists only as an object that this process passes to `DataPlane.connection`: nothing that a connection carries
-    makes one. `name` is listed with failures. With a `draft`, each request uses this preset, which no other finds.
+    Only this process can create one, and passes it to `DataPlane.connection`: no received byte turns a caller into an
+    operator. The list of failed requests shows `name`. With a `draft`, each request uses this preset, which is not
+    saved yet and which callers cannot use.
     """
 
     __slots__ = ("draft", "name")

@@ -16,20 +16,21 @@ WRITE_BUFFER: Final = 512 << 10
 """Unsent bytes of a connection above which Sidekey pauses reading for it. With one more read, a slow receiver costs at
 most 1 MiB. With a lower limit, the two sides of a fast transfer would wait for each other."""
 
-SMALL: Final = 4 << 10
-"""Pieces shorter than this are joined, because no limit counts the overhead of an object."""
+SHORT_PIECE: Final = 4 << 10
+"""Pieces of a body that are shorter than this are joined, because no limit counts the overhead of an object."""
 
 
 def append_piece(pieces: list[bytes], piece: bytes) -> None:
     """Append a piece of a body, joined with the last piece if both are short."""
-    if pieces and len(piece) < SMALL and len(pieces[-1]) < SMALL:
+    if pieces and len(piece) < SHORT_PIECE and len(pieces[-1]) < SHORT_PIECE:
         pieces[-1] += piece
     elif piece:
         pieces.append(piece)
 
 
-_RESET: Final = struct.pack("ii", 1, 0)
-_PIECE: Final = 64 << 10
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+"""The value of SO_LINGER with which a close sends a reset."""
+_READ_SIZE: Final = 64 << 10
 
 
 def has_input(descriptor: int) -> bool:
@@ -71,10 +72,10 @@ def half_close(transport: asyncio.BaseTransport) -> None:
             sock.shutdown(socket.SHUT_WR)
 
 
-def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
-    """Refuse further input if the socket has none. Return True if it has none, so that a close resets nothing.
+def block_input_if_empty(transport: asyncio.BaseTransport) -> bool:
+    """If the socket has no input, block further input and return True: a close then discards nothing.
 
-    A transport closes its socket at the next turn of the loop, and would reset input that arrives until then.
+    A transport closes its socket at the next turn of the loop. Input that arrives until then would be reset.
     """
     descriptor = descriptor_of(transport)
     if descriptor < 0:
@@ -85,8 +86,8 @@ def seal_if_quiet(transport: asyncio.BaseTransport) -> bool:
             remove_filter(sock)
             return False
         if sock.family == socket.AF_UNIX:
-            # `refuse_payload` does not work for these.
-            _drop_rest(sock)
+            # `refuse_payload` does not work for Unix sockets.
+            _drop_input(sock)
         return True
 
 
@@ -96,16 +97,16 @@ def discard_input(transport: asyncio.BaseTransport) -> None:
     if descriptor >= 0:
         with _borrowed(descriptor) as sock:
             refuse_payload(sock)
-            _drop_rest(sock)
+            _drop_input(sock)
 
 
-def _drop_rest(sock: socket.socket) -> None:
+def _drop_input(sock: socket.socket) -> None:
     if sock.family == socket.AF_UNIX:
         # There are no packets to drop, but the kernel can stop the peer from sending, for good.
         with suppress(OSError):  # the peer has left
             sock.shutdown(socket.SHUT_RD)
     with suppress(OSError):  # nothing is left to read, or the peer has reset the connection
-        while sock.recv(_PIECE, socket.MSG_DONTWAIT):
+        while sock.recv(_READ_SIZE, socket.MSG_DONTWAIT):
             pass
 
 
@@ -123,5 +124,5 @@ def reset(transport: asyncio.Transport) -> None:
     """Close at once, over TCP with a reset, so that a cut message does not look complete."""
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
     transport.abort()

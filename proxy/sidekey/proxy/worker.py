@@ -65,12 +65,12 @@ class DrainableConnection(Protocol):
 
 
 class Worker:
-    """The data plane's state for one process, except its integrations, which `Router` has.
+    """The shared state of the data plane in one process, except for the integrations, which `Router` has.
 
     `rules` apply to requests that begin now. `in_flight_limit` limits the requests in flight, and `origin_limit` those
-    of one origin. `is_divided` is True if `origin_limit` is half of `in_flight_limit`. `held_bytes` are reserved for
-    bodies that are held to be signed, `_held_by` counts them by the ID of the integration. `signing` limits the
-    requests that threads sign. `descriptors` limits the connections of both sides.
+    of one origin. If `has_several_origins`, `origin_limit` is half of `in_flight_limit`. `held_bytes` are reserved for
+    bodies that are held to be signed, `_held_by` counts them by the ID of the integration. `signing_permits` limits
+    the requests that threads sign. `descriptors` limits the connections of both sides.
 
     While `draining`, each connection closes with its next response. While `finishing`, the process also waits for the
     last exchanges, and no tunnel opens. `instance` is the random word in this process's Via. `report` logs a defect
@@ -95,14 +95,14 @@ class Worker:
         "descriptors",
         "draining",
         "finishing",
+        "has_several_origins",
         "held_bytes",
         "in_flight_limit",
         "instance",
-        "is_divided",
         "metrics",
         "origin_limit",
         "rules",
-        "signing",
+        "signing_permits",
         "wall",
     )
 
@@ -126,11 +126,11 @@ class Worker:
         self.deadlines = Deadlines()
         self.clock = time.monotonic
         self.wall = wall
-        self.signing = asyncio.Semaphore(SIGNING_THREADS)
+        self.signing_permits = asyncio.Semaphore(SIGNING_THREADS)
         self._long_signers = ThreadPoolExecutor(SIGNING_THREADS, "signing", _lower_priority)
         self.draining = self.finishing = False
         self.in_flight_limit = self.origin_limit = snapshot.limits.in_flight
-        self.is_divided = snapshot.has_several_origins
+        self.has_several_origins = snapshot.has_several_origins
         self.limit_in_flight(self.in_flight_limit)
         self.held_bytes = 0
         self._held_by: dict[str, int] = {}
@@ -156,7 +156,7 @@ class Worker:
 
         def commit() -> None:
             self.rules = rules
-            self.is_divided = divided
+            self.has_several_origins = divided
             self.limit_in_flight(self.in_flight_limit)
 
         return commit
@@ -164,7 +164,7 @@ class Worker:
     def limit_in_flight(self, limit: int) -> None:
         """Limit the requests in flight. If there are several origins, one origin gets half of the limit, rounded up."""
         self.in_flight_limit = self.metrics.in_flight_limit = limit
-        self.origin_limit = (limit + 1) // 2 if self.is_divided else limit
+        self.origin_limit = (limit + 1) // 2 if self.has_several_origins else limit
 
     # Requests in flight.
 
@@ -173,12 +173,12 @@ class Worker:
         """True if more requests are in flight than the limit allows."""
         return self.metrics.in_flight > self.in_flight_limit
 
-    def enter(self) -> float:
+    def begin_request(self) -> float:
         """Count a request as in flight. Return its start by `clock`."""
         self.metrics.in_flight += 1
         return self.clock()
 
-    def leave(self, began: float) -> float:
+    def end_request(self, began: float) -> float:
         """Count a request as ended. Return its duration in seconds."""
         self.metrics.in_flight -= 1
         return self.clock() - began
@@ -216,31 +216,31 @@ class Worker:
         task.add_done_callback(self._task_done)
         return task
 
-    def in_thread(self, sign: Callable[[], T], *, long: bool) -> asyncio.Future[T]:
-        """Run `sign` in a thread. For a `long` body the thread has low priority, so that the loop keeps running."""
+    def run_in_thread(self, sign: Callable[[], T], *, long: bool) -> asyncio.Future[T]:
+        """Run `sign` in a thread, at low priority if the body is `long`, so that the loop keeps running."""
         return asyncio.get_running_loop().run_in_executor(self._long_signers if long else None, sign)
 
     def end_signing(self, _: asyncio.Future[Any]) -> None:
-        """Let the next request sign in a thread. A callback for when the previous one is done."""
-        self.signing.release()
+        """Release the permit of a signature that is done, so that the next request can sign in a thread."""
+        self.signing_permits.release()
 
-    def soon(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
-        """Run a step of a request at the next turn of the loop. If it raises, report the defect and call `fail`."""
+    def run_soon(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
+        """Run a step of a request at the next turn of the loop. If it raises, report a defect and call `fail`."""
         asyncio.get_running_loop().call_soon(self._run_step, step, fail, request_id)
 
     def _run_step(self, step: Callable[[], None], fail: Callable[[Problem], None], request_id: bytes) -> None:
         try:
             step()
         except Exception as error:  # noqa: BLE001  a defect is reported and answered
-            fail(self.defect(error, request_id))
+            fail(self.report_defect(error, request_id))
 
-    def attempt(
+    def run_in_task(
         self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> asyncio.Task[None]:
-        """Run a task for a request. Call `fail` with the problem that it raises, or with that of a defect."""
-        return self.spawn(self._run_attempt(work, fail, request_id))
+        """Run the work of a request in a task. If it raises, call `fail` with its problem, or with that of a defect."""
+        return self.spawn(self._run_and_report(work, fail, request_id))
 
-    async def _run_attempt(
+    async def _run_and_report(
         self, work: Callable[[], Awaitable[None]], fail: Callable[[Problem], None], request_id: bytes
     ) -> None:
         problem: Problem | None = None
@@ -249,7 +249,7 @@ class Worker:
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            problem = self.defect(error, request_id)
+            problem = self.report_defect(error, request_id)
         # Outside the `except` block: `fail` may parse the next request, and the parser reads the cause of an error from
         # its context.
         if problem is not None:
@@ -262,10 +262,10 @@ class Worker:
 
     @property
     def is_waiting(self) -> bool:
-        """True if a task is running."""
+        """True if a task of the data plane is running."""
         return bool(self._tasks)
 
-    def defect(self, error: BaseException, request_id: bytes) -> Problem:
+    def report_defect(self, error: BaseException, request_id: bytes) -> Problem:
         """Report a defect in a request. Return a problem that has the ID of the log entry and no detail."""
         logged = self._report(error, request_id.decode())
         return Problem("internal_error", f"a defect of Sidekey, logged as {logged}", sent="maybe")
@@ -276,7 +276,7 @@ class Worker:
         """Limit the connections, of callers and to upstreams together."""
         self.descriptors = limit
 
-    def opened(self, connection: DrainableConnection) -> bool:
+    def register(self, connection: DrainableConnection) -> bool:
         """Register a caller's connection. Return False if there is no room for it, so that it must close."""
         self._make_room()
         self._connections[connection] = None
@@ -311,7 +311,7 @@ class Worker:
             required = 1 + len(self._connections) // 16
             for connection in heapq.nsmallest(required, self._connections, key=_idle_since):
                 if connection.close_if_idle():
-                    self.closed(connection)
+                    self.unregister(connection)
                     required -= 1
             if required:
                 self._exhausted_at = self.deadlines.now
@@ -327,12 +327,12 @@ class Worker:
     def _upstreams(self) -> int:
         return self.metrics.upstream_open + self.metrics.upstream_connecting
 
-    async def connecting(self, dialled: Awaitable[T], stats: IntegrationStats) -> T:
+    async def count_connecting(self, connect: Awaitable[T], stats: IntegrationStats) -> T:
         """Await a connection to an upstream. Count it while it connects, and count its outcome in `stats`."""
         metrics, outcome = self.metrics, "proxy_internal_error"
         metrics.upstream_connecting += 1
         try:
-            connection = await dialled
+            connection = await connect
             outcome = "ok"
         except ProblemError as raised:
             outcome = raised.problem.error
@@ -352,12 +352,12 @@ class Worker:
         """True if no descriptor is left for another connection to an upstream."""
         return self._upstreams() + len(self._connections) >= self.descriptors
 
-    def handed_over(self, previous: DrainableConnection, successor: DrainableConnection) -> None:
-        """Register the successor that took over a caller's transport."""
-        self.closed(previous)
+    def replace_connection(self, previous: DrainableConnection, successor: DrainableConnection) -> None:
+        """Register the connection that took over the transport of a caller's previous connection."""
+        self.unregister(previous)
         self._connections[successor] = None
 
-    def closed(self, connection: DrainableConnection) -> None:
+    def unregister(self, connection: DrainableConnection) -> None:
         """Remove a closed connection."""
         self._connections.pop(connection, None)
 

@@ -30,13 +30,13 @@ PROBLEMS = [
 
 def serialized(refusal: Problem, *, integration: str | None = None, close: bool = False, head: bool = False) -> bytes:
     """Serialize a problem."""
-    return response_writer.local_reply(
+    return response_writer.serialize_problem(
         refusal,
         request_id=b"w-1f",
         integration=integration,
         sent=refusal.sent,
         close=close,
-        head=head,
+        to_head=head,
         via=VIA,
     )
 

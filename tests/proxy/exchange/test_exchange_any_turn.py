@@ -163,11 +163,11 @@ class Scenario:
         current = asyncio.current_task()
         await eventually(lambda: asyncio.all_tasks() == {current})
         for _ in range(SIGNING_THREADS):
-            assert not worker.signing.locked()
-            await worker.signing.acquire()
-        assert worker.signing.locked()
+            assert not worker.signing_permits.locked()
+            await worker.signing_permits.acquire()
+        assert worker.signing_permits.locked()
         for _ in range(SIGNING_THREADS):
-            worker.signing.release()
+            worker.signing_permits.release()
 
     async def next_is_served(self) -> None:
         """Send a request on an idle connection, or on a new one."""

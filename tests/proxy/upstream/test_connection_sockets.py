@@ -80,7 +80,7 @@ async def test_probe_finds_a_closed_connection() -> None:
         connection.transport.pause_reading()
         upstream.connections[0].close()
         await upstream.connections[0].until_lost()
-        assert pool.take() is None
+        assert pool.take_idle() is None
         assert pool.idle == ()
 
 
@@ -90,7 +90,7 @@ async def test_long_idle_connection_is_reused_if_the_probe_succeeds() -> None:
         (pool,) = sidekey.plane.pools.known()
         (connection,) = pool.idle
         connection.idle_since -= 60
-        assert pool.take() is connection
+        assert pool.take_idle() is connection
         connection.idle_since -= 60
         pool.offer(connection)
         assert (await sidekey.send(get())).status == 200

@@ -15,7 +15,7 @@ from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
 from sidekey.policy.urls import Origin
 from sidekey.proxy.upstream.connection import UpstreamConnection
-from sidekey.proxy.upstream.pool import PROBE_AFTER, key_of, may_use, quiet
+from sidekey.proxy.upstream.pool import PROBE_AFTER, is_reusable, key_of, may_use
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.request_rules import Timeouts
 from sidekey.snapshot.snapshot import Trust
@@ -126,7 +126,7 @@ async def test_free_connection_serves_a_waiting_request() -> None:
     async with MemoryUpstream(script) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         await sidekey.send(get())
         (pool,) = sidekey.plane.pools.known()
-        connection = pool.take()
+        connection = pool.take_idle()
         assert connection is not None
         sidekey.dialer.go.clear()
         async with sidekey.connect() as caller:
@@ -304,7 +304,7 @@ async def test_connection_with_unread_bytes_is_not_quiet(end: Callable[[socket.s
     with ours, peer:
         transport.sock = ours
         end(peer)
-        assert quiet(transport.protocol) is fit
+        assert is_reusable(transport.protocol) is fit
 
 
 async def test_stored_integration_uses_no_connection_that_only_files_may_open() -> None:

@@ -85,8 +85,8 @@ async def test_empty_pool_with_a_certificate_is_not_bare() -> None:
     """Its client certificate must be freed with its integration."""
     pools = ScriptedPlane(H).plane.pools
     bare, bearing = pools.find(HERE, H, None), pools.find(HERE, H, certificate("one"))
-    assert (bare.is_empty, bare.is_bare, bare.has_identity) == (True, True, False)
-    assert (bearing.is_empty, bearing.is_bare, bearing.has_identity) == (True, False, True)
+    assert (bare.is_empty, bare.is_forgettable, bare.has_identity) == (True, True, False)
+    assert (bearing.is_empty, bearing.is_forgettable, bearing.has_identity) == (True, False, True)
 
 
 async def test_dropping_a_pool_twice_keeps_its_successor() -> None:

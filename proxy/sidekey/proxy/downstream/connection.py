@@ -14,7 +14,7 @@ from sidekey.proxy.deadlines import NEVER, TICK
 from sidekey.proxy.downstream.request_parser import CallerRequest, RequestReader
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.operators import Operator
-from sidekey.proxy.transport import discard_input, half_close, has_no_input, reset, seal_if_quiet
+from sidekey.proxy.transport import block_input_if_empty, discard_input, half_close, has_no_input, reset
 from sidekey.proxy.worker import Worker
 
 SHORT_READ: Final = 4 << 10
@@ -37,7 +37,7 @@ NO_DESCRIPTOR: Final = Problem(
 class CallerConnection(RequestReader):
     """One connection of a caller. `start` creates the exchange of a request, or the handler of a CONNECT.
 
-    `exchange` is the current one and `_request` its request. Later requests wait in `_queue`, and input that may
+    `exchange` is the current exchange and `_request` its request. Later requests wait in `_queue`, and input that may
     contain too many requests waits in `_backlog`. `_uploading` is True until the exchange has seen the end of its
     request. `_discarding` is True once the connection must end: further input is ignored. `_linger_until` is set once
     Sidekey has ended its side. `_head_due` is True if the deadline is that of an incomplete head. `_pumping` is True
@@ -91,7 +91,7 @@ class CallerConnection(RequestReader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         worker = self.worker
-        has_room = worker.opened(self)
+        has_room = worker.register(self)
         self.deadline = worker.deadlines.now + self._rules.timeouts.keep_alive
         if not has_room:
             # All other connections are busy. Refusing before the request arrives frees the descriptor at once.
@@ -101,12 +101,12 @@ class CallerConnection(RequestReader):
 
     def connection_lost(self, _: Exception | None) -> None:
         worker = self.worker
-        worker.closed(self)
+        worker.unregister(self)
         worker.deadlines.forget(self)
         self._discarding = True
         self._queue.clear()
         exchange = self.exchange
-        self._carry(None, None)
+        self._set_exchange(None, None)
         if exchange is not None:
             exchange.caller_lost()
         self._forget_parser()
@@ -134,8 +134,8 @@ class CallerConnection(RequestReader):
     def _parse(self, data: bytes, waiting: int = -1) -> None:
         """Parse one read, then start or continue its requests. A read with a parse error has no effect but the error.
 
-        `waiting` is the number of requests that were queued before the read. Set it only if `data` is the rest of a
-        read, after an upgrade that is ignored.
+        `waiting` is the number of requests that were queued before the read. It differs from the current number only
+        for the rest of a read, after an upgrade that Sidekey ignored.
         """
         if waiting < 0:
             waiting = len(self._queue)
@@ -144,15 +144,15 @@ class CallerConnection(RequestReader):
         upgrade_end = -1
         problem: Problem | None = None
         try:
-            if not is_fresh or not self._feed_one(data):
-                upgrade_end = self._feed_pieces(data)
+            if not is_fresh or not self._parse_single_request(data):
+                upgrade_end = self._parse_in_pieces(data)
         except HttpParserError as error:
             problem = self._problem_of(error)
         else:
             if self._open_head or self._reading is not None:
                 problem = self._check_limits()
             if problem is not None:
-                waiting = self._keep_complete()
+                waiting = self._count_complete()
         # Outside the `except` block: this may parse more, and `_problem_of` reads the cause from an error's context.
         if problem is not None:
             self._refuse(problem, waiting)
@@ -167,19 +167,19 @@ class CallerConnection(RequestReader):
         else:
             self._act_on_read()
 
-    def _keep_complete(self) -> int:
-        """Keep the complete requests of a read whose last request exceeds a limit.
+    def _count_complete(self) -> int:
+        """Return the number of complete requests in the queue, after a read whose last request exceeds a limit.
 
-        Return the number of queued requests that stay.
+        If the read also brought the end of the current body, notify the exchange first.
         """
         if self._reading is None:
             if self._uploading:
-                self._progress()
+                self._notify_body()
             return len(self._queue)
         return len(self._queue) - (self._reading in self._queue)
 
     def _act_on_read(self) -> None:
-        """Start the first request of a read, or tell the exchange that more of its body has arrived."""
+        """Start the first request of a read, or notify the exchange that more of its body has arrived."""
         if self.exchange is None:
             queue = self._queue
             if len(queue) == 1 and not self.full and not self._pumping:
@@ -192,12 +192,12 @@ class CallerConnection(RequestReader):
                 self.deadline = self.worker.deadlines.now + self._rules.timeouts.request_head
             return
         if self._uploading:
-            self._progress()
+            self._notify_body()
         if self._queue:
             self._pause(PAUSED_BY_QUEUE)
 
-    def _progress(self) -> None:
-        """Tell the exchange that more of the body has arrived, or its end."""
+    def _notify_body(self) -> None:
+        """Notify the exchange that more of the body, or its end, has arrived."""
         exchange, request = self.exchange, self._request
         if exchange is None or request is None:
             return
@@ -225,7 +225,7 @@ class CallerConnection(RequestReader):
             request.end()
             self._reading = None
             self._reset_parser()
-        self._progress()
+        self._notify_body()
 
     # The order of requests.
 
@@ -250,13 +250,13 @@ class CallerConnection(RequestReader):
             self._resume(PAUSED_BY_QUEUE)
 
     def _may_parse(self) -> bool:
-        """Return True if there is no exchange, or if it takes more of its body now."""
+        """Return True if there is no exchange, or if it can accept more of its body now."""
         request = self._request
         return request is None or not (request.complete or self._paused & PAUSED_BY_BODY)
 
     def _begin(self, request: CallerRequest) -> None:
         exchange = self._start(self, request)
-        self._carry(exchange, request)
+        self._set_exchange(exchange, request)
         if request.complete:
             self.deadline = NEVER
             self._uploading = False
@@ -268,27 +268,27 @@ class CallerConnection(RequestReader):
         if self._request is request and not self._paused:
             self._await_body(request)
 
-    def _carry(self, exchange: CallerEvents | None, request: CallerRequest | None) -> None:
+    def _set_exchange(self, exchange: CallerEvents | None, request: CallerRequest | None) -> None:
         """Set the current exchange and its request, or None after it."""
         self.exchange, self._request = exchange, request
 
     def _refuse(self, problem: Problem, waiting: int) -> None:
-        """Answer the incomplete request with an error, after the first `waiting` requests in the queue.
+        """Respond to the incomplete request with an error, after the first `waiting` requests in the queue.
 
-        Discard the requests after these, and all further input.
+        Discard the later requests in the queue, and all further input.
         """
         queue = self._queue
         while len(queue) > waiting:
             queue.pop()
         self._discarding = True
         self._backlog = b""
-        refused = self._take_unreadable()
+        incomplete = self._take_incomplete()
         exchange = self.exchange
         if exchange is not None and self._uploading:
             exchange.request_unreadable(problem)
             return
-        refused.refuse(problem)
-        queue.append(refused)
+        incomplete.set_problem(problem)
+        queue.append(incomplete)
         self._pump()
 
     # For the exchange.
@@ -297,7 +297,7 @@ class CallerConnection(RequestReader):
         """Write a piece of a response."""
         self.transport.write(data)
 
-    def exchange_over(self, *, keep_alive: bool) -> None:
+    def exchange_ended(self, *, keep_alive: bool) -> None:
         """Start the next request after the response, or close the connection as the response announced."""
         request = self._request
         self._uploading = False
@@ -305,9 +305,9 @@ class CallerConnection(RequestReader):
             # A caller that expected the connection to stay open may have sent more. So may one that sent a CONNECT.
             unread = request is None or not request.complete or request.head.keep_alive
             self.close(unread=unread or bool(self._queue or self._backlog or self._paused & PAUSED_BY_CONNECT))
-            self._carry(None, None)
+            self._set_exchange(None, None)
             return
-        self._carry(None, None)
+        self._set_exchange(None, None)
         self._head_due = bool(self._open_head)
         if self.full:
             # The end of the response is still unsent: `timeouts.write` continues, and the next request waits.
@@ -318,21 +318,20 @@ class CallerConnection(RequestReader):
             self._resume(PAUSED_BY_BODY)
             self._pump()
 
-    def hand_over(self) -> tuple[asyncio.Transport, bytes, bool]:
-        """Release the paused transport to a tunnel.
+    def release_transport(self) -> tuple[asyncio.Transport, bytes, bool]:
+        """Release the paused transport to a tunnel. Return it, the bytes after the CONNECT, and `full`.
 
-        Return it with the bytes after the CONNECT, and with `full`: a transport reports only once that the caller takes
-        no more.
+        A transport does not call `pause_writing` again for its next protocol, so the tunnel must know `full`.
         """
         backlog, self._backlog = self._backlog, b""
         self._discarding = True
-        self._carry(None, None)
+        self._set_exchange(None, None)
         self.worker.deadlines.forget(self)
         self._forget_parser()
         return self.transport, backlog, self.full
 
     def pause_body(self) -> None:
-        """Pause reading the body, because the exchange cannot take more now."""
+        """Pause reading the body, because the exchange cannot accept more now."""
         self.deadline = NEVER
         self._pause(PAUSED_BY_BODY)
 
@@ -355,7 +354,7 @@ class CallerConnection(RequestReader):
 
     def close_if_idle(self) -> bool:
         """Close the connection and return True if it is idle and nothing has arrived."""
-        if self.idle_since == NEVER or not seal_if_quiet(self.transport):
+        if self.idle_since == NEVER or not block_input_if_empty(self.transport):
             return False
         self.close()
         return True
@@ -396,8 +395,8 @@ class CallerConnection(RequestReader):
             return
         elif unread and transport.can_write_eof():
             try:
-                bare = transport.get_extra_info("ssl_object") is None
-                if bare and not self.unsent:
+                is_plain = transport.get_extra_info("ssl_object") is None
+                if is_plain and not self.unsent:
                     # uvloop would do this at its next turn, and lose bytes that arrive until then.
                     half_close(transport)
                 transport.write_eof()
@@ -442,7 +441,7 @@ class CallerConnection(RequestReader):
 
     @property
     def _write_time(self) -> float:
-        """Seconds within which the caller must take written bytes."""
+        """Seconds within which the caller must read the bytes that were written."""
         rules = self.worker.rules if self._request is None else self._request.rules
         return rules.timeouts.write
 

@@ -36,11 +36,11 @@ _PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 
 
 class CallerRequest:
-    """One request as it arrives: its head, and the pieces of its body that no exchange has taken yet.
+    """One request as it arrives: its head, and the pieces of its body that its exchange has not taken yet.
 
     A CONNECT has no body. `rules` are the limits, timeouts and callers at the start of the request. `received` counts
     the bytes of the body. `complete` is True once the body has ended. `problem` is set if the request could not be
-    read: Sidekey answers it and never forwards it.
+    read: Sidekey responds with it and never forwards the request.
     """
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
@@ -71,12 +71,12 @@ class CallerRequest:
         """Mark the body as complete."""
         self.complete = True
 
-    def refuse(self, problem: Problem) -> None:
+    def set_problem(self, problem: Problem) -> None:
         """Set the problem of a request that cannot be read to its end."""
         self.problem = problem
         self.complete = False
 
-    def take(self) -> list[bytes]:
+    def take_body(self) -> list[bytes]:
         """Return the pieces of the body that have arrived since the last call."""
         pieces = self._pieces
         if pieces:
@@ -88,17 +88,18 @@ class RequestReader(Connection):
     """The parser of a caller's connection. It appends requests with a complete head to `_queue`.
 
     The callbacks only collect. `CallerConnection` acts on the requests once the whole read is parsed. `_backlog` is
-    input that the parser does not get yet, because too many requests wait.
+    input that is not parsed yet, because too many requests wait.
 
     Heads: `_in_head` is True while a head is being parsed. The callbacks collect its parts in fields of this object,
-    within the limits of `_rules`. `_spelling` is the name of its last field. `_special_count` counts the fields that
+    within the limits of `_rules`. `_last_name` is the name of its last field, from which `NAMES` guesses the next
+    one. `_special_count` counts the fields that
     the proxy acts on, and their list members. If `_is_long`, each field is checked against the limit as it arrives.
     `_open_head` is the start of an incomplete head, with its request line, and is empty between heads. `_head_size`
     counts all bytes of that head. `_tail` is the end of the previous read, where the blank line after a head may begin.
 
     Bodies: `_reading` is the request whose body is being parsed. `_overhead` counts the bytes since the last body byte
     of a chunked body: chunk extensions and trailers. `_received_before` is the size of that body before the last piece.
-    `_priming` is True while a fresh parser gets a made-up head, which the callbacks ignore.
+    `_priming` is True while a fresh parser parses an artificial head, which the callbacks ignore.
     """
 
     __deletable__: ClassVar = ("_parser",)
@@ -113,6 +114,7 @@ class RequestReader(Connection):
         "_in_head",
         "_integration_id",
         "_is_long",
+        "_last_name",
         "_length",
         "_method",
         "_names",
@@ -126,7 +128,6 @@ class RequestReader(Connection):
         "_received_before",
         "_rules",
         "_special_count",
-        "_spelling",
         "_tail",
         "_target",
         "_token",
@@ -142,7 +143,7 @@ class RequestReader(Connection):
         self._is_long = False
         self._in_head = False
         self._priming = False
-        self._spelling = _FIRST
+        self._last_name = _FIRST
         self._start_head(b"")
         self._reset_parser()
 
@@ -178,21 +179,21 @@ class RequestReader(Connection):
             return cause.problem
         return request_validation.OTHER_VERSION if self._parser.get_method() == b"PRI" else MALFORMED
 
-    def _take_unreadable(self) -> CallerRequest:
-        """Return the request that is being parsed, as far as it was read, and stop parsing it."""
+    def _take_incomplete(self) -> CallerRequest:
+        """Stop parsing the current request, and return the part of it that was read."""
         reading, self._reading = self._reading, None
         if reading is not None:
             return reading
-        # The parser stops after a CONNECT, so this method belongs to the present request.
+        # The parser stops after a CONNECT, so this method belongs to the current request.
         is_connect = self._parser.get_method() == b"CONNECT"
         method = b"CONNECT" if is_connect else self._method if self._in_head else b""
         target, host = (self._target, self._host) if self._in_head else (b"", None)
         return CallerRequest(RequestHead(method, target, host, [], [], keep_alive=False), self._rules)
 
-    def _feed_one(self, data: bytes) -> bool:
-        """Parse a read that contains exactly one request from its first byte, as most reads do.
+    def _parse_single_request(self, data: bytes) -> bool:
+        """Parse a read that contains exactly one head, and a body or its beginning, as most reads do.
 
-        Return False, with a fresh parser, if the read may contain anything else. Raises HttpParserError.
+        Otherwise discard the result, make a fresh parser and return False. Raises HttpParserError.
         """
         queue = self._queue
         waiting = len(queue)
@@ -219,7 +220,7 @@ class RequestReader(Connection):
                     if self._reading is not None or data.find(HEAD_END, version) == size - length - _HEAD_END_SIZE:
                         return True
                 elif self._reading is None and data.endswith(HEAD_END):
-                    # Otherwise the read would end with the start of another request.
+                    # If it ended otherwise, the read would contain the start of another request.
                     return True
         del queue[waiting:]
         self._reading = None
@@ -227,7 +228,7 @@ class RequestReader(Connection):
         self._reset_parser()
         return False
 
-    def _feed_pieces(self, data: bytes) -> int:
+    def _parse_in_pieces(self, data: bytes) -> int:
         """Parse a read in pieces, each of which ends with a head or body, so that the bytes of each head are known.
 
         Return the offset after a head with an upgrade (a CONNECT, or one that is ignored), or -1. Raises
@@ -294,8 +295,8 @@ class RequestReader(Connection):
     def _restart_after_upgrade(self) -> None:
         """Replace the parser after an upgrade, which Sidekey ignores (RFC 9110 7.8).
 
-        llhttp stops after the head and considers the message complete. A fresh parser reads the body, after a made-up
-        head that contains only the framing fields.
+        llhttp stops after the head and considers the message complete. A fresh parser reads the body, after an
+        artificial head that contains only the framing fields.
         """
         reading = self._reading
         self._reset_parser()
@@ -316,7 +317,7 @@ class RequestReader(Connection):
         return self._body_left() < len(data) and data.count(HEAD_END) > self.worker.rules.limits.pipelined
 
     def _body_left(self) -> int:
-        """Return the number of bytes that the current body still lacks, or 0 if its length is unknown."""
+        """Return the number of bytes of the current body that are still to come, or 0 if its length is unknown."""
         reading = self._reading
         return 0 if reading is None else max(0, reading.head.length - reading.received)
 
@@ -352,8 +353,8 @@ class RequestReader(Connection):
         if not self._in_head:
             # A trailer must not be merged into the head (RFC 9110 6.5.1).
             return
-        self._spelling = spelling = NAMES.read(name, self._spelling)
-        role = spelling.role
+        self._last_name = field_name = NAMES.read(name, self._last_name)
+        role = field_name.role
         if role is _CONTENT_LENGTH:
             length = KNOWN_LENGTHS.get(value)
             self._length = request_validation.content_length(value) if length is None else length
@@ -363,16 +364,16 @@ class RequestReader(Connection):
                 raise invalid("Host must not be given twice")
             self._host = value
         elif role is _FORWARD:
-            self._fields.append(spelling.start + value)
-            self._names.append(spelling.normal)
+            self._fields.append(field_name.start + value)
+            self._names.append(field_name.normal)
             if self._is_long and len(self._names) > self._rules.limits.headers:
                 raise BadRequest(request_validation.TOO_MANY_FIELDS)
         else:
-            self._add_special_field(spelling, value)
+            self._add_special_field(field_name, value)
 
-    def _add_special_field(self, spelling: FieldName, value: bytes) -> None:
+    def _add_special_field(self, field_name: FieldName, value: bytes) -> None:
         """Store a field that the proxy acts on. Raises BadRequest."""
-        role = spelling.role
+        role = field_name.role
         self._special_count += 1 if role is _DROP else 1 + value.count(b",")
         if self._special_count > request_validation.MAX_MEMBERS:
             raise BadRequest(request_validation.TOO_MANY_MEMBERS)
@@ -396,8 +397,8 @@ class RequestReader(Connection):
             else:
                 control_headers[role] = self._single(control_headers.get(role), role, value)
             if role in request_validation.FORWARDED:
-                self._fields.append(spelling.start + value)
-                self._names.append(spelling.normal)
+                self._fields.append(field_name.start + value)
+                self._names.append(field_name.normal)
 
     @staticmethod
     def _single(previous: bytes | None, role: Role, value: bytes) -> bytes:
@@ -410,7 +411,7 @@ class RequestReader(Connection):
         if self._priming:
             return
         # An idle connection must not keep memory for a name that the caller invented.
-        self._spelling = _FIRST
+        self._last_name = _FIRST
         parser, rules, control_headers = self._parser, self._rules, self._control_headers
         self._method = method = parser.get_method()
         keep_alive = parser.should_keep_alive()
@@ -457,7 +458,7 @@ class RequestReader(Connection):
             if self._head_size > rules.limits.request_head:
                 raise BadRequest(HEAD_TOO_LARGE)
             if self._open_head:
-                request_validation.check_line(self._open_head, head)
+                request_validation.check_request_line(self._open_head, head)
                 self._open_head = self._tail = b""
         self._in_head = False
         self._reading = reading = CallerRequest(head, rules)

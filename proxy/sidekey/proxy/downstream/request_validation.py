@@ -94,8 +94,8 @@ def check_head(head: RequestHead, limits: Limits) -> None:
         raise BadRequest(Problem("request_too_large", "the body is over limits.request_body"))
 
 
-def check_line(raw: bytes, head: RequestHead) -> None:
-    """Refuse a request line that RFC 9112 3 does not allow. `raw` begins with it. Raises BadRequest.
+def check_request_line(raw: bytes, head: RequestHead) -> None:
+    """Refuse a request line that llhttp accepts against RFC 9112 3. `raw` begins with it. Raises BadRequest.
 
     llhttp skips blanks, and accepts RTSP and ICE.
     """

@@ -1,4 +1,4 @@
-"""Serialize Sidekey's own responses: application/problem+json (RFC 9457) with Proxy-Status (RFC 9209)."""
+"""Serialize response heads, and Sidekey's own responses: problem+json (RFC 9457) with Proxy-Status (RFC 9209)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _END = b"\r\n\r\n"
 _CLOSE = b"\r\nConnection: close\r\n\r\n"
 
 
-def local_reply(
+def serialize_problem(
     problem: Problem,
     *,
     request_id: bytes,
     integration: str | None,
     sent: str,
     close: bool,
-    head: bool,
+    to_head: bool,
     via: bytes,
     phrase: bytes | None = None,
 ) -> bytes:
-    """Serialize a problem.
+    """Serialize a problem as a response.
 
-    `request_id` is a URI reference too (RFC 9457 3.1.5). `sent` is `no` or `maybe`: whether the upstream has seen the
-    request. `head` omits the body (RFC 9110 9.3.2). `integration` is None if the caller must not know it. `phrase`
+    `request_id` is also a URI reference (RFC 9457 3.1.5). `sent` is `maybe` if the upstream may have seen the request,
+    else `no`. `to_head` omits the body (RFC 9110 9.3.2). `integration` is None if the caller must not know it. `phrase`
     replaces the standard reason phrase.
     """
     document: dict[str, object] = {
@@ -58,29 +58,29 @@ def local_reply(
     ]
     lines += [b"\r\n%b: %b" % (name.encode(), value.encode()) for name, value in problem.headers]
     lines += [via, REQUEST_ID, request_id, _CLOSE if close else _END]
-    if not head:
+    if not to_head:
         lines.append(body)
     return b"".join(lines)
 
 
-def options_reply(*, request_id: bytes, allow: bytes, close: bool, via: bytes) -> bytes:
-    """Return the response to OPTIONS with Max-Forwards: 0, which Sidekey must not forward (RFC 9110 7.6.2)."""
+def serialize_options_response(*, request_id: bytes, allow: bytes, close: bool, via: bytes) -> bytes:
+    """Serialize the response to OPTIONS with Max-Forwards: 0, which Sidekey must not forward (RFC 9110 7.6.2)."""
     lines = [b"HTTP/1.1 204 No Content\r\nAllow: ", allow, via, REQUEST_ID, request_id, _CLOSE if close else _END]
     return b"".join(lines)
 
 
 _STATUS_LINES: Final = [b"HTTP/1.1 %d %b" % (status, PHRASES.get(status, b"")) for status in range(600)]
-"""Status lines by status. They have the standard reason phrase, because that of an upstream may contain anything, and
-clients do not read it (RFC 9112 4)."""
+"""Status lines by status. They have the standard reason phrase: an upstream's may contain anything, and clients ignore
+it (RFC 9112 4)."""
 
 
 def response_head(
     head: ResponseHead, fields: list[bytes], request_id: bytes, ending: bytes, *, chunked: bool, to_head: bool
 ) -> list[bytes]:
-    """Return the pieces of the head.
+    """Return the pieces of the head of an upstream's response, for the caller.
 
-    `fields` are the fields that the caller may see, without those that `Connection` nominates (RFC 9110 7.6.1).
-    `ending` are the last fields and the empty line. `chunked` sends the body in chunks. `to_head` is True for a HEAD
+    `fields` are the fields that the caller may see. This removes those that `Connection` nominates (RFC 9110 7.6.1).
+    `ending` contains the last fields and the empty line. `chunked` announces chunks. `to_head` is True for a HEAD
     request.
     """
     if head.connection is not None:

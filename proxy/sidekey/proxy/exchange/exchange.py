@@ -30,7 +30,7 @@ from sidekey.proxy.content_coding import UnreadableCoding, accept_encoding_line
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
-from sidekey.proxy.downstream.response_writer import local_reply, options_reply, response_head
+from sidekey.proxy.downstream.response_writer import response_head, serialize_options_response, serialize_problem
 from sidekey.proxy.exchange import body_fields
 from sidekey.proxy.exchange.report import ExchangeBase
 from sidekey.proxy.exchange.response_body import HeldResponse, RedactedBody, redacted_head
@@ -42,7 +42,7 @@ from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.routing.router import Router
 from sidekey.proxy.transport import append_piece
 from sidekey.proxy.upstream.connection import UpstreamConnection
-from sidekey.proxy.upstream.request_writer import field_lines, line_of, request_head
+from sidekey.proxy.upstream.request_writer import field_lines, line_without_method, request_head
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import NO_INTEGRATION
 
@@ -170,13 +170,13 @@ class Exchange(ExchangeBase):
     # Admission.
 
     def begin(self) -> None:
-        self._began = self._worker.enter()
+        self._began = self._worker.begin_request()
         try:
             problem = self._start()
         except ProblemError as raised:
             problem = raised.problem
         except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that ended and started this one
-            problem = self._worker.defect(error, self.request_id)
+            problem = self._worker.report_defect(error, self.request_id)
         if problem is not None:
             self._fail(problem)
 
@@ -323,7 +323,7 @@ class Exchange(ExchangeBase):
         else:
             # The request needs its body, so reading it must not pause.
             self._enter(states.PREPARING)
-        self._task = self._worker.attempt(partial(self.prepare, rejected), self._fail, self.request_id)
+        self._task = self._worker.run_in_task(partial(self.prepare, rejected), self._fail, self.request_id)
 
     async def prepare(self, rejected: Grant | None = None) -> None:
         """Await the body, missing secrets, the grant, certificate and signature, as needed, then send the request.
@@ -387,7 +387,7 @@ class Exchange(ExchangeBase):
         if self._must_receive_body():
             return self._receive_body
         buffer = None if signed is None else signed.buffer
-        self._body = body = request.take() if buffer is None else buffer.collect()
+        self._body = body = request.take_body() if buffer is None else buffer.collect()
         if integration.injection_points.body:
             problem = body_fields.check_names(request.head, b"".join(body), integration.injection_points.body)
             if problem is not None:
@@ -436,7 +436,7 @@ class Exchange(ExchangeBase):
                 return None
             buffer = BufferedBody(self._worker, self._require_integration().name)
             signed.set_buffer(buffer)
-        problem = buffer.add(request.take(), head.length)
+        problem = buffer.add(request.take_body(), head.length)
         if problem is None and not request.complete:
             is_too_slow = buffer.is_too_slow(self._worker.deadlines.now, request.rules.timeouts.idle)
             return TOO_SLOW if is_too_slow else None
@@ -446,7 +446,7 @@ class Exchange(ExchangeBase):
         """Replace the request by the preset, filled with the parameters in the body. Raises ProblemError."""
         request = self._request
         limits = request.rules.limits
-        payload = b"".join(request.take())
+        payload = b"".join(request.take_body())
         filled = preset.fill(request.head, payload, max_body=limits.preset_body, max_target=limits.target)
         if isinstance(filled, Problem):
             raise ProblemError(filled)
@@ -558,12 +558,12 @@ class Exchange(ExchangeBase):
         if signed is None:
             raise RuntimeError("Sidekey does not sign this request")
         self._begin_wait(UNTIMED)
-        await worker.signing.acquire()
+        await worker.signing_permits.acquire()
         try:
             signature = signed.sign_in_thread(worker)
         except BaseException:
             # For example, no thread can start.
-            worker.signing.release()
+            worker.signing_permits.release()
             raise
         # A thread cannot be cancelled: it keeps its permit until it ends, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
@@ -589,13 +589,13 @@ class Exchange(ExchangeBase):
         # A second attempt needs a new connection: other idle ones may be stale as well, and the upstream may close a
         # connection after it rejected a grant.
         is_second_attempt = self._retried or self._replayed
-        connection = None if is_second_attempt else pool.take()
+        connection = None if is_second_attempt else pool.take_idle()
         if connection is not None:
             try:
                 self._send(connection)
             except Exception:
                 if connection.exchange is None:
-                    # Nothing was written, and `take` removed the connection from the pool.
+                    # Nothing was written, and `take_idle` removed the connection from the pool.
                     pool.offer(connection)
                 raise
             return
@@ -612,7 +612,7 @@ class Exchange(ExchangeBase):
         try:
             self._send(connection)
         except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that released the connection
-            problem = self._worker.defect(error, self.request_id)
+            problem = self._worker.report_defect(error, self.request_id)
         else:
             return True
         # `_fail` aborts a connection that already carries the request, so the pool must not give it to another one.
@@ -642,7 +642,7 @@ class Exchange(ExchangeBase):
         if route.grant is not grant:
             integration.compile(route, grant)
         self._redactor = route.redactor
-        body = request.take()
+        body = request.take_body()
         if self._body is not None:
             body = self._body + body
             self._body = None
@@ -650,7 +650,7 @@ class Exchange(ExchangeBase):
         length, stripped = head.length, integration.strip
         if integration.injection_points.body:
             body, length, stripped = _complete_body(head, body, integration, grant)
-        line = line_of(self._injected_path(destination)) if route.query else destination.line
+        line = line_without_method(self._injected_path(destination)) if route.query else destination.line
         injected = route.injected
         if integration.redacts:
             injected += accept_encoding_line(head.fields)
@@ -666,7 +666,7 @@ class Exchange(ExchangeBase):
         pieces = signed.write(self._worker.wall)
         body, self._body = self._body or _NO_BODY, None
         if signed.streams_body:
-            body = body + request.take()
+            body = body + request.take_body()
             pieces += self._frame_body(body, chunked=head.length == CHUNKED)
         self._keep_for_replay(connection, body)
         self._write(connection, b"".join(pieces), whole=whole and signed.is_written)
@@ -700,7 +700,7 @@ class Exchange(ExchangeBase):
         connection.send(piece, whole=whole)
         if not whole:
             signed.set_scheduled(True)
-            self._worker.soon(self._write_later_chunk, self._fail, self.request_id)
+            self._worker.run_soon(self._write_later_chunk, self._fail, self.request_id)
 
     def _write_later_chunk(self) -> None:
         signed = self._signed_request
@@ -718,7 +718,7 @@ class Exchange(ExchangeBase):
         if self._caller_blocked:
             # A 100 Continue filled the write buffer.
             connection.pause()
-        connection.carry(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
+        connection.begin_exchange(self, request.rules, data, whole=whole, to_head=request.head.method == b"HEAD")
         if not whole and not connection.full:
             self._caller_connection.resume_body()
 
@@ -745,7 +745,7 @@ class Exchange(ExchangeBase):
             # `_request` keeps the pieces until they can be written.
             return
         request = self._request
-        body = request.take()
+        body = request.take_body()
         if self._replay_body is not None:
             for piece in body:
                 append_piece(self._replay_body, piece)
@@ -935,7 +935,7 @@ class Exchange(ExchangeBase):
             self._stepping = True
             if (connection := self._attached()) is not None:
                 connection.pause()
-            self._worker.attempt(self._deliver_redacted_rest, self._fail, self.request_id)
+            self._worker.run_in_task(self._deliver_redacted_rest, self._fail, self.request_id)
 
     async def _deliver_redacted_rest(self) -> None:
         """Deliver the rest of a body that takes many steps, one call for each turn of the loop."""
@@ -1017,7 +1017,7 @@ class Exchange(ExchangeBase):
             self._deliver(data)
         self._release_upstream()
         self._end("", None, upstream_completed)
-        self._caller_connection.exchange_over(keep_alive=self._keep_alive)
+        self._caller_connection.exchange_ended(keep_alive=self._keep_alive)
 
     def _release_upstream(self) -> None:
         """Release the connection. It closes if the response came before the end of the request."""
@@ -1051,7 +1051,7 @@ class Exchange(ExchangeBase):
         closing = _CLOSING if self._tunnel is None else _CLOSING_TUNNEL
         self._keep_alive = keep_alive and problem.code not in closing and not worker.draining
         self._status = problem.status
-        reply = local_reply(
+        reply = serialize_problem(
             problem,
             request_id=self.request_id,
             # Callers of a preset do not see its integration.
@@ -1060,13 +1060,13 @@ class Exchange(ExchangeBase):
             else integration.name,
             sent=sent,
             close=not self._keep_alive,
-            head=request.head.method == b"HEAD",
+            to_head=request.head.method == b"HEAD",
             via=request.rules.via,
         )
         self._enter_response(states.COMPLETE)
         self._deliver(reply)
         self._end(problem.code, problem)
-        self._caller_connection.exchange_over(keep_alive=self._keep_alive)
+        self._caller_connection.exchange_ended(keep_alive=self._keep_alive)
 
     def _respond_as_last_hop(self) -> None:
         """Respond to an OPTIONS request whose Max-Forwards is 0 (RFC 9110 7.6.2)."""
@@ -1075,7 +1075,7 @@ class Exchange(ExchangeBase):
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._require_integration().rules.allow.encode()
         close = not self._keep_alive
-        reply = options_reply(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
+        reply = serialize_options_response(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
         self._finish(reply, upstream_completed=False)
 
     def caller_lost(self) -> None:

@@ -102,7 +102,7 @@ class ExchangeBase(ExchangeEvents):
         worker, integration, status = self._worker, self._integration, self._status
         stats = worker.metrics.unknown if integration is None else integration.stats
         outcome = code or _OUTCOMES[status]
-        seconds = worker.leave(self._began)
+        seconds = worker.end_request(self._began)
         bucket = stats.record(outcome, seconds)
         if self._waits is not None:
             self._waits.end(worker.metrics, self._began + seconds, upstream_completed=upstream_completed)

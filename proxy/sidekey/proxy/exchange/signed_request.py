@@ -99,7 +99,7 @@ class SignedRequest:
 
     def sign_in_thread(self, worker: Worker) -> asyncio.Future[list[bytes]]:
         """Sign in a thread. It reads the body until it is done, so an earlier `end` releases the body only then."""
-        signature = worker.in_thread(self.bind_signature(worker.wall()), long=self.is_long)
+        signature = worker.run_in_thread(self.bind_signature(worker.wall()), long=self.is_long)
         self._in_thread = True
         signature.add_done_callback(self._leave_thread)
         return signature

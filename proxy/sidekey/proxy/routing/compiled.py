@@ -22,7 +22,7 @@ from sidekey.presets.preset import METHOD, PresetRules
 from sidekey.proxy.limits import InFlightCounter, InFlightCounters
 from sidekey.proxy.upstream.pool import Pool
 from sidekey.proxy.upstream.pools import Pools
-from sidekey.proxy.upstream.request_writer import line_of
+from sidekey.proxy.upstream.request_writer import line_without_method
 from sidekey.refresh import SingleFlight
 from sidekey.snapshot.snapshot import Integration
 
@@ -96,7 +96,7 @@ class Destination:
         self.integration: Final = integration
         self.route: Final = route
         self.path: Final = path
-        self.line: Final = line_of(path)
+        self.line: Final = line_without_method(path)
         self.preset: Final = preset
         self.rules: Final = integration.rules
         self.methods: Final = self.rules.methods if preset is None else _BY_PRESET

@@ -421,7 +421,7 @@ class Router:
             pool
             for compiled in replaced
             for pool in compiled.pools()
-            if not (pool.is_bare or may_use(integrations.get(compiled.name), pool.key))
+            if not (pool.is_forgettable or may_use(integrations.get(compiled.name), pool.key))
         }
         if unused:
             for compiled in self._in_use():

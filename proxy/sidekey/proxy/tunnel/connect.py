@@ -18,7 +18,7 @@ from sidekey.policy.messages import trace_id
 from sidekey.policy.urls import Authority
 from sidekey.proxy.downstream.connection import NO_DESCRIPTOR, CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
-from sidekey.proxy.downstream.response_writer import REQUEST_ID, local_reply
+from sidekey.proxy.downstream.response_writer import REQUEST_ID, serialize_problem
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.routing.compiled import CompiledIntegration
 from sidekey.proxy.routing.router import RELOADED, Router
@@ -103,7 +103,7 @@ class ConnectHandler(CallerEvents):
         try:
             problem = self._start()
         except Exception as error:  # noqa: BLE001  a defect must not reach the exchange that ended and started this one
-            problem = self._worker.defect(error, self._request_id)
+            problem = self._worker.report_defect(error, self._request_id)
         if problem is not None:
             self._fail(problem)
 
@@ -123,7 +123,7 @@ class ConnectHandler(CallerEvents):
         info = ConnectInfo(self._request_id.decode(), self._caller_connection.address, self._began)
         self._record = TunnelRecord(self._worker, self._tunnels, admission, info)
         if not self._open_at_once(admission):
-            self._task = self._worker.attempt(partial(self.open, admission), self._fail, self._request_id)
+            self._task = self._worker.run_in_task(partial(self.open, admission), self._fail, self._request_id)
         return None
 
     def _decide(self) -> Admission | Problem:
@@ -188,7 +188,7 @@ class ConnectHandler(CallerEvents):
         begun = False
         self._dialled_at = worker.clock()
         try:
-            await self._pools.connect_bare(
+            await self._pools.connect_unpooled(
                 lambda: upstream_end, origin, integration.integration, integration.stats, timeouts.connect
             )
             if upstream_end.is_lost:
@@ -226,8 +226,8 @@ class ConnectHandler(CallerEvents):
         self._task = None
         caller = self._caller_connection
         caller.deliver(b"".join((_ESTABLISHED, REQUEST_ID, self._request_id, _HEAD_END)))
-        transport, data, full = caller.hand_over()
-        self._worker.handed_over(caller, tunnel)
+        transport, data, full = caller.release_transport()
+        self._worker.replace_connection(caller, tunnel)
         tunnel.begin(transport, data, full=full)
         return True
 
@@ -236,19 +236,19 @@ class ConnectHandler(CallerEvents):
         if self._is_over:
             return
         candidate = self._candidate
-        reply = local_reply(
+        reply = serialize_problem(
             problem,
             request_id=self._request_id,
             integration=None if candidate is None or candidate.name == NO_INTEGRATION else candidate.name,
             sent="no",
             close=True,
-            head=False,
+            to_head=False,
             via=self._request.rules.via,
             phrase=problem.phrase.encode(),
         )
         self._caller_connection.deliver(reply)
         self._end(problem.code, len(reply), problem)
-        self._caller_connection.exchange_over(keep_alive=False)
+        self._caller_connection.exchange_ended(keep_alive=False)
 
     def _end(self, code: str, sent: int, problem: Problem | None = None) -> None:
         """Count and log a CONNECT that opened no tunnel. `problem` is the response, if one was sent."""

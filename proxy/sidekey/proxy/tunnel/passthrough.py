@@ -156,7 +156,7 @@ class PassthroughTunnel:
             return
         worker.metrics.upstream_open -= 1
         worker.leave_passthrough(self)
-        worker.closed(self)
+        worker.unregister(self)
         worker.deadlines.forget(self)
         caller_end.unlink()
         upstream_end.unlink()

@@ -19,7 +19,7 @@ from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.exchange.exchange import Exchange
 from sidekey.proxy.routing.compiled import CompiledIntegration
 from sidekey.proxy.routing.router import Router
-from sidekey.proxy.transport import seal_if_quiet
+from sidekey.proxy.transport import block_input_if_empty
 from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import NO_INTEGRATION
@@ -261,7 +261,7 @@ class Tunnel(asyncio.Protocol):
         self._record.end()
 
     def _release(self) -> None:
-        self._worker.closed(self)
+        self._worker.unregister(self)
         self._worker.deadlines.forget(self)
         self._context = self._tls = self._transport = self._plain = None
 
@@ -307,7 +307,7 @@ class Tunnel(asyncio.Protocol):
     def close_if_idle(self) -> bool:
         """Close the tunnel and return True if no first byte has arrived."""
         transport = self._transport
-        if self.idle_since == NEVER or transport is None or not seal_if_quiet(transport):
+        if self.idle_since == NEVER or transport is None or not block_input_if_empty(transport):
             return False
         self._end("caller_gone")
         transport.close()

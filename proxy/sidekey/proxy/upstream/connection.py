@@ -34,15 +34,15 @@ class ConnectionOwner(ABC):
         """True if the connections present a client certificate."""
 
     @abstractmethod
-    def opened(self, connection: UpstreamConnection) -> None:
+    def add(self, connection: UpstreamConnection) -> None:
         """Add a new connection."""
 
     @abstractmethod
-    def closed(self, connection: UpstreamConnection) -> None:
+    def remove(self, connection: UpstreamConnection) -> None:
         """Remove a closed connection."""
 
     @abstractmethod
-    def forget(self, connection: UpstreamConnection) -> None:
+    def remove_idle(self, connection: UpstreamConnection) -> None:
         """Never use a connection again, because it closes."""
 
     @abstractmethod
@@ -53,7 +53,8 @@ class ConnectionOwner(ABC):
 class UpstreamConnection(ResponseReader):
     """One upstream connection. It passes each read to the exchange in one call.
 
-    `_request_sent` is True once the whole request was written.
+    `_request_sent` is True once the whole request was written. `reused` is True from the second exchange on.
+    `_clean_end` is True once the upstream has ended the stream, with TLS by close_notify.
     """
 
     __slots__ = (
@@ -76,20 +77,22 @@ class UpstreamConnection(ResponseReader):
 
     # For the pool.
 
-    def rest(self) -> None:
-        """Become idle, for as long as the upstream is known to keep the connection open."""
+    def become_idle(self) -> None:
+        """Become idle, and expire before the upstream would close the connection."""
         now = self.worker.deadlines.now
         self.idle_since = now
-        self.deadline = now + self.keep_for
+        self.deadline = now + self.idle_timeout
 
-    def use_up(self) -> None:
+    def close_after_exchange(self) -> None:
         """Close after the current exchange."""
         self._not_reusable = True
 
     # For the exchange.
 
-    def carry(self, exchange: ExchangeEvents, rules: RequestRules, data: bytes, *, whole: bool, to_head: bool) -> None:
-        """Start an exchange. `data` is its head with the first part of its body, or with all of it if `whole`.
+    def begin_exchange(
+        self, exchange: ExchangeEvents, rules: RequestRules, data: bytes, *, whole: bool, to_head: bool
+    ) -> None:
+        """Write a request of this exchange: `data` is its head and the first part of its body, or all if `whole`.
 
         `to_head` is True for a HEAD request.
         """
@@ -126,14 +129,14 @@ class UpstreamConnection(ResponseReader):
         if not reusable:
             self.abort()
             return
-        again = self._keep_alive and not (self._not_reusable or self.full)
+        may_reuse = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
-        if not again:
+        if not may_reuse:
             # `timeouts.write` limits how long the upstream may take the rest of the writes.
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
-        # The caller may still be taking the end of the response; the next exchange must not wait for them.
+        # The caller may still be reading the end of this response, but the next exchange must not wait for it.
         self._resume(PAUSED_BY_CALLER)
         if self._stale_parser:
             self._parser = HttpResponseParser(self)
@@ -169,7 +172,7 @@ class UpstreamConnection(ResponseReader):
         super().connection_made(transport)
         self._parser = HttpResponseParser(self)
         self.worker.metrics.upstream_open += 1
-        self.owner.opened(self)
+        self.owner.add(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -181,10 +184,10 @@ class UpstreamConnection(ResponseReader):
             # What follows the body makes the connection unusable.
             self._not_reusable |= bool(self._receive_unparsed(data))
         elif error := self._read(data):
-            self._break(exchange, error)
+            self._fail_malformed(exchange, error)
             return
-        if self._continues:
-            self._continues = False
+        if self._continue_came:
+            self._continue_came = False
             exchange.continue_received()
         head, body, whole = self._new_head, self._body, self._whole
         if head is not None:
@@ -211,7 +214,7 @@ class UpstreamConnection(ResponseReader):
             if left > BYPASS:
                 self._unparsed = left
 
-    def _break(self, exchange: ExchangeEvents, detail: str) -> None:
+    def _fail_malformed(self, exchange: ExchangeEvents, detail: str) -> None:
         self.abort()
         exchange.upstream_lost(Problem("upstream_protocol_error", detail, sent="maybe"), stale=False)
 
@@ -224,7 +227,7 @@ class UpstreamConnection(ResponseReader):
         worker = self.worker
         worker.deadlines.forget(self)
         worker.metrics.upstream_open -= 1
-        self.owner.closed(self)
+        self.owner.remove(self)
         del self._parser
         exchange, head = self.exchange, self._head
         if exchange is None:
@@ -235,10 +238,10 @@ class UpstreamConnection(ResponseReader):
             return
         # A TLS alert answers the handshake even if it comes late, so the request must not be sent again.
         stale = self.reused and not self._received and not isinstance(exc, ssl.SSLError)
-        exchange.upstream_lost(self._loss(exc), stale=stale)
+        exchange.upstream_lost(self._loss_problem(exc), stale=stale)
 
-    def _loss(self, exc: Exception | None) -> Problem:
-        """Return the problem for the end of the connection."""
+    def _loss_problem(self, exc: Exception | None) -> Problem:
+        """Build the problem for a connection that ended before its response did."""
         if self._received:
             detail = "the upstream closed the connection in the middle of its response"
             return Problem("upstream_protocol_error", detail, error="http_response_incomplete", sent="maybe")
@@ -254,7 +257,7 @@ class UpstreamConnection(ResponseReader):
         exchange = self.exchange
         self.deadline = NEVER
         if exchange is None:
-            self.owner.forget(self)
+            self.owner.remove_idle(self)
             if self.transport.is_closing():
                 self.transport.abort()
             else:

@@ -1,4 +1,4 @@
-"""Connections to one origin with the same TLS trust, client certificate and network rules, and the line for them.
+"""Connections to one origin with the same TLS trust, client certificate and network rules, and the queue for them.
 
 Pools never exchange connections: the key contains everything that decides which integrations may use a connection.
 """
@@ -82,14 +82,14 @@ class Waiter(Protocol):
 
 
 class PoolRegistry(Protocol):
-    """The object that knows all pools, as one pool sees it."""
+    """The methods of `Pools` that a pool calls."""
 
-    def in_use(self, pool: Pool) -> None:
-        """Record that the pool has a connection."""
+    def pool_opened(self, pool: Pool) -> None:
+        """Record that the pool has a connection, so that its idle connections can be found."""
         ...
 
-    def unused(self, pool: Pool) -> None:
-        """Record that the pool has no connection."""
+    def pool_emptied(self, pool: Pool) -> None:
+        """Record that the pool has no connection any more."""
         ...
 
     def close_longest_idle(self) -> None:
@@ -100,12 +100,12 @@ class PoolRegistry(Protocol):
 class Pool(ConnectionOwner):
     """The connections of one key, and the exchanges that wait for one.
 
-    `take` returns the idle connection that was used last. If there is none, an exchange waits in line (`enqueue`). The
-    pool makes a connection for each exchange in line, but the first in line gets whichever connection is ready first.
-    `connect_for` makes a connection for one exchange that is not in line. A `dropped` pool keeps no idle connection:
-    each closes after its exchange.
+    `take_idle` returns the idle connection that was used last. If there is none, `enqueue` puts the exchange into a
+    queue. The pool makes a connection for each queued exchange, but the first in the queue gets whichever connection is
+    ready first. `connect_for` makes a connection for one exchange that is not queued. A `dropped` pool keeps no idle
+    connection: each closes after its exchange.
 
-    `_connecting` counts the connections that the pool is making for the line, `_reconnecting` those of `connect_for`.
+    `_connecting` counts the connections that the pool is making for the queue, `_reconnecting` those of `connect_for`.
     """
 
     __slots__ = (
@@ -136,7 +136,7 @@ class Pool(ConnectionOwner):
         self._sessions = Sessions()
         self._idle: dict[UpstreamConnection, None] = {}
         self._waiting: deque[Waiter] = deque()
-        # `_connecting` is never less than the number of exchanges in line that still wait.
+        # `_connecting` is never less than the number of queued exchanges that still wait.
         self._connecting = self._reconnecting = 0
         self._open: set[UpstreamConnection] = set()
 
@@ -161,8 +161,8 @@ class Pool(ConnectionOwner):
         return not (self._open or self._waiting or self._connecting or self._reconnecting)
 
     @property
-    def is_bare(self) -> bool:
-        """True if the pool is empty and has no client certificate."""
+    def is_forgettable(self) -> bool:
+        """True if nothing is lost when the pool is forgotten: it is empty and has no client certificate."""
         return self.identity is None and self.is_empty
 
     @property
@@ -172,20 +172,20 @@ class Pool(ConnectionOwner):
 
     # For exchanges.
 
-    def take(self) -> UpstreamConnection | None:
+    def take_idle(self) -> UpstreamConnection | None:
         """Take an idle connection that is still usable, or return None."""
         idle = self._idle
         while idle:
             connection, _ = idle.popitem()
             if not connection.transport.is_closing() and (
-                self.worker.deadlines.now - connection.idle_since < PROBE_AFTER or quiet(connection)
+                self.worker.deadlines.now - connection.idle_since < PROBE_AFTER or is_reusable(connection)
             ):
                 return connection
             connection.transport.abort()
         return None
 
     def enqueue(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
-        """Add an exchange to the line, and make a connection for it within `timeout` seconds. It counts in `stats`."""
+        """Queue an exchange, and make a connection for it within `timeout` seconds. Its outcome counts in `stats`."""
         self._waiting.append(waiter)
         self._connecting += 1
         self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
@@ -197,41 +197,41 @@ class Pool(ConnectionOwner):
 
     # For connections.
 
-    def opened(self, connection: UpstreamConnection) -> None:
-        """Add a new connection. The registry knows a pool that has connections, even if its key was pruned."""
+    def add(self, connection: UpstreamConnection) -> None:
+        """Add a new connection. The registry keeps a pool that has connections, even if its key was pruned."""
         self._open.add(connection)
-        self._registry.in_use(self)
+        self._registry.pool_opened(self)
         if self.dropped:
-            connection.use_up()
+            connection.close_after_exchange()
 
-    def closed(self, connection: UpstreamConnection) -> None:
+    def remove(self, connection: UpstreamConnection) -> None:
         """Remove a closed connection."""
         self._idle.pop(connection, None)
         self._open.discard(connection)
         if not self._open:
-            self._registry.unused(self)
+            self._registry.pool_emptied(self)
 
-    def forget(self, connection: UpstreamConnection) -> None:
+    def remove_idle(self, connection: UpstreamConnection) -> None:
         """Remove a closing connection from the idle ones."""
         self._idle.pop(connection, None)
 
     def offer(self, connection: UpstreamConnection) -> None:
-        """Give a free connection to the first exchange in line that takes it, or keep it as idle."""
+        """Give a free connection to the first queued exchange that accepts it, or keep it idle."""
         if not self._waiting:
             self._add_idle(connection)
         elif connection.transport.is_closing():
-            # The pool is already making a connection for each exchange in line.
+            # The pool is already making a connection for each queued exchange.
             connection.transport.abort()
         else:
             self._serve(connection)
 
     def _add_idle(self, connection: UpstreamConnection) -> None:
-        """Add an idle connection. `take` skips it if it is closing."""
-        connection.rest()
+        """Add an idle connection. `take_idle` skips it if it is closing."""
+        connection.become_idle()
         self._idle[connection] = None
 
     def _serve(self, connection: UpstreamConnection) -> None:
-        """Give a connection to the first exchange in line that takes it, or keep it as idle."""
+        """Give a connection to the first queued exchange that accepts it, or keep it idle."""
         waiting = self._waiting
         declined: list[Waiter] = []
         while waiting:
@@ -252,19 +252,19 @@ class Pool(ConnectionOwner):
             connection.expired()
 
     def drop(self) -> None:
-        """Close idle connections now, and the others after their exchange."""
+        """Close idle connections now, and busy connections after their exchange."""
         self.dropped = True
         self.close_idle()
         for connection in self._open:
-            connection.use_up()
+            connection.close_after_exchange()
 
     # Making connections.
 
     def _offer_new(self, connection: UpstreamConnection) -> None:
-        """Give a new connection to the line. Close it if none takes it and the pool was dropped.
+        """Give a new connection to a queued exchange. Close it if none accepts it and the pool was dropped.
 
-        Unlike `offer`, give it away even if the upstream has closed it at once, because the pool is making no other
-        connection for the exchange that gets it.
+        Unlike `offer`, do so even if the upstream has closed the connection at once, because the pool is making no
+        other connection for that exchange.
         """
         self._serve(connection)
         if self.dropped and connection in self._idle:
@@ -292,21 +292,21 @@ class Pool(ConnectionOwner):
             sessions=self._sessions,
             timeout=timeout,
         )
-        return await worker.connecting(dialled, stats)
+        return await worker.count_connecting(dialled, stats)
 
-    async def _attempt(
+    async def _try_connect(
         self,
         waiter: Waiter,
         stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> UpstreamConnection | Problem:
-        """Return a connection, or the problem if none can be made."""
+        """Make a connection, or return the problem if none can be made. A defect counts as a problem."""
         try:
             return await self._connect(stats, timeout)
         except ProblemError as raised:
             return raised.problem
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
-            return self.worker.defect(error, waiter.request_id)
+            return self.worker.report_defect(error, waiter.request_id)
 
     async def _connect_for_waiting(
         self,
@@ -315,7 +315,7 @@ class Pool(ConnectionOwner):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            result = await self._attempt(waiter, stats, timeout)
+            result = await self._try_connect(waiter, stats, timeout)
         finally:
             self._connecting -= 1
         if isinstance(result, Problem):
@@ -330,7 +330,7 @@ class Pool(ConnectionOwner):
         timeout: float,  # noqa: ASYNC109 - as above
     ) -> None:
         try:
-            result = await self._attempt(waiter, stats, timeout)
+            result = await self._try_connect(waiter, stats, timeout)
         finally:
             self._reconnecting -= 1
         if isinstance(result, Problem):
@@ -341,9 +341,9 @@ class Pool(ConnectionOwner):
             waiter.connection_declined()
 
     def _fail_waiting(self, waiter: Waiter, problem: Problem) -> None:
-        """Fail one exchange in line if fewer connections are being made than exchanges wait.
+        """Fail `waiter`, or the first in the queue if `waiter` already got another connection.
 
-        That is `waiter`, or the first in line if `waiter` already got another connection.
+        Fail none if the pool still makes a connection for each queued exchange.
         """
         waiting = self._waiting
         while waiting and not waiting[0].awaits_connection:
@@ -355,7 +355,7 @@ class Pool(ConnectionOwner):
             failed.connect_failed(problem)
 
 
-def quiet(connection: UpstreamConnection) -> bool:
-    """Return True if an idle connection has no input. An end of stream or stray bytes make it unusable."""
+def is_reusable(connection: UpstreamConnection) -> bool:
+    """Return True if an idle connection is open and has no input: no end of stream and no stray bytes."""
     descriptor = descriptor_of(connection.transport)
     return descriptor >= 0 and not has_input(descriptor)

@@ -18,7 +18,7 @@ POOLS_LIMIT: Final = 1024
 
 
 class Pools:
-    """Pools by key. A pool with connections stays known even if its key was pruned or replaced."""
+    """Pools by key. `_in_use` also has the pools with connections whose key was pruned or whose pool was replaced."""
 
     __slots__ = ("_by_key", "_dialer", "_in_use", "_worker")
 
@@ -39,7 +39,7 @@ class Pools:
             pool = self._by_key[key] = Pool(self._worker, self._dialer, key, identity, registry=self)
         return pool
 
-    async def connect_bare(
+    async def connect_unpooled(
         self,
         factory: Callable[[], asyncio.Protocol],
         origin: Origin,
@@ -61,22 +61,22 @@ class Pools:
             source_address=integration.source_address,
             timeout=timeout,
         )
-        await self._worker.connecting(dialled, stats)
+        await self._worker.count_connecting(dialled, stats)
 
     def known(self) -> tuple[Pool, ...]:
-        """Return every pool that `find` returns or that has a connection."""
+        """Return every pool that `find` can return or that has a connection."""
         return tuple({*self._by_key.values(), *self._in_use})
 
     def idle_count(self) -> int:
         """Count the idle connections."""
         return sum(pool.idle_count for pool in self._in_use)
 
-    def in_use(self, pool: Pool) -> None:
-        """Record that the pool has a connection."""
+    def pool_opened(self, pool: Pool) -> None:
+        """Record that the pool has a connection, so that its idle connections can be found."""
         self._in_use.add(pool)
 
-    def unused(self, pool: Pool) -> None:
-        """Record that the pool has no connection."""
+    def pool_emptied(self, pool: Pool) -> None:
+        """Record that the pool has no connection any more."""
         self._in_use.discard(pool)
 
     def close_longest_idle(self) -> None:
@@ -86,12 +86,15 @@ class Pools:
             min(idle, key=lambda connection: connection.idle_since).expired()
 
     def retire(self, pool: Pool) -> None:
-        """Forget a pool whose client certificate was replaced, and close its idle connections."""
+        """Forget a pool whose client certificate was replaced, and close its idle connections.
+
+        Requests that began with the old certificate may still use the pool.
+        """
         self._forget(pool)
         pool.close_idle()
 
     def drop(self, pools: Iterable[Pool]) -> None:
-        """Forget these pools: no later request may use their connections."""
+        """Forget these pools, so that no later request can use their connections."""
         for pool in pools:
             self._forget(pool)
             pool.drop()

@@ -9,7 +9,7 @@ from sidekey.policy.headers import drop_fields, nominated
 from sidekey.policy.messages import RequestHead
 
 
-def line_of(path: bytes) -> bytes:
+def line_without_method(path: bytes) -> bytes:
     """Return the request line without the method."""
     return b" " + path + b" HTTP/1.1"
 
@@ -25,8 +25,9 @@ def request_head(
 ) -> list[bytes]:
     """Return the pieces of the head, to be joined with the body.
 
-    `line` comes from `line_of`, and `injected` are Host and the lines of the grant. `stripped` are the normalised names
-    that a caller may not send, so that no injected field comes twice. `length` is the length of the outgoing body.
+    `line` comes from `line_without_method`, and `injected` are Host and the lines of the grant. `stripped` are the
+    normalised names of headers to remove, so that no injected one comes twice. `length` is the length of the outgoing
+    body.
     """
     fields = head.fields
     if head.connection:
@@ -49,7 +50,7 @@ def request_head(
 def field_lines(
     head: RequestHead, injected: Sequence[bytes], stripped: frozenset[bytes], *, length: int, via: bytes
 ) -> list[bytes]:
-    """Return the lines of the same head, one by one, to be signed. `via` is Sidekey's own line."""
+    """Return the header lines of the request that `request_head` builds, to be signed. `via` is Sidekey's Via line."""
     lines = request_head(head, b"", b"", stripped, length=length, head_end=via)
     if not lines[-2]:
         # No framing.

@@ -1,4 +1,4 @@
-"""Parse the responses of an upstream: the callbacks of the parser, and what each read contains."""
+"""Parse the responses of an upstream: the callbacks of httptools, and the limits on heads and trailers."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ class ResponseReader(Connection):
 
     `_head` is the complete head of the final response. `_new_head` is that head until the exchange gets it, and `_body`
     the pieces that the exchange has not got yet. `_received` counts the bytes of the response, and `_overhead` those
-    since its last body byte: chunk extensions and trailers. `_continues` is True once a 100 arrived, `_whole` once the
-    response is complete. `_not_reusable` is True if no other exchange may use the connection, for example because
-    unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next response.
+    since its last body byte: chunk extensions and trailers. `_continue_came` is True once a 100 arrived, `_whole` once
+    the response is complete. `_not_reusable` is True if no other exchange may use the connection, for example because
+    unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next response. `_last_name` is the name of
+    the last field, from which `NAMES` guesses the next one. `idle_timeout` is the number of seconds for
+    which the connection may be idle.
     """
 
     __deletable__: ClassVar = ("_parser",)
@@ -56,22 +58,22 @@ class ResponseReader(Connection):
         "_body_received",
         "_connection",
         "_content_length",
-        "_continues",
+        "_continue_came",
         "_encoding",
         "_fields",
         "_head",
         "_keep_alive",
+        "_last_name",
         "_new_head",
         "_not_reusable",
         "_overhead",
         "_parser",
         "_received",
         "_rules",
-        "_spelling",
         "_stale_parser",
         "_to_head",
         "_whole",
-        "keep_for",
+        "idle_timeout",
     )
 
     _parser: HttpResponseParser
@@ -79,12 +81,12 @@ class ResponseReader(Connection):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
-        self.keep_for = worker.rules.timeouts.idle
+        self.idle_timeout = worker.rules.timeouts.idle
         self._rules: RequestRules = worker.rules
         self._to_head = False
         self._not_reusable = False
         self._body: list[bytes] = []
-        self._spelling = _FIRST
+        self._last_name = _FIRST
         self._expect_head()
 
     def _expect_head(self) -> None:
@@ -95,13 +97,13 @@ class ResponseReader(Connection):
         self._head: ResponseHead | None = None
         self._new_head: ResponseHead | None = None
         self._received = self._body_received = self._overhead = 0
-        self._continues = False
+        self._continue_came = False
         self._whole = False
         self._keep_alive = False
         self._stale_parser = False
 
     def _read(self, data: bytes) -> str:
-        """Parse one read. Return why the response is invalid, or an empty string."""
+        """Parse one read. Return an empty string, or the reason if the response is invalid."""
         if not self._received and not data.startswith(_VERSION) and not _VERSION.startswith(data):
             return OTHER_VERSION
         self._received += len(data)
@@ -132,36 +134,36 @@ class ResponseReader(Connection):
         if self._head is not None:
             # Drop a trailer: no caller has announced that it accepts them (RFC 9110 6.5.1).
             return
-        self._spelling = spelling = NAMES.read(name, self._spelling)
-        role = spelling.role
+        self._last_name = field_name = NAMES.read(name, self._last_name)
+        role = field_name.role
         if role is _FORWARD:
-            self._fields.append(spelling.start + value)
+            self._fields.append(field_name.start + value)
         elif role is _CONTENT_LENGTH:
             length = framing.KNOWN_LENGTHS.get(value)
-            self._content_length = _length_of(value) if length is None else length
+            self._content_length = _parse_content_length(value) if length is None else length
         elif role is _TRANSFER_ENCODING:
             self._encoding = value.strip(b" \t") if self._encoding is None else self._encoding + b"," + value
         elif role is _CONNECTION and value != b"keep-alive" and value not in _PERSISTENCE:
             self._connection = value if self._connection is None else self._connection + b"," + value
         elif role is _KEEP_ALIVE:
-            self._note_keep_alive(value)
+            self._read_keep_alive(value)
 
-    def _note_keep_alive(self, value: bytes) -> None:
+    def _read_keep_alive(self, value: bytes) -> None:
         for parameter in tokens(value):
             name, _, seconds = parameter.partition(b"=")
             if name == b"timeout" and seconds.isdigit():
-                self.keep_for = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
+                self.idle_timeout = max(0.0, min(self._rules.timeouts.idle, float(seconds[:6]) - 1.0))
 
     def on_headers_complete(self) -> None:
         # An idle connection must not keep a name that the upstream invented.
-        self._spelling = _FIRST
+        self._last_name = _FIRST
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
             # The exchange forwards 100. Others are dropped, because few callers support them.
             if status not in (100, 102, 103):
                 raise BadResponse(NOT_A_STATUS)
-            self._continues |= status == 100
+            self._continue_came |= status == 100
             return
         keep_alive = self._keep_alive = parser.should_keep_alive()
         limits = self._rules.limits
@@ -175,14 +177,14 @@ class ResponseReader(Connection):
             self._check_head(status, limits)
         length = self._content_length
         if length is None or self._encoding is not None or status in BODYLESS or self._to_head:
-            length = self._frame(status)
+            length = self._body_length(status)
         head = ResponseHead(status, self._fields, self._connection, length, self._content_length)
         self._head = self._new_head = head
         if not length:
             self._whole = True
 
-    def _frame(self, status: int) -> int:
-        """Return the length of a body whose length is not that in Content-Length alone."""
+    def _body_length(self, status: int) -> int:
+        """Return the length of a body that Content-Length alone does not decide."""
         to_head = self._to_head
         if self._encoding is not None and self._parser.get_http_version() != "1.1":
             # Invalid framing (RFC 9112 6.1).
@@ -224,12 +226,12 @@ class ResponseReader(Connection):
             self._whole = True
         else:
             # This was an interim response.
-            received, continues = self._received, self._continues
+            received, continue_came = self._received, self._continue_came
             self._expect_head()
-            self._received, self._continues = received, continues
+            self._received, self._continue_came = received, continue_came
 
 
-def _length_of(value: bytes) -> int:
+def _parse_content_length(value: bytes) -> int:
     try:
         return framing.content_length(value)
     except framing.BadFraming:
