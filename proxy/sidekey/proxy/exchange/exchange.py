@@ -454,7 +454,7 @@ class Exchange(ExchangeBase):
         request.replace(filled.head, filled.body)
         integration = self._require_integration()
         # Another request's grant may have set the base URL while the parameters arrived.
-        if (self._destination is None or integration.learns) and not integration.rules.unresolved:
+        if (self._destination is None or integration.discovers_base_url) and not integration.rules.unresolved:
             self._reapply_rules(integration)
 
     async def _resolve(self) -> None:
@@ -501,8 +501,8 @@ class Exchange(ExchangeBase):
         """
         self._grant = grant
         integration = self._require_integration()
-        if integration.learns:
-            integration.learn(grant)
+        if integration.discovers_base_url:
+            integration.apply_base_url(grant)
             if self._require_destination().rules is not integration.rules:
                 # The grant set another base URL, so the destination was chosen by other rules.
                 self._reapply_rules(integration)
@@ -538,7 +538,7 @@ class Exchange(ExchangeBase):
             integration.compile(route, grant)
         if signer is None:
             raise RuntimeError("the grant has no signer")
-        body, length, stripped = self._body or _NO_BODY, head.length, integration.strip
+        body, length, stripped = self._body or _NO_BODY, head.length, integration.removed_headers
         if signed.streams_body:
             body = _NO_BODY
         elif integration.injection_points.body or head.control_headers is not None or len(body) > 1:
@@ -647,7 +647,7 @@ class Exchange(ExchangeBase):
             body = self._body + body
             self._body = None
         self._keep_for_replay(connection, body)
-        length, stripped = head.length, integration.strip
+        length, stripped = head.length, integration.removed_headers
         if integration.injection_points.body:
             body, length, stripped = _complete_body(head, body, integration, grant)
         line = line_without_method(self._injected_path(destination)) if route.query else destination.line
@@ -1051,7 +1051,7 @@ class Exchange(ExchangeBase):
         closing = _CLOSING if self._tunnel is None else _CLOSING_TUNNEL
         self._keep_alive = keep_alive and problem.code not in closing and not worker.draining
         self._status = problem.status
-        reply = serialize_problem(
+        response = serialize_problem(
             problem,
             request_id=self.request_id,
             # Callers of a preset do not see its integration.
@@ -1064,7 +1064,7 @@ class Exchange(ExchangeBase):
             via=request.rules.via,
         )
         self._enter_response(states.COMPLETE)
-        self._deliver(reply)
+        self._deliver(response)
         self._end(problem.code, problem)
         self._caller_connection.exchange_ended(keep_alive=self._keep_alive)
 
@@ -1075,8 +1075,10 @@ class Exchange(ExchangeBase):
         self._keep_alive &= request.complete and request.head.http_1_1 and not self._worker.draining
         allow = self._require_integration().rules.allow.encode()
         close = not self._keep_alive
-        reply = serialize_options_response(request_id=self.request_id, allow=allow, close=close, via=request.rules.via)
-        self._finish(reply, upstream_completed=False)
+        response = serialize_options_response(
+            request_id=self.request_id, allow=allow, close=close, via=request.rules.via
+        )
+        self._finish(response, upstream_completed=False)
 
     def caller_lost(self) -> None:
         if self.is_over:
@@ -1141,7 +1143,7 @@ def _complete_body(
 
     Expect is stripped too, because Sidekey itself sent 100 Continue to get the body.
     """
-    stripped = integration.strip
+    stripped = integration.removed_headers
     if integration.injection_points.body:
         body = [body_fields.add_fields(head, b"".join(body), grant.body)]
     if head.control_headers is not None and head.expects_continue:

@@ -173,7 +173,7 @@ class ExchangeBase(ExchangeEvents):
             named, base = integration.name, integration.rules.base
         elif request.problem is None:
             # The request was denied before the look-up, or the response must not name the integration, but the log may.
-            configured = self._router.configured(named_id(head, tunnel))
+            configured = self._router.find_configured(named_id(head, tunnel))
             if configured is not None:
                 named, base = configured.id, configured.base
         if destination is not None:

@@ -82,10 +82,11 @@ class Route:
 
 
 class Destination:
-    """The destination of a request: its integration, route, and path with the query.
+    """The destination of a request: its integration, its route, and its path with the query.
 
     `line` is the request line without the method. `methods` are the methods that callers may use. `preset` is the
-    preset that the caller used, if any. `rules` are the rules that admitted the target.
+    preset that the caller used, if any. `rules` are the rules of the integration that admitted the target: a grant with
+    another base URL replaces them in the integration.
     """
 
     __slots__ = ("integration", "line", "methods", "path", "preset", "route", "rules")
@@ -110,49 +111,50 @@ class Destination:
 class CompiledIntegration:
     """One integration, prepared for the hot path.
 
-    `rules` decide on targets. If grants contain the base URL (`learns`), a new base URL changes the rules, and `learn`
-    calls `changed`. The fast parser (`match_fast`) admits plain targets. It leaves some to the exact parser: those that
-    contain one of the `_forbidden_segments`, those with a query if the policy checks parameters, and those whose query
-    may override the method if only some methods are allowed.
+    `rules` decide on targets. If `discovers_base_url`, grants contain the base URL: `apply_base_url` then changes the
+    rules and calls `on_rules_changed`. The fast parser (`match_fast`) admits plain targets. It leaves some to the exact
+    parser: those that contain one of the `_forbidden_segments`, those with a query if the policy checks parameters, and
+    those whose query may override the method if only some methods are allowed.
 
     `needs_slow_path` is True if an exchange needs more than a grant. `watched` are the statuses of responses that may
-    reject the grant. `redacts` is True if Sidekey removes secrets from response bodies. `strip` are the headers that
-    Sidekey does not forward. `in_flight_counter` counts the requests if the integration has its own limit, or if its
-    origin is not known yet. `signing` are the rules for signatures, if Sidekey signs the requests. `resolution` makes
-    all requests wait for one reading of missing secrets, and `resolved` is the object that replaces this one then.
+    reject the grant. `redacts` is True if Sidekey removes secrets from response bodies. `removed_headers` are the
+    headers that Sidekey does not forward. `in_flight_counter` counts the requests if the integration has its own limit,
+    or if its origin is not known yet. `signing` are the rules for signatures, if Sidekey signs the requests.
+    `resolution` lets all waiting requests share one attempt to read missing secrets. `resolved` is the object that
+    replaces this one afterwards.
     """
 
     ROUTES: Final = 256
     __slots__ = (
         "_base_path",
         "_base_route",
-        "_changed",
+        "_base_url_grant",
+        "_checks_methods",
+        "_checks_query",
         "_fast_entries",
         "_forbidden_segments",
         "_in_flight_counters",
         "_is_base_fast",
-        "_judges_methods",
-        "_judges_query",
-        "_learnt_grant",
+        "_on_rules_changed",
         "_plain",
         "_pools",
         "_redactor",
         "_routes",
         "certificate",
+        "discovers_base_url",
         "in_flight_counter",
         "injection_points",
         "integration",
-        "learns",
         "name",
         "needs_slow_path",
         "redacts",
+        "removed_headers",
         "resolution",
         "resolved",
         "rules",
         "signing",
         "source",
         "stats",
-        "strip",
         "watched",
     )
 
@@ -165,7 +167,7 @@ class CompiledIntegration:
         *,
         pools: Pools,
         in_flight_counters: InFlightCounters,
-        changed: Callable[[CompiledIntegration], None],
+        on_rules_changed: Callable[[CompiledIntegration], None],
     ) -> None:
         injection_points = integration.traits.injection_points
         self.integration: Final = integration
@@ -175,14 +177,18 @@ class CompiledIntegration:
         self.certificate: Final = certificate
         self.injection_points: Final = injection_points
         self.watched: Final = integration.traits.watched
-        self.learns: Final = integration.traits.discovers_base_url
+        self.discovers_base_url: Final = integration.traits.discovers_base_url
         self.redacts: Final = integration.redact_response
-        self.strip: Final = integration.removed_headers
+        self.removed_headers: Final = integration.removed_headers
         signing = integration.traits.signing
         self.signing: Final[SigningRules | None] = signing
         unresolved = integration.rebuild is not None
         self.needs_slow_path: Final = (
-            unresolved or self.learns or bool(injection_points.body) or certificate is not None or signing is not None
+            unresolved
+            or self.discovers_base_url
+            or bool(injection_points.body)
+            or certificate is not None
+            or signing is not None
         )
         self.resolved: CompiledIntegration | None = None
         self.resolution: Final[SingleFlight[None, None]] = SingleFlight()
@@ -192,8 +198,8 @@ class CompiledIntegration:
         self.in_flight_counter: Final = (
             InFlightCounter(in_flight_counters, self.name, integration.in_flight) if counts_alone else None
         )
-        self._changed = changed
-        self._learnt_grant: Grant | None = None
+        self._on_rules_changed = on_rules_changed
+        self._base_url_grant: Grant | None = None
         self._redactor: tuple[Grant, Redactor | None] | None = None
         self._routes: dict[Origin, Route] = {}
         self._apply_rules(integration.rules)
@@ -208,8 +214,8 @@ class CompiledIntegration:
         segments = forbidden_segments(rules.policy)
         self._forbidden_segments = segments or ()
         # Only the exact parser finds such a parameter, and converts a target to its canonical form.
-        self._judges_query = bool(rules.parameters) or rules.canonical is not None
-        self._judges_methods = rules.configured.methods is not None
+        self._checks_query = bool(rules.parameters) or rules.canonical is not None
+        self._checks_methods = rules.configured.methods is not None
         self._plain = _PLAIN if rules.canonical is None else PLAIN_PATH.fullmatch
         self._is_base_fast = segments is not None and base is not None and fast_base(rules.policy, base)
         if base is not None and any(
@@ -223,8 +229,8 @@ class CompiledIntegration:
 
     # Rules, and the fast parser.
 
-    def resolve(self, successor: CompiledIntegration) -> None:
-        """Set the integration that replaces this one, now that its secrets are read."""
+    def replace_with(self, successor: CompiledIntegration) -> None:
+        """Set the compiled integration that replaces this one, now that its secrets are read."""
         self.resolved = successor
 
     @property
@@ -235,22 +241,24 @@ class CompiledIntegration:
             latest = latest.resolved
         return latest
 
-    def learn(self, grant: Grant) -> bool:
-        """Apply the base URL in the grant. Return True if it changed, so that earlier decisions on targets are void."""
-        previous = self._learnt_grant
+    def apply_base_url(self, grant: Grant) -> None:
+        """Apply the base URL in the grant. If it changed, earlier decisions on targets are invalid."""
+        previous = self._base_url_grant
         if grant is previous:
-            return False
+            return
         if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
-            self._learnt_grant = grant
-            return False
+            self._base_url_grant = grant
+            return
         self._apply_rules(self.rules.with_base(parse_discovered_base(grant.base_url)))
-        # Last: a grant whose base URL is not allowed raises every time.
-        self._learnt_grant = grant
-        self._changed(self)
-        return True
+        # Set last, so that a grant whose base URL is not allowed raises every time.
+        self._base_url_grant = grant
+        self._on_rules_changed(self)
 
     def fast_destination(self, rest: bytes) -> Destination | None:
-        """Return the destination of a reverse proxy target by its part after the ID. None leaves it to `decide`."""
+        """Return the destination of a reverse proxy target, or None to leave it to `decide`.
+
+        `rest` is the part of the target after the ID.
+        """
         route = self._base_route
         if route is None or not self._is_base_fast or not rest.startswith(b"/") or not self._is_plain(rest, 0):
             return None
@@ -277,9 +285,9 @@ class CompiledIntegration:
 
     def _is_plain(self, target: bytes, start: int) -> bool:
         """Return True if the fast parser may decide on the path (and query) that begins at `start`."""
-        if self._judges_query or self._judges_methods:
+        if self._checks_query or self._checks_methods:
             cut = target.find(b"?", start)
-            if cut >= 0 and (self._judges_query or may_override_method(target[cut:])):
+            if cut >= 0 and (self._checks_query or may_override_method(target[cut:])):
                 return False
         if not self._plain(target, start):
             return False
@@ -318,10 +326,10 @@ class CompiledIntegration:
         are kept.
         """
         if len(self._routes) >= self.ROUTES and origin not in self._routes:
-            lasting = [route for route, _ in self._fast_entries.values()]
+            permanent = [route for route, _ in self._fast_entries.values()]
             if self._base_route is not None:
-                lasting.append(self._base_route)
-            self._routes = {route.origin: route for route in lasting}
+                permanent.append(self._base_route)
+            self._routes = {route.origin: route for route in permanent}
         return self._route(origin)
 
     def _route(self, origin: Origin) -> Route:
@@ -358,7 +366,7 @@ class CompiledIntegration:
                 route.bind(route.identity, self._pools.find(route.origin, self.integration, route.identity))
 
     def compile(self, route: Route, grant: Grant) -> None:
-        """Encode the grant for a route."""
+        """Encode the grant for a route, with the redactor of its secrets."""
         if (grant.signer is None) != (self.signing is None):
             raise RuntimeError("the grant is not signed by the rules of its integration")
         route.compile(grant, self.redactor(grant))
@@ -380,7 +388,7 @@ def _target(origin: Origin, path: bytes) -> Target:
 
 
 def fast_base(policy: Policy, base: Prefix) -> bool:
-    """Return True if the base plus any plain rest without a mark is inside the policy.
+    """Return True if the policy allows the base plus any plain path without a forbidden segment.
 
     The path of the base must be plain, and the base an allowed prefix, or in an allowed domain without prefixes.
     """
@@ -397,9 +405,9 @@ def fast_base(policy: Policy, base: Prefix) -> bool:
 
 
 def forbidden_segments(policy: Policy) -> tuple[bytes, ...] | None:
-    """Return the last segments of the forbidden paths, or None if one of these is not plain itself.
+    """Return the last segments of the forbidden paths, in lower case, or None if a forbidden path is not plain.
 
-    A plain path that has no colon, and none of these segments in any case, is no forbidden path.
+    A plain path without a colon and without these segments (ignoring case) cannot be a forbidden path.
     """
     segments = []
     for forbidden in policy.forbidden:

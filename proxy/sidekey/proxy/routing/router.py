@@ -1,4 +1,4 @@
-"""Finds the integration and destination of a request. Compiles integrations at their first use, and caches targets."""
+"""Find the integration and destination of a request. Compile integrations at their first use, and cache targets."""
 
 from __future__ import annotations
 
@@ -226,17 +226,17 @@ class Router:
             if integration is not None:
                 compiled = self._compile(integration, self._metrics.stats(integration.id))
                 self._compiled[name] = compiled
-        if compiled is not None and compiled.learns and (grant := compiled.source.grant) is not None:
+        if compiled is not None and compiled.discovers_base_url and (grant := compiled.source.grant) is not None:
             # The base URL in a renewed grant may be another one than at the last request.
-            compiled.learn(grant)
+            compiled.apply_base_url(grant)
         return compiled
 
-    def configured(self, name: str) -> Integration | None:
+    def find_configured(self, name: str) -> Integration | None:
         """Return the configured integration with this ID, for logs. It is not compiled."""
         return self._snapshot.integrations.get(name)
 
     def find_preset(self, name: bytes) -> PresetRules | Problem | None:
-        """Return the preset with this ID, the problem if it cannot be used now, or None."""
+        """Return the preset with this ID, the problem if it cannot be used now, or None if there is none."""
         preset = self._snapshot.presets.get(name.decode("latin-1"))
         if preset is None:
             return None
@@ -257,9 +257,9 @@ class Router:
         return known
 
     async def resolve(self, compiled: CompiledIntegration) -> CompiledIntegration:
-        """Return the integration that replaces an unresolved one, once its secrets can be read. Raises ProblemError.
+        """Await the missing secrets of an integration, and return the one that replaces it. Raises ProblemError.
 
-        A thread builds it, once for all requests that wait.
+        A thread builds the replacement, once for all requests that wait.
         """
         await compiled.integration.secrets.obtain()
         if compiled.resolved is None:
@@ -278,7 +278,7 @@ class Router:
         integration = await asyncio.to_thread(rebuild)
         if self._compiled.get(name) is compiled:
             successor = self._compiled[name] = self._compile(integration, compiled.stats)
-            compiled.resolve(successor)
+            compiled.replace_with(successor)
             self._add_coverage(integration)
 
     async def close(self) -> None:
@@ -294,7 +294,7 @@ class Router:
             self._identity_of(integration),
             pools=self._pools,
             in_flight_counters=self._in_flight_counters,
-            changed=self._forget_targets,
+            on_rules_changed=self._forget_targets,
         )
 
     def _remember(self, target: bytes, destination: Destination) -> None:
@@ -317,7 +317,7 @@ class Router:
     def _build_passthrough(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
         """Build the policy for these rules, or return None without rules.
 
-        It keeps the compiled stand-in integration, and so its connections, if the trusted CAs are unchanged.
+        The policy keeps the compiled stand-in integration, and so its connections, if the trusted CAs are unchanged.
         """
         previous = self._passthrough
         if rules is None:
@@ -414,7 +414,7 @@ class Router:
     def _drop_unused(self, replaced: set[CompiledIntegration]) -> None:
         """Drop the pools that only replaced integrations have used.
 
-        A bare pool may stay: it is pruned once there are many.
+        A pool that `is_forgettable` may stay: `Pools` prunes it once there are many.
         """
         integrations = self._snapshot.integrations
         unused = {

@@ -33,7 +33,7 @@ _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established"
 _HEAD_END: Final = b"\r\n\r\n"
 
 _STOPPING: Final = Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
-_UNSIGNED: Final = Problem(
+_CERTIFICATE_LATE: Final = Problem(
     "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
 )
 
@@ -42,11 +42,11 @@ Admission = TunnelAdmitted[CompiledIntegration]
 
 
 class ConnectHandler(CallerEvents):
-    """Answers one CONNECT. Once a tunnel has begun, this object is no longer used.
+    """Responds to one CONNECT. Once a tunnel has begun, this object is no longer used.
 
-    `_candidate` is the integration that the CONNECT names and `_authority` its target; None until they are known.
-    `_record` counts and logs the tunnel, once it is admitted. `_task` runs `open`. `_dialled_at` is the time at which
-    that began to connect to the target of a passthrough tunnel, or 0.
+    `_candidate` is the integration that the CONNECT names and `_authority` its target. Both are None until they are
+    known. `_record` counts and logs the tunnel, once it is admitted. `_task` runs `open`. `_connect_began` is the time
+    at which `open` began to connect to the target of a passthrough tunnel, or 0.
     """
 
     __slots__ = (
@@ -55,7 +55,7 @@ class ConnectHandler(CallerEvents):
         "_caller_connection",
         "_caller_name",
         "_candidate",
-        "_dialled_at",
+        "_connect_began",
         "_is_over",
         "_leaves",
         "_pools",
@@ -87,7 +87,7 @@ class ConnectHandler(CallerEvents):
         self._caller_connection = caller
         self._request = request
         self._request_id = worker.next_id()
-        self._began = self._dialled_at = 0.0
+        self._began = self._connect_began = 0.0
         self._caller_name = ""
         self._is_over = False
         self._authority: Authority | None = None
@@ -108,7 +108,7 @@ class ConnectHandler(CallerEvents):
             self._fail(problem)
 
     def _start(self) -> Problem | None:
-        """Admit the tunnel, then begin it, or open it in a task. Return the problem if it is refused."""
+        """Admit the tunnel, then begin it now or in a task. Return the problem if it is refused."""
         request = self._request
         if request.problem is not None:
             return request.problem
@@ -136,12 +136,12 @@ class ConnectHandler(CallerEvents):
         self._caller_name = caller_name(decision)
         return decision
 
-    # Preparation: what a tunnel needs before it begins.
+    # Preparation: secrets, and the connection to the target or a certificate.
 
     async def open(self, admission: Admission) -> None:
-        """Await what the tunnel lacks, then begin it. Raises ProblemError.
+        """Await missing secrets, then the connection to the target or a certificate, and begin the tunnel.
 
-        The tunnel may lack secrets of its integration, and then the connection to the target or a certificate.
+        Raises ProblemError.
         """
         candidate, timeouts = admission.candidate, self._request.rules.timeouts
         if candidate is not None and candidate.rules.unresolved:
@@ -161,11 +161,11 @@ class ConnectHandler(CallerEvents):
             async with asyncio.timeout(timeouts.connect):
                 context = await self._leaves.obtain(admission.authority.host)
         except TimeoutError:
-            raise ProblemError(_UNSIGNED) from None
+            raise ProblemError(_CERTIFICATE_LATE) from None
         self._open_with(admission, context)
 
     def _open_at_once(self, admission: Admission) -> bool:
-        """Begin the tunnel if it needs only a certificate, which is there. Return False otherwise."""
+        """Begin the tunnel if it needs only a certificate, and that is cached. Return False otherwise."""
         candidate = admission.candidate
         if candidate is not None and (admission.passes or candidate.rules.unresolved):
             return False
@@ -186,7 +186,7 @@ class ConnectHandler(CallerEvents):
             raise ProblemError(NO_DESCRIPTOR)
         origin, upstream_end = admission.authority.origin("http"), tunnel.upstream_end
         begun = False
-        self._dialled_at = worker.clock()
+        self._connect_began = worker.clock()
         try:
             await self._pools.connect_unpooled(
                 lambda: upstream_end, origin, integration.integration, integration.stats, timeouts.connect
@@ -195,7 +195,7 @@ class ConnectHandler(CallerEvents):
                 upstream_end.transport.abort()
                 detail = "the upstream closed the connection at once"
                 raise ProblemError(Problem("upstream_unreachable", detail, error="connection_refused"))
-            tunnel.connected(self._connecting())
+            tunnel.set_connect_seconds(self._connect_seconds())
             begun = self._accept(tunnel)
             if not begun:
                 upstream_end.transport.abort()
@@ -203,9 +203,9 @@ class ConnectHandler(CallerEvents):
             if not begun:
                 worker.leave_passthrough(tunnel)
 
-    def _connecting(self) -> float:
+    def _connect_seconds(self) -> float:
         """Return the seconds since Sidekey began to connect to the target, or 0 if it did not."""
-        return self._worker.clock() - self._dialled_at if self._dialled_at else 0.0
+        return self._worker.clock() - self._connect_began if self._connect_began else 0.0
 
     def _require_record(self) -> TunnelRecord:
         record = self._record
@@ -216,7 +216,7 @@ class ConnectHandler(CallerEvents):
     # Responses.
 
     def _accept(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
-        """Answer 200 and begin the tunnel. Return False if the caller has left or Sidekey is stopping."""
+        """Respond with 200 and begin the tunnel. Return False if the caller has left or Sidekey is stopping."""
         if not self._is_over and self._worker.finishing:
             self._fail(_STOPPING)
         if self._is_over:
@@ -236,7 +236,7 @@ class ConnectHandler(CallerEvents):
         if self._is_over:
             return
         candidate = self._candidate
-        reply = serialize_problem(
+        response = serialize_problem(
             problem,
             request_id=self._request_id,
             integration=None if candidate is None or candidate.name == NO_INTEGRATION else candidate.name,
@@ -246,16 +246,16 @@ class ConnectHandler(CallerEvents):
             via=self._request.rules.via,
             phrase=problem.phrase.encode(),
         )
-        self._caller_connection.deliver(reply)
-        self._end(problem.code, len(reply), problem)
+        self._caller_connection.deliver(response)
+        self._end(problem.code, len(response), problem)
         self._caller_connection.exchange_ended(keep_alive=False)
 
     def _end(self, code: str, sent: int, problem: Problem | None = None) -> None:
         """Count and log a CONNECT that opened no tunnel. `problem` is the response, if one was sent."""
         self._is_over = True
         task, self._task = self._task, None
-        if task is not None and not self._dialled_at:
-            # An attempt to connect goes on, so that its outcome is counted.
+        if task is not None and not self._connect_began:
+            # An attempt to connect continues, so that its outcome is counted.
             task.cancel()
         worker, candidate, authority = self._worker, self._candidate, self._authority
         seconds = worker.clock() - self._began
@@ -267,9 +267,9 @@ class ConnectHandler(CallerEvents):
             worker.metrics.count_caller(self._caller_name, code)
         if self._record is not None:
             self._record.end()
-        connecting = self._connecting()
-        if connecting:
-            worker.metrics.connections.record(connecting)
+        connect_seconds = self._connect_seconds()
+        if connect_seconds:
+            worker.metrics.connections.record(connect_seconds)
         if worker.access.logs_errors:
             line = AccessLine(
                 integration=self._integration_name(),
@@ -289,7 +289,7 @@ class ConnectHandler(CallerEvents):
                 upstream="",
                 duration=seconds,
                 grant=0.0,
-                connect=connecting,
+                connect=connect_seconds,
                 first_byte=0.0,
                 bytes_in=0,
                 bytes_out=sent,
@@ -301,7 +301,7 @@ class ConnectHandler(CallerEvents):
         if self._candidate is not None:
             return self._candidate.name
         head = self._request.head
-        configured = None if self._request.problem is not None else self._router.configured(named_id(head))
+        configured = None if self._request.problem is not None else self._router.find_configured(named_id(head))
         return UNKNOWN if configured is None else configured.id
 
     # Events of the caller's connection.

@@ -13,7 +13,7 @@ from sidekey.proxy.worker import Worker
 
 
 class RelayEnd(asyncio.Protocol):
-    """One end of the tunnel. It writes what it receives to the other end, as fast as that takes it."""
+    """One end of the tunnel. It writes the bytes that it receives to the other end, and pauses while that is full."""
 
     __slots__ = ("_tunnel", "has_ended", "is_lost", "other", "received", "transport")
 
@@ -52,13 +52,13 @@ class RelayEnd(asyncio.Protocol):
             other.transport.write(data)
 
     def pause_writing(self) -> None:
-        """Pause the other end: this one takes no more."""
+        """Pause reading at the other end, because the write buffer of this end is full."""
         other = self.other
         if other is not None and not other.has_ended and not other.transport.is_closing():
             other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume the other end."""
+        """Resume reading at the other end."""
         other = self.other
         self._tunnel.restart_deadline()
         if other is not None and not other.has_ended and not other.transport.is_closing():
@@ -85,23 +85,23 @@ class RelayEnd(asyncio.Protocol):
                 other.transport.close()
             else:
                 reset(other.transport)
-        self._tunnel.end_lost()
+        self._tunnel.end_once_closed()
 
 
 class PassthroughTunnel:
     """The tunnel: its two ends, its deadline, and its line in the log.
 
-    `seconds` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
+    `idle_timeout` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
     """
 
-    __slots__ = ("_caller_end", "_connecting", "_record", "_seconds", "_upstream_end", "_worker", "deadline")
+    __slots__ = ("_caller_end", "_connect_seconds", "_idle_timeout", "_record", "_upstream_end", "_worker", "deadline")
 
-    def __init__(self, worker: Worker, record: TunnelRecord, seconds: float) -> None:
+    def __init__(self, worker: Worker, record: TunnelRecord, idle_timeout: float) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
         self._record: Final = record
-        self._seconds: Final = seconds
-        self._connecting = 0.0
+        self._idle_timeout: Final = idle_timeout
+        self._connect_seconds = 0.0
         self._caller_end = RelayEnd(self)
         self._upstream_end = RelayEnd(self)
 
@@ -110,16 +110,16 @@ class PassthroughTunnel:
         """The end at the target. It is connected first."""
         return self._upstream_end
 
-    def connected(self, seconds: float) -> None:
-        """Record how long the connection to the target took."""
-        self._connecting = seconds
+    def set_connect_seconds(self, seconds: float) -> None:
+        """Set the time that Sidekey took to connect to the target."""
+        self._connect_seconds = seconds
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
         """Start forwarding; see `Tunnel.begin`."""
         worker, caller_end, upstream_end = self._worker, self._caller_end, self._upstream_end
         self._record.open(states.FORWARDING, "passed")
         worker.metrics.upstream_open += 1
-        worker.metrics.connections.record(self._connecting)
+        worker.metrics.connections.record(self._connect_seconds)
         self.restart_deadline()
         worker.deadlines.watch(self)
         caller_end.attach(transport)
@@ -136,11 +136,11 @@ class PassthroughTunnel:
             caller_end.data_received(data)
 
     def restart_deadline(self) -> None:
-        """Restart the deadline: bytes have moved."""
-        self.deadline = self._worker.deadlines.now + self._seconds
+        """Restart the idle deadline, because bytes have moved."""
+        self.deadline = self._worker.deadlines.now + self._idle_timeout
 
-    def end_lost(self) -> None:
-        """Wait until both ends are closed, then end the tunnel."""
+    def end_once_closed(self) -> None:
+        """End the tunnel if both ends are closed. Otherwise limit the time in which the second end may close."""
         caller_end, upstream_end, worker = self._caller_end, self._upstream_end, self._worker
         if not (caller_end.is_lost and upstream_end.is_lost):
             # `timeouts.write` limits the pending writes, as on any connection that closes.
@@ -150,7 +150,7 @@ class PassthroughTunnel:
             received=caller_end.received,
             sent=upstream_end.received,
             upstream=address_of(upstream_end.transport),
-            connect=self._connecting,
+            connect=self._connect_seconds,
         )
         if not ended:
             return

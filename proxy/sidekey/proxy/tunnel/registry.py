@@ -11,7 +11,7 @@ from sidekey.snapshot.request_rules import RequestRules
 
 RETRY_AFTER: Final = ("Retry-After", "1")
 LOG_EVERY: Final = 60.0
-"""Seconds in which each kind of failure of an integration is logged once, because clients retry."""
+"""Minimum seconds between two log lines for the same failure of an integration, because clients retry."""
 
 _LOGGED_OUTCOMES: Final = {
     "ca_untrusted": "a caller does not trust the local CA: have it trust bundle.pem of ca.trust_folder, and restart it",
@@ -33,7 +33,7 @@ class Tunnels:
         self._logged: dict[tuple[str, str], float] = {}
 
     def enter(self, caller: str, rules: RequestRules) -> Problem | None:
-        """Count a tunnel in, or return the limit that it exceeds. `caller` is empty if callers are not checked."""
+        """Count a tunnel, or return the problem if it exceeds a limit. `caller` is empty if callers are not checked."""
         own = self._by_caller.get(caller, 0)
         if self.count >= rules.limits.tunnels:
             return Problem("overloaded", "limits.tunnels is reached", headers=(RETRY_AFTER,))
@@ -45,7 +45,7 @@ class Tunnels:
         return None
 
     def leave(self, caller: str) -> None:
-        """Count a tunnel out."""
+        """Count a tunnel as ended."""
         self.count -= 1
         left = self._by_caller[caller] - 1
         if left:

@@ -39,8 +39,8 @@ class ConnectInfo(NamedTuple):
 class TunnelRecord:
     """Bookkeeping of one tunnel: its phase, counters, and line in the log.
 
-    `phase` is one of `proxy.states`. It keeps only the name of the CONNECT's integration: each request in the tunnel is
-    decided by the current rules.
+    `phase` is one of `proxy.states`. The record keeps only the name of the CONNECT's integration, because Sidekey
+    decides on each request in the tunnel by the current rules.
     """
 
     __slots__ = ("_authority", "_caller_name", "_connect_info", "_integration", "_mode", "_tunnels", "_worker", "phase")
@@ -62,7 +62,7 @@ class TunnelRecord:
         self._worker: Final = worker
         self._tunnels: Final = tunnels
 
-    def enter(self, phase: int) -> None:
+    def enter_phase(self, phase: int) -> None:
         """Enter a phase."""
         previous = self.phase
         if not states.AFTER_TUNNEL[previous] & phase:
@@ -71,7 +71,7 @@ class TunnelRecord:
 
     def open(self, phase: int, mode: str) -> None:
         """Enter a phase in which the tunnel carries data."""
-        self.enter(phase)
+        self.enter_phase(phase)
         self._mode = mode
         self._worker.metrics.tunnels[mode] += 1
         self._count_outcome("opened")
@@ -82,15 +82,15 @@ class TunnelRecord:
     def end(
         self, outcome: str = "", *, received: int = 0, sent: int = 0, upstream: str = "", connect: float = 0.0
     ) -> bool:
-        """Count the tunnel out and log it. Return False if it had ended before.
+        """Count the tunnel as ended and log it. Return False if it had ended before.
 
-        `outcome` is the reason if it was never open. The rest describes a passthrough tunnel: the bytes from and to the
-        caller, the address of the upstream, and the seconds to connect to it.
+        `outcome` is the reason if it was never open. The other arguments describe a passthrough tunnel: the bytes from
+        and to the caller, the address of the upstream, and the seconds to connect to it.
         """
         previous = self.phase
         if previous == states.ENDED:
             return False
-        self.enter(states.ENDED)
+        self.enter_phase(states.ENDED)
         if self._mode:
             self._worker.metrics.tunnels[self._mode] -= 1
         reason = self._count_outcome(outcome) if outcome else ""
@@ -152,7 +152,7 @@ class TunnelledConnection(CallerConnection):
 
 
 class Tunnel(asyncio.Protocol):
-    """A tunnel that carries requests, from the 200 response to the CONNECT on.
+    """A tunnel that carries requests. It begins with the 200 response to the CONNECT.
 
     It is the protocol of the caller's transport until the first byte arrives. Then a `TunnelledConnection` takes over.
     If the first byte begins TLS, Sidekey terminates TLS with `context`.
@@ -195,12 +195,12 @@ class Tunnel(asyncio.Protocol):
     # From the CONNECT to the first request.
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
-        """Take over the caller's paused transport after the 200 response, with the bytes behind the CONNECT.
+        """Take over the caller's paused transport after the 200 response. `data` are the bytes after the CONNECT.
 
-        `full` is True if the caller takes no more bytes until `resume_writing`.
+        `full` is True if the write buffer is full until `resume_writing`.
         """
         worker = self._worker
-        self._record.enter(states.WAITING)
+        self._record.enter_phase(states.WAITING)
         self._transport = transport
         self._full = full
         self._waiting_since = now = worker.deadlines.now
@@ -227,9 +227,9 @@ class Tunnel(asyncio.Protocol):
                 connection.pause_writing()
             connection.data_received(data)
             return
-        self._record.enter(states.HANDSHAKE)
+        self._record.enter_phase(states.HANDSHAKE)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ready.add_done_callback(self._shaken)
+        ready.add_done_callback(self._handshake_ended)
         tls = self._tls = TlsTransport(connection, cast(ssl.SSLContext, self._context), None, None, ready)
         # A loop checks the type of the protocol only when it begins to read.
         transport.pause_reading()
@@ -239,7 +239,7 @@ class Tunnel(asyncio.Protocol):
         if not transport.is_closing():
             transport.resume_reading()
 
-    def _shaken(self, ready: asyncio.Future[None]) -> None:
+    def _handshake_ended(self, ready: asyncio.Future[None]) -> None:
         """End the tunnel if the handshake has failed."""
         error = None if ready.cancelled() else ready.exception()
         if error is not None:
@@ -247,7 +247,7 @@ class Tunnel(asyncio.Protocol):
             self._end(handshake_outcome(error, certificate_sent=tls is not None and tls.has_spoken))
 
     def opened(self) -> None:
-        """Let the connection inside take over."""
+        """Count the tunnel as open. The connection inside has taken over the transport."""
         mode = "plain" if self._tls is None else "terminated"
         self._release()
         self._record.open(states.OPEN, mode)
@@ -273,7 +273,7 @@ class Tunnel(asyncio.Protocol):
     # Until a connection takes over.
 
     def resume_writing(self) -> None:
-        """Record that the caller takes more. With TLS this comes before the end of the handshake."""
+        """Record that the write buffer has drained. With TLS this happens before the handshake ends."""
         self._full = False
 
     def eof_received(self) -> bool:
