@@ -299,7 +299,7 @@ class App:
         """Cut every exchange, log it, and exit the process."""
         try:
             # At exit, the kernel would end an unfinished response as if it were complete.
-            self.plane.worker.cut()
+            self.plane.worker.end_connections()
             for _ in range(_CUT_TURNS):
                 await asyncio.sleep(0)
         finally:

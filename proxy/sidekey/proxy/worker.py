@@ -394,7 +394,7 @@ class Worker:
             connection.wind_down(patient=patient)
         return bool(self._connections or self.metrics.in_flight)
 
-    def cut(self) -> None:
+    def end_connections(self) -> None:
         """Close every connection at once, with a reset if a response is cut."""
         for connection in self.connections:
             connection.end()
@@ -402,7 +402,7 @@ class Worker:
     async def close(self) -> None:
         """Close every connection and cancel every task."""
         self.deadlines.stop()
-        self.cut()
+        self.end_connections()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

@@ -168,7 +168,7 @@ class CallerConnection(RequestReader):
             self._act_on_read()
 
     def _count_complete(self) -> int:
-        """Return the number of complete requests in the queue, after a read whose last request exceeds a limit.
+        """Return the number of complete requests in the queue, after a read that ends with a request over a limit.
 
         If the read also brought the end of the current body, notify the exchange first.
         """
@@ -414,7 +414,7 @@ class CallerConnection(RequestReader):
             transport.close()
 
     def expired(self) -> None:
-        """End a connection whose caller sends or reads too slowly, or was idle for too long."""
+        """End the connection, because the caller sends or reads too slowly or was idle for too long."""
         self.deadline = NEVER
         exchange = self.exchange
         if self._linger_until or self.transport.is_closing():

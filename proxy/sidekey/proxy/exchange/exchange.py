@@ -200,7 +200,7 @@ class Exchange(ExchangeBase):
             worker.deadlines.watch(self)
         integration = self._require_integration()
         if (self._unfilled_preset is None and not integration.needs_slow_path) or self._prepare_body() is None:
-            grant = integration.source.grant
+            grant = integration.grant_source.grant
             if grant is not None and self._send_with(grant) is None:
                 return None
         self._start_preparing()
@@ -340,7 +340,7 @@ class Exchange(ExchangeBase):
             await missing()
             if self.is_over:
                 return
-        source = self._require_integration().source
+        source = self._require_integration().grant_source
         while True:
             if grant is None:
                 grant = source.grant
@@ -568,7 +568,7 @@ class Exchange(ExchangeBase):
         # A thread cannot be cancelled: it keeps its permit until it ends, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
         await asyncio.shield(signature)
-        if self._grant is not self._require_integration().source.grant:
+        if self._grant is not self._require_integration().grant_source.grant:
             return False
         self._send_or_enqueue()
         return True
@@ -606,7 +606,7 @@ class Exchange(ExchangeBase):
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
         """Send the request on a new or free connection. Return False if the grant was renewed meanwhile."""
-        if not self._awaits_connection or self._grant is not self._require_integration().source.grant:
+        if not self._awaits_connection or self._grant is not self._require_integration().grant_source.grant:
             return False
         self._awaits_connection = False
         try:
@@ -791,7 +791,7 @@ class Exchange(ExchangeBase):
         """
         self._enter_response(states.CHECKED)
         grant = self._grant
-        newer = grant is not None and self._require_integration().source.report_rejection(
+        newer = grant is not None and self._require_integration().grant_source.report_rejection(
             grant, self._status, held.content
         )
         if not newer or self._replay_body is None or self._replayed or self._request_phase != states.SENT:
@@ -808,7 +808,7 @@ class Exchange(ExchangeBase):
         If there is no newer grant, deliver the response and return None.
         """
         self._begin_wait(GRANT)
-        grant = await self._require_integration().source.refreshed_after(rejected)
+        grant = await self._require_integration().grant_source.refreshed_after(rejected)
         if grant is not None:
             self._discard_response()
         elif self._held_response is not None:
@@ -905,7 +905,7 @@ class Exchange(ExchangeBase):
         integration, grant = self._require_integration(), self._grant
         if grant is not None and self._response_phase != states.PASSING and self._status in integration.watched:
             # The status alone may reject the grant, and then the next request must not use it.
-            integration.source.report_rejection(grant, self._status, None)
+            integration.grant_source.report_rejection(grant, self._status, None)
         self._fail(Problem("upstream_protocol_error", str(error), sent="maybe"))
 
     @property

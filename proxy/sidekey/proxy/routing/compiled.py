@@ -142,6 +142,7 @@ class CompiledIntegration:
         "_routes",
         "certificate",
         "discovers_base_url",
+        "grant_source",
         "in_flight_counter",
         "injection_points",
         "integration",
@@ -153,7 +154,6 @@ class CompiledIntegration:
         "resolved",
         "rules",
         "signing",
-        "source",
         "stats",
         "watched",
     )
@@ -162,7 +162,7 @@ class CompiledIntegration:
         self,
         integration: Integration,
         stats: IntegrationStats,
-        source: GrantSource,
+        grant_source: GrantSource,
         certificate: IdentitySource | None,
         *,
         pools: Pools,
@@ -173,7 +173,7 @@ class CompiledIntegration:
         self.integration: Final = integration
         self.name: Final = integration.id
         self.stats: Final = stats
-        self.source: Final = source
+        self.grant_source: Final = grant_source
         self.certificate: Final = certificate
         self.injection_points: Final = injection_points
         self.watched: Final = integration.traits.watched

@@ -32,7 +32,9 @@ from sidekey.snapshot.snapshot import Integration, Passthrough, Snapshot
 HOSTS_LIMIT: Final = 1024
 TARGETS_LIMIT: Final = 1024
 MAX_TARGET_LENGTH: Final = 256
+"""Longer targets are not cached."""
 RELEASE_BATCH: Final = 256
+"""Objects that are released in one turn of the loop."""
 
 T = TypeVar("T")
 
@@ -226,13 +228,13 @@ class Router:
             if integration is not None:
                 compiled = self._compile(integration, self._metrics.stats(integration.id))
                 self._compiled[name] = compiled
-        if compiled is not None and compiled.discovers_base_url and (grant := compiled.source.grant) is not None:
+        if compiled is not None and compiled.discovers_base_url and (grant := compiled.grant_source.grant) is not None:
             # The base URL in a renewed grant may be another one than at the last request.
             compiled.apply_base_url(grant)
         return compiled
 
     def find_configured(self, name: str) -> Integration | None:
-        """Return the configured integration with this ID, for logs. It is not compiled."""
+        """Return the integration with this ID as it is configured, for logs. Unlike `find`, do not compile it."""
         return self._snapshot.integrations.get(name)
 
     def find_preset(self, name: bytes) -> PresetRules | Problem | None:

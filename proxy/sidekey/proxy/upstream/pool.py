@@ -188,7 +188,7 @@ class Pool(ConnectionOwner):
         """Queue an exchange, and make a connection for it within `timeout` seconds. Its outcome counts in `stats`."""
         self._waiting.append(waiter)
         self._connecting += 1
-        self.worker.spawn(self._connect_for_waiting(waiter, stats, timeout))
+        self.worker.spawn(self._connect_for_queue(waiter, stats, timeout))
 
     def connect_for(self, waiter: Waiter, stats: IntegrationStats, timeout: float) -> None:
         """Make a new connection for this exchange alone, which sends its request again."""
@@ -247,7 +247,7 @@ class Pool(ConnectionOwner):
     # For a new config.
 
     def close_idle(self) -> None:
-        """Close the idle connections."""
+        """Close the idle connections, as if they had expired."""
         for connection in self.idle:
             connection.expired()
 
@@ -308,7 +308,7 @@ class Pool(ConnectionOwner):
         except Exception as error:  # noqa: BLE001  the edge of a task: a defect is reported and answered
             return self.worker.report_defect(error, waiter.request_id)
 
-    async def _connect_for_waiting(
+    async def _connect_for_queue(
         self,
         waiter: Waiter,
         stats: IntegrationStats,

@@ -15,6 +15,7 @@ from sidekey.proxy.worker import Worker
 from sidekey.snapshot.snapshot import Integration
 
 POOLS_LIMIT: Final = 1024
+"""Number of pools at which those without connections are pruned."""
 
 
 class Pools:
@@ -80,7 +81,7 @@ class Pools:
         self._in_use.discard(pool)
 
     def close_longest_idle(self) -> None:
-        """Close the connection that has been idle for the longest time."""
+        """Close the connection that has been idle for the longest time, as if it had expired."""
         idle = [connection for pool in self._in_use if (connection := pool.longest_idle) is not None]
         if idle:
             min(idle, key=lambda connection: connection.idle_since).expired()
