@@ -13,13 +13,13 @@ from types import FrameType
 import pytest
 
 from sidekey.proxy.transport import (
+    block_input_if_empty,
     descriptor_of,
     discard_input,
     half_close,
     has_input,
     has_no_input,
     reset,
-    block_input_if_empty,
 )
 from support.raw_connection import DEADLINE
 

@@ -210,7 +210,9 @@ def test_field_lines_match_the_written_head(length: int, framing: list[bytes], v
     injected, stripped = (b"\r\nHost: h", b"\r\nX-B: ours"), frozenset({b"x-b"})
     result = field_lines(head, injected, stripped, length=length, via=via)
     assert result == [*injected, b"\r\nX-A: 1", *framing, *([via] if via else [])]
-    whole = request_head(head, line_without_method(b"/a"), b"".join(injected), stripped, length=length, head_end=via + b"\r\n\r\n")
+    whole = request_head(
+        head, line_without_method(b"/a"), b"".join(injected), stripped, length=length, head_end=via + b"\r\n\r\n"
+    )
     assert b"".join(whole) == b"POST /a HTTP/1.1" + b"".join(result) + b"\r\n\r\n"
 
 
