@@ -16,7 +16,7 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.diagnostics.probe import probe
 from sidekey.observe.access import AccessLog
 from sidekey.observe.writer import LineWriter
-from sidekey.proxy.connection import BYPASS
+from sidekey.proxy.connection import PARSER_BYPASS
 from sidekey.snapshot.snapshot import TestRequest as Request
 from support import plane, wire
 from support.memory import MemoryUpstream, running
@@ -131,7 +131,7 @@ async def test_line_of_a_caller_that_left_during_a_replay_has_no_status(access: 
     [
         (b"", b"hidden\r\n\r\n", ""),
         (request("POST", body=b"four"), b"hidden\r\n\r\n", ""),
-        (request("POST", body=b"x" * (3 * BYPASS)), b"hidden\r\n\r\n", ""),
+        (request("POST", body=b"x" * (3 * PARSER_BYPASS)), b"hidden\r\n\r\n", ""),
         (request("POST", body=b"four"), get("/a", "Upgrade: websocket"), "GET"),
     ],
     ids=["nothing", "behind a request", "behind a long body", "a whole head"],

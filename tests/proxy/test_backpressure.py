@@ -6,14 +6,14 @@ import asyncio
 
 import pytest
 
-from sidekey.proxy.connection import BULK, BYPASS
+from sidekey.proxy.connection import MAX_DIRECT_READ, PARSER_BYPASS
 from sidekey.proxy.transport import WRITE_BUFFER
 from support.plane import base_url, eventually, get, integration, request, running
 from support.raw_connection import RawConnection
 from support.scripted import RecordingTransport, ScriptedPlane
 from support.upstream import RawUpstream
 
-READ = max(BULK, 256 << 10)
+READ = max(MAX_DIRECT_READ, 256 << 10)
 """The most that is read at a time: of a long body, and by either loop of anything else."""
 
 HEAD = 1 << 10
@@ -112,7 +112,7 @@ class WriteRecorder(RecordingTransport):
         super().write(data)
 
 
-@pytest.mark.parametrize("size", [1, BYPASS, BYPASS + 1, 3 * BYPASS])
+@pytest.mark.parametrize("size", [1, PARSER_BYPASS, PARSER_BYPASS + 1, 3 * PARSER_BYPASS])
 async def test_each_read_of_a_response_is_one_write(size: int) -> None:
     """On both sides of the length from which a body bypasses the parser, and at its end."""
 
@@ -121,7 +121,7 @@ async def test_each_read_of_a_response_is_one_write(size: int) -> None:
     caller.feed(get())
     upstream = await sidekey.upstream()
     body = BODY[:size]
-    reads = [body[at : at + BYPASS // 2] for at in range(0, size, BYPASS // 2)]
+    reads = [body[at : at + PARSER_BYPASS // 2] for at in range(0, size, PARSER_BYPASS // 2)]
     upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size, *reads)
     assert caller.pieces[1:] == reads
     assert len(sidekey.pooled()) == 1

@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from sidekey.proxy.connection import BULK, BYPASS, LONG
+from sidekey.proxy.connection import LONG_READ, MAX_DIRECT_READ, PARSER_BYPASS
 from support.plane import UPSTREAM, base_url, eventually, get, integration, request, running
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
 from support.scripted import RecordingTransport, ScriptedPlane, settle
 from support.upstream import OK, RawUpstream
 
-SIZE = 6 * BULK + 12_345
+SIZE = 6 * MAX_DIRECT_READ + 12_345
 
-SIZES = [BYPASS + 1, BULK, BULK + 1, 2 * BULK, SIZE]
+SIZES = [PARSER_BYPASS + 1, MAX_DIRECT_READ, MAX_DIRECT_READ + 1, 2 * MAX_DIRECT_READ, SIZE]
 
 
 def pattern(size: int, first: int = 7) -> bytes:
@@ -112,7 +112,7 @@ async def send_in_steps(sender: RawConnection, receiver: RawConnection, body: by
         await receiver.until_received(before + min(at + step, len(body)))
 
 
-@pytest.mark.parametrize("step", [LONG - 1, LONG + 1, 3 * BULK])
+@pytest.mark.parametrize("step", [LONG_READ - 1, LONG_READ + 1, 3 * MAX_DIRECT_READ])
 async def test_a_sender_may_pause_anywhere(step: int) -> None:
     """Then the socket is empty, and the loop reads on."""
     body = pattern(SIZE)
@@ -224,7 +224,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     with near, far:
         near.setblocking(False)
         # It must take two long reads at a time.
-        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * BULK)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_DIRECT_READ)
         yield near, far
 
 
@@ -246,7 +246,7 @@ async def after_a_long_read(near: socket.socket | FileIO) -> tuple[ScriptedPlane
     caller.feed(get())
     upstream = await sidekey.upstream()
     upstream.sock = near
-    upstream.feed(head(9 * BULK), bytes(LONG))
+    upstream.feed(head(9 * MAX_DIRECT_READ), bytes(LONG_READ))
     caller.read()
     return sidekey, caller, upstream
 
@@ -257,7 +257,7 @@ async def test_a_transport_without_a_socket_is_left_to_the_loop(ends: tuple[sock
     assert upstream.reading
 
 
-@pytest.mark.parametrize(("size", "by_loop"), [(LONG - 1, True), (LONG, False)])
+@pytest.mark.parametrize(("size", "by_loop"), [(LONG_READ - 1, True), (LONG_READ, False)])
 async def test_a_short_rest_is_left_to_the_loop(
     ends: tuple[socket.socket, socket.socket], size: int, by_loop: bool
 ) -> None:
@@ -277,9 +277,9 @@ async def test_other_connections_have_their_turn_after_two_reads(ends: tuple[soc
 
     def record(size: int) -> None:
         reads.append(size)
-        far.sendall(bytes(BULK))
+        far.sendall(bytes(MAX_DIRECT_READ))
 
-    far.sendall(bytes(BULK))
+    far.sendall(bytes(MAX_DIRECT_READ))
     _, caller, upstream = await after_a_long_read(near)
     caller.on_write = record
     for turn in (1, 2):
@@ -293,7 +293,7 @@ async def test_other_connections_have_their_turn_after_two_reads(ends: tuple[soc
 async def test_nothing_is_read_for_a_caller_that_takes_no_more(ends: tuple[socket.socket, socket.socket]) -> None:
     """The loop reads on once the caller takes more."""
     near, far = ends
-    far.sendall(b"later" * LONG)
+    far.sendall(b"later" * LONG_READ)
     _, caller, upstream = await after_a_long_read(near)
     caller.block_writes()
     caller.write(b"")
@@ -307,7 +307,7 @@ async def test_nothing_is_read_for_a_caller_that_takes_no_more(ends: tuple[socke
 async def test_nothing_is_read_from_a_connection_that_closes(ends: tuple[socket.socket, socket.socket]) -> None:
     """Another connection may have its descriptor."""
     near, far = ends
-    far.sendall(b"not ours" * LONG)
+    far.sendall(b"not ours" * LONG_READ)
     _, _, upstream = await after_a_long_read(near)
     upstream.fail(ConnectionResetError())
     await settle()
@@ -337,8 +337,8 @@ async def test_an_error_cuts_the_connection_and_the_response() -> None:
     """The kernel reports it once: the loop would find an orderly end. The write end of a pipe cannot be read."""
     reading, writing = os.pipe()
     with FileIO(reading, "r"), FileIO(writing, "w") as end:
-        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2 * LONG)
-        end.write(bytes(LONG))
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 2 * LONG_READ)
+        end.write(bytes(LONG_READ))
         _, caller, upstream = await after_a_long_read(end)
         await settle()
         assert upstream.aborted
@@ -354,7 +354,7 @@ async def test_a_defect_cuts_the_connection_and_is_reported(ends: tuple[socket.s
     def fail(_: int) -> None:
         raise AssertionError("a defect")
 
-    far.sendall(bytes(LONG))
+    far.sendall(bytes(LONG_READ))
     _, caller, upstream = await after_a_long_read(near)
     caller.on_write = fail
     await asyncio.sleep(0)

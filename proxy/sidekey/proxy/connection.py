@@ -14,16 +14,16 @@ from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.transport import WRITE_BUFFER, address_of, descriptor_of
 from sidekey.proxy.worker import Worker
 
-BYPASS: Final = 64 << 10
+PARSER_BYPASS: Final = 64 << 10
 """A Content-Length body skips the parser if more than this many bytes of it are still to come."""
 
-BULK: Final = 512 << 10
+MAX_DIRECT_READ: Final = 512 << 10
 """Sidekey reads a socket directly, past the loop, while at least this much of a body is still to come.
 
 A direct read has at most this size.
 """
 
-LONG: Final = 128 << 10
+LONG_READ: Final = 128 << 10
 """A read of at least this size suggests that the next one is as long."""
 
 _READS_PER_TURN: Final = 2
@@ -97,7 +97,7 @@ class Connection(asyncio.Protocol):
             left = 0
         self._unparsed = left
         self._add_unparsed(data, is_last=not left)
-        if left > BULK and len(data) >= LONG and not self._paused and self._can_read_directly():
+        if left > MAX_DIRECT_READ and len(data) >= LONG_READ and not self._paused and self._can_read_directly():
             self._pause(PAUSED_FOR_TURN)
             asyncio.get_running_loop().call_soon(self._read_directly)
         return rest
@@ -109,7 +109,7 @@ class Connection(asyncio.Protocol):
     def _read_directly(self) -> None:
         """Read the socket. Then let other connections have their turn, or leave the rest to the loop if it is short."""
         for _ in range(_READS_PER_TURN):
-            data = self._read_socket() if self._paused == PAUSED_FOR_TURN and self._unparsed >= BULK else b""
+            data = self._read_socket() if self._paused == PAUSED_FOR_TURN and self._unparsed >= MAX_DIRECT_READ else b""
             if not data:
                 self._resume(PAUSED_FOR_TURN)
                 return
@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._read_directly)
 
     def _read_socket(self) -> bytes:
-        """Read what has arrived, up to BULK bytes. Return nothing if that is shorter than LONG."""
+        """Read what has arrived, up to MAX_DIRECT_READ bytes. Return nothing if that is shorter than LONG_READ."""
         if self.transport.is_closing():
             # Another connection may have the descriptor now.
             return b""
@@ -132,11 +132,11 @@ class Connection(asyncio.Protocol):
         except OSError:
             # A sandbox may refuse FIONREAD: leave the body to the loop.
             return b""
-        if arrived < LONG:
+        if arrived < LONG_READ:
             return b""
         try:
             # A larger buffer would be shrunk, and the rest of it could not serve the next read.
-            return os.read(descriptor, min(arrived, BULK))
+            return os.read(descriptor, min(arrived, MAX_DIRECT_READ))
         except OSError:
             # The kernel reports a reset only once: the loop would see a normal end of stream.
             self.transport.abort()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidekey.proxy.connection import BYPASS
+from sidekey.proxy.connection import PARSER_BYPASS
 from sidekey.proxy.deadlines import NEVER, TICK
 from sidekey.proxy.downstream.connection import (
     LINGER,
@@ -116,7 +116,7 @@ async def test_held_body_waits_until_the_caller_reads_an_early_response() -> Non
     assert upstream.read().endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("size", [BYPASS, BYPASS + 1, 3 * BYPASS])
+@pytest.mark.parametrize("size", [PARSER_BYPASS, PARSER_BYPASS + 1, 3 * PARSER_BYPASS])
 async def test_the_request_behind_a_long_body_is_not_lost(size: int) -> None:
     """The body and the request arrive in one read, through the parser or past it."""
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -138,7 +138,7 @@ async def test_idle_time_out_pauses_while_a_body_is_not_read() -> None:
     sidekey = ScriptedPlane(H, sources={"h": source}, timeouts=Timeouts(idle=5))
     deadlines = sidekey.plane.worker.deadlines
     caller = sidekey.caller()
-    caller.feed(request("POST", "/a", f"Content-Length: {3 * BYPASS}") + b"first")
+    caller.feed(request("POST", "/a", f"Content-Length: {3 * PARSER_BYPASS}") + b"first")
     deadlines.look(20.0)
     assert (caller.read(), caller.reading) == (b"", False)
     source.go.set()
@@ -205,7 +205,7 @@ async def test_connection_without_further_bytes_closes_at_once() -> None:
     assert caller.is_closing()
 
 
-REFUSED = request("POST", "/../x", f"Content-Length: {30 * BYPASS}") + b"part"
+REFUSED = request("POST", "/../x", f"Content-Length: {30 * PARSER_BYPASS}") + b"part"
 
 
 async def test_refused_upload_is_dropped_while_it_arrives() -> None:

@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from sidekey.proxy.connection import BULK, BYPASS
+from sidekey.proxy.connection import MAX_DIRECT_READ, PARSER_BYPASS
 from sidekey.snapshot.request_rules import Timeouts
 from support.plane import base_url, get, integration, problem, request
 from support.scripted import (
@@ -20,7 +20,7 @@ from support.scripted import (
 from support.upstream import OK
 
 H = integration("h", base_url(1))
-LONG = 3 * BYPASS
+LONG = 3 * PARSER_BYPASS
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LONG
 
 
@@ -30,7 +30,7 @@ async def test_bytes_after_a_long_body_are_dropped_with_the_connection(extra: by
     body = bytes(range(256)) * (LONG // 256)
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, get())
-    upstream.feed(HEAD, body[:BYPASS], body[BYPASS:] + extra)
+    upstream.feed(HEAD, body[:PARSER_BYPASS], body[PARSER_BYPASS:] + extra)
     assert single_response(caller).body == body
     assert len(sidekey.pooled()) == (not extra)
     caller.feed(get("/next"))
@@ -40,13 +40,13 @@ async def test_bytes_after_a_long_body_are_dropped_with_the_connection(extra: by
 
 
 async def test_after_a_long_read_a_body_bypasses_the_loop_until_little_is_left() -> None:
-    body = bytes(range(256)) * (3 * BULK // 256)
+    body = bytes(range(256)) * (3 * MAX_DIRECT_READ // 256)
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, get())
     upstream.sock, other = socket.socketpair()
     with upstream.sock, other:
-        upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body[:BULK])
-        upstream.feed(body[BULK:-BULK], body[-BULK:])
+        upstream.feed(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body), body[:MAX_DIRECT_READ])
+        upstream.feed(body[MAX_DIRECT_READ:-MAX_DIRECT_READ], body[-MAX_DIRECT_READ:])
         assert not upstream.reading
         await settle()
         assert upstream.reading

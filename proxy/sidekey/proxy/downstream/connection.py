@@ -9,7 +9,7 @@ from typing import Final
 from httptools import HttpParserError
 
 from sidekey.errors import Problem
-from sidekey.proxy.connection import BYPASS, PAUSED_FOR_TURN
+from sidekey.proxy.connection import PARSER_BYPASS, PAUSED_FOR_TURN
 from sidekey.proxy.deadlines import NEVER, TICK
 from sidekey.proxy.downstream.request_parser import CallerRequest, RequestReader
 from sidekey.proxy.events import CallerEvents
@@ -213,7 +213,7 @@ class CallerConnection(RequestReader):
         elif not self._paused & ~PAUSED_FOR_TURN:
             self.deadline = self.worker.deadlines.now + request.rules.timeouts.idle
             left = request.head.length - request.received
-            if left > BYPASS:
+            if left > PARSER_BYPASS:
                 self._unparsed = left
 
     def _add_unparsed(self, piece: bytes, *, is_last: bool) -> None:

@@ -216,10 +216,10 @@ class Exchange(ExchangeBase):
             return self._admit_in_full()
         preset = destination.preset
         if preset is not None:
-            received = preset.build_head(self._request.head, destination.integration.rules.caller_fields)
-            if isinstance(received, Problem):
+            preset_head = preset.build_head(self._request.head, destination.integration.rules.caller_fields)
+            if isinstance(preset_head, Problem):
                 return self._admit_in_full()
-            self._use_preset(preset, received)
+            self._use_preset(preset, preset_head)
         self._integration = destination.integration
         self._destination = destination
         return None
@@ -276,10 +276,10 @@ class Exchange(ExchangeBase):
             self._use_preset(decision.preset, decision.head)
         return None
 
-    def _use_preset(self, preset: PresetRules, received: RequestHead) -> None:
+    def _use_preset(self, preset: PresetRules, preset_head: RequestHead) -> None:
         """Use the head that the preset built from the caller's, and remember a preset that needs the body."""
         self._preset = preset.id
-        self._request.replace_head(received)
+        self._request.replace_head(preset_head)
         if preset.has_body:
             self._unfilled_preset = preset
 

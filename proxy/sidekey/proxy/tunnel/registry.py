@@ -34,14 +34,14 @@ class Tunnels:
 
     def enter(self, caller: str, rules: RequestRules) -> Problem | None:
         """Count a tunnel, or return the problem if it exceeds a limit. `caller` is empty if callers are not checked."""
-        own = self._by_caller.get(caller, 0)
+        caller_count = self._by_caller.get(caller, 0)
         if self.count >= rules.limits.tunnels:
             return Problem("overloaded", "limits.tunnels is reached", headers=(RETRY_AFTER,))
-        if own >= rules.tunnels_per_caller:
+        if caller_count >= rules.tunnels_per_caller:
             detail = "the caller has half of limits.tunnels, which is the most that one may have"
             return Problem("overloaded", detail, headers=(RETRY_AFTER,))
         self.count += 1
-        self._by_caller[caller] = own + 1
+        self._by_caller[caller] = caller_count + 1
         return None
 
     def leave(self, caller: str) -> None:

@@ -12,7 +12,7 @@ from httptools import HttpResponseParser
 from sidekey.errors import Problem
 from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy.framing import UNTIL_CLOSE
-from sidekey.proxy.connection import BYPASS
+from sidekey.proxy.connection import PARSER_BYPASS
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.events import ExchangeEvents
 from sidekey.proxy.upstream.response_parser import ResponseReader
@@ -211,7 +211,7 @@ class UpstreamConnection(ResponseReader):
         self.deadline = self.worker.deadlines.now + self._rules.timeouts.idle if is_due else NEVER
         if not self._unparsed and head is not None:
             left = head.length - self._body_received
-            if left > BYPASS:
+            if left > PARSER_BYPASS:
                 self._unparsed = left
 
     def _fail_malformed(self, exchange: ExchangeEvents, detail: str) -> None:
