@@ -34,11 +34,11 @@ class CallerEvents(ABC):
 
     @abstractmethod
     def caller_full(self) -> None:
-        """Pause the response: the caller takes no more of it for now."""
+        """Pause the response, because the write buffer to the caller is full."""
 
     @abstractmethod
     def caller_drained(self) -> None:
-        """Continue the response: the caller takes more."""
+        """Continue the response, because the write buffer to the caller has drained."""
 
 
 class ExchangeEvents(CallerEvents):
@@ -66,8 +66,8 @@ class ExchangeEvents(CallerEvents):
 
     @abstractmethod
     def upstream_full(self) -> None:
-        """Pause the request body: the upstream takes no more of it for now."""
+        """Pause the request body, because the write buffer to the upstream is full."""
 
     @abstractmethod
     def upstream_drained(self) -> None:
-        """Continue the request body: the upstream takes more."""
+        """Continue the request body, because the write buffer to the upstream has drained."""

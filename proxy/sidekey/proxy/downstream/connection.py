@@ -314,7 +314,7 @@ class CallerConnection(RequestReader):
             return
         self._await_head()
         if self._queue or self._backlog or self._paused:
-            # The upstream may have responded before it took the end of the body.
+            # The upstream may have responded before it read the end of the body.
             self._resume(PAUSED_BY_BODY)
             self._pump()
 

@@ -845,7 +845,7 @@ class Exchange(ExchangeBase):
             return
         redacted.add(body, whole=whole)
         if whole:
-            # The upstream is done, but the caller may take the response much later. The rest of the request is useless.
+            # The upstream is done, but the caller may read the response much later. The rest of the request is useless.
             self._release_upstream()
             if not self._request.complete:
                 self._caller_connection.pause_body()

@@ -20,7 +20,7 @@ from sidekey.proxy.worker import Worker
 from sidekey.snapshot.request_rules import RequestRules
 
 PAUSED_BY_CALLER: Final = 2
-"""The caller does not take more of the response."""
+"""The reason to pause reading while the caller reads the response too slowly."""
 
 
 class ConnectionOwner(ABC):
@@ -132,7 +132,7 @@ class UpstreamConnection(ResponseReader):
         may_reuse = self._keep_alive and not (self._not_reusable or self.full)
         self._detach()
         if not may_reuse:
-            # `timeouts.write` limits how long the upstream may take the rest of the writes.
+            # `timeouts.write` limits the time until the upstream has read the rest of the writes.
             self.deadline = self.worker.deadlines.now + self._rules.timeouts.write
             self.transport.close()
             return
@@ -151,7 +151,7 @@ class UpstreamConnection(ResponseReader):
         self.transport.abort()
 
     def pause(self) -> None:
-        """Pause reading: the caller takes no more for now."""
+        """Pause reading, because the caller reads the response too slowly."""
         self._pause(PAUSED_BY_CALLER)
         if not self.transport.is_closing():
             self.deadline = NEVER
