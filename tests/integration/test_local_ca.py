@@ -43,7 +43,7 @@ class Site:
 
     async def serve(self, host: str) -> str:
         """Run a server with a certificate for this host, even outside the constraints. Return its port."""
-        pem, _ = self._signer.leaf(host, time.time())
+        pem, _ = self._signer.issue(host, time.time())
         server = await asyncio.start_server(_respond, "127.0.0.1", 0, ssl=server_context(host, pem.encode()))
         self._servers.append(server)
         return str(server.sockets[0].getsockname()[1])

@@ -162,9 +162,10 @@ class Scenario:
         # The thread that rebuilds an integration goes on for others who may wait.
         current = asyncio.current_task()
         await eventually(lambda: asyncio.all_tasks() == {current})
-        for _ in range(SIGNING_THREADS):
-            assert not worker.signing_permits.locked()
-            await worker.signing_permits.acquire()
+        # A thread keeps its permit until it has signed.
+        async with asyncio.timeout(10):
+            for _ in range(SIGNING_THREADS):
+                await worker.signing_permits.acquire()
         assert worker.signing_permits.locked()
         for _ in range(SIGNING_THREADS):
             worker.signing_permits.release()
