@@ -68,6 +68,27 @@ _STEPS_PER_TURN: Final = 16
 """Steps of a redacted body, at most a mebibyte, before other exchanges have their turn."""
 
 
+def _injected_path(destination: Destination) -> bytes:
+    """Return the path and query with the injected query parameters."""
+    path = destination.path
+    return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
+
+
+def _complete_body(
+    head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
+) -> tuple[list[bytes], int, frozenset[bytes]]:
+    """Return a complete body with the injected fields, its length, and the headers to strip.
+
+    Expect is stripped too, because Sidekey itself sent 100 Continue to get the body.
+    """
+    stripped = integration.removed_headers
+    if integration.injection_points.body:
+        body = [body_fields.add_fields(head, b"".join(body), grant.body)]
+    if head.control_headers is not None and head.expects_continue:
+        stripped |= _EXPECT
+    return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped
+
+
 class Exchange(ExchangeBase):
     """One request and its response. Connections, the pool and the deadlines call its methods and never set its fields.
 
@@ -81,7 +102,11 @@ class Exchange(ExchangeBase):
     was taken from the caller and is not written yet, `_replay_body` was written and may be written again. `_grant` is
     the grant that was chosen last.
 
-    Response: `_redactor` removes the secrets of the grant that was written. `_redacted` is the body that it redacts,
+    Sending: `_upstream` is the connection that carries the request. `_caller_blocked` is True while the caller takes no
+    more of the response.
+
+    Response: `_keep_alive` is True if the caller's connection stays open, `_chunked` if the body goes to the caller in
+    chunks. `_redactor` removes the secrets of the grant that was written. `_redacted` is the body that it redacts,
     and `_stepping` is True while a task delivers that body. `_held_response` is held back because its status may reject
     the grant.
     """
@@ -241,7 +266,7 @@ class Exchange(ExchangeBase):
         return destination
 
     def _admit_in_full(self) -> Problem | None:
-        """Admit or deny the request with `policy.decide`. Only this path denies."""
+        """Admit or deny a caller's request with `policy.decide`. The fast path never denies."""
         request, tunnel = self._request, self._tunnel
         if tunnel is not None:
             request.replace_head(tunnel.make_absolute(request.head))
@@ -548,7 +573,7 @@ class Exchange(ExchangeBase):
             length = len(body[0]) if body else 0
         injected = (*route.lines, accept_encoding_line(head.fields)) if integration.redacts else route.lines
         lines = field_lines(head, injected, stripped, length=length, via=request.rules.via)
-        path = self._injected_path(destination) if route.query else destination.path
+        path = _injected_path(destination) if route.query else destination.path
         outgoing = OutgoingRequest(head.method, route.scheme, route.authority, path, lines, head)
         return signed.set_content(outgoing, body, 0 if signed.streams_body else length, signer)
 
@@ -575,12 +600,6 @@ class Exchange(ExchangeBase):
 
     # Sending.
 
-    @staticmethod
-    def _injected_path(destination: Destination) -> bytes:
-        """Return the path and query with the injected query parameters."""
-        path = destination.path
-        return path + (b"" if path.endswith((b"?", b"&")) else b"&" if b"?" in path else b"?") + destination.route.query
-
     def _send_or_enqueue(self) -> None:
         """Send the request on an idle connection, or enqueue it for a new one or one that becomes free."""
         integration, pool = self._require_integration(), self._require_destination().route.pool
@@ -605,7 +624,10 @@ class Exchange(ExchangeBase):
         connect(self, integration.stats, self._request.rules.timeouts.connect)
 
     def take_connection(self, connection: UpstreamConnection) -> bool:
-        """Send the request on a new or free connection. Return False if the grant was renewed meanwhile."""
+        """Send the request on a new or free connection. Return False if the pool keeps the connection.
+
+        The request does not use it if its grant was renewed meanwhile.
+        """
         if not self._awaits_connection or self._grant is not self._require_integration().grant_source.grant:
             return False
         self._awaits_connection = False
@@ -650,7 +672,7 @@ class Exchange(ExchangeBase):
         length, stripped = head.length, integration.removed_headers
         if integration.injection_points.body:
             body, length, stripped = _complete_body(head, body, integration, grant)
-        line = line_without_method(self._injected_path(destination)) if route.query else destination.line
+        line = line_without_method(_injected_path(destination)) if route.query else destination.line
         injected = route.injected
         if integration.redacts:
             injected += accept_encoding_line(head.fields)
@@ -887,6 +909,54 @@ class Exchange(ExchangeBase):
         """Record the time to the head of a response that arrives in parts. `_report` records it for a whole one."""
         self._wait_times().record_head(self._worker.clock())
 
+    def _response_head(self, head: ResponseHead) -> list[bytes]:
+        """Build the head for the caller. It sets the framing, and whether the caller's connection stays open."""
+        request, redactor = self._request, self._redactor
+        rules, http_1_1 = request.rules, request.head.http_1_1
+        self._status = head.status
+        if not request.complete or self._worker.draining:
+            # After an early response, the rest of this request could pass for the next one (RFC 9112 9.3).
+            self._keep_alive = False
+        if head.length < 0:
+            if http_1_1:
+                self._chunked = True
+            else:
+                self._keep_alive = False
+        ending = rules.head_end
+        if not self._keep_alive:
+            ending = rules.via + _CLOSE
+        elif not http_1_1:
+            ending = rules.via + _KEEP_ALIVE
+        fields = head.fields if redactor is None else redactor.clean(head.fields)
+        to_head = request.head.method == b"HEAD"
+        return response_head(head, fields, self.request_id, ending, chunked=self._chunked, to_head=to_head)
+
+    @staticmethod
+    def _chunk(body: list[bytes]) -> list[bytes]:
+        return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
+
+    def _hold_back(self, held: HeldResponse, body: list[bytes], *, whole: bool) -> None:
+        """Add to the held response. Once it is complete or too long to hold, check whether it rejects the grant."""
+        held.add(body, whole=whole)
+        if whole:
+            self._release_upstream()
+        if self._response_phase == states.HELD and (whole or held.is_full):
+            self._check_rejection(held)
+
+    def _deliver_held(self, held: HeldResponse) -> None:
+        """Deliver the held response. More of its body may follow."""
+        self._held_response = None
+        if held.whole:
+            self._finish(held.serialize())
+            return
+        self._replay_body = None
+        self._enter_response(states.PASSING)
+        self._deliver(held.serialize())
+
+    def _deliver(self, data: bytes) -> None:
+        self._sent += len(data)
+        self._caller_connection.deliver(data)
+
     # Redacted bodies.
 
     def _redact(self, head: ResponseHead, redactor: Redactor) -> bool:
@@ -959,54 +1029,6 @@ class Exchange(ExchangeBase):
             return
         if (connection := self._attached()) is not None:
             connection.resume()
-
-    def _response_head(self, head: ResponseHead) -> list[bytes]:
-        """Build the head for the caller. It sets the framing, and whether the caller's connection stays open."""
-        request, redactor = self._request, self._redactor
-        rules, http_1_1 = request.rules, request.head.http_1_1
-        self._status = head.status
-        if not request.complete or self._worker.draining:
-            # After an early response, the rest of this request could pass for the next one (RFC 9112 9.3).
-            self._keep_alive = False
-        if head.length < 0:
-            if http_1_1:
-                self._chunked = True
-            else:
-                self._keep_alive = False
-        ending = rules.head_end
-        if not self._keep_alive:
-            ending = rules.via + _CLOSE
-        elif not http_1_1:
-            ending = rules.via + _KEEP_ALIVE
-        fields = head.fields if redactor is None else redactor.clean(head.fields)
-        to_head = request.head.method == b"HEAD"
-        return response_head(head, fields, self.request_id, ending, chunked=self._chunked, to_head=to_head)
-
-    @staticmethod
-    def _chunk(body: list[bytes]) -> list[bytes]:
-        return [b"%x\r\n" % sum(map(len, body)), *body, b"\r\n"]
-
-    def _hold_back(self, held: HeldResponse, body: list[bytes], *, whole: bool) -> None:
-        """Add to the held response. Once it is complete or too long to hold, check whether it rejects the grant."""
-        held.add(body, whole=whole)
-        if whole:
-            self._release_upstream()
-        if self._response_phase == states.HELD and (whole or held.is_full):
-            self._check_rejection(held)
-
-    def _deliver_held(self, held: HeldResponse) -> None:
-        """Deliver the held response. More of its body may follow."""
-        self._held_response = None
-        if held.whole:
-            self._finish(held.serialize())
-            return
-        self._replay_body = None
-        self._enter_response(states.PASSING)
-        self._deliver(held.serialize())
-
-    def _deliver(self, data: bytes) -> None:
-        self._sent += len(data)
-        self._caller_connection.deliver(data)
 
     # End.
 
@@ -1134,18 +1156,3 @@ class Exchange(ExchangeBase):
     def caller_drained(self) -> None:
         self._caller_blocked = False
         self._resume_response()
-
-
-def _complete_body(
-    head: RequestHead, body: list[bytes], integration: CompiledIntegration, grant: Grant
-) -> tuple[list[bytes], int, frozenset[bytes]]:
-    """Return a complete body with the injected fields, its length, and the headers to strip.
-
-    Expect is stripped too, because Sidekey itself sent 100 Continue to get the body.
-    """
-    stripped = integration.removed_headers
-    if integration.injection_points.body:
-        body = [body_fields.add_fields(head, b"".join(body), grant.body)]
-    if head.control_headers is not None and head.expects_continue:
-        stripped |= _EXPECT
-    return body, len(body[0]) if len(body) == 1 else sum(map(len, body)), stripped
