@@ -51,7 +51,7 @@ class _OptionReader(SecretReader):
 
     __slots__ = ()
 
-    start = "the current folder"
+    folder_name = "the current folder"
 
 
 def read_token(file: str | None, environ: Mapping[str, str]) -> str | None:
