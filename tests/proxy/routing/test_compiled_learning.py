@@ -104,6 +104,20 @@ async def test_target_outside_the_learned_host_is_denied() -> None:
         assert source.calls == 1
 
 
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_request_may_name_the_host_of_a_renewed_base_url(is_current: bool) -> None:
+    """Also if a background refresh has renewed the grant, or if the grant has expired: `obtain` returns the new one."""
+    source = GatedGrantSource(grant("https://api5.responsys.net/rest/api/v1.3"), available=True)
+    source.go.set()
+    async with running(learning(RESPONSYS, str(LOGIN)), sources={"h": source}) as sidekey:
+        await sidekey.send(get("/x"))
+        source.ready = grant("https://api6.responsys.net/rest/api/v1.3")
+        source.grant = source.ready if is_current else None
+        for host, expected in ("api6", "upstream_unreachable"), ("api5", "target_denied"):
+            response = await sidekey.send(forward(f"https://{host}.responsys.net/rest/api/v1.3/x"))
+            assert problem(response)["code"] == expected
+
+
 async def test_new_base_url_applies_to_every_later_target() -> None:
     """Sidekey drops cached targets."""
     source = FixedSource(grant("https://a.rest.example/v1"))

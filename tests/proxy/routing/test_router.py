@@ -208,6 +208,24 @@ async def test_integration_is_resolved_once_for_all_waiting_requests() -> None:
     assert (slow.built, previous.latest) == (1, index.find(b"h"))
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_close_cancels_a_rebuild(is_removed: bool) -> None:
+    """Also of an integration that a reload has removed meanwhile."""
+    slow = SlowIntegration(integration("h", base_url(1)))
+    sidekey = ScriptedPlane(slow.integration)
+    previous = sidekey.plane.router.find(b"h")
+    assert previous is not None
+    waiting = asyncio.create_task(sidekey.plane.router.resolve(previous))
+    await settle()
+    if is_removed:
+        sidekey.plane.prepare(snapshot_of(sidekey))()
+    await sidekey.plane.close()
+    slow.go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @pytest.mark.parametrize("change", ["gone", "another", "still unresolved"])
 async def test_integration_replaced_by_a_reload_is_not_resolved(change: str) -> None:
     """The error differs from that of an unreadable value."""

@@ -241,10 +241,18 @@ class CompiledIntegration:
             latest = latest.resolved
         return latest
 
-    def apply_base_url(self, grant: Grant) -> None:
-        """Apply the base URL in the grant. If it changed, earlier decisions on targets are invalid."""
+    def apply_base_url(self, grant: Grant | None) -> None:
+        """Apply the base URL in the grant. If it changed, earlier decisions on targets are invalid.
+
+        Without a current grant, the base URL is unknown, as at the start.
+        """
         previous = self._base_url_grant
         if grant is previous:
+            return
+        if grant is None:
+            self._base_url_grant = None
+            self._apply_rules(self.integration.rules)
+            self._on_rules_changed(self)
             return
         if grant.base_url is None or (previous is not None and previous.base_url == grant.base_url):
             self._base_url_grant = grant

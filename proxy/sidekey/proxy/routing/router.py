@@ -73,6 +73,7 @@ class Router:
         "_own_names",
         "_passthrough",
         "_pools",
+        "_rebuilding",
         "_snapshot",
         "_source_of",
         "_targets",
@@ -96,6 +97,7 @@ class Router:
         self._source_of = source_of
         self._identity_of = identity_of
         self._compiled: dict[bytes, CompiledIntegration] = {}
+        self._rebuilding: set[CompiledIntegration] = set()
         self._hosts: dict[bytes | None, bool] = {}
         # The last Host that was the listener's own. None at first: a request without Host is for the listener.
         self._last_host: bytes | None = None
@@ -228,9 +230,9 @@ class Router:
             if integration is not None:
                 compiled = self._compile(integration, self._metrics.stats(integration.id))
                 self._compiled[name] = compiled
-        if compiled is not None and compiled.discovers_base_url and (grant := compiled.grant_source.grant) is not None:
-            # The base URL in a renewed grant may be another one than at the last request.
-            compiled.apply_base_url(grant)
+        if compiled is not None and compiled.discovers_base_url:
+            # A renewed grant may have another base URL than at the last request.
+            compiled.apply_base_url(compiled.grant_source.grant)
         return compiled
 
     def find_configured(self, name: str) -> Integration | None:
@@ -277,7 +279,11 @@ class Router:
         rebuild, name = compiled.integration.rebuild, compiled.name.encode()
         if rebuild is None:
             return
-        integration = await asyncio.to_thread(rebuild)
+        self._rebuilding.add(compiled)
+        try:
+            integration = await asyncio.to_thread(rebuild)
+        finally:
+            self._rebuilding.discard(compiled)
         if self._compiled.get(name) is compiled:
             successor = self._compiled[name] = self._compile(integration, compiled.stats)
             compiled.replace_with(successor)
@@ -285,7 +291,7 @@ class Router:
 
     async def close(self) -> None:
         """Cancel the builds that `resolve` has started."""
-        for compiled in [*self._compiled.values()]:
+        for compiled in [*self._rebuilding]:
             await compiled.resolution.close()
 
     def _compile(self, integration: Integration, stats: IntegrationStats) -> CompiledIntegration:
