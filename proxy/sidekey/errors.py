@@ -282,7 +282,7 @@ class Problem:
 
     @property
     def phrase(self) -> str:
-        """DenialReason phrase, which is all that many clients show of a response to CONNECT."""
+        """Reason phrase, which is all that many clients show of a response to CONNECT."""
         return f"{self.code}: {self.title}"
 
     def maybe_sent(self) -> Problem:

@@ -28,7 +28,7 @@ LONG = b"X-%b" % (b"l" * (FieldNames.MAX_LENGTH - 1))
 
 
 async def test_long_field_names_of_a_request_are_not_cached() -> None:
-    """Names over Names.LONGEST bytes. Sidekey forwards them unchanged."""
+    """Names over FieldNames.MAX_LENGTH bytes. Sidekey forwards them unchanged."""
     async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         huge = b"X-" + b"h" * 60_000
         assert (await sidekey.send(get("/a", *(f"{name.decode()}: 1" for name in (SHORT, LONG, huge))))).status == 200

@@ -565,7 +565,7 @@ Shape = Literal[
 
 
 def shape_marker(name: Shape) -> dict[str, Any]:
-    """Return the shape_marker for a value in a JSON schema, which has no validation context."""
+    """Return the marker of a value in a JSON schema, which has no validation context."""
     return {SHAPE: name}
 
 

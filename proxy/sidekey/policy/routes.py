@@ -34,7 +34,7 @@ class Routes(Protocol[C_co]):
 
     @property
     def ca_hosts(self) -> frozenset[str]:
-        """The only hosts at which stored integrations serve tunnels and requests that name no integration."""
+        """The only hosts at and under which stored integrations serve tunnels and requests that name no integration."""
         ...
 
     def find(self, name: bytes) -> C_co | None:

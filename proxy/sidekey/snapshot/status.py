@@ -59,7 +59,9 @@ def status_of(
     problem: str = "",
     expires_at: float | None = None,
 ) -> IntegrationStatus:
-    """Compute the status of an integration. It is None for a stored integration that is not served, or was just saved.
+    """Compute the status of an integration.
+
+    `integration` is None for a stored integration that is not served, or was just saved.
 
     Times are in seconds since the epoch. `problem` is the reason why a stored integration could not be built.
     `failing_since` is set if the integration is failing. `expires_at` is for a command, which does not fetch the client

@@ -19,7 +19,7 @@ class StoreRules(SecretHolder):
     """A store at a `path` (SQLite) or a `url` (PostgreSQL, may hold a password).
 
     `keys` are IDs with 32 bytes each, the sealing key first. `audit` and `history` are the seconds that audit entries
-    and the results of sent presets are kept. StoredObjects integrations may connect to global addresses and to
+    and the results of sent presets are kept. Stored integrations may connect to global addresses and to
     `allow_private`.
     """
 

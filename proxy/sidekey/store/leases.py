@@ -154,7 +154,10 @@ async def acquire(
 
 
 async def record_intent(transaction: Transaction, authenticator: RowAuthenticator, lease: Lease, seconds: int) -> None:
-    """Record that the token will be presented in the next `seconds`. After that it may be spent. Raises LeaseLost."""
+    """Record that the token will be presented in the next `seconds`, or with 0 that it may be spent.
+
+    Raises LeaseLost.
+    """
     row = await _held_row(transaction, authenticator, lease)
     until = int(await transaction.now()) + seconds
     await _put(transaction, authenticator, replace(row, stage="intended", until=until), lease.binding)

@@ -70,7 +70,8 @@ _NUMBERS: Final = frozenset({"seq", "at", "batch_rows", "status", "ms"})
 class NewSend:
     """A send to reserve. `content` is the submitted content. The row keeps only an HMAC of it.
 
-    `attempt` is random. `batch` is the ID of a batch, or empty: the sends of one CSV file with `batch_rows` rows.
+    `attempt` is random. `batch` is the ID of a batch, or empty: the sends of one CSV file, whose last
+    row is number `batch_rows`.
     """
 
     identity: str

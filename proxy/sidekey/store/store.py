@@ -191,7 +191,10 @@ class Store:
         )
 
     async def record_intent(self, lease: Lease, seconds: int) -> None:
-        """Record, before the call, that the token will be presented in the next `seconds`. Raises LeaseLost."""
+        """Record that the token will be presented in the next `seconds`, or with 0 that it may be spent.
+
+        Raises LeaseLost.
+        """
         await self._write(
             lambda transaction: leases.record_intent(transaction, self._repository.authenticator, lease, seconds)
         )

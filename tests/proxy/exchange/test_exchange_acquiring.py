@@ -40,7 +40,7 @@ async def test_a_request_waits_for_its_grant_with_its_body() -> None:
 
 @pytest.mark.parametrize("door", ["reverse", "forward"])
 async def test_unresolved_integration_serves_once_it_is_readable(door: str) -> None:
-    """Until then, 503 credential_unavailable with the name of the key."""
+    """Until then, 502 credential_unavailable with the name of the key."""
     async with MemoryUpstream() as upstream:
         url = base_url(upstream.port)
         missing = UnresolvedIntegration(integration("h", url))

@@ -81,7 +81,7 @@ async def test_end_of_the_process_resets_idle_connections() -> None:
     assert [upstream.aborted for upstream in sidekey.upstreams] == [False, True]
 
 
-async def test_empty_pool_with_a_certificate_is_not_bare() -> None:
+async def test_empty_pool_with_a_certificate_is_not_forgettable() -> None:
     """Its client certificate must be freed with its integration."""
     pools = ScriptedPlane(H).plane.pools
     bare, bearing = pools.find(HERE, H, None), pools.find(HERE, H, certificate("one"))

@@ -33,7 +33,7 @@ export function mayChange(permission) {
   return may(permission) && store.value !== "absent";
 }
 
-const DROPPED = "sidekey-wasReloaded";
+const DROPPED = "sidekey-dropped";
 
 /**
  * Fetch the session. If another person has logged in, such as in another tab, discard what was typed here.

@@ -111,7 +111,7 @@ export function saveValues(fields, document, values) {
 export const pointersOf = (field) => shownPathsOf(field).map(pointer);
 
 /**
- * Return False if the document has a value that the field cannot showDialog, such as a mapping in place of a text.
+ * Return False if the document has a value that the field cannot show, such as a mapping in place of a text.
  * @param {Field} field @param {Value} document
  */
 export function canShow({ type, path, options = [] }, document) {
