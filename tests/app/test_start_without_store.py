@@ -439,7 +439,7 @@ async def test_database_of_another_program_stays_unchanged(tmp_path: Path) -> No
     content = path.read_bytes()
     async with RawUpstream() as upstream:
         output = await asyncio.to_thread(failed_start, Restarts(tmp_path, upstream, "path: store.db").child())
-    assert f"store.path: {path} is the database of another program: name a file of Sidekey's own" in output
+    assert f"store.path: {path} is the database of another program: use a file for Sidekey alone" in output
     assert path.read_bytes() == content
 
 

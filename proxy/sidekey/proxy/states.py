@@ -36,12 +36,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-
-def _as_list(table: Mapping[int, int]) -> list[int]:
-    """Return a table as a list, with each mask at the index of its phase. A look-up in a list is faster."""
-    return [table.get(number, 0) for number in range(max(table) + 1)]
-
-
 NEW: Final = 1
 PREPARING: Final = 2
 SENDING: Final = 4
@@ -78,7 +72,6 @@ AFTER_REQUEST: Final[dict[int, int]] = {
     SENT: PREPARING | OVER,
     OVER: 0,
 }
-REQUEST_FOLLOWERS: Final = _as_list(AFTER_REQUEST)
 AFTER_RESPONSE: Final[dict[int, int]] = {
     NONE: HELD | PASSING | COMPLETE | CUT,
     HELD: CHECKED | COMPLETE | CUT,
@@ -87,7 +80,6 @@ AFTER_RESPONSE: Final[dict[int, int]] = {
     COMPLETE: 0,
     CUT: 0,
 }
-RESPONSE_FOLLOWERS: Final = _as_list(AFTER_RESPONSE)
 
 
 NEGOTIATING: Final = 1

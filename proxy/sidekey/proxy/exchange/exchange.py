@@ -169,7 +169,7 @@ class Exchange(ExchangeBase):
 
     def _enter(self, phase: int) -> None:
         previous = self._request_phase
-        if not states.REQUEST_FOLLOWERS[previous] & phase:
+        if not states.AFTER_REQUEST[previous] & phase:
             raise states.illegal(states.REQUEST_NAMES, previous, phase)
         self._request_phase = phase
         # A request that is sent at once, and whole, needs no WaitTimes.
@@ -178,7 +178,7 @@ class Exchange(ExchangeBase):
 
     def _enter_response(self, phase: int) -> None:
         previous = self._response_phase
-        if not states.RESPONSE_FOLLOWERS[previous] & phase:
+        if not states.AFTER_RESPONSE[previous] & phase:
             raise states.illegal(states.RESPONSE_NAMES, previous, phase)
         self._response_phase = phase
 
