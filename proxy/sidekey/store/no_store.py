@@ -102,7 +102,8 @@ class AbsentStore:
 
     async def find_session_by_prefix(self, prefix: str) -> Session | None:
         """Return the session with this prefix of its ID, which the console shows, or None."""
-        return next((session for name, session in self._sessions.items() if name.startswith(prefix)), None)
+        name = next((name for name in self._sessions if name.startswith(prefix)), "")
+        return await self.get_session(name)
 
     async def session_page(self, before: Position) -> SessionPage:
         """Return the sessions that began before this time and ID."""
