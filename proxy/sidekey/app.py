@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
@@ -168,8 +169,8 @@ class App:
         """Collect the names of servers that request a client certificate, for `sidekey test`."""
         return self._dialer.collect_certificate_requests()
 
-    async def start(self) -> None:
-        """Publish the first snapshot, then open every listener.
+    async def start(self, inherited: socket.socket | None = None) -> None:
+        """Publish the first snapshot, then open every listener. `inherited` replaces the socket of the proxy listener.
 
         Raises StartError, or the exception of a part. Closes everything first.
         """
@@ -202,7 +203,9 @@ class App:
                 max_connections = process.lower_connections(MAX_CONNECTIONS)
                 self._servers.append(await serve(application, addresses.metrics, "listen.metrics", max_connections))
             backlog = process.backlog()
-            self._listener = await listen(self.plane.connection, addresses.proxy, "listen.proxy", backlog=backlog)
+            self._listener = await listen(
+                self.plane.connection, addresses.proxy, "listen.proxy", backlog=backlog, inherited=inherited
+            )
         except BaseException:
             await self.close()
             raise
@@ -431,6 +434,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
     file_snapshot = loaded.snapshot
     if file_snapshot is None:
         raise ValueError("a config with errors must not be run")
+    inherited = process.inherited_socket()
 
     async def main(writer: LineWriter) -> None:
         log_load(loaded)
@@ -440,7 +444,7 @@ def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:
             snapshot = await asyncio.to_thread(loader.combine, loaded)
         app = App(snapshot, writer, manager, None if manager is None else manager.ledger)
         app.install_signal_handlers()
-        await app.start()
+        await app.start(inherited)
         writer.start()
         app.watch_config(loader, loaded, strict=strict)
         await app.serve()

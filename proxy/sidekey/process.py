@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from sidekey.errors import StartError
+
 _PR_SET_DUMPABLE = 4
 ADMIN_CONNECTIONS: Final = 256
 """Maximum connections of the admin listener. Few descriptors lower it."""
@@ -21,6 +23,8 @@ LOGIN_CALLS: Final = 32
 _RESERVED_DESCRIPTORS = 160 + LOGIN_CALLS
 """Descriptors for metrics, logs, config files, lookups, login calls, and 64 requests that operators send."""
 _BACKLOG = 1024
+_FIRST_PASSED_DESCRIPTOR = 3
+_ONE_SOCKET = "pass one for listen.proxy, from a socket unit with one ListenStream=ADDRESS:PORT and without Accept="
 _MAX_CALLS = 256
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a busy thread yields the interpreter to the event loop.
@@ -80,6 +84,33 @@ def notify(*states: str) -> None:
         # A full queue is an error: waiting for the service manager would stop the event loop.
         sender.setblocking(False)
         sender.sendto("\n".join(states).encode(), address)
+
+
+def inherited_socket() -> socket.socket | None:
+    """Return the listening TCP socket that the service manager passed, or None (sd_listen_fds(3)). Call it once.
+
+    Removes the protocol's variables from the environment. Raises StartError.
+    """
+    pid, count, _ = (os.environ.pop(f"LISTEN_{name}", "") for name in ("PID", "FDS", "FDNAMES"))
+    if not pid:
+        return None
+    if pid != str(os.getpid()):
+        raise StartError(
+            "LISTEN_PID names another process: if a script starts Sidekey, use `exec sidekey run`, or unset LISTEN_PID "
+            "if no socket is meant for Sidekey"
+        )
+    if count != "1":
+        raise StartError(f"the service manager passed {count or 'no'} sockets: {_ONE_SOCKET}")
+    try:
+        os.set_inheritable(_FIRST_PASSED_DESCRIPTOR, False)
+        sock = socket.socket(fileno=_FIRST_PASSED_DESCRIPTOR)
+    except OSError:
+        raise StartError(f"the service manager passed a descriptor that is not a socket: {_ONE_SOCKET}") from None
+    is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
+    if not is_tcp or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        raise StartError(f"the service manager passed a socket that does not listen for TCP: {_ONE_SOCKET}")
+    sock.setblocking(False)
+    return sock
 
 
 def raise_descriptor_limit() -> None:

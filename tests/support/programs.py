@@ -52,6 +52,7 @@ PACKAGES = {
     "slowhttptest": "slowhttptest",
     "squid": "squid",
     "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
     "taskset": "util-linux",
     "unshare": "util-linux",
     "wget": "wget",

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -115,6 +116,15 @@ def descriptors(count: int) -> tuple[str, ...]:
     return ("sh", "-c", f'ulimit -n {count} && exec "$@"', "sh")
 
 
+_PASS_SOCKET = """\
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "sidekey.socket"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""Passes a descriptor as systemd does (sd_listen_fds(3)), and becomes the command that follows."""
+
+
 @contextmanager
 def _opened(output: Path | None) -> Iterator[int]:
     if output is None:
@@ -134,7 +144,7 @@ class SidekeyProcess:
     If `metrics_port` is set, the probe goes there. `config` is YAML text without `version`, `listen` and `network`,
     which are written before it. With `head=""` it is the complete file. `wrapper` starts another command, for example
     unshare or taskset. `code` is Python code that starts Sidekey instead of `python -m sidekey`. Output goes to the
-    file `output` if set, else into `lines`.
+    file `output` if set, else into `lines`. The process gets `passed_socket` as from systemd, as descriptor 3.
 
     All methods block: in an async test, call `stop` with `asyncio.to_thread` if an upstream of the same loop has to
     respond during the drain.
@@ -150,6 +160,7 @@ class SidekeyProcess:
         environment: Mapping[str, str] | None = None,
         wrapper: Sequence[str] = (),
         code: str | None = None,
+        passed_socket: socket.socket | None = None,
         output: Path | None = None,
         metrics_port: int | None = None,
         probe: str = "/readyz",
@@ -161,6 +172,9 @@ class SidekeyProcess:
         self.lines: list[str] = []
         """Lines written to stdout or stderr so far."""
         started = SIDEKEY if code is None else (sys.executable, "-c", code)
+        self._pass_fds = () if passed_socket is None else (passed_socket.fileno(),)
+        if passed_socket is not None:
+            wrapper = (*wrapper, sys.executable, "-c", _PASS_SOCKET, str(passed_socket.fileno()))
         self._command = [*wrapper, *started, "run", "--config", str(self.config), *arguments]
         self._probed = metrics_port or self.admin_port
         self._probe = probe
@@ -180,6 +194,7 @@ class SidekeyProcess:
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 text=True,
+                pass_fds=self._pass_fds,
             )
         self._reader = threading.Thread(target=self._collect, args=(self.process.stdout,), daemon=True)
         self._reader.start()

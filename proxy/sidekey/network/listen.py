@@ -1,6 +1,6 @@
 """Listening sockets, TCP or unix, with errors that name the config key and the remedy.
 
-docs/decisions/0034 describes how a listener stops.
+docs/decisions/0034 describes how a listener stops, and 0075 why a service manager can pass one to several processes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class AddressInUse(ListenError):
 
 
 class Listener:
-    """An open listener. `addresses` have the port that the system chose if the config sets port 0."""
+    """An open listener. `addresses` have the port that the system chose if the config sets port 0.
+
+    `is_inherited`: other processes may accept from the same sockets.
+    """
 
     def __init__(
         self,
@@ -59,8 +62,11 @@ class Listener:
         servers: list[asyncio.Server],
         sockets: list[socket.socket],
         addresses: tuple[Address, ...],
+        *,
+        is_inherited: bool = False,
     ) -> None:
         self.addresses = addresses
+        self._is_inherited = is_inherited
         self._factory = factory
         self._servers = servers
         self._sockets = sockets
@@ -77,7 +83,17 @@ class Listener:
 
         The kernel refuses new connections at once. A handshake that has started has `grace` seconds to complete: the
         caller considers itself connected before its last packet arrives, and sends its request with that packet.
+
+        An inherited socket stays open elsewhere, with its pending connections: only this process stops accepting.
         """
+        loop = asyncio.get_running_loop()
+        if self._is_inherited:
+            for sock in self._sockets:
+                # asyncio reads listening sockets with a reader. uvloop has none, and connects what it accepts at once.
+                loop.remove_reader(sock)
+            await self._connect_accepted()
+            self.close()
+            return
         self._remove_files()
         for sock in self._sockets:
             refuse_new(sock)
@@ -85,16 +101,18 @@ class Listener:
         for sock in self._sockets:
             # Otherwise a connection could arrive between the last accept(2) and close(2).
             refuse_everything(sock)
-        loop = asyncio.get_running_loop()
         for connection in [pending for sock in self._sockets for pending in accept_pending(sock)]:
             try:
                 await loop.connect_accepted_socket(self._factory, connection)
             except OSError:
                 # The caller has already disconnected.
                 connection.close()
+        await self._connect_accepted()
+        self.close()
+
+    async def _connect_accepted(self) -> None:
         for _ in range(_LOOP_ITERATIONS):
             await asyncio.sleep(0)
-        self.close()
 
     def _remove_files(self) -> None:
         for path, identity in self._files:
@@ -117,10 +135,23 @@ def accept_pending(sock: socket.socket) -> list[socket.socket]:
         accepted.append(connection)
 
 
-async def listen(factory: ProtocolFactory, address: Address, key: str, backlog: int = 1024) -> Listener:
-    """Open the listener that the config key `key` describes. Raises ListenError, or its subclass AddressInUse."""
+async def listen(
+    factory: ProtocolFactory,
+    address: Address,
+    key: str,
+    backlog: int = 1024,
+    inherited: socket.socket | None = None,
+) -> Listener:
+    """Open the listener that the config key `key` describes. Raises ListenError, or its subclass AddressInUse.
+
+    `inherited` is a listening TCP socket to use instead of a new one. It must have this address.
+    """
     loop = asyncio.get_running_loop()
     try:
+        if inherited is not None:
+            _check_inherited(inherited, address, key)
+            server = await loop.create_server(factory, sock=inherited, backlog=backlog)
+            return Listener(factory, [server], [inherited], (address,), is_inherited=True)
         if address.path is not None:
             sock = _bind_unix(address, key)
             server = await loop.create_unix_server(factory, sock=sock, backlog=backlog)
@@ -133,6 +164,18 @@ async def listen(factory: ProtocolFactory, address: Address, key: str, backlog: 
         raise _listen_error(error, key, address) from None
     names = [sock.getsockname() for sock in sockets]
     return Listener(factory, servers, sockets, tuple(Address(host=name[0], port=name[1]) for name in names))
+
+
+def _check_inherited(sock: socket.socket, address: Address, key: str) -> None:
+    """Raise ListenError if a passed socket has another address: the config decides by it who needs a token."""
+    actual = Address(*sock.getsockname()[:2])
+    if actual != address:
+        remedy = f"write ListenStream={address} in the socket unit, or change {key}"
+        raise ListenError(key, address, f"is not the address of the passed socket, {actual}: {remedy}")
+    if address.host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        raise ListenError(
+            key, address, "accepts IPv4 too at the passed socket: write BindIPv6Only=ipv6-only in the socket unit"
+        )
 
 
 def _bind_tcp(infos: Sequence[_AddressInfo], backlog: int) -> list[socket.socket]:
