@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from contextlib import closing
@@ -26,6 +27,7 @@ TRIAL = EXAMPLES.parent / "config" / "example.yaml"
 COMPOSE = EXAMPLES / "compose.yaml"
 GATEWAY = EXAMPLES / "compose-gateway.yaml"
 UNIT = EXAMPLES / "systemd" / "sidekey.service"
+INSTANCES = EXAMPLES / "systemd" / "instances"
 CONFIGS = {
     "compose": (EXAMPLES / "compose" / "sidekey.yaml", {"/run/secrets/crm_password"}),
     "gateway": (EXAMPLES / "gateway" / "sidekey.yaml", {"/run/secrets/crm_password", "/run/secrets/billing_token"}),
@@ -45,10 +47,10 @@ def services(compose: Path = COMPOSE) -> dict[str, Any]:
     return loaded["services"]
 
 
-def unit_settings() -> dict[str, list[str]]:
+def unit_settings(unit: Path = UNIT) -> dict[str, list[str]]:
     """Return the settings of a systemd unit. A name may have several values."""
     settings: dict[str, list[str]] = {}
-    for name, value in re.findall(r"^([A-Za-z]+)=(.*)$", UNIT.read_text(), re.M):
+    for name, value in re.findall(r"^([A-Za-z0-9]+)=(.*)$", unit.read_text(), re.M):
         settings.setdefault(name, []).append(value)
     return settings
 
@@ -182,5 +184,55 @@ def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(), flags=re.M))
     for arguments in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=15"]):
         result = subprocess.run([analyze, *arguments, unit], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert result.stderr == ""
+
+
+@pytest.fixture
+def etc(tmp_path: Path) -> Path:
+    """Install the instances by the commands of their first lines, in this folder instead of /etc."""
+    head, _, _ = (INSTANCES / "instance.conf").read_text().partition("[Unit]")
+    commands = "".join(re.findall(r"^#  (.*\n)", head, re.M))
+    commands = re.sub(r"^ *(useradd|systemctl) .*\n", "", commands, flags=re.M).replace("/etc/", f"{tmp_path}/etc/")
+    (tmp_path / "etc" / "systemd" / "system").mkdir(parents=True)
+    subprocess.run(["sh", "-ec", commands], cwd=INSTANCES, check=True)
+    return tmp_path / "etc"
+
+
+def test_instances_share_all_but_the_admin_listener(etc: Path) -> None:
+    """One local CA and one trust folder, which a stopped instance does not remove."""
+    unit, drop_in = unit_settings(), unit_settings(INSTANCES / "instance.conf")
+    socket_unit = unit_settings(INSTANCES / "sidekey.socket")
+    assert (drop_in["DynamicUser"], drop_in["User"], drop_in["RuntimeDirectoryPreserve"]) == (
+        ["no"],
+        ["sidekey"],
+        ["yes"],
+    )
+    snapshots = []
+    for instance in ("1", "2"):
+        folder = etc / "sidekey" / instance
+        loaded = load(folder, {"STATE_DIRECTORY": "/var/lib/sidekey"})
+        assert loaded.errors == []
+        assert loaded.warnings == []
+        assert loaded.snapshot is not None
+        assert len(loaded.of("unreadable")) == len(unit["LoadCredential"])
+        assert str((folder / "credentials").readlink()) == f"/run/credentials/sidekey@{instance}.service"
+        snapshots.append(loaded.snapshot)
+    assert [str(snapshot.listen.proxy) for snapshot in snapshots] == socket_unit["ListenStream"] * 2
+    assert [str(snapshot.listen.admin) for snapshot in snapshots] == ["127.0.0.1:9091", "127.0.0.1:9092"]
+    folders = {(str(snapshot.ca.folder), str(snapshot.ca.trust_folder)) for snapshot in snapshots}
+    assert folders == {(f"/var/lib/{unit['StateDirectory'][0]}", f"/run/{unit['RuntimeDirectory'][0]}")}
+
+
+def test_systemd_analyze_accepts_the_instances(etc: Path) -> None:
+    analyze = programs.require("systemd-analyze")
+    units = etc / "systemd" / "system"
+    for file in (units / "sidekey@.service", units / "sidekey@.service.d" / "instance.conf"):
+        file.write_text(re.sub(r"^ExecStart=/\S+", "ExecStart=/bin/true", file.read_text(), flags=re.M))
+    environment = {**os.environ, "SYSTEMD_UNIT_PATH": f"{units}:"}
+    for arguments in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=15"]):
+        names = ["sidekey@1.service", "sidekey.socket"][: 2 if arguments[0] == "verify" else 1]
+        command = [analyze, *arguments, *(str(units / name) for name in names)]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         assert result.stderr == ""
