@@ -47,6 +47,21 @@ def test_memory_is_neither_dumped_nor_read_by_others() -> None:
     assert output(code) == "0 0"
 
 
+@LINUX
+def test_passed_socket_is_not_inherited_by_programs() -> None:
+    """Nor do they see the variables: such a program would keep the port open."""
+    code = (
+        "import os, socket\n"
+        "listening = socket.create_server(('127.0.0.1', 0))\n"
+        "os.dup2(listening.fileno(), 3)\n"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'proxy'}\n"
+        "passed = process.inherited_socket()\n"
+        "print(passed.getsockname() == listening.getsockname(), passed.get_inheritable())\n"
+        "print([name for name in os.environ if name.startswith('LISTEN_')])"
+    )
+    assert output(code) == "True False\n[]"
+
+
 def test_descriptors_are_raised_to_the_hard_limit() -> None:
     """500 callers would reach a shell's soft limit of 1024."""
     soft, hard, _ = limited(256, 1024, 10)

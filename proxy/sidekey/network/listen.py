@@ -170,7 +170,9 @@ def _check_inherited(sock: socket.socket, address: Address, key: str) -> None:
     """Raise ListenError if a passed socket has another address: the config decides by it who needs a token."""
     actual = Address(*sock.getsockname()[:2])
     if actual != address:
-        remedy = f"write ListenStream={address} in the socket unit, or change {key}"
+        remedy = (
+            f"change {key}" if address.path else f"write ListenStream={address} in the socket unit, or change {key}"
+        )
         raise ListenError(key, address, f"is not the address of the passed socket, {actual}: {remedy}")
     if address.host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         raise ListenError(
