@@ -245,7 +245,7 @@ def test_defect_at_the_start_is_logged_without_its_text(tmp_path: Path) -> None:
     code = (
         "from sidekey import app\n"
         "from sidekey.config.load import Loader\n"
-        "async def fail(self):\n    raise RuntimeError('not-to-be-seen-4711')\n"
+        "async def fail(self, inherited):\n    raise RuntimeError('not-to-be-seen-4711')\n"
         "app.App.start = fail\n"
         f"loader = Loader({str(tmp_path / 'sidekey.yaml')!r})\n"
         "app.run(loader, loader.load(), strict=False)\n"
