@@ -221,7 +221,9 @@ def test_second_start_of_a_process_is_refused(tmp_path: Path) -> None:
 async def test_systemd_passes_its_socket(tmp_path: Path) -> None:
     """Its program listens, and starts the command when the first caller connects."""
     port = free_port()
-    wrapper = (programs.require("systemd-socket-activate"), f"--listen=127.0.0.1:{port}")
+    program = programs.require("systemd-socket-activate")
+    # It passes few variables on, so the local CA would be in the home folder.
+    wrapper = (program, f"--listen=127.0.0.1:{port}", "--setenv=XDG_STATE_HOME")
     async with RawUpstream() as upstream:
         head = HEAD.replace("{proxy}", str(port))
         child = SidekeyProcess(config(upstream.port), tmp_path, head=head, wrapper=wrapper)
