@@ -301,6 +301,8 @@ class App:
     async def _exit_now(self, status: int) -> None:
         """Cut every exchange, log it, and exit the process."""
         try:
+            if self._reloader is not None:
+                self._reloader.end_commands()
             # At exit, the kernel would end an unfinished response as if it were complete.
             self.plane.worker.end_connections()
             for _ in range(_CUT_TURNS):

@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 
 from sidekey.cli.terminal import fail
+from sidekey.config.commands import Commands
 from sidekey.config.files import default_config_path
 from sidekey.config.load import Loader
 from sidekey.config.load_result import Loaded
@@ -25,10 +26,13 @@ from sidekey.store_manager import add_stored_content
 T = TypeVar("T")
 
 
-def create_loader(config: str | None) -> Loader:
-    """Create the loader of the config. First protect this process, which will hold secrets, from the user's others."""
+def create_loader(config: str | None, *, allow_commands: bool = False) -> Loader:
+    """Create the loader of the config. First protect this process, which will hold secrets, from the user's others.
+
+    With `allow_commands`, the loader runs the config's commands until their `close`.
+    """
     protect_memory()
-    return Loader(config or default_config_path(os.environ))
+    return Loader(config or default_config_path(os.environ), commands=Commands() if allow_commands else None)
 
 
 def load(config: str | None) -> Loaded:
@@ -46,10 +50,17 @@ def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
     return loaded, loaded.snapshot.store
 
 
-def load_snapshot(config: str | None) -> Snapshot:
-    """Load the config and its store. Exit if the config has an error; unreadable secrets are no error here."""
-    loader = create_loader(config)
-    loaded = loader.load()
+def load_snapshot(config: str | None, *, allow_commands: bool = False) -> Snapshot:
+    """Load the config and its store. Exit if the config has an error; unreadable secrets are no error here.
+
+    With `allow_commands`, run the config's commands once.
+    """
+    loader = create_loader(config, allow_commands=allow_commands)
+    try:
+        loaded = loader.load()
+    finally:
+        if loader.commands is not None:
+            loader.commands.close()
     snapshot = loaded.snapshot
     if snapshot is None:
         fail(*loaded.errors)

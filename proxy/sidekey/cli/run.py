@@ -9,7 +9,7 @@ import click
 
 from sidekey import app
 from sidekey.cli.config import create_loader
-from sidekey.cli.options import config_option
+from sidekey.cli.options import allow_commands_option, config_option
 from sidekey.cli.terminal import fail
 from sidekey.config.errors import ConfigError
 from sidekey.errors import StartError
@@ -26,19 +26,24 @@ from sidekey.observe.writer import LineWriter
     help="Do not start if a secret or CA file cannot be read, other users can change one, or a preset does not fit "
     "its integration.",
 )
-def command(config: str | None, strict: bool) -> None:
+@allow_commands_option
+def command(config: str | None, strict: bool, allow_commands: bool) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     On a second signal, Sidekey exits at once.
     """
-    loader = create_loader(config)
-    loaded = loader.load()
-    if loaded.blocking(strict=strict):
-        _fail(loaded.log_format, loaded.blocking(strict=True))
+    loader = create_loader(config, allow_commands=allow_commands)
     try:
-        app.run(loader, loaded, strict=strict)
-    except StartError as error:
-        _fail(loaded.log_format, [error])
+        loaded = loader.load()
+        if loaded.blocking(strict=strict):
+            _fail(loaded.log_format, loaded.blocking(strict=True))
+        try:
+            app.run(loader, loaded, strict=strict)
+        except StartError as error:
+            _fail(loaded.log_format, [error])
+    finally:
+        if loader.commands is not None:
+            loader.commands.close()
 
 
 def _fail(log_format: Format, errors: Iterable[ConfigError | StartError]) -> NoReturn:

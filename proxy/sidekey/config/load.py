@@ -26,6 +26,7 @@ from sidekey.config.build.presets import PresetChecker, document_json, pairing_e
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
+from sidekey.config.commands import Commands, kind_of
 from sidekey.config.errors import ConfigError, FindingKind, Loc, LocatedList, LocatedMapping, error_at, error_of
 from sidekey.config.field_types import check_name
 from sidekey.config.file_stamps import StampCache
@@ -36,6 +37,7 @@ from sidekey.config.permissions import check_permissions
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.config.validate import find_unreadable
+from sidekey.credentials.commands import Command
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot import snapshot
@@ -86,10 +88,14 @@ class StoreContent(ABC):
 class Loader:
     """Loads one config repeatedly, and builds only what differs from the last load without errors.
 
-    An unchanged integration is the same object in each snapshot. `environ` must not change.
+    An unchanged integration is the same object in each snapshot. `environ` must not change. Without `commands`, the
+    config must not have secrets that commands write.
     """
 
-    def __init__(self, path: str | Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, path: str | Path, environ: Mapping[str, str] | None = None, commands: Commands | None = None
+    ) -> None:
+        self.commands = commands
         self._path = Path(path)
         self._environ = os.environ if environ is None else environ
         self._previous: FileContent | None = None
@@ -103,14 +109,26 @@ class Loader:
         A secret, CA file or caller's token that has become unusable keeps the value of the last load without errors, as
         long as the config names it in the same way.
         """
+        loaded = self._load(now)
+        if self.commands is not None and self.commands.wait():
+            # The first pass has started the new commands, all at once. The second builds only what needs them.
+            loaded = self._load(now)
+        return loaded
+
+    def _load(self, now: float | None) -> Loaded:
+        if self.commands is not None:
+            self.commands.begin_load()
         loading = _Loading(
             *(self._path, self._environ, self._previous, self._store),
             secret_files=self._secret_files,
             now=time.time() if now is None else now,
+            commands=self.commands,
         )
         loaded = loading.run()
         if loaded.files is not None:
             self._previous = loaded.files
+            if self.commands is not None:
+                self.commands.retain(loading.commands)
             loaded.snapshot = self._combine(loaded.files, loading.now)
             _warn_of_addresses(loaded, loaded.files.entries, loaded.snapshot.network)
         loading.check_permissions()
@@ -156,14 +174,17 @@ class _Loading:
         *,
         secret_files: set[Path],
         now: float,
+        commands: Commands | None,
     ) -> None:
         stamps = StampCache()
         self.now = now
         self._loaded = Loaded(stamps=stamps.stamps)
         self._documents = read_config(path, stamps, remedy=MISSING_CONFIG_REMEDY)
         # Objects that outlive this load may refer to `_read`, but not to `_recorder`.
-        self._read = SecretReader(self._documents.folder, environ)
-        self._recorder = RecordingReader(self._documents.folder, environ, stamps, secret_files)
+        self._read = SecretReader(self._documents.folder, environ, commands)
+        self._recorder = RecordingReader(self._documents.folder, environ, stamps, secret_files, commands)
+        self.commands: set[Command] = set()
+        """The commands of a load without errors."""
         self._previous = previous
         self._path = path
         self._environ = environ
@@ -182,7 +203,7 @@ class _Loading:
         trust = self._build_trust(settings)
         entries = self._build_integrations(trust, settings)
         callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
-        self._add("unreadable", callers.unreadable)
+        self._add_unreadable(callers.unreadable)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
@@ -203,13 +224,15 @@ class _Loading:
         store = self._build_store(settings)
         previous_admin = AdminRules() if previous is None else previous.admin
         admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
-        self._add("unreadable", (*ca.unreadable, *admin.unreadable))
+        self._add_unreadable((*ca.unreadable, *admin.unreadable))
         self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
         self._add("warning", ca.warnings)
         loaded.transient |= self._documents.transient or self._recorder.transient
         if not loaded.errors:
+            versions = (*(entry.commands for entry in entries.values()), self._recorder.pop_recorded().commands)
+            self.commands = {command for command, _ in chain.from_iterable(versions)}
             loaded.files = FileContent(
                 settings,
                 entries,
@@ -295,6 +318,11 @@ class _Loading:
         """Return the document that has a global key, else the first document."""
         owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
+
+    def _add_unreadable(self, findings: Iterable[tuple[Loc, str]]) -> None:
+        """Add findings of global keys whose values cannot be read."""
+        for loc, reason in findings:
+            self._add(kind_of(reason), [(loc, reason)])
 
     def _add(self, kind: FindingKind, findings: Iterable[tuple[Loc, str]]) -> None:
         """Add findings of global keys."""

@@ -177,9 +177,15 @@ class Reloader:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._closed = True
+        self.end_commands()
         for update in self._store_updates:
             _end_update(update.done, in_use=False)
         await asyncio.to_thread(self._thread.shutdown)
+
+    def end_commands(self) -> None:
+        """Kill the running programs of commands, and run no more."""
+        if self._loader.commands is not None:
+            self._loader.commands.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -217,10 +223,11 @@ class Reloader:
             requested, self._load_requested = self._load_requested, False
             retry, self._retry_due = self._retry_due, False
             config, certificates = await self._in_thread(self._find_changes)
-            changed = requested or retry or bool(config or certificates)
-            if config or requested or retry:
+            commands = self._loader.commands is not None and self._loader.commands.poll()
+            changed = requested or retry or commands or bool(config or certificates)
+            if config or requested or retry or commands:
                 try:
-                    await self._reload(config, is_retry=not (config or requested))
+                    await self._reload(config, is_retry=not (config or requested or commands))
                 except Exception as defect:  # noqa: BLE001  the next change, or SIGHUP, may go well
                     self._hooks.report(defect)
             # The check has recorded their stamps, so rotate them even after a failed load.

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+from sidekey.config.commands import NOT_RUN, Commands, SecretExpired
+from sidekey.config.file_entries import find_entry
 from sidekey.config.file_stamps import UNREAD, Stamp, StampCache, stamp
+from sidekey.credentials.commands import Command
 from sidekey.credentials.fields import Reference, Source, clean_value
 from sidekey.credentials.secret_holder import SecretHolder
 
@@ -31,9 +34,20 @@ _PATH = re.compile(r"/?[a-z0-9._-]{1,64}(?:/[a-z0-9._-]{1,64})+")
 Stamps = tuple[tuple[Path, Stamp], ...]
 """Files that were read, with their stamps from before."""
 
+Versions = tuple[tuple[Command, int], ...]
+"""Commands whose results were read, with the versions from before."""
+
+
+class Recorded(NamedTuple):
+    """What a build has read. `has_expired` is true if a secret of a command has expired."""
+
+    files: Stamps = ()
+    commands: Versions = ()
+    has_expired: bool = False
+
 
 def describe_source(source: Source, name: str) -> str:
-    """Name a file or variable in an error, but not if the name may be a secret pasted by mistake.
+    """Name a file, variable or program in an error, but not if the name may be a secret pasted by mistake.
 
     Secrets are usually base64, hex or a JWT. None of these looks like an absolute path in a folder that exists, like
     names in lower case with slashes, like a file name with an extension, or like words in capitals.
@@ -42,7 +56,9 @@ def describe_source(source: Source, name: str) -> str:
         return f"environment variable {name}" if _VARIABLE.fullmatch(name) else "the environment variable"
     path = Path(name)
     is_absolute = path.is_absolute() and len(path.parts) > 2 and Path(*path.parts[:2]).is_dir()
-    return name if is_absolute or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name) else "the file"
+    if is_absolute or _PATH.fullmatch(name) or _FILE_NAME.fullmatch(name):
+        return name
+    return "the program" if source == "command" else "the file"
 
 
 class FileMissing(ValueError):
@@ -74,16 +90,20 @@ class ReferenceReader(SecretHolder, ABC):
 
 
 class SecretReader(ReferenceReader):
-    """Reads references from files and environment variables. Relative paths start at `folder`, with its links."""
+    """Reads references from files and environment variables. Relative paths start at `folder`, with its links.
 
-    __slots__ = ("_environ", "_folder")
+    Without `commands`, a secret of a command cannot be read.
+    """
+
+    __slots__ = ("_commands", "_environ", "_folder")
 
     folder_name: ClassVar = "the config file's folder"
     """How errors call `folder`."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], commands: Commands | None = None) -> None:
         self._folder = folder
         self._environ = environ
+        self._commands = commands
 
     def __call__(self, reference: Reference) -> str:
         """Read the text of a reference, as `ReferenceReader`."""
@@ -91,10 +111,14 @@ class SecretReader(ReferenceReader):
             return self._read_file(reference)
         if reference.source == "env":
             return self._read_variable(reference)
+        if reference.command is not None:
+            return self._read_command(reference, reference.command)
         return reference.value
 
     def raw(self, reference: Reference, max_size: int) -> bytes:
         """Read the bytes of a reference, as `ReferenceReader.raw`."""
+        if reference.entry is not None or reference.command is not None:
+            return self(reference).encode()
         if reference.source == "file":
             try:
                 return self.content(reference.value, max_size)
@@ -128,7 +152,8 @@ class SecretReader(ReferenceReader):
     def _read_file(self, reference: Reference) -> str:
         name = reference.value
         try:
-            return clean_value(reference, self.content(name, MAX_FILE_SIZE).decode())
+            text = self.content(name, MAX_FILE_SIZE).decode()
+            return clean_value(reference, text if reference.entry is None else find_entry(reference.entry, text))
         except UnicodeDecodeError:
             raise ValueError(f"{describe_source('file', name)} must be UTF-8") from None
         except ValueError as error:
@@ -148,29 +173,51 @@ class SecretReader(ReferenceReader):
         except ValueError as error:
             raise ValueError(f"{describe_source('env', name)} {error}") from None
 
+    def _read_command(self, reference: Reference, command: Command) -> str:
+        program = describe_source("command", command.program)
+        if self._commands is None:
+            raise ValueError(f"{program} {NOT_RUN}")
+        try:
+            return clean_value(reference, self._commands.read(command))
+        except SecretExpired as error:
+            raise SecretExpired(f"{program} {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{program} {error}") from None
+
 
 class RecordingReader(SecretReader):
-    """A reader for one load that records which files it reads, so that a change of these files causes a new build.
+    """A reader for one load that records which files and commands it reads, so that their changes cause a new build.
 
     Objects that outlive the load must not refer to it. `transient` is true if a read failed for a reason that passes
-    without a change of the file. The reader adds the files of secrets to `secrets`.
+    without a change of the file. The reader adds the files of secrets to `secrets`, and starts new commands.
     """
 
-    __slots__ = ("_recorded", "secrets", "stamp_of", "transient")
+    __slots__ = ("_has_expired", "_recorded", "_versions", "secrets", "stamp_of", "transient")
 
     def __init__(
-        self, folder: Path, environ: Mapping[str, str], stamp_of: StampCache, secrets: set[Path] | None = None
+        self,
+        folder: Path,
+        environ: Mapping[str, str],
+        stamp_of: StampCache,
+        secrets: set[Path] | None = None,
+        commands: Commands | None = None,
     ) -> None:
-        super().__init__(folder, environ)
+        super().__init__(folder, environ, commands)
         self.stamp_of = stamp_of
         self.secrets: set[Path] = set() if secrets is None else secrets
         self.transient = False
         self._recorded: dict[Path, Stamp] = {}
+        self._versions: dict[Command, int] = {}
+        self._has_expired = False
 
     def __call__(self, reference: Reference) -> str:
-        """Read the text of a reference, and record the file of a secret."""
+        """Read the text of a reference, and record the file or command of a secret."""
         self._record_secret(reference)
-        return super().__call__(reference)
+        try:
+            return super().__call__(reference)
+        except SecretExpired:
+            self._has_expired = True
+            raise
 
     def raw(self, reference: Reference, max_size: int) -> bytes:
         """Read the bytes of a reference, and record the file of a secret."""
@@ -181,6 +228,14 @@ class RecordingReader(SecretReader):
         path = self.file(reference)
         if path is not None and reference.is_secret:
             self.secrets.add(path)
+        if reference.command is not None and self._commands is not None:
+            self._versions[reference.command] = self._commands.require(reference.command)
+
+    def is_current(self, commands: Versions) -> bool:
+        """Return True if no command has another result than in `commands`."""
+        return self._commands is None or all(
+            self._commands.version(command) == version for command, version in commands
+        )
 
     def content(self, name: str, max_size: int) -> bytes:
         """Record and read a file of the config, as `SecretReader.content`."""
@@ -198,10 +253,12 @@ class RecordingReader(SecretReader):
         path = self.path(name)
         self._recorded[path] = self.stamp_of(path)
 
-    def pop_recorded(self) -> Stamps:
-        """Return the files recorded since the last call, and forget them."""
-        recorded = tuple(self._recorded.items())
+    def pop_recorded(self) -> Recorded:
+        """Return what was recorded since the last call, and forget it."""
+        recorded = Recorded(tuple(self._recorded.items()), tuple(self._versions.items()), self._has_expired)
         self._recorded.clear()
+        self._versions.clear()
+        self._has_expired = False
         return recorded
 
 

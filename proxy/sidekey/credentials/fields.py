@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NamedTuple, NoReturn, get_args
 
 from pydantic import (
     AfterValidator,
@@ -28,9 +28,10 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticKnownError, core_schema
 
+from sidekey.credentials.commands import Command, parse_command
 from sidekey.credentials.context import Context, parsed_by
 
-Source = Literal["file", "env", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
+Source = Literal["file", "env", "command", "url", "insecure_value", "inline", "text", "plain", "stored", "stored_url"]
 
 WRITTEN: Final = frozenset({"text", "inline", "plain"})
 """Sources of values that the document itself contains. `plain` is a secret that a file writes as text."""
@@ -68,10 +69,12 @@ _UNSUPPORTED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
     "url": "{url} may be used only for client certificates and their keys",
+    "command": "a command may not provide this value",
 }
 _FILE_ONLY = {
     "file": "no file of Sidekey's machine may be read",
     "env": "no environment variable may be read",
+    "command": "no program may be run",
     "insecure_value": "a secret may not be written in the open",
 }
 """Keys of references that only a config file may contain, each with the reason."""
@@ -200,6 +203,16 @@ MAX_NAME_LENGTH: Final = 256
 """Characters of a name."""
 
 
+FileFormat = Literal["json", "dotenv"]
+
+
+class FileEntry(NamedTuple):
+    """An entry of a file with several values: a member of a JSON object, or a variable of a dotenv file."""
+
+    format: FileFormat
+    key: str
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Reference:
     """The source of a value. `value` is a path, a variable's name, a URL, the text, or the ID of a stored secret.
@@ -213,6 +226,10 @@ class Reference:
     """True if the value is PEM, which has several lines."""
     form: StoredForm = field(default="value", compare=False)
     """How the store writes the value (see `StoredForm`)."""
+    command: Command | None = None
+    """The program that writes the value if the source is `command`; `value` is its path."""
+    entry: FileEntry | None = None
+    """The entry of a structured file that has the value, or None if the whole file is the value."""
 
     @property
     def is_secret(self) -> bool:
@@ -269,17 +286,23 @@ def clean_value(reference: Reference, text: str) -> str:
 
 
 def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Reference:
-    """Parse the reference to a secret: {file}, {env} or {insecure_value} in a file, else a `stored_secret`."""
+    """Parse the reference to a secret: {file}, {env}, {command} or {insecure_value} in a file.
+
+    Elsewhere, parse a `stored_secret`.
+    """
     if not isinstance(raw, Mapping):
         reason = f"a secret may not be written inline: {REMEDY}"
         # pydantic reports ValueError.
         raise ValueError(reason if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
     if not context.is_file:
         return stored_secret(raw, context, pem=pem)
+    if "command" in raw:
+        return _command_reference(raw, pem)
+    entry, raw = split_entry(raw)
     source, value = single_source(raw, ("file", "env", "insecure_value"), REMEDY)
     if source == "insecure_value":
         return Reference("insecure_value", _clean_literal(value, clean_pem if pem else clean_secret), pem)
-    return external_reference(source, value, pem)
+    return external_reference(source, value, pem, entry=entry)
 
 
 def parse_secret_or_text(raw: object, context: Context) -> Reference:
@@ -297,7 +320,8 @@ def parse_external_secret(raw: object) -> Reference:
         raise ValueError(f"a secret may not be written inline: {REMEDY}")  # noqa: TRY004 - as above
     if "insecure_value" in raw:
         raise ValueError(f"this secret may not be in the config file, even for trials: {REMEDY}")
-    return external_reference(*single_source(raw, ("file", "env"), REMEDY))
+    entry, raw = split_entry(raw)
+    return external_reference(*single_source(raw, ("file", "env"), REMEDY), entry=entry)
 
 
 def parse_text(raw: object, context: Context, *, pem: bool = False, form: StoredForm = "text") -> Reference:
@@ -311,8 +335,11 @@ def parse_text(raw: object, context: Context, *, pem: bool = False, form: Stored
     if not context.is_file:
         refuse_file_reference(raw, "send the text itself")
         raise ValueError("must be a text, which is public here: send the text itself")
+    if "command" in raw and form == "secret":
+        return _command_reference(raw, pem, form)
+    entry, raw = split_entry(raw)
     source, value = single_source(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}")
-    return external_reference(source, value, pem, form)
+    return external_reference(source, value, pem, form, entry)
 
 
 def parse_scalar(raw: object, context: Context, reason: str) -> Reference | int | float | bool:
@@ -357,7 +384,32 @@ def refuse_key(pem: str, remedy: str) -> None:
         raise ValueError(f"must not contain a private key, which is a secret: {remedy}")
 
 
-def external_reference(source: str, value: str, pem: bool = False, form: StoredForm = "value") -> Reference:
+def _command_reference(raw: Mapping[Any, Any], pem: bool, form: StoredForm = "value") -> Reference:
+    command = parse_command(raw)
+    return Reference("command", command.program, pem, form, command)
+
+
+ENTRY_KEYS: Final = frozenset({"file", "format", "key"})
+"""The keys of a reference to an entry of a file."""
+
+_ENTRY_REMEDY = "use {file: PATH, format: json, key: NAME} or {file: PATH, format: dotenv, key: NAME}"
+
+
+def split_entry(raw: Mapping[Any, Any]) -> tuple[FileEntry | None, Mapping[Any, Any]]:
+    """Return the entry of a file that a reference names, if any, and the rest of the reference. Raises ValueError."""
+    if "file" not in raw or not ("format" in raw or "key" in raw):
+        return None, raw
+    key, format_name = raw.get("key"), raw.get("format")
+    if raw.keys() != ENTRY_KEYS or format_name not in get_args(FileFormat):
+        raise ValueError(f"a reference to an entry of a file has file, format and key: {_ENTRY_REMEDY}")
+    if not isinstance(key, str) or not key or _CONTROL.search(key):
+        raise ValueError("key must be the name of an entry: a text, in quotes if it is a number, true, false or null")
+    return FileEntry("json" if format_name == "json" else "dotenv", key), {"file": raw["file"]}
+
+
+def external_reference(
+    source: str, value: str, pem: bool = False, form: StoredForm = "value", entry: FileEntry | None = None
+) -> Reference:
     """Build the reference to a file or a variable. Raises ValueError."""
     if source == "env":
         if not _ENV_NAME.fullmatch(value):
@@ -365,7 +417,7 @@ def external_reference(source: str, value: str, pem: bool = False, form: StoredF
         return Reference("env", value, pem, form)
     if not value or _CONTROL.search(value):
         raise ValueError("file must be a path, not empty and without control characters")
-    return Reference("file", value, pem, form)
+    return Reference("file", value, pem, form, entry=entry)
 
 
 def write_stored(form: StoredForm, text: str) -> Any:

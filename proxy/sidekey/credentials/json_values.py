@@ -11,9 +11,11 @@ from typing import Annotated, Any, Final, TypeAlias
 from pydantic import GetJsonSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
+from sidekey.credentials.commands import is_command
 from sidekey.credentials.context import Context, parsed_by
 from sidekey.credentials.destination import ComparedAs, Json, Place, is_stored
 from sidekey.credentials.fields import (
+    ENTRY_KEYS,
     REDACTED,
     Keys,
     Reference,
@@ -101,7 +103,13 @@ def _is_reference(raw: Mapping[str, Any]) -> bool:
     Any other key makes it a mapping of the document, because fields are often named `value`. The rule is the same for
     files and the store: otherwise the import of a file could change the document that is sent.
     """
-    return keeps_stored_secret(raw) or "insecure_value" in raw or (len(raw) > 0 and raw.keys() <= _REFERENCE_KEYS)
+    return (
+        keeps_stored_secret(raw)
+        or "insecure_value" in raw
+        or (len(raw) > 0 and raw.keys() <= _REFERENCE_KEYS)
+        or raw.keys() == ENTRY_KEYS
+        or is_command(raw)
+    )
 
 
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:

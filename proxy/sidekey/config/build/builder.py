@@ -11,10 +11,11 @@ from sidekey.config import checks
 from sidekey.config.build.certificates import build_certificate_loader, secret_files
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.trust import TrustOf
+from sidekey.config.commands import kind_of
 from sidekey.config.errors import Finding, FindingKind, LocatedList, LocatedMapping, loc_of
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.secrets import RecordingReader, ReferenceReader, SecretReader, Stamps
+from sidekey.config.secrets import Recorded, RecordingReader, ReferenceReader, SecretReader, Stamps, Versions
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
 from sidekey.policy.addresses import NetworkOverride
@@ -28,7 +29,7 @@ KindAndFinding = tuple[FindingKind, Finding]
 
 
 class BuiltIntegration(NamedTuple, Generic[S]):
-    """An integration with its source, the files that were read for it, and its findings.
+    """An integration with its source, the files and commands that were read for it, and its findings.
 
     `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names its
     own CAs. If there are reasons in `retained_for`, the changed `files` could not be used, and the integration is the
@@ -39,6 +40,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
     integration: Integration | None = None
     trust: Trust | None = None
     files: Stamps = ()
+    commands: Versions = ()
     findings: tuple[KindAndFinding, ...] = ()
     retained_for: tuple[Finding, ...] = ()
 
@@ -122,7 +124,12 @@ class Builder(ABC, Generic[S]):
         # Stamp every file, even after one has changed: the reloader watches those that have a stamp.
         changed = [path for path, stamp in entry.files if self._stamp_of(path) != stamp]
         in_flight = 0 if entry.integration is None else entry.integration.in_flight
-        return not changed and in_flight <= self._in_flight and entry.trust in (None, self._trust)
+        return (
+            not changed
+            and in_flight <= self._in_flight
+            and entry.trust in (None, self._trust)
+            and (self._recorder is None or self._recorder.is_current(entry.commands))
+        )
 
     def _build(self, name: str, source: S, previous: BuiltIntegration[S] | None, row_id: str) -> BuiltIntegration[S]:
         (settings, errors, warnings, expansion), read = self.prepare(source)
@@ -151,25 +158,35 @@ class Builder(ABC, Generic[S]):
         unreadable = tuple(
             expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unreadable
         )
-        files = () if self._recorder is None else self._recorder.pop_recorded()
+        recorded = Recorded() if self._recorder is None else self._recorder.pop_recorded()
         # A stored integration is not retained: no log line would say that its previous CAs stay in use.
         if (
             self._recorder is not None
             and previous is not None
             and old is not None
+            and not recorded.has_expired
             and _lost_credential_or_trust(old, integration)
         ):
             old_warnings = (finding for finding in previous.findings if finding[0] == "warning")
             return previous._replace(
-                source=source, files=files, findings=(*error_findings, *old_warnings), retained_for=unreadable
+                source=source,
+                files=recorded.files,
+                commands=recorded.commands,
+                findings=(*error_findings, *old_warnings),
+                retained_for=unreadable,
             )
         if self._recorder is not None and not expansion.errors:
             # After an error in a profile's parameters the policy contains examples.
             policy_warnings = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
             findings += tuple(_with_kind("warning", (Finding(*warning) for warning in policy_warnings)))
-        findings += tuple(_with_kind("unreadable", unreadable))
+        findings += tuple((kind_of(finding.message), finding) for finding in unreadable)
         return BuiltIntegration(
-            source, integration, self._trust if settings.trusted_ca is None else None, files, findings
+            source,
+            integration,
+            self._trust if settings.trusted_ca is None else None,
+            recorded.files,
+            recorded.commands,
+            findings,
         )
 
     def _find_unreadable(self, source: S, errors: tuple[Finding, ...]) -> Iterable[Finding]:

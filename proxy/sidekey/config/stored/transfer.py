@@ -184,7 +184,7 @@ def read_references(
         written_at = existing_loc(raw, locate_written(loc))
         if reference.source == "url" and reference.value.startswith(PLACEHOLDER_URL):
             errors.append(Finding(written_at, "must be the URL itself: this is the placeholder that the export wrote"))
-        if reference.source not in ("file", "env", "insecure_value", "plain"):
+        if reference.source not in ("file", "env", "command", "insecure_value", "plain"):
             continue
         if reference.source == "plain" and (written_at == PROVIDER or not reference.value):
             # Values from a profile are public, and an empty text hides nothing.
