@@ -49,6 +49,9 @@ part of the config, and says if there are more.
 | key source | a secret: as a certificate source, with `{insecure_value: PEM}` instead of `{inline}` |
 | path | relative paths start at the folder of the config file |
 
+`{file: PATH, format: json, key: NAME}` names a value in a file with several. In integrations, a secret can also be the
+output of a program, `{command: [PROGRAM, ARGUMENT, ...]}`: [secrets.md](secrets.md#commands).
+
 Sidekey drops one newline at the end of a secret. Empty secrets and other control characters are errors, except the
 lines of PEM. The URL of a certificate or key must be https; `run` fetches it. Sidekey does not expand variables
 inside text.

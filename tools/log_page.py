@@ -212,6 +212,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
         Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
+        Event(
+            "command failed; its last secret stays in use",
+            "warning",
+            ("integrations", "program", "reason"),
+            "A command that writes a secret. One line for each new reason.",
+        ),
         Event("preset cannot be used with its integration", "error", ("place",)),
         Event(
             "other users can change a file that Sidekey trusts", "error", ("place",), "Also for a folder on its path."

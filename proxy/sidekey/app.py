@@ -131,6 +131,9 @@ class App:
         hooks = ReloadHooks(
             self.publisher, self._watched_files, self._reload_files, self.metrics, report_defect, self._audit
         )
+        if loader.commands is not None:
+            self.metrics.command_runs = loader.commands.runs
+            self.metrics.failing_commands = loader.commands.failures
         self._reloader = Reloader(loader, loaded, hooks, strict=strict)
         self._reloader.start()
         if self.manager is not None:

@@ -134,10 +134,10 @@ def test_reader_records_the_files_of_each_reading(tmp_path: Path) -> None:
     read(Reference("env", "CRM"))
     with pytest.raises(ValueError, match="does not exist"):
         read.raw(Reference("file", "none"), MAX_FILE_SIZE)
-    assert read.pop_recorded() == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
+    assert read.pop_recorded().files == ((tmp_path / "crm", stamp(tmp_path / "crm")), (tmp_path / "none", None))
     read.record("ca.pem")
-    assert read.pop_recorded() == ((tmp_path / "ca.pem", None),)
-    assert read.pop_recorded() == ()
+    assert read.pop_recorded().files == ((tmp_path / "ca.pem", None),)
+    assert read.pop_recorded().files == ()
 
 
 def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_recorded_stamp_is_from_before_the_read(tmp_path: Path) -> None:
     (tmp_path / "crm").write_text("newer one")
     read = RecordingReader(tmp_path, {}, stamps)
     assert read(Reference("file", "crm")) == "newer one"
-    assert read.pop_recorded() == ((tmp_path / "crm", before),)
+    assert read.pop_recorded().files == ((tmp_path / "crm", before),)
     assert stamp(tmp_path / "crm") != before
 
 
@@ -171,9 +171,9 @@ def test_transient_error_is_recorded_with_a_stamp_that_no_file_has(tmp_path: Pat
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert reader.transient
-    assert [(noted, state != stamps(noted)) for noted, state in reader.pop_recorded()] == [(path, True)]
+    assert [(noted, state != stamps(noted)) for noted, state in reader.pop_recorded().files] == [(path, True)]
     assert reader.content("pw", 10) == b"x"
-    assert reader.pop_recorded() == ((path, stamps(path)),)
+    assert reader.pop_recorded().files == ((path, stamps(path)),)
 
 
 @pytest.mark.parametrize(

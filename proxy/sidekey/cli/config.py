@@ -26,13 +26,13 @@ from sidekey.store_manager import add_stored_content
 T = TypeVar("T")
 
 
-def create_loader(config: str | None, *, allow_commands: bool = False) -> Loader:
+def create_loader(config: str | None, commands: Commands | None = None) -> Loader:
     """Create the loader of the config. First protect this process, which will hold secrets, from the user's others.
 
-    With `allow_commands`, the loader runs the config's commands until their `close`.
+    Without `commands`, the loader runs no program.
     """
     protect_memory()
-    return Loader(config or default_config_path(os.environ), commands=Commands() if allow_commands else None)
+    return Loader(config or default_config_path(os.environ), commands=commands)
 
 
 def load(config: str | None) -> Loaded:
@@ -55,7 +55,7 @@ def load_snapshot(config: str | None, *, allow_commands: bool = False) -> Snapsh
 
     With `allow_commands`, run the config's commands once.
     """
-    loader = create_loader(config, allow_commands=allow_commands)
+    loader = create_loader(config, Commands() if allow_commands else None)
     try:
         loaded = loader.load()
     finally:

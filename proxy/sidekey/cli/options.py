@@ -19,9 +19,3 @@ def config_option(command: F) -> F:
 def json_option(command: F) -> F:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def allow_commands_option(command: F) -> F:
-    """Add `--allow-commands`."""
-    text = "Run the programs that the config names as the source of a secret."
-    return click.option("--allow-commands", is_flag=True, help=text)(command)

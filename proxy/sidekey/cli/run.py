@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
-from typing import NoReturn
+from types import FrameType
+from typing import Final, NoReturn
 
 import click
 
 from sidekey import app
 from sidekey.cli.config import create_loader
-from sidekey.cli.options import allow_commands_option, config_option
+from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
+from sidekey.config.commands import Commands
 from sidekey.config.errors import ConfigError
 from sidekey.errors import StartError
 from sidekey.observe.log import configure, get_logger
 from sidekey.observe.output import Format, open_standard_error
 from sidekey.observe.writer import LineWriter
+
+ANY_PROGRAM: Final = "*"
 
 
 @click.command()
@@ -26,13 +31,27 @@ from sidekey.observe.writer import LineWriter
     help="Do not start if a secret or CA file cannot be read, other users can change one, or a preset does not fit "
     "its integration.",
 )
-@allow_commands_option
-def command(config: str | None, strict: bool, allow_commands: bool) -> None:
+@click.option(
+    "--allow-commands",
+    "allowed_commands",
+    metavar="[PROGRAM]",
+    is_flag=False,
+    flag_value=ANY_PROGRAM,
+    multiple=True,
+    help="Run this program if the config names it as the source of a secret. Repeat it for each program. Without a "
+    "program, run all of them.",
+)
+def command(config: str | None, strict: bool, allowed_commands: tuple[str, ...]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     On a second signal, Sidekey exits at once.
     """
-    loader = create_loader(config, allow_commands=allow_commands)
+    commands = None
+    if allowed_commands:
+        commands = Commands(None if ANY_PROGRAM in allowed_commands else frozenset(allowed_commands))
+        # The load may wait for programs, which must not outlive it. The app replaces this handler.
+        signal.signal(signal.SIGTERM, _exit_at_signal)
+    loader = create_loader(config, commands)
     try:
         loaded = loader.load()
         if loaded.blocking(strict=strict):
@@ -42,8 +61,13 @@ def command(config: str | None, strict: bool, allow_commands: bool) -> None:
         except StartError as error:
             _fail(loaded.log_format, [error])
     finally:
-        if loader.commands is not None:
-            loader.commands.close()
+        if commands is not None:
+            commands.close()
+
+
+def _exit_at_signal(number: int, frame: FrameType | None) -> NoReturn:
+    del frame
+    raise SystemExit(128 + number)
 
 
 def _fail(log_format: Format, errors: Iterable[ConfigError | StartError]) -> NoReturn:

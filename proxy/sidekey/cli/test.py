@@ -12,7 +12,7 @@ import click
 
 from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
-from sidekey.cli.options import allow_commands_option, config_option, json_option
+from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
 from sidekey.diagnostics.probe import ProbeResult, probe, target_of
 from sidekey.errors import StartError
@@ -71,7 +71,7 @@ async def _open_ledger(rules: StoreRules | None) -> AsyncIterator[Ledger | None]
 @click.command()
 @config_option
 @json_option
-@allow_commands_option
+@click.option("--allow-commands", is_flag=True, help="Run the programs that the config names as sources of secrets.")
 @click.argument("integration_id", metavar="ID", shell_complete=complete_id)
 def command(config: str | None, as_json: bool, allow_commands: bool, integration_id: str) -> None:
     """Send an integration's test request to its upstream.

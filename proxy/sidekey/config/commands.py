@@ -6,12 +6,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from sidekey.config.errors import FindingKind
-from sidekey.config.programs import Programs
+from sidekey.config.programs import ProgramOutput, ProgramRunner
 from sidekey.credentials.commands import Command
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.observe.log import get_logger, report_defect
@@ -20,11 +20,16 @@ from sidekey.refresh import backoff
 PARALLEL: Final = 4
 """Maximum number of programs that run at the same time."""
 
-NOT_RUN: Final = "was not run: only `sidekey run` and `sidekey test` run commands, with --allow-commands"
-"""The reason without permission to run commands. It continues a sentence that begins with the program."""
+NOT_RUN: Final = (
+    "was not run: only `sidekey run` and `sidekey test` run it, with --allow-commands or --allow-commands=PROGRAM"
+)
+"""The reason without permission to run a command. It continues a sentence that begins with the program."""
 
 _EARLIEST, _LATEST = 0.8, 0.9
 """Shares of its lifetime after which a secret is refreshed, so that many processes do not run at once."""
+
+_MIN_PAUSE: Final = 1.0
+"""Seconds from the begin of a run to the next one."""
 
 _GRACE: Final = 1.0
 """Seconds for the end of a killed program."""
@@ -45,11 +50,29 @@ def kind_of(reason: str) -> FindingKind:
 
 
 class _State(SecretHolder):
-    """The last secret of a command, and its next run. `version` changes with `value` and `reason`."""
+    """The last secret of a command, and its next run. `version` changes with the secret, and with `reason` without one.
 
-    __slots__ = ("due_at", "expires_at", "failures", "has_run", "is_running", "reason", "value", "version")
+    `integrations` are those that use it.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "due_at",
+        "expires_at",
+        "failures",
+        "has_run",
+        "integrations",
+        "is_running",
+        "reason",
+        "timeout",
+        "ttl",
+        "value",
+        "version",
+    )
+
+    def __init__(self, command: Command) -> None:
+        self.ttl = command.ttl
+        self.timeout = command.timeout
+        self.integrations: list[str] = []
         self.value: str | None = None
         self.expires_at: float | None = None
         self.reason = _NOT_FINISHED
@@ -62,9 +85,9 @@ class _State(SecretHolder):
 class Commands(SecretHolder):
     """The commands of a running process, which several threads use.
 
-    A reader registers a command at its first use with `require`, which starts the first run in another thread. From
-    then on, `poll` refreshes its secret, until `retain` drops it. Nothing but `wait` blocks. `runs` counts runs by
-    outcome.
+    `programs` are the paths of the programs that may run, or None for all. A load registers a command at its first use
+    with `require`, and starts the new ones together with `run_new`. From then on, `poll` refreshes a secret, until
+    `retain` drops its command. Only `run_new` blocks. `runs` counts runs by outcome.
     """
 
     __slots__ = (
@@ -75,37 +98,49 @@ class Commands(SecretHolder):
         "_new",
         "_pool",
         "_programs",
+        "_runner",
         "_states",
         "_version",
         "runs",
     )
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, programs: Collection[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
         self.runs = {"ok": 0, "failed": 0}
+        self._programs = programs
         self._environ = os.environ if environ is None else environ
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="command")
-        self._programs = Programs()
+        self._runner = ProgramRunner()
         self._changed = threading.Condition()
         self._states: dict[Command, _State] = {}
-        self._new: set[Command] = set()
+        self._new: dict[Command, _State] = {}
         self._version = 0
         self._loaded = 0
         self._closed = False
 
-    @property
-    def failing(self) -> int:
-        """Return the number of commands whose last run failed."""
+    def allows(self, command: Command) -> bool:
+        """Return True if the program may run."""
+        return self._programs is None or command.program in self._programs
+
+    def failures(self) -> dict[str, int]:
+        """Return 1 for each integration with a command whose last run failed, and 0 for each other one."""
+        result: dict[str, int] = {}
         with self._changed:
-            return sum(state.failures > 0 for state in self._states.values())
+            for state in self._states.values():
+                for name in state.integrations:
+                    result[name] = max(result.get(name, 0), int(state.failures > 0))
+        return result
+
+    def begin_load(self) -> None:
+        """Note that a load begins, which reads all results so far."""
+        with self._changed:
+            self._loaded = self._version
 
     def require(self, command: Command) -> int:
-        """Return the version of a command's result. Start a command that is not known yet."""
+        """Return the version of a command's result. Register the command if it is new."""
         with self._changed:
             state = self._states.get(command)
             if state is None:
-                state = self._states[command] = _State()
-                self._new.add(command)
-                self._start(command, state)
+                state = self._states[command] = self._new[command] = _State(command)
             return state.version
 
     def version(self, command: Command) -> int | None:
@@ -125,22 +160,29 @@ class Commands(SecretHolder):
                 raise (ValueError if state.expires_at is None else SecretExpired)(state.reason)
             return state.value
 
-    def begin_load(self) -> None:
-        """Note that a load begins, which reads all results so far."""
-        with self._changed:
-            self._loaded = self._version
+    def run_new(self) -> bool:
+        """Run the commands that a load has registered, and wait at most their longest `timeout`. False without any.
 
-    def wait(self) -> bool:
-        """Wait until all new commands have run once, for at most their longest `timeout`. Return False without any."""
+        Blocks.
+        """
         with self._changed:
-            new, self._new = self._new, set()
+            new, self._new = self._new, {}
+            for command, state in new.items():
+                self._start(command, state)
             if not new:
                 return False
-            longest = max(command.timeout for command in new)
+            longest = max(state.timeout for state in new.values())
             self._changed.wait_for(
-                lambda: self._closed or all(self._states[command].has_run for command in new), longest + _GRACE
+                lambda: self._closed or all(state.has_run for state in new.values()), longest + _GRACE
             )
             return True
+
+    def forget_new(self) -> None:
+        """Forget the commands that a load has registered, because its config is not used."""
+        with self._changed:
+            for command in self._new:
+                del self._states[command]
+            self._new = {}
 
     def poll(self) -> bool:
         """Start the runs that are due, and drop expired secrets.
@@ -155,75 +197,88 @@ class Commands(SecretHolder):
                     self._start(command, state)
             return self._version != self._loaded
 
-    def retain(self, commands: Collection[Command]) -> None:
-        """Forget all other commands."""
+    def retain(self, users: Iterable[tuple[str, Command]]) -> None:
+        """Forget all commands but those of the integrations in `users`.
+
+        If equal commands differ in `ttl` or `timeout`, the shortest `ttl` and the longest `timeout` apply.
+        """
+        by_command: dict[Command, list[tuple[str, Command]]] = {}
+        for name, command in users:
+            by_command.setdefault(command, []).append((name, command))
+        now = time.monotonic()
         with self._changed:
-            for command in self._states.keys() - commands:
-                del self._states[command]
+            self._states = {command: state for command, state in self._states.items() if command in by_command}
+            for command, state in self._states.items():
+                limits = state.ttl, state.timeout
+                state.integrations = [name for name, _ in by_command[command]]
+                state.ttl = min(used.ttl for _, used in by_command[command])
+                state.timeout = max(used.timeout for _, used in by_command[command])
+                if limits != (state.ttl, state.timeout):
+                    # Somebody may have raised the timeout of a slow program.
+                    state.due_at = now if state.failures else min(state.due_at, now + state.ttl * _EARLIEST)
 
     def close(self) -> None:
         """Kill the running programs, and run no more. Does not wait for them."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._programs.close()
+        self._runner.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, command: Command, state: _State) -> None:
         if not self._closed:
             state.is_running = True
-            self._pool.submit(self._run, command)
+            self._pool.submit(self._run, command, state)
 
-    def _run(self, command: Command) -> None:
+    def _run(self, command: Command, state: _State) -> None:
         began = time.monotonic()
         try:
-            output = self._programs.run(command, self._environ)
+            output = self._runner.run(command, state.timeout, self._environ)
         except ValueError as error:
-            self._fail(command, str(error))
+            self._fail(command, state, str(error))
         except Exception as defect:  # noqa: BLE001 - the edge of a thread: the next run may go well
             self._fail(
-                command, f"could not be run because of a defect in Sidekey: see the log at {report_defect(defect)}"
+                command, state, f"was not run because of a defect in Sidekey: see {report_defect(defect)} in the log"
             )
         else:
-            self._succeed(command, output.value, output.expires_at, began)
+            self._succeed(command, state, output, began)
 
-    def _succeed(self, command: Command, value: str, expires_at: float | None, began: float) -> None:
+    def _succeed(self, command: Command, state: _State, output: ProgramOutput, began: float) -> None:
         with self._changed:
-            state = self._end_run(command, "ok")
-            if state is None:
+            if not self._end_run(command, state, "ok"):
                 return
-            lifetime = command.ttl if expires_at is None else min(command.ttl, expires_at - time.time())
-            state.due_at = began + max(1.0, lifetime * random.uniform(_EARLIEST, _LATEST))  # noqa: S311 - no secret
-            state.failures = 0
-            state.expires_at = expires_at
-            state.reason = ""
-            if state.value != value:
-                state.value = value
+            lifetime = state.ttl if output.expires_at is None else min(state.ttl, output.expires_at - time.time())
+            state.due_at = began + max(_MIN_PAUSE, lifetime * random.uniform(_EARLIEST, _LATEST))  # noqa: S311
+            state.failures, state.reason = 0, ""
+            state.expires_at = output.expires_at
+            if state.value != output.value:
+                state.value = output.value
                 self._change(state)
 
-    def _fail(self, command: Command, reason: str) -> None:
+    def _fail(self, command: Command, state: _State, reason: str) -> None:
         with self._changed:
-            state = self._end_run(command, "failed")
-            if state is None or self._closed:
+            if not self._end_run(command, state, "failed"):
                 return
             state.failures += 1
-            state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311 - no secret
+            state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311
             is_repeated, state.reason = state.reason == reason, reason
-            if state.value is None:
-                if not is_repeated:
-                    self._change(state)
-                return
-        if not is_repeated:
-            get_logger().warning("command failed; its last secret stays in use", program=command.program, reason=reason)
+            has_value, integrations = state.value is not None, sorted(state.integrations)
+            if not has_value and not is_repeated:
+                self._change(state)
+        if has_value and not is_repeated:
+            get_logger().warning(
+                "command failed; its last secret stays in use",
+                integrations=integrations,
+                program=command.program,
+                reason=reason,
+            )
 
-    def _end_run(self, command: Command, outcome: str) -> _State | None:
-        """Count a run and return the state of its command, or None if no config names the command any longer."""
+    def _end_run(self, command: Command, state: _State, outcome: str) -> bool:
+        """Count a run. Return False if its result is no longer of use."""
         self.runs[outcome] += 1
-        state = self._states.get(command)
-        if state is not None:
-            state.is_running, state.has_run = False, True
-            self._changed.notify_all()
-        return state
+        state.is_running, state.has_run = False, True
+        self._changed.notify_all()
+        return not self._closed and self._states.get(command) is state
 
     def _expire(self, state: _State) -> None:
         if state.value is not None and state.expires_at is not None and state.expires_at <= time.time():

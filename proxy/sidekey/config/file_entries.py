@@ -12,9 +12,11 @@ from typing import Any, Final
 from sidekey.credentials.fields import FileEntry
 
 _VARIABLE: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
-_UNQUOTED: Final = re.compile(r"[^\s'\"#$`\\\\]*")
+_UNQUOTED: Final = re.compile(r"[^\s'\"#$`\\]*")
 _SINGLE_QUOTED: Final = re.compile(r"'([^']*)'")
-_DOUBLE_QUOTED: Final = re.compile(r'"([^"$`\\\\]*)"')
+_DOUBLE_QUOTED: Final = re.compile(r'"([^"$`\\]*)"')
+_COMPLETE: Final = re.compile(r"(?:'[^']*'|\"(?:\\.|[^\"\\])*\")?[^'\"]*")
+"""A value that ends on its line: an open quote would make the next lines a part of it."""
 _DIALECTS: Final = "put it between single quotes, because programs read it in different ways"
 
 
@@ -52,8 +54,8 @@ def _refuse_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _find_variable(key: str, text: str) -> str:
-    """Return a variable of a dotenv file. The file must have only lines that all programs read in the same way."""
-    values: dict[str, str] = {}
+    """Return a variable of a dotenv file. All programs must read its line in the same way, and as a line of its own."""
+    value: str | None = None
     lines = (line.strip(" \t") for line in text.replace("\r\n", "\n").split("\n"))
     for number, line in enumerate(lines, 1):
         if not line or line.startswith("#"):
@@ -62,12 +64,16 @@ def _find_variable(key: str, text: str) -> str:
         if variable is None:
             raise ValueError(f"line {number} must be NAME=VALUE, a comment, or empty")
         name, raw = variable.groups()
+        if not _COMPLETE.fullmatch(raw):
+            raise ValueError(f"line {number} has a quote that does not end, or is not at the beginning of the value")
+        if name != key:
+            continue
         quoted = _SINGLE_QUOTED.fullmatch(raw) or _DOUBLE_QUOTED.fullmatch(raw)
         if quoted is None and not _UNQUOTED.fullmatch(raw):
             raise ValueError(f"line {number} has a value with a quote, blank, #, $, ` or \\: {_DIALECTS}")
-        if name in values:
-            raise ValueError(f"line {number} sets a variable for the second time: remove one")
-        values[name] = raw if quoted is None else quoted[1]
-    if key not in values:
+        if value is not None:
+            raise ValueError(f"line {number} sets the variable for the second time: remove one")
+        value = raw if quoted is None else quoted[1]
+    if value is None:
         raise ValueError("has no variable with the name in `key`")
-    return values[key]
+    return value

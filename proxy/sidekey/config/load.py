@@ -26,7 +26,7 @@ from sidekey.config.build.presets import PresetChecker, document_json, pairing_e
 from sidekey.config.build.snapshot import FileContent, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
-from sidekey.config.commands import Commands, kind_of
+from sidekey.config.commands import Commands
 from sidekey.config.errors import ConfigError, FindingKind, Loc, LocatedList, LocatedMapping, error_at, error_of
 from sidekey.config.field_types import check_name
 from sidekey.config.file_stamps import StampCache
@@ -37,7 +37,6 @@ from sidekey.config.permissions import check_permissions
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import RecordingReader, SecretReader
 from sidekey.config.validate import find_unreadable
-from sidekey.credentials.commands import Command
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot import snapshot
@@ -110,9 +109,13 @@ class Loader:
         long as the config names it in the same way.
         """
         loaded = self._load(now)
-        if self.commands is not None and self.commands.wait():
-            # The first pass has started the new commands, all at once. The second builds only what needs them.
-            loaded = self._load(now)
+        if self.commands is not None:
+            # The first pass has found the new commands, which run all at once, unless the config is not used. The
+            # second pass builds only what needs them.
+            if loaded.blocking(strict=False):
+                self.commands.forget_new()
+            elif self.commands.run_new():
+                loaded = self._load(now)
         return loaded
 
     def _load(self, now: float | None) -> Loaded:
@@ -127,13 +130,18 @@ class Loader:
         loaded = loading.run()
         if loaded.files is not None:
             self._previous = loaded.files
-            if self.commands is not None:
-                self.commands.retain(loading.commands)
             loaded.snapshot = self._combine(loaded.files, loading.now)
             _warn_of_addresses(loaded, loaded.files.entries, loaded.snapshot.network)
         loading.check_permissions()
         loaded.sort()
         return loaded
+
+    def retain_commands(self, loaded: Loaded) -> None:
+        """Forget the commands that a load in use does not name."""
+        if self.commands is not None and loaded.files is not None:
+            self.commands.retain(
+                (name, command) for name, entry in loaded.files.entries.items() for command, _ in entry.commands
+            )
 
     def use_store(self, store: StoreContent) -> None:
         """From the next load on, combine the files with this store."""
@@ -183,8 +191,6 @@ class _Loading:
         # Objects that outlive this load may refer to `_read`, but not to `_recorder`.
         self._read = SecretReader(self._documents.folder, environ, commands)
         self._recorder = RecordingReader(self._documents.folder, environ, stamps, secret_files, commands)
-        self.commands: set[Command] = set()
-        """The commands of a load without errors."""
         self._previous = previous
         self._path = path
         self._environ = environ
@@ -203,7 +209,7 @@ class _Loading:
         trust = self._build_trust(settings)
         entries = self._build_integrations(trust, settings)
         callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
-        self._add_unreadable(callers.unreadable)
+        self._add("unreadable", callers.unreadable)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
@@ -224,15 +230,13 @@ class _Loading:
         store = self._build_store(settings)
         previous_admin = AdminRules() if previous is None else previous.admin
         admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
-        self._add_unreadable((*ca.unreadable, *admin.unreadable))
+        self._add("unreadable", (*ca.unreadable, *admin.unreadable))
         self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
         self._add("warning", ca.warnings)
         loaded.transient |= self._documents.transient or self._recorder.transient
         if not loaded.errors:
-            versions = (*(entry.commands for entry in entries.values()), self._recorder.pop_recorded().commands)
-            self.commands = {command for command, _ in chain.from_iterable(versions)}
             loaded.files = FileContent(
                 settings,
                 entries,
@@ -318,11 +322,6 @@ class _Loading:
         """Return the document that has a global key, else the first document."""
         owners, documents = self._documents.owners, self._documents.documents
         return owners.get(str(loc[0]), documents[0]) if loc else documents[0]
-
-    def _add_unreadable(self, findings: Iterable[tuple[Loc, str]]) -> None:
-        """Add findings of global keys whose values cannot be read."""
-        for loc, reason in findings:
-            self._add(kind_of(reason), [(loc, reason)])
 
     def _add(self, kind: FindingKind, findings: Iterable[tuple[Loc, str]]) -> None:
         """Add findings of global keys."""

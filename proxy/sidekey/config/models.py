@@ -19,12 +19,12 @@ from sidekey.credentials.fields import (
     MAX_ENTRIES,
     MAX_NAMES,
     ExternalSecret,
+    GlobalPemSecret,
+    GlobalSecret,
     HeaderName,
     MaxEntries,
-    PemSecret,
     PemText,
     Reference,
-    Secret,
     Section,
 )
 from sidekey.credentials.injection import AddedSettings
@@ -116,7 +116,7 @@ class ListenSettings(Section):
 class CallerSettings(Section):
     """A caller: its token, and the integrations and presets that it may use."""
 
-    token: Secret = Field(
+    token: GlobalSecret = Field(
         description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
     )
     integrations: field_types.CallerGrants = Field(
@@ -299,7 +299,7 @@ class CaSettings(Section):
         description="The certificate of your own CA in PEM, with its chain up to the root, in any order. Needs "
         "`private_key`.",
     )
-    private_key: PemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
+    private_key: GlobalPemSecret | None = Field(default=None, description="Its private key in PEM, not encrypted.")
     extra_roots: list[PemText] = Field(
         default=[],
         description="Further CAs in PEM that `bundle.pem` and `truststore.p12` contain. They may complete the chain of "
@@ -387,7 +387,7 @@ class AdminTlsSettings(Section):
     """The certificate of the admin listener, which then speaks https only. Sidekey reloads changed files."""
 
     certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
-    private_key: PemSecret = Field(description="Its private key in PEM, not encrypted.")
+    private_key: GlobalPemSecret = Field(description="Its private key in PEM, not encrypted.")
 
 
 CALLBACK = "/ui/callback"

@@ -27,6 +27,12 @@ MAX_OUTPUT: Final = 64 << 10
 """Maximum bytes of output, as for a secret's file."""
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LOOK: Final = 0.01
+"""Seconds between two looks whether a program has exited."""
+
+_MAX_REAP: Final = 1.0
+"""Seconds until a killed process is left behind, such as one that another user owns."""
+
 _MAX_LINKS: Final = 40
 """Maximum symbolic links on a path (path_resolution(7))."""
 
@@ -41,7 +47,7 @@ class ProgramOutput(NamedTuple):
         return "ProgramOutput(REDACTED)"
 
 
-class Programs:
+class ProgramRunner:
     """Runs programs, and kills those that still run when `close` is called."""
 
     def __init__(self) -> None:
@@ -49,23 +55,25 @@ class Programs:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
 
-    def run(self, command: Command, environ: Mapping[str, str]) -> ProgramOutput:
-        """Run a program to its end and return the secret that it wrote. Blocks. Raises ValueError."""
+    def run(self, command: Command, timeout: float, environ: Mapping[str, str]) -> ProgramOutput:
+        """Run a program for at most `timeout` seconds, and return the secret that it wrote.
+
+        Blocks. Raises ValueError.
+        """
         environment = _environment(command, environ)
         # At each run, because a program or a folder may have changed since the last one.
         check_program(command.program)
-        return parse_output(self._run(command, environment))
+        return parse_output(self._run(command, timeout, environment))
 
     def close(self) -> None:
         """Kill all running programs with their process groups, and run no more."""
         with self._lock:
             self._closed = True
             for process in self._running:
-                if process.poll() is None:
-                    _kill_group(process)
+                _kill_group(process)
 
-    def _run(self, command: Command, environment: Mapping[str, str]) -> bytes:
-        deadline = time.monotonic() + command.timeout
+    def _run(self, command: Command, timeout: float, environment: Mapping[str, str]) -> bytes:
+        deadline = time.monotonic() + timeout
         try:
             process = subprocess.Popen(  # noqa: S603 - the operator's config names the program, and no shell reads it
                 command.argv,
@@ -82,28 +90,29 @@ class Programs:
             )
         except OSError as error:
             raise ValueError(f"cannot be run: {os.strerror(error.errno or 0)}") from None
-        with process:
+        with self._lock:
+            self._running.add(process)
+            if self._closed:
+                _kill_group(process)
+        try:
+            output = _read_output(process, deadline)
+        except TimeoutError:
+            raise ValueError(
+                f"did not exit within its `timeout` of {format_duration(timeout)}, and was killed"
+            ) from None
+        finally:
             with self._lock:
-                self._running.add(process)
-                if self._closed:
-                    _kill_group(process)
-            try:
-                output = _read_output(process, deadline)
-                status = process.wait(max(0.0, deadline - time.monotonic()))
-            except (TimeoutError, subprocess.TimeoutExpired):
-                raise ValueError(
-                    f"did not exit within its `timeout` of {format_duration(command.timeout)}, and was killed"
-                ) from None
-            finally:
-                with self._lock:
-                    self._running.discard(process)
-                    # Not reaped yet, so no other process can have its number.
-                    if process.returncode is None:
-                        _kill_group(process)
+                self._running.discard(process)
+                # Also after its exit, so that it leaves nothing behind.
+                _kill_group(process)
+            if process.stdout is not None:
+                process.stdout.close()
+            _reap_group(process)
+        status = process.returncode
         if status < 0:
             raise ValueError(f"was ended by signal {-status}")
         if status > 0:
-            raise ValueError(f"exited with status {status}: run it by hand as Sidekey's user")
+            raise ValueError(f"exited with status {status}: as Sidekey's user, run it with env -i and its variables")
         return output
 
 
@@ -118,7 +127,11 @@ def _environment(command: Command, environ: Mapping[str, str]) -> dict[str, str]
 
 
 def _read_output(process: subprocess.Popen[bytes], deadline: float) -> bytes:
-    """Read standard output to its end. Raises TimeoutError at the deadline, and ValueError for too much output."""
+    """Read what a process writes until it exits, without reaping it.
+
+    Raises TimeoutError at the deadline, and ValueError for too much output. The end of the output is not the end of
+    the process, and a process that it has started may keep the output open.
+    """
     if process.stdout is None:
         raise TypeError("standard output must be a pipe")
     descriptor = process.stdout.fileno()
@@ -126,22 +139,49 @@ def _read_output(process: subprocess.Popen[bytes], deadline: float) -> bytes:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     output = bytearray()
+    is_open = True
     while True:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0 or not poll.poll(remaining * 1000):
+        # Before the read, so that all that it wrote is in the pipe.
+        has_exited = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        if not has_exited and time.monotonic() >= deadline:
             raise TimeoutError
-        chunk = os.read(descriptor, MAX_OUTPUT + 1)
-        if not chunk:
+        if is_open and poll.poll(0 if has_exited else _LOOK * 1000):
+            chunk = os.read(descriptor, MAX_OUTPUT + 1)
+            output += chunk
+            if len(output) > MAX_OUTPUT:
+                raise ValueError(f"wrote more than {MAX_OUTPUT >> 10} KiB, and was killed")
+            if not chunk:
+                is_open = False
+        elif has_exited:
             return bytes(output)
-        output += chunk
-        if len(output) > MAX_OUTPUT:
-            raise ValueError(f"wrote more than {MAX_OUTPUT >> 10} KiB, and was killed")
+        elif not is_open:
+            time.sleep(_LOOK)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group of a process that was not reaped, so that no other group can have its number."""
     # The group's number is the process's, because it leads its session.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _reap_group(process: subprocess.Popen[bytes]) -> None:
+    """Reap a killed process, and its children if Sidekey is the first process of a container, which inherits them.
+
+    Raises ValueError if the process does not end.
+    """
+    deadline = time.monotonic() + _MAX_REAP
+    with suppress(ChildProcessError):
+        while True:
+            number, status = os.waitpid(-process.pid, os.WNOHANG)
+            if number == process.pid:
+                process.returncode = os.waitstatus_to_exitcode(status)
+            elif not number:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(_LOOK)
+    if process.returncode is None:
+        raise ValueError("was killed, but does not end")
 
 
 def parse_output(output: bytes) -> ProgramOutput:
@@ -194,6 +234,8 @@ def check_program(program: str) -> None:
         raise ValueError(reason) from None
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("must be a file")
+    if state.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        raise ValueError("is not run, because it is setuid or setgid, so that Sidekey could not kill it")
     _check_state(path, state)
 
 

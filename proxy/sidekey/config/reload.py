@@ -140,6 +140,7 @@ class Reloader:
         """By integration, the changed files that could not be used and that the metric has counted."""
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger()
+        loader.retain_commands(loaded)
         self._certificate_stamps: dict[Path, Stamp] = {path: stamp(path) for path in hooks.certificate_files()}
         self._certificate_stamps.update(loaded.certificate_stamps)
 
@@ -311,6 +312,7 @@ class Reloader:
             in_use = snapshot is not None and self._hooks.publisher.snapshot is snapshot
             if in_use:
                 self._loaded = loaded
+            self._loader.retain_commands(self._loaded)
             # If the publisher refused the snapshot, `_publish` has logged why.
             if in_use or snapshot is None:
                 # In the thread, because each of ten thousand integrations may need a line.

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from sidekey.config.models import Config
 from sidekey.config.profiles import parameter_properties, profile, provider_names_of, supports_profiles
 from sidekey.credentials.context import FILE_ONLY
-from sidekey.credentials.fields import HIDDEN_MARKER, SHAPE, Section, Shape
+from sidekey.credentials.fields import HIDDEN_MARKER, SHAPE, FileFormat, Section, Shape
 from sidekey.credentials.registry import KINDS
 
 Schema = dict[str, Any]
@@ -24,6 +24,11 @@ _PREFIX: Final[Mapping[Target, str]] = {"file": "#/$defs/", "body": "#/component
 _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "file": "Path of a file that holds the value; a relative path starts at the config file's folder",
     "env": "Name of an environment variable that holds the value",
+    "format": "Format of a file with several values",
+    "key": "Name of the value in the file",
+    "command": "Absolute path of a program that writes the value, and its arguments; there is no shell",
+    "ttl": "How long the value is used before the program runs again. Default: 5m",
+    "timeout": "How long the program may run. Default: 10s",
     "url": "An https URL that the value is fetched from",
     "insecure_value": "The secret itself, for trials only",
     "inline": "The value itself",
@@ -80,17 +85,45 @@ _SEALED_URL: Final[Schema] = {
     "required": ["url"],
     "additionalProperties": False,
 }
-_SECRET: Final[Schema] = {"title": "Secret", **_object_with_one_of("file", "env", "insecure_value")}
-_TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, _object_with_one_of("file", "env")]}
+_ENTRY: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "file": {**_TEXT, "minLength": 1, "description": _DESCRIPTIONS["file"]},
+        "format": {"enum": [*get_args(FileFormat)], "description": _DESCRIPTIONS["format"]},
+        "key": {**_TEXT, "minLength": 1, "description": _DESCRIPTIONS["key"]},
+    },
+    "required": ["file", "format", "key"],
+    "additionalProperties": False,
+}
+_COMMAND: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "array", "items": _TEXT, "minItems": 1, "description": _DESCRIPTIONS["command"]},
+        "ttl": {**_TEXT, "description": _DESCRIPTIONS["ttl"]},
+        "timeout": {**_TEXT, "description": _DESCRIPTIONS["timeout"]},
+        "env": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "Names of Sidekey's environment variables that the program gets",
+        },
+    },
+    "required": ["command"],
+    "additionalProperties": False,
+}
+_SECRET_FORMS: Final[tuple[Schema, ...]] = (_object_with_one_of("file", "env", "insecure_value"), _ENTRY, _COMMAND)
+_SECRET: Final[Schema] = {"title": "Secret", "oneOf": [*_SECRET_FORMS]}
+_REFERENCES: Final[tuple[Schema, ...]] = (_object_with_one_of("file", "env"), _ENTRY)
+_TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, *_REFERENCES]}
 _SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
     "file": {
         "secret": _SECRET,
         "pem_secret": {**_SECRET, "title": "Secret in PEM"},
         "secret_or_text": {
             "title": "Secret or text",
-            "oneOf": [_TEXT, _object_with_one_of("file", "env", "insecure_value")],
+            "oneOf": [_TEXT, *_SECRET_FORMS],
         },
-        "external_secret": {"title": "Secret", **_object_with_one_of("file", "env")},
+        "global_secret": {"title": "Secret", "oneOf": [_object_with_one_of("file", "env", "insecure_value"), _ENTRY]},
+        "external_secret": {"title": "Secret", "oneOf": [*_REFERENCES]},
         "text": _TEXT_OR_REFERENCE,
         "pem_text": {**_TEXT_OR_REFERENCE, "title": "Certificate text"},
         "certificate_source": {"title": "Certificate source", **_object_with_one_of("file", "env", "url", "inline")},

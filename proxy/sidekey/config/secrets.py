@@ -175,7 +175,7 @@ class SecretReader(ReferenceReader):
 
     def _read_command(self, reference: Reference, command: Command) -> str:
         program = describe_source("command", command.program)
-        if self._commands is None:
+        if self._commands is None or not self._commands.allows(command):
             raise ValueError(f"{program} {NOT_RUN}")
         try:
             return clean_value(reference, self._commands.read(command))
@@ -228,7 +228,7 @@ class RecordingReader(SecretReader):
         path = self.file(reference)
         if path is not None and reference.is_secret:
             self.secrets.add(path)
-        if reference.command is not None and self._commands is not None:
+        if reference.command is not None and self._commands is not None and self._commands.allows(reference.command):
             self._versions[reference.command] = self._commands.require(reference.command)
 
     def is_current(self, commands: Versions) -> bool:

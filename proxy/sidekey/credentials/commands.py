@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidekey.credentials.units import format_duration, parse_duration
@@ -13,11 +13,12 @@ OPTIONS: Final = frozenset({"command", "ttl", "timeout", "env"})
 """The keys of a command."""
 
 _TTL: Final = 300.0
-_MIN_TTL: Final = 5.0
+_MIN_TTL: Final = 10.0
 _MAX_TTL: Final = 86_400.0
 _TIMEOUT: Final = 10.0
 _MIN_TIMEOUT: Final = 1.0
-_MAX_TIMEOUT: Final = 60.0
+_MAX_TIMEOUT: Final = 30.0
+"""A reload, and therefore a change of the store, may wait for a new command."""
 _MAX_ARGUMENTS: Final = 64
 _MAX_LENGTH: Final = 4096
 """Characters of an argument."""
@@ -30,14 +31,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 class Command:
     """A program that writes a secret to standard output. Equal commands run once.
 
-    `argv[0]` is the absolute path of the program. Nothing shows the arguments, because they may be secrets. `ttl` and
-    `timeout` are in seconds. `env` has the names of variables that the program gets from Sidekey's environment.
+    `argv[0]` is the absolute path of the program. Nothing shows the arguments, because they may be secrets. `env` has
+    the names of variables that the program gets from Sidekey's environment. `ttl` and `timeout` are in seconds. They do
+    not count for equality, so that their change keeps the last secret.
     """
 
     argv: tuple[str, ...]
-    ttl: float = _TTL
-    timeout: float = _TIMEOUT
     env: tuple[str, ...] = ()
+    ttl: float = field(default=_TTL, compare=False)
+    timeout: float = field(default=_TIMEOUT, compare=False)
 
     @property
     def program(self) -> str:
@@ -60,9 +62,9 @@ def parse_command(raw: Mapping[Any, Any]) -> Command:
         raise ValueError("a command may have the keys command, ttl, timeout and env only")
     return Command(
         _parse_argv(raw["command"]),
-        _parse_limits("ttl", raw, _TTL, _MIN_TTL, _MAX_TTL),
-        _parse_limits("timeout", raw, _TIMEOUT, _MIN_TIMEOUT, _MAX_TIMEOUT),
         _parse_env(raw.get("env", [])),
+        _parse_seconds("ttl", raw, _TTL, _MIN_TTL, _MAX_TTL),
+        _parse_seconds("timeout", raw, _TIMEOUT, _MIN_TIMEOUT, _MAX_TIMEOUT),
     )
 
 
@@ -90,7 +92,7 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _parse_limits(key: str, raw: Mapping[Any, Any], default: float, minimum: float, maximum: float) -> float:
+def _parse_seconds(key: str, raw: Mapping[Any, Any], default: float, minimum: float, maximum: float) -> float:
     if key not in raw:
         return default
     try:

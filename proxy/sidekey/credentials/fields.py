@@ -69,7 +69,7 @@ _UNSUPPORTED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
     "url": "{url} may be used only for client certificates and their keys",
-    "command": "a command may not provide this value",
+    "command": "a command may provide secrets of integrations only",
 }
 _FILE_ONLY = {
     "file": "no file of Sidekey's machine may be read",
@@ -297,7 +297,8 @@ def parse_secret(raw: object, context: Context, *, pem: bool = False) -> Referen
     if not context.is_file:
         return stored_secret(raw, context, pem=pem)
     if "command" in raw:
-        return _command_reference(raw, pem)
+        command = parse_command(raw)
+        return Reference("command", command.program, pem, command=command)
     entry, raw = split_entry(raw)
     source, value = single_source(raw, ("file", "env", "insecure_value"), REMEDY)
     if source == "insecure_value":
@@ -312,6 +313,13 @@ def parse_secret_or_text(raw: object, context: Context) -> Reference:
     if not isinstance(raw, Mapping):
         raise ValueError(_NO_TEXT if context.is_file else f"must not be a bare text: {SEND_VALUE}")  # noqa: TRY004
     return parse_secret(raw, context)
+
+
+def parse_global_secret(raw: object, context: Context, *, pem: bool = False) -> Reference:
+    """Parse the reference to a secret of a global section: {file}, {env} or {insecure_value}."""
+    if isinstance(raw, Mapping) and "command" in raw:
+        raise ValueError(f"{_UNSUPPORTED['command']}; {REMEDY}")
+    return parse_secret(raw, context, pem=pem)
 
 
 def parse_external_secret(raw: object) -> Reference:
@@ -335,8 +343,6 @@ def parse_text(raw: object, context: Context, *, pem: bool = False, form: Stored
     if not context.is_file:
         refuse_file_reference(raw, "send the text itself")
         raise ValueError("must be a text, which is public here: send the text itself")
-    if "command" in raw and form == "secret":
-        return _command_reference(raw, pem, form)
     entry, raw = split_entry(raw)
     source, value = single_source(raw, ("file", "env"), "use a text, {file: PATH} or {env: NAME}")
     return external_reference(source, value, pem, form, entry)
@@ -382,11 +388,6 @@ def refuse_key(pem: str, remedy: str) -> None:
     """Raise ValueError for a private key in a public text."""
     if mentions_private_key(pem):
         raise ValueError(f"must not contain a private key, which is a secret: {remedy}")
-
-
-def _command_reference(raw: Mapping[Any, Any], pem: bool, form: StoredForm = "value") -> Reference:
-    command = parse_command(raw)
-    return Reference("command", command.program, pem, form, command)
 
 
 ENTRY_KEYS: Final = frozenset({"file", "format", "key"})
@@ -607,6 +608,7 @@ Shape = Literal[
     "pem_text",
     "secret",
     "external_secret",
+    "global_secret",
     "secret_or_text",
     "text",
     "token_file",
@@ -625,7 +627,20 @@ REDACT = PlainSerializer(lambda _: REDACTED, return_type=str)
 """Redacts a reference in every dump of a model."""
 
 Secret = Annotated[Reference, parsed_by(parse_secret), REDACT, WithJsonSchema(shape_marker("secret"))]
-"""A secret: {file}, {env} or {insecure_value}."""
+"""A secret of an integration: {file}, {env} or {insecure_value}, in a file also {command}."""
+
+GlobalSecret = Annotated[
+    Reference, parsed_by(parse_global_secret), REDACT, WithJsonSchema(shape_marker("global_secret"))
+]
+"""A secret of a global section: {file}, {env} or {insecure_value}.
+
+A failing program may exit with status 0 and write an error message, which would admit a caller.
+"""
+
+GlobalPemSecret = Annotated[
+    Reference, parsed_by(partial(parse_global_secret, pem=True)), REDACT, WithJsonSchema(shape_marker("global_secret"))
+]
+"""A `GlobalSecret` in PEM."""
 
 SecretOrText = Annotated[
     Reference, parsed_by(parse_secret_or_text), REDACT, WithJsonSchema(shape_marker("secret_or_text"))

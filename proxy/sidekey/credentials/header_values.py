@@ -44,6 +44,8 @@ def normalize_value(raw: Any, info: ValidationInfo) -> Any:
         if "insecure_value" in raw or (not is_file and ("value" in raw or "set" in raw)):
             key = "insecure_value" if is_file else "value"
             raise ValueError(f"must be a public text, or {{prefix: TEXT, secret: {{{key}: TEXT}}}}")
+        if is_file and "command" in raw:
+            raise ValueError("a command writes a secret: write {secret: {command: [PROGRAM, ...]}}")
         if "secret" in raw:
             refuse_locations([(key,) for key in raw if key not in _KEYS], f"unknown key; known: {', '.join(_KEYS)}")
             return raw

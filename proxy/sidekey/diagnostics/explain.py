@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidekey.config.addresses import address_refusal
+from sidekey.config.commands import kind_of
 from sidekey.config.field_types import check_method
 from sidekey.credentials.base import FixedCredential
-from sidekey.credentials.fields import HTTP_TOKEN
+from sidekey.credentials.fields import HTTP_TOKEN, Keys
 from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules
 from sidekey.observe.output import printable
 from sidekey.policy.addresses import Address
@@ -174,7 +175,7 @@ class Explanation:
                 rows += [("rule", rule) for rule in _describe_rules(self.integration.policy)]
         for source in (self.integration.secrets, self.integration.certificate):
             if source is not None and source.unreadable is not None:
-                rows.append(("unreadable", f"{source.unreadable}; until then the response is credential_unavailable"))
+                rows += [_describe_unreadable(keys, reason) for keys, reason in source.unreadable.reasons]
         if self.integration.policy.methods is not None:
             rows.append(("methods", ", ".join(sorted(self.integration.policy.methods))))
         rows += [("profile", f"{key}: {value}") for key, value in self.integration.profile_entries]
@@ -401,6 +402,13 @@ def credential_places(integration: Integration) -> dict[str, list[str]]:
     if signing is not None:
         names["signature"] = sorted(name.decode() for name in signing.names)
     return names if integration.certificate is None else {**names, "handshake": ["client certificate"]}
+
+
+def _describe_unreadable(keys: Keys, reason: str) -> tuple[str, str]:
+    text = f"{'.'.join(keys)}: {reason}"
+    if kind_of(reason) == "absent":
+        return "command", text
+    return "unreadable", f"{text}; until then the response is credential_unavailable"
 
 
 def _describe_rules(policy: Policy) -> list[str]:

@@ -128,6 +128,10 @@ class Metrics:
     - `admin_logins`: requests by the validity of their token.
     - `admin_changes`: changes by resource and outcome, "ok" or an API error code.
     - `count_dropped`: returns the number of lost log lines.
+
+    Commands:
+    - `command_runs`: runs by outcome. `failing_commands` returns 1 for each integration with a command whose last run
+      failed, and 0 for each other integration with a command.
     """
 
     __slots__ = (
@@ -139,6 +143,7 @@ class Metrics:
         "ca_expires",
         "callers",
         "calls",
+        "command_runs",
         "config_loaded",
         "config_loaded_at",
         "connections",
@@ -146,6 +151,7 @@ class Metrics:
         "count_idle",
         "expiries",
         "failing",
+        "failing_commands",
         "first_bytes",
         "grants",
         "in_flight",
@@ -181,6 +187,8 @@ class Metrics:
         self.upstream_connecting = 0
         self.count_idle: Callable[[], int] = int
         self.count_dropped: Callable[[], int] = int
+        self.command_runs: Mapping[str, int] = MappingProxyType({})
+        self.failing_commands: Callable[[], Mapping[str, int]] = dict
         self.utilization: Callable[[], Iterable[float]] = tuple
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}

@@ -421,6 +421,20 @@ _FAMILIES = (
         _single(lambda metrics: metrics.count_dropped()),
     ),
     _Family(
+        "sidekey_command_runs_total",
+        "counter",
+        "Runs of commands that write secrets, by outcome.",
+        ("outcome",),
+        _by_label(lambda metrics: metrics.command_runs),
+    ),
+    _Family(
+        "sidekey_command_failing",
+        "gauge",
+        "Whether the last run of a command of the integration failed.",
+        ("integration",),
+        _by_label(lambda metrics: metrics.failing_commands()),
+    ),
+    _Family(
         "sidekey_integration_info",
         "gauge",
         "The kind of each integration that has had a request.",
