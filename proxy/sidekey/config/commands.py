@@ -25,7 +25,7 @@ NOT_RUN: Final = (
 )
 """The reason without permission to run a command. It continues a sentence that begins with the program."""
 
-_EARLIEST, _LATEST = 0.8, 0.9
+_EARLIEST, _LATEST = 0.7, 0.8
 """Shares of its lifetime after which a secret is refreshed, so that many processes do not run at once."""
 
 _MIN_PAUSE: Final = 1.0
@@ -34,6 +34,7 @@ _MIN_PAUSE: Final = 1.0
 _GRACE: Final = 1.0
 """Seconds for the end of a killed program."""
 
+_NOT_RUN_YET = "has not run yet"
 _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the same time"
 
 
@@ -75,7 +76,7 @@ class _State(SecretHolder):
         self.integrations: list[str] = []
         self.value: str | None = None
         self.expires_at: float | None = None
-        self.reason = _NOT_FINISHED
+        self.reason = _NOT_RUN_YET
         self.version = 0
         self.failures = 0
         self.has_run = self.is_running = False
@@ -154,7 +155,7 @@ class Commands(SecretHolder):
         with self._changed:
             state = self._states.get(command)
             if state is None:
-                raise ValueError(_NOT_FINISHED)
+                raise ValueError(_NOT_RUN_YET)
             self._expire(state)
             if state.value is None:
                 raise (ValueError if state.expires_at is None else SecretExpired)(state.reason)
@@ -168,6 +169,8 @@ class Commands(SecretHolder):
         with self._changed:
             new, self._new = self._new, {}
             for command, state in new.items():
+                state.reason = _NOT_FINISHED
+                self._change(state)
                 self._start(command, state)
             if not new:
                 return False
@@ -283,8 +286,8 @@ class Commands(SecretHolder):
     def _expire(self, state: _State) -> None:
         if state.value is not None and state.expires_at is not None and state.expires_at <= time.time():
             state.value = None
-            failure = f"since then it {state.reason}" if state.reason else "no run has finished since"
-            state.reason = f"wrote a secret whose `expires_at` has passed; {failure}"
+            if not state.failures:
+                state.reason = "has not finished since its last secret expired"
             self._change(state)
 
     def _change(self, state: _State) -> None:
