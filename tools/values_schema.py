@@ -173,6 +173,8 @@ class _Converter:
         The last branch reports all types, or how to write a secret, for a value of another type.
         """
         options = list(self._options(node))
+        if len(options) == 1:
+            return self._convert(options[0], key)
         if len(options) == 2 and options[0] == {"type": "string"} and _is_text(options[1]):
             return _ref("text")
         simple = {option["type"] for option in options if option.keys() == {"type"} and option["type"] in SIMPLE}
@@ -211,6 +213,8 @@ class _Converter:
         """Yield the branches of a union and of the unions in it."""
         for option in (*node.get("oneOf", ()), *node.get("anyOf", ())):
             bare = _without(option, *ANNOTATIONS)
+            if _is_left_to_chart(bare):
+                continue
             if {"oneOf", "anyOf"} & bare.keys() and "discriminator" not in bare:
                 yield from self._options(bare)
             else:
@@ -305,6 +309,11 @@ def _by_provider(alternatives: list[Schema]) -> Schema:
         chain = {"if": {"properties": profile["properties"]}, "then": required, "else": chain}
     names_provider = {"properties": {"provider": {"type": "string"}}, "required": ["provider"]}
     return {"if": names_provider, "then": chain, "else": plain[0] if len(plain) == 1 else {"anyOf": plain}}
+
+
+def _is_left_to_chart(node: Schema) -> bool:
+    """Return True for an entry of a file and for a command, which the chart's definition of a secret allows."""
+    return node.get("required") in (["file", "format", "key"], ["command"])
 
 
 def _is_secret(node: Schema) -> bool:

@@ -20,7 +20,7 @@ from support.http_get import wait_until
 
 ROOT = os.geteuid() == 0
 SECRET = "hunter2-and-more"
-ENVIRON = {"HOME": "/home/sidekey", "TOKEN": "t", "OTHER": "o", "PATH": "/opt/bin"}
+ENVIRON = {"HOME": "/var/lib/sidekey", "TOKEN": "t", "OTHER": "o", "PATH": "/opt/bin"}
 
 
 def script(folder: Path, text: str) -> Path:
@@ -141,7 +141,7 @@ def test_path_is_checked_at_each_run(tmp_path: Path) -> None:
 def test_environment_has_only_fixed_variables_and_those_of_env(tmp_path: Path) -> None:
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     output = ProgramRunner().run(Command(("/usr/bin/env",), ("TOKEN",)), 20, ENVIRON).value
-    assert sorted(output.split()) == ["HOME=/home/sidekey", "LANG=C.UTF-8", f"PATH={path}", "TOKEN=t"]
+    assert sorted(output.split()) == ["HOME=/var/lib/sidekey", "LANG=C.UTF-8", f"PATH={path}", "TOKEN=t"]
     reason = reason_of(tmp_path, "", env=("MISSING", "TOKEN"))
     assert reason == "needs environment variables that Sidekey does not have: set MISSING"
 

@@ -39,6 +39,7 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import PemBlock, PemParts
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.certificates.validate import CertificateCheck, CertificateInput, _Checker
+from sidekey.credentials.commands import Command
 from sidekey.credentials.context import Context
 from sidekey.credentials.fields import Entered, Keys, Reference, Secret, Section
 from sidekey.credentials.headers import HeadersSettings
@@ -182,6 +183,7 @@ ACCESS_KEY = AccessKey(b"AKID", b"hunter2")
 
 SECRETS = [
     GRANT,
+    Command(("/bin/program", "hunter2")),
     Call("token endpoint", "POST", "https://auth.example.com/hunter2", HEADERS, b"hunter2"),
     Reply(200, {"x": "hunter2"}, b"hunter2"),
     Attempt(5.0, memory="hunter2"),
@@ -227,7 +229,7 @@ SECRETS = [
 HARMLESS = {"ResponseShape", "ClientCredentials", "Destinations", "Placement", "InjectionPoints", "CredentialTraits"}
 HARMLESS |= {"PassphraseError", "SecretUnreadable", "TokenResponseSettings"}
 HARMLESS |= {"DocumentType", "PlacementSettings", "_Component", "_Covered"}
-HARMLESS |= {"MaxEntries", "Context", "FileOnly", "ProvidedText"}
+HARMLESS |= {"FileEntry", "MaxEntries", "Context", "FileOnly", "ProvidedText"}
 HARMLESS |= {"ClientCredentialsSettings", "CustomGrantSettings", "HeaderSettings", "SimpleMethodSettings"}
 HARMLESS |= {"SignatureParameters", "Scheme", "SignatureFields", "SigningKey", "Template"}
 HARMLESS |= {"ComparedAs", "TiedToSecret", "SafeToChange", "HiddenFromViewers", "FieldKey", "_Registry", "_ProvenKeys"}

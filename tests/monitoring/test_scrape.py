@@ -109,6 +109,7 @@ def config(ca: Authority, port: int, closed: int) -> str:
 
     basic = "auth: {type: basic, username: u, password: {env: SECRET}}"
     files = "certificate: {file: tls.crt}, private_key: {file: tls.key}"
+    command = basic.replace("{env: SECRET}", "{command: [/bin/false]}")
     return f"""\
 network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 ca: {{folder: state}}
@@ -124,6 +125,7 @@ integrations:
   bank: {{endpoint_prefix: "https://up.test:{port}", auth: {{type: mtls, allow_private_ca: true, {files}}}}}
   tokens: {{{oauth2("token")}}}
   refused: {{{oauth2("refused")}}}
+  command: {{endpoint_prefix: "https://up.test:{port}/api", {command}}}
 """
 
 
@@ -157,7 +159,7 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
     async with RawUpstream(respond, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
-        with SidekeyProcess(text, folder, head=HEAD, environment=variables) as child:
+        with SidekeyProcess(text, folder, head=HEAD, arguments=["--allow-commands"], environment=variables) as child:
             statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
             assert await asyncio.to_thread(status_in_tunnel, child.proxy_port, upstream.port) == 403
             assert await asyncio.to_thread(operate, child.admin_port) == 404

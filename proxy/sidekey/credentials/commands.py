@@ -49,6 +49,9 @@ class Command:
     def __repr__(self) -> str:
         return "Command(REDACTED)"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a command may hold a secret and is not pickled")
+
 
 def is_command(raw: Mapping[Any, Any]) -> bool:
     """Return True if a mapping of a JSON document is a command, valid or not, rather than a part of the document."""
