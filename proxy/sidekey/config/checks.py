@@ -60,6 +60,8 @@ def integration_errors(raw: Mapping[str, Any], context: Context) -> Messages:
             yield ("client_certificate",), f"kind {name} has its certificate under auth: remove this block"
         yield from kind.find_errors(raw)
         yield from _supplement_errors(kind, raw, context)
+        if raw.get("upgrade"):
+            yield from _upgrade_errors(kind, raw, context)
     yield from _test_errors(raw)
 
 
@@ -101,6 +103,22 @@ def _supplement_errors(kind: type[KindSettings], raw: Mapping[str, Any], context
             for other in earlier:
                 yield from _conflicts(other, writes)
             earlier.append(writes)
+
+
+def _upgrade_errors(kind: type[KindSettings], raw: Mapping[str, Any], context: Context) -> Messages:
+    """Refuse `upgrade` where Sidekey could not send a WebSocket handshake, or not do what another key demands."""
+    loc, methods = ("upgrade",), raw.get("methods")
+    if isinstance(methods, list) and "GET" not in methods:
+        yield loc, "a WebSocket handshake is a GET: add GET to methods, or remove this key"
+    if raw.get("redact_response") is True:
+        yield loc, "Sidekey cannot search a WebSocket for secrets: remove this key, or redact_response"
+    auth = _valid(kind, raw.get("auth"), context)
+    traits = None if auth is None else auth.traits()
+    parts = [part for model in SUPPLEMENTS if (part := _valid(model, raw.get(model.SECTION), context)) is not None]
+    if (traits is not None and traits.signing is not None) or any(part.signing() is not None for part in parts):
+        yield loc, "a signature covers no WebSocket: remove this key, or write a second integration without a signature"
+    if (traits is not None and traits.injection_points.body) or any(part.injection_points().body for part in parts):
+        yield loc, "a WebSocket handshake has no body to which fields could be added: remove this key, or the fields"
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -628,6 +628,11 @@ class IntegrationSettings(Section):
         "it always does in response heads: integrations.md lists the spellings that it finds. Bodies are then "
         "chunked, without content coding and `ETag`, and `Range` is not forwarded.",
     )
+    upgrade: Annotated[list[Literal["websocket"]], SAFE_TO_CHANGE] = Field(
+        default=[],
+        description="Protocols to which callers may upgrade a request: `websocket`, or none. Not with a signature, "
+        "body fields or `redact_response`. See [websocket.md](websocket.md).",
+    )
     test: TestSettings | None = Field(default=None, description="The request of `sidekey test`.")
 
 

@@ -322,6 +322,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     # As the transport of the protocol.
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Pass decrypted data to another protocol from now on."""
+        self._protocol = cast(asyncio.Protocol, protocol)
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Encrypt and send. TCP's pause_writing and resume_writing control the flow."""
         tls = self._tls

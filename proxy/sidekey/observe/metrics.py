@@ -35,8 +35,8 @@ def bucket_of(seconds: float) -> int:
     return bucket
 
 
-TUNNEL_MODES: Final[tuple[str, ...]] = ("terminated", "plain", "passed")
-"""Sidekey terminates the tunnel's TLS, reads plain HTTP, or passes the bytes unchanged."""
+TUNNEL_MODES: Final[tuple[str, ...]] = ("terminated", "plain", "passed", "websocket")
+"""Sidekey terminates the tunnel's TLS, reads plain HTTP, passes the bytes unchanged, or passes those of a WebSocket."""
 
 
 class IntegrationStats:

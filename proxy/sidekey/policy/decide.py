@@ -26,6 +26,7 @@ from sidekey.policy.routes import NOT_COVERED, Routes, check_tunnel_host, find_b
 from sidekey.policy.targets import Prefix
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import InvalidTarget, Origin, parse_target
+from sidekey.policy.websocket import NOT_ALLOWED, NOT_PASSED
 
 C = TypeVar("C", bound=Candidate)
 
@@ -114,7 +115,9 @@ def _pass_through(
     target = passthrough.find_target(head.target, None if named is None else named.rules)
     if isinstance(target, Problem):
         return Denied(target, named)
-    return None if target is None else Admitted(passthrough.candidate, target)
+    if target is None:
+        return None
+    return Denied(NOT_PASSED, named) if head.is_websocket else Admitted(passthrough.candidate, target)
 
 
 def _choose_by_host(
@@ -145,13 +148,15 @@ def decide_again(head: RequestHead, candidate: C, passthrough: PassthroughPolicy
 
 
 def apply_rules(head: RequestHead, candidate: C) -> Admitted[C] | Denied[C]:
-    """Decide on method and target of a request by the rules of the candidate that are in force."""
+    """Decide on method, upgrade and target of a request by the rules of the candidate that are in force."""
     rules = candidate.rules
     if head.method not in rules.methods:
         method = head.method.decode("latin-1")
         detail = f"{method} is not among the integration's methods"
         allow = ("Allow", rules.allow)
         return Denied(Problem("method_denied", detail, headers=(allow,), denial="method_not_allowed"), candidate)
+    if head.is_websocket and not rules.websocket:
+        return Denied(NOT_ALLOWED, candidate)
     return _apply_target_rules(head, candidate)
 
 

@@ -63,7 +63,7 @@ RESPONSE_ROLES: Final = {
     b"keep-alive": Role.KEEP_ALIVE,
     b"te": Role.DROP,
     b"trailer": Role.DROP,
-    b"upgrade": Role.DROP,
+    b"upgrade": Role.UPGRADE,
 }
 
 METHOD_OVERRIDES: Final = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})

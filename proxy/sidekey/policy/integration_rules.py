@@ -28,7 +28,8 @@ class IntegrationRules:
     response has set the base URL. Sidekey adds the `parameters` itself, so the caller may not send them. `unresolved`
     means that a value that decides where the credential may go cannot be read yet. A `stored` integration serves
     tunnels, and requests that name no integration, only at hosts under `ca.hosts`. Presets forward the caller's headers
-    in `caller_fields`. Sidekey brings targets into `canonical` form, if there is one, before it checks them.
+    in `caller_fields`. Sidekey brings targets into `canonical` form, if there is one, before it checks them. With
+    `websocket`, it forwards WebSocket handshakes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class IntegrationRules:
     stored: bool = False
     caller_fields: frozenset[bytes] = frozenset()
     canonical: CanonicalForm | None = None
+    websocket: bool = False
 
     @classmethod
     def of(
@@ -54,13 +56,15 @@ class IntegrationRules:
         stored: bool = False,
         caller_fields: frozenset[bytes] = frozenset(),
         canonical: CanonicalForm | None = None,
+        websocket: bool = False,
     ) -> IntegrationRules:
         """Build the rules of an integration as configured, before a token response sets another base URL."""
         methods = DEFAULT_METHODS
         if configured.methods is not None:
             methods = frozenset(method.encode() for method in configured.methods) & DEFAULT_METHODS
         return cls(
-            name, configured, configured, base, methods, parameters, unresolved, stored, caller_fields, canonical
+            *(name, configured, configured, base, methods, parameters, unresolved, stored, caller_fields, canonical),
+            websocket=websocket,
         )
 
     def with_base(self, base: Prefix) -> IntegrationRules:

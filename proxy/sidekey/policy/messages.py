@@ -12,6 +12,9 @@ from sidekey.policy.headers import Role, tokens
 
 NO_CONTROL_HEADERS: Final[dict[Role, bytes]] = {}
 
+WEBSOCKET_LINES: Final = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+"""Header lines of both messages of a WebSocket handshake (RFC 6455 1.3)."""
+
 
 class RequestHead:
     """The parsed head of a request, in bytes as the caller sent them.
@@ -107,12 +110,22 @@ class RequestHead:
         hops = self.control_header(Role.MAX_FORWARDS)
         return hops is not None and self.method == b"OPTIONS" and hops.isdigit() and not int(hops[:6])
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the request is a WebSocket handshake. The parser refuses invalid ones (`policy.websocket`)."""
+        protocols = self.control_header(Role.UPGRADE)
+        return protocols is not None and tokens(protocols) == [b"websocket"]
+
     def hop_fields(self) -> list[tuple[bytes, bytes]]:
         """Return name and line of each header that Sidekey forwards with its own value.
 
-        Expect is forwarded for HTTP/1.1 only (RFC 9110 10.1.1). Max-Forwards of an OPTIONS request is decremented.
+        Expect is forwarded for HTTP/1.1 only (RFC 9110 10.1.1). Max-Forwards of an OPTIONS request is decremented. Of
+        upgrades, only that to WebSocket is forwarded.
         """
         fields = []
+        if self.is_websocket:
+            # The caller's Connection nominates Upgrade, whose line must stay. No header has the name of this one.
+            fields.append((b"", WEBSOCKET_LINES))
         expected, hops = self.control_header(Role.EXPECT), self.control_header(Role.MAX_FORWARDS)
         if expected is not None and self.http_1_1:
             fields.append((b"expect", b"\r\nExpect: " + expected))

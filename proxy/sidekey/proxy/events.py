@@ -58,6 +58,10 @@ class ExchangeEvents(CallerEvents):
         """
 
     @abstractmethod
+    def upgrade_received(self, head: ResponseHead, data: bytes) -> None:
+        """Handle the head of a 101 response, and the bytes of the upstream that follow it."""
+
+    @abstractmethod
     def upstream_lost(self, problem: Problem, *, stale: bool) -> None:
         """Handle the loss of the connection before the end of the response.
 

@@ -67,6 +67,8 @@ class Integration:
     """Normalised names of the `TARGET_FIELDS` that callers may send."""
     redact_response: bool = False
     """True if Sidekey also redacts secrets in response bodies."""
+    websocket: bool = False
+    """True if callers may upgrade connections to WebSocket."""
     profile_entries: tuple[tuple[str, str], ...] = ()
     """Keys that a provider profile added, each with its text, without secrets."""
     stored: bool = False
@@ -110,6 +112,7 @@ class Integration:
             stored=self.stored,
             canonical=self.traits.canonical_form,
             caller_fields=self.caller_fields,
+            websocket=self.websocket,
         )
 
     @property

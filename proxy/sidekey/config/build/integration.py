@@ -109,6 +109,7 @@ def build_integration(
         test=None if test is None else TestRequest(test.method, test.path),
         pass_headers=frozenset(normalise(name.encode()) for name in settings.pass_headers),
         redact_response=settings.redact_response,
+        websocket="websocket" in settings.upgrade,
         profile_entries=profile_entries,
         public_headers=public_headers_of(settings),
         stored=stored_networks is not None,

@@ -319,7 +319,7 @@ class CallerConnection(RequestReader):
             self._pump()
 
     def release_transport(self) -> tuple[asyncio.Transport, bytes, bool]:
-        """Release the paused transport to a tunnel. Return it, the bytes after the CONNECT, and `full`.
+        """Release the transport to a tunnel or a WebSocket. Return it, the bytes after the CONNECT, and `full`.
 
         A transport does not call `pause_writing` again for its next protocol, so the tunnel must know `full`.
         """
@@ -329,6 +329,15 @@ class CallerConnection(RequestReader):
         self.worker.deadlines.forget(self)
         self._forget_parser()
         return self.transport, backlog, self.full
+
+    def transport_closed(self) -> None:
+        """Act on the end of a transport that was released to a WebSocket."""
+
+    @property
+    def has_more_input(self) -> bool:
+        """True if the caller has sent anything after its current request."""
+        arrived = self._queue or self._backlog or self._open_head or self._discarding
+        return bool(arrived) or not has_no_input(self.transport)
 
     def pause_body(self) -> None:
         """Pause reading the body, because the exchange cannot accept more now."""

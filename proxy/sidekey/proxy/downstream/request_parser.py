@@ -436,7 +436,6 @@ class RequestReader(Connection):
                 length = request_validation.coded_length(
                     coding, has_content_length=self._has_content_length, http_1_1=http_1_1
                 )
-            request_validation.check_upgrade(control_headers.get(Role.UPGRADE, b""))
         head = RequestHead(
             method,
             self._target,
@@ -453,6 +452,8 @@ class RequestReader(Connection):
             self._integration_id,
             self._proxy_authorization,
         )
+        if control_headers is not None and Role.UPGRADE in control_headers:
+            request_validation.check_upgrade(head, control_headers[Role.UPGRADE])
         request_validation.check_head(head, rules.limits)
         if self._head_size:
             if self._head_size > rules.limits.request_head:

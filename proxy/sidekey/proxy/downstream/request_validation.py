@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidekey.errors import Problem
-from sidekey.policy import framing
+from sidekey.policy import framing, websocket
 from sidekey.policy.headers import Role, tokens
 from sidekey.policy.messages import RequestHead
 from sidekey.snapshot.request_rules import Limits
@@ -70,12 +70,17 @@ def coded_length(coding: bytes, *, has_content_length: bool, http_1_1: bool) -> 
         raise BadRequest(Problem(code, str(error))) from None
 
 
-def check_upgrade(protocols: bytes) -> None:
-    """Ignore upgrades to h2c and TLS, and refuse others (RFC 9110 7.8). Raises BadRequest."""
-    if any(protocol != b"h2c" and not protocol.startswith(b"tls/") for protocol in tokens(protocols)):
-        raise BadRequest(
-            Problem("not_implemented", "Upgrade is not supported: only plain HTTP/1.1 exchanges are carried")
-        )
+def check_upgrade(head: RequestHead, protocols: bytes) -> None:
+    """Ignore upgrades to h2c and TLS, check WebSocket handshakes, and refuse others (RFC 9110 7.8).
+
+    Raises BadRequest.
+    """
+    if head.is_websocket:
+        if reason := websocket.find_request_error(head):
+            raise invalid(reason)
+    elif any(protocol != b"h2c" and not protocol.startswith(b"tls/") for protocol in tokens(protocols)):
+        detail = "Upgrade must be websocket alone: Sidekey supports no other protocol"
+        raise BadRequest(Problem("not_implemented", detail))
 
 
 def check_connect(*, framed: bool) -> None:

@@ -20,9 +20,10 @@ from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import is_plain
 from sidekey.policy.identifiers import preset_id, read_identifiers
-from sidekey.policy.messages import RequestHead, ResponseHead
+from sidekey.policy.messages import WEBSOCKET_LINES, RequestHead, ResponseHead
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelContext
+from sidekey.policy.websocket import find_response_error
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
@@ -36,6 +37,7 @@ from sidekey.proxy.exchange.report import ExchangeBase
 from sidekey.proxy.exchange.response_body import HeldResponse, RedactedBody, redacted_head
 from sidekey.proxy.exchange.signed_request import SignedRequest
 from sidekey.proxy.exchange.timing import CONNECTION, GRANT, UNTIMED
+from sidekey.proxy.exchange.websocket import WebSocket
 from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, BufferedBody, InFlightCounter
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
@@ -270,6 +272,9 @@ class Exchange(ExchangeBase):
         request, tunnel = self._request, self._tunnel
         if tunnel is not None:
             request.replace_head(tunnel.make_absolute(request.head))
+        if request.head.is_websocket:
+            # Whatever the response is, bytes behind a handshake are never read as another request.
+            self._keep_alive = False
         rules = request.rules
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
@@ -854,6 +859,38 @@ class Exchange(ExchangeBase):
         """Return True if Sidekey itself sent 100 Continue, to get a body that it needs whole (RFC 9110 10.1.1)."""
         signed = self._signed_request
         return bool(self._require_integration().injection_points.body) if signed is None else not signed.streams_body
+
+    def upgrade_received(self, head: ResponseHead, data: bytes) -> None:
+        """Deliver the 101 response to a WebSocket handshake, and end: a `WebSocket` takes over both connections."""
+        worker, caller, connection, request = self._worker, self._caller_connection, self._attached(), self._request
+        if connection is None:
+            return
+        error = find_response_error(request.head, head)
+        if error:
+            self._fail(Problem("upstream_protocol_error", error, sent="maybe"))
+            return
+        if caller.has_more_input:
+            detail = "a caller must send nothing between a WebSocket handshake and its response"
+            self._fail(Problem("request_invalid", detail, sent="maybe"))
+            return
+        if worker.finishing:
+            self._fail(Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,)))
+            return
+        self._time_response_head()
+        self._status = head.status
+        fields = head.fields if self._redactor is None else self._redactor.clean(head.fields)
+        ending = WEBSOCKET_LINES + request.rules.head_end
+        pieces = response_head(head, fields, self.request_id, ending, chunked=False, to_head=False)
+        self._enter_response(states.COMPLETE)
+        self._deliver(b"".join(pieces))
+        counter, self._in_flight_counter = self._in_flight_counter, None
+        line = self._line("", worker.clock() - self._began, True, None)
+        websocket = WebSocket(
+            worker, request.rules.timeouts.tunnel_idle, self.deadline, caller=caller, counter=counter, line=line
+        )
+        self._upstream = None
+        self._end("", None, upstream_completed=True)
+        websocket.open(connection, data)
 
     def response_received(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         if head is not None and self._redactor is not None and self._require_integration().redacts:

@@ -13,6 +13,7 @@ from sidekey.policy.identify import is_forward, named_id
 from sidekey.policy.messages import trace_id
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.policy.urls import Origin
+from sidekey.policy.websocket import SWITCHING_PROTOCOLS
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.events import ExchangeEvents
@@ -113,7 +114,9 @@ class ExchangeBase(ExchangeEvents):
         if code or status >= 400:
             self._log(code, seconds, upstream_completed, problem, logged=worker.access.logs_errors, failed=stats)
         elif worker.access.logs_all or worker.audit.logs_uses:
-            self._log(code, seconds, upstream_completed, problem, logged=worker.access.logs_all)
+            # A WebSocket writes the access line at its end.
+            logged = worker.access.logs_all and status != SWITCHING_PROTOCOLS
+            self._log(code, seconds, upstream_completed, problem, logged=logged)
 
     def _log(
         self,

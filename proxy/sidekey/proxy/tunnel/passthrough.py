@@ -3,112 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+from typing import Final
 
 from sidekey.proxy import states
-from sidekey.proxy.deadlines import NEVER
-from sidekey.proxy.transport import WRITE_BUFFER, address_of, reset
+from sidekey.proxy.relay import Relay
 from sidekey.proxy.tunnel.tunnel import TunnelRecord
 from sidekey.proxy.worker import Worker
 
 
-class RelayEnd(asyncio.Protocol):
-    """One end of the tunnel. It writes the bytes that it receives to the other end, and pauses while that is full."""
+class PassthroughTunnel(Relay):
+    """The tunnel, with its line in the log. `idle_timeout` is `timeouts.tunnel_idle` at the CONNECT."""
 
-    __slots__ = ("_tunnel", "has_ended", "is_lost", "other", "received", "transport")
-
-    transport: asyncio.Transport
-
-    def __init__(self, tunnel: PassthroughTunnel) -> None:
-        self._tunnel = tunnel
-        self.other: RelayEnd | None = None
-        self.received = 0
-        self.has_ended = self.is_lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Pause reading until there is another end."""
-        self.attach(cast(asyncio.Transport, transport))
-        self.transport.pause_reading()
-
-    def attach(self, transport: asyncio.Transport) -> None:
-        """Attach the transport."""
-        self.transport = transport
-        transport.set_write_buffer_limits(WRITE_BUFFER)
-
-    def link(self, other: RelayEnd) -> None:
-        """Forward to this end from now on."""
-        self.other = other
-
-    def unlink(self) -> None:
-        """Break the reference cycle between both ends."""
-        self.other = None
-
-    def data_received(self, data: bytes) -> None:
-        """Forward the data."""
-        other = self.other
-        if other is not None:
-            self.received += len(data)
-            self._tunnel.restart_deadline()
-            other.transport.write(data)
-
-    def pause_writing(self) -> None:
-        """Pause reading at the other end, because the write buffer of this end is full."""
-        other = self.other
-        if other is not None and not other.has_ended and not other.transport.is_closing():
-            other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """Resume reading at the other end."""
-        other = self.other
-        self._tunnel.restart_deadline()
-        if other is not None and not other.has_ended and not other.transport.is_closing():
-            other.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        """Forward the end of stream. The other direction may stay open for long."""
-        other = self.other
-        self.has_ended = True
-        if other is None or other.has_ended or other.transport.is_closing():
-            return False
-        self._tunnel.restart_deadline()
-        other.transport.write_eof()
-        return True
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """Close the other end."""
-        self.is_lost = True
-        other = self.other
-        if other is None:
-            return
-        if not other.is_lost:
-            if error is None:
-                other.transport.close()
-            else:
-                reset(other.transport)
-        self._tunnel.end_once_closed()
-
-
-class PassthroughTunnel:
-    """The tunnel: its two ends, its deadline, and its line in the log.
-
-    `idle_timeout` is `timeouts.tunnel_idle` at the CONNECT. A later reload does not change it.
-    """
-
-    __slots__ = ("_caller_end", "_connect_seconds", "_idle_timeout", "_record", "_upstream_end", "_worker", "deadline")
+    __slots__ = ("_connect_seconds", "_record")
 
     def __init__(self, worker: Worker, record: TunnelRecord, idle_timeout: float) -> None:
-        self.deadline = NEVER
-        self._worker: Final = worker
+        super().__init__(worker, idle_timeout)
         self._record: Final = record
-        self._idle_timeout: Final = idle_timeout
         self._connect_seconds = 0.0
-        self._caller_end = RelayEnd(self)
-        self._upstream_end = RelayEnd(self)
-
-    @property
-    def upstream_end(self) -> RelayEnd:
-        """The end at the target. It is connected first."""
-        return self._upstream_end
 
     def set_connect_seconds(self, seconds: float) -> None:
         """Set the time that Sidekey took to connect to the target."""
@@ -116,77 +27,10 @@ class PassthroughTunnel:
 
     def begin(self, transport: asyncio.Transport, data: bytes, *, full: bool) -> None:
         """Start forwarding; see `Tunnel.begin`."""
-        worker, caller_end, upstream_end = self._worker, self._caller_end, self._upstream_end
         self._record.open(states.FORWARDING, "passed")
-        worker.metrics.upstream_open += 1
-        worker.metrics.connections.record(self._connect_seconds)
-        self.restart_deadline()
-        worker.deadlines.watch(self)
-        caller_end.attach(transport)
-        caller_end.link(upstream_end)
-        upstream_end.link(caller_end)
-        transport.set_protocol(caller_end)
-        for end in (caller_end, upstream_end):
-            if not end.transport.is_closing():
-                end.transport.resume_reading()
-        # These may pause an end again.
-        if full:
-            caller_end.pause_writing()
-        if data:
-            caller_end.data_received(data)
+        self._worker.metrics.connections.record(self._connect_seconds)
+        super().begin(transport, data, full=full)
 
-    def restart_deadline(self) -> None:
-        """Restart the idle deadline, because bytes have moved."""
-        self.deadline = self._worker.deadlines.now + self._idle_timeout
-
-    def end_once_closed(self) -> None:
-        """End the tunnel if both ends are closed. Otherwise limit the time in which the second end may close."""
-        caller_end, upstream_end, worker = self._caller_end, self._upstream_end, self._worker
-        if not (caller_end.is_lost and upstream_end.is_lost):
-            # `timeouts.write` limits the pending writes, as on any connection that closes.
-            self.deadline = worker.deadlines.now + worker.rules.timeouts.write
-            return
-        ended = self._record.end(
-            received=caller_end.received,
-            sent=upstream_end.received,
-            upstream=address_of(upstream_end.transport),
-            connect=self._connect_seconds,
-        )
-        if not ended:
-            return
-        worker.metrics.upstream_open -= 1
-        worker.leave_passthrough(self)
-        worker.unregister(self)
-        worker.deadlines.forget(self)
-        caller_end.unlink()
-        upstream_end.unlink()
-
-    def expired(self) -> None:
-        """Cut the tunnel: no byte has moved for too long."""
-        self.deadline = NEVER
-        self.end()
-
-    # As a connection of the worker.
-
-    @property
-    def idle_since(self) -> float:
-        """NEVER: Sidekey cannot see whether the caller awaits a response. `timeouts.tunnel_idle` ends the tunnel."""
-        return NEVER
-
-    @property
-    def unsent(self) -> bool:
-        """True if bytes for the caller are still unsent."""
-        return not self._caller_end.is_lost and self._caller_end.transport.get_write_buffer_size() > 0
-
-    def close_if_idle(self) -> bool:
-        """Return False: the tunnel never makes room for other connections."""
-        return False
-
-    def wind_down(self, *, patient: bool) -> None:
-        """Do nothing: the bytes may be a response."""
-
-    def end(self) -> None:
-        """Reset both ends, so that the stream does not look complete."""
-        for end in (self._caller_end, self._upstream_end):
-            if not end.is_lost:
-                reset(end.transport)
+    def _ended(self, received: int, sent: int) -> None:
+        self._record.end(received=received, sent=sent, upstream=self._upstream_address, connect=self._connect_seconds)
+        self._worker.leave_passthrough(self)

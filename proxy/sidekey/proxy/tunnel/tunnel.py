@@ -150,6 +150,10 @@ class TunnelledConnection(CallerConnection):
         super().connection_lost(error)
         self._tunnel.closed()
 
+    def transport_closed(self) -> None:
+        """End the tunnel."""
+        self._tunnel.closed()
+
 
 class Tunnel(asyncio.Protocol):
     """A tunnel that carries requests. It begins with the 200 response to the CONNECT.

@@ -12,6 +12,7 @@ from httptools import HttpResponseParser
 from sidekey.errors import Problem
 from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy.framing import UNTIL_CLOSE
+from sidekey.policy.websocket import SWITCHING_PROTOCOLS
 from sidekey.proxy.connection import PARSER_BYPASS
 from sidekey.proxy.deadlines import NEVER
 from sidekey.proxy.events import ExchangeEvents
@@ -144,6 +145,16 @@ class UpstreamConnection(ResponseReader):
         self.reused = True
         self.owner.offer(self)
 
+    def release_transport(self, successor: asyncio.Protocol) -> tuple[asyncio.Transport, bool]:
+        """Give the transport to another protocol after a 101 response, and leave the pool.
+
+        Return the transport, and `full`: a transport does not call `pause_writing` again for its next protocol.
+        """
+        self._detach()
+        self._forget()
+        self.transport.set_protocol(successor)
+        return self.transport, self.full
+
     def abort(self) -> None:
         """Detach from the exchange and cut the connection, so that an incomplete request never looks complete."""
         if self.exchange is not None:
@@ -186,8 +197,11 @@ class UpstreamConnection(ResponseReader):
         elif error := self._read(data):
             self._fail_malformed(exchange, error)
             return
-        if self._continue_came:
-            self._continue_came = False
+        if self._interim:
+            interim, self._interim = self._interim, 0
+            if interim == SWITCHING_PROTOCOLS and self._head is not None:
+                exchange.upgrade_received(self._head, self._after_upgrade)
+                return
             exchange.continue_received()
         head, body, whole = self._new_head, self._body, self._whole
         if head is not None:
@@ -223,12 +237,16 @@ class UpstreamConnection(ResponseReader):
         self._clean_end = True
         return False
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _forget(self) -> None:
+        """Leave the pool and the deadlines, and break the reference cycle with the parser."""
         worker = self.worker
         worker.deadlines.forget(self)
         worker.metrics.upstream_open -= 1
         self.owner.remove(self)
         del self._parser
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
         exchange, head = self.exchange, self._head
         if exchange is None:
             return

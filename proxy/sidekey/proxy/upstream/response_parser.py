@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
-from httptools import HttpParserError, HttpResponseParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from sidekey.policy import framing
 from sidekey.policy.framing import BODYLESS
 from sidekey.policy.headers import RESPONSE_ROLES, FieldNames, Role, tokens
 from sidekey.policy.messages import ResponseHead
+from sidekey.policy.websocket import SWITCHING_PROTOCOLS
 from sidekey.proxy.connection import Connection
 from sidekey.proxy.worker import Worker
 from sidekey.snapshot.request_rules import Limits, RequestRules
@@ -23,6 +24,7 @@ _CONTENT_LENGTH: Final = Role.CONTENT_LENGTH
 _TRANSFER_ENCODING: Final = Role.TRANSFER_ENCODING
 _CONNECTION: Final = Role.CONNECTION
 _KEEP_ALIVE: Final = Role.KEEP_ALIVE
+_UPGRADE: Final = Role.UPGRADE
 
 MALFORMED: Final = "the upstream's response is malformed"
 OTHER_VERSION: Final = "the upstream's response must be in HTTP/1.1 or HTTP/1.0"
@@ -45,23 +47,24 @@ class ResponseReader(Connection):
 
     `_head` is the complete head of the final response. `_new_head` is that head until the exchange gets it, and `_body`
     the pieces that the exchange has not got yet. `_received` counts the bytes of the response, and `_overhead` those
-    since its last body byte: chunk extensions and trailers. `_continue_came` is True once a 100 arrived, `_whole` once
-    the response is complete. `_not_reusable` is True if no other exchange may use the connection, for example because
-    unexpected bytes came. `_stale_parser` is True if llhttp cannot parse a next response. `_last_name` is the name of
-    the last field, from which `NAMES` guesses the next one. `idle_timeout` is the number of seconds for
-    which the connection may be idle.
+    since its last body byte: chunk extensions and trailers. `_interim` is 100 or 101 once such a response has arrived,
+    else 0, and `_after_upgrade` are the bytes behind a 101. `_whole` is True once the response is complete.
+    `_not_reusable` is True if no other exchange may use the connection, for example because unexpected bytes came.
+    `_stale_parser` is True if llhttp cannot parse a next response. `_last_name` is the name of the last field, from
+    which `NAMES` guesses the next one. `idle_timeout` is the number of seconds for which the connection may be idle.
     """
 
     __deletable__: ClassVar = ("_parser",)
     __slots__ = (
+        "_after_upgrade",
         "_body",
         "_body_received",
         "_connection",
         "_content_length",
-        "_continue_came",
         "_encoding",
         "_fields",
         "_head",
+        "_interim",
         "_keep_alive",
         "_last_name",
         "_new_head",
@@ -86,6 +89,7 @@ class ResponseReader(Connection):
         self._to_head = False
         self._not_reusable = False
         self._body: list[bytes] = []
+        self._after_upgrade = b""
         self._last_name = _FIRST
         self._expect_head()
 
@@ -97,7 +101,7 @@ class ResponseReader(Connection):
         self._head: ResponseHead | None = None
         self._new_head: ResponseHead | None = None
         self._received = self._body_received = self._overhead = 0
-        self._continue_came = False
+        self._interim = 0
         self._whole = False
         self._keep_alive = False
         self._stale_parser = False
@@ -109,6 +113,8 @@ class ResponseReader(Connection):
         self._received += len(data)
         try:
             self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._after_upgrade = data[cast(int, upgrade.args[0]) :]
         except HttpParserError as error:
             if not self._whole:
                 cause = error.__context__
@@ -147,6 +153,9 @@ class ResponseReader(Connection):
             self._connection = value if self._connection is None else self._connection + b"," + value
         elif role is _KEEP_ALIVE:
             self._read_keep_alive(value)
+        elif role is _UPGRADE and self._parser.get_status_code() == SWITCHING_PROTOCOLS:
+            # In any other response it is an offer, which Sidekey drops.
+            self._fields.append(field_name.start + value)
 
     def _read_keep_alive(self, value: bytes) -> None:
         for parameter in tokens(value):
@@ -160,10 +169,14 @@ class ResponseReader(Connection):
         parser = self._parser
         status = parser.get_status_code()
         if status < 200:
-            # The exchange forwards 100. Others are dropped, because few callers support them.
-            if status not in (100, 102, 103):
+            # The exchange handles 100 and 101. Others are dropped, because few callers support them.
+            if status not in (100, 101, 102, 103):
                 raise BadResponse(NOT_A_STATUS)
-            self._continue_came |= status == 100
+            if status == SWITCHING_PROTOCOLS:
+                self._check_upgrade(self._rules.limits)
+                self._head = ResponseHead(status, self._fields, self._connection, framing.UNTIL_CLOSE, None)
+            if status <= SWITCHING_PROTOCOLS:
+                self._interim = status
             return
         keep_alive = self._keep_alive = parser.should_keep_alive()
         limits = self._rules.limits
@@ -214,6 +227,15 @@ class ResponseReader(Connection):
         if sum(map(len, self._fields)) > limits.response_head:
             raise BadResponse(HEAD_TOO_LARGE)
 
+    def _check_upgrade(self, limits: Limits) -> None:
+        """Check the framing of a 101 response. The exchange checks whether it completes a handshake."""
+        self._check_head(SWITCHING_PROTOCOLS, limits)
+        if self._parser.get_http_version() != "1.1" or self._content_length is not None or self._encoding is not None:
+            raise BadResponse(AMBIGUOUS)
+        if not self._parser.should_upgrade():
+            # llhttp would read the bytes that follow as another response.
+            raise BadResponse("the upstream's 101 response must have Upgrade, and list it in Connection")
+
     def on_body(self, chunk: bytes) -> None:
         if self._whole:
             self._not_reusable = True
@@ -226,9 +248,9 @@ class ResponseReader(Connection):
             self._whole = True
         else:
             # This was an interim response.
-            received, continue_came = self._received, self._continue_came
+            received, interim = self._received, self._interim
             self._expect_head()
-            self._received, self._continue_came = received, continue_came
+            self._received, self._interim = received, interim
 
 
 def _parse_content_length(value: bytes) -> int:
