@@ -105,7 +105,7 @@ def test_other_headers_are_forwarded(name: bytes) -> None:
     assert (role, normal, start) == (Role.FORWARD, name.lower(), b"\r\n" + name + b": ")
 
 
-@pytest.mark.parametrize("name", [b"Proxy-Status", b"Proxy-Authenticate", b"Upgrade", b"TE", b"Trailer"])
+@pytest.mark.parametrize("name", [b"Proxy-Status", b"Proxy-Authenticate", b"TE", b"Trailer"])
 def test_hop_by_hop_headers_are_dropped_from_responses(name: bytes) -> None:
     """Only Sidekey's own responses have Proxy-Status."""
     assert headers.classify(name, RESPONSE_ROLES).role is Role.DROP

@@ -12,6 +12,7 @@ from support.memory import MemoryUpstream, running
 from support.plane import base_url, forwarded, get, integration, problem, request
 from support.raw_connection import RawConnection
 from support.upstream import respond_with
+from support.websocket import HANDSHAKE
 
 
 async def test_f56_half_closed_caller_has_left() -> None:
@@ -131,11 +132,11 @@ async def test_f63_trailers_of_an_upload_are_dropped() -> None:
 
 
 async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
-    """F64: 501, a closed connection, and nothing at the upstream."""
-    raw = get("/a", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    """F64: 501, a closed connection, and nothing at the upstream, unless the integration allows it."""
+    raw = get("/a", *HANDSHAKE)
     async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
-            await caller.send(raw + b"\x81\x05hello")
+            await caller.send(raw)
             response = await caller.response()
             assert (response.status, problem(response)["code"]) == (501, "not_implemented")
             assert await caller.until_ended() == bytes(caller.received[: caller.consumed])

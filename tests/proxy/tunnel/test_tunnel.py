@@ -28,6 +28,7 @@ from support.raw_connection import RawConnection
 from support.scripted import RecordingTransport, ScriptedPlane
 from support.tunnels import TlsCaller, client_context, connect_request, problem_of, tunnel, tunnel_get
 from support.upstream import RawUpstream, always_ok
+from support.websocket import HANDSHAKE
 
 VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
@@ -46,7 +47,7 @@ async def test_a_request_in_a_tunnel_arrives_with_the_credential(ca: Authority, 
                 await caller.send(tunnel_get(upstream.port, "/api/a?b=c", "X-Own: 1"))
                 response = await caller.response()
                 assert (response.status, response.body) == (200, b"ok")
-            assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0}
+            assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0, "websocket": 0}
         await sidekey.wait_for_outcomes("h", c2xx=2)
         await eventually(lambda: sidekey.metrics.tunnels["terminated"] == 0)
         word = sidekey.plane.worker.instance
@@ -113,7 +114,8 @@ async def test_bytes_other_than_tls_are_plain_http(ca: Authority, together: bool
         ("/api/%2e%2e/x", (), None, 400, "request_invalid"),
         ("*", (), None, 400, "request_invalid"),
         ("/api/a", ("X-Integration-Id: other",), None, 400, "request_invalid"),
-        ("/api/a", ("Upgrade: websocket", "Connection: upgrade"), None, 501, "not_implemented"),
+        ("/api/a", HANDSHAKE, None, 501, "not_implemented"),
+        ("/api/a", ("Upgrade: websocket", "Connection: upgrade"), None, 400, "request_invalid"),
     ],
 )
 async def test_denied_request_in_a_tunnel(

@@ -300,7 +300,7 @@ DETAILS = {
         b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "the upstream's response has a transfer coding that its version of HTTP does not know",
     ),
-    "101": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", STATUS),
+    "199": (b"HTTP/1.1 199 No\r\n\r\n", STATUS),
     "600": (b"HTTP/1.1 600 No\r\n" + SHORT, STATUS),
     "407": (b"HTTP/1.1 407 No\r\n" + SHORT, "the upstream asks for proxy authentication"),
     "many fields": (

@@ -34,6 +34,11 @@ NO_DESCRIPTOR: Final = Problem(
 )
 
 
+AFTER_HANDSHAKE: Final = Problem(
+    "request_invalid", "a caller must send nothing between a WebSocket handshake and its response"
+)
+
+
 class CallerConnection(RequestReader):
     """One connection of a caller. `start` creates the exchange of a request, or the handler of a CONNECT.
 
@@ -158,7 +163,10 @@ class CallerConnection(RequestReader):
             self._refuse(problem, waiting)
         elif upgrade_end >= 0:
             self._restart_after_upgrade()
-            if len(self._queue) > waiting and self._queue[-1].head.method == b"CONNECT":
+            head = self._queue[-1].head if len(self._queue) > waiting else None
+            if head is not None and head.is_websocket and upgrade_end < len(data):
+                self._refuse(AFTER_HANDSHAKE, waiting)
+            elif head is not None and head.method == b"CONNECT":
                 self._backlog = data[upgrade_end:] + self._backlog
                 self._pause(PAUSED_BY_CONNECT)
                 self._act_on_read()

@@ -29,7 +29,7 @@ from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
 from sidekey.proxy.content_coding import UnreadableCoding, accept_encoding_line
 from sidekey.proxy.deadlines import NEVER
-from sidekey.proxy.downstream.connection import CallerConnection
+from sidekey.proxy.downstream.connection import AFTER_HANDSHAKE, CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import response_head, serialize_options_response, serialize_problem
 from sidekey.proxy.exchange import body_fields
@@ -870,8 +870,7 @@ class Exchange(ExchangeBase):
             self._fail(Problem("upstream_protocol_error", error, sent="maybe"))
             return
         if caller.has_more_input:
-            detail = "a caller must send nothing between a WebSocket handshake and its response"
-            self._fail(Problem("request_invalid", detail, sent="maybe"))
+            self._fail(AFTER_HANDSHAKE)
             return
         if worker.finishing:
             self._fail(Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,)))
