@@ -10,21 +10,23 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidekey.credentials.base import Grant
+from sidekey.policy.callers import Caller
 from sidekey.proxy.transport import WRITE_BUFFER
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from support.leaves import IssuedLeaves
 from support.plane import (
-    AUTHORIZATION,
     UPSTREAM,
     RenewedSource,
     RunningPlane,
     base_url,
+    callers_of,
     eventually,
     forwarded,
     get,
@@ -44,7 +46,8 @@ from support.wire import first_response
 
 H = websocket_integration("h", base_url(1))
 RAW = get("/a", *HANDSHAKE)
-FRAME = b"\x81\x05hello"
+FRAME = b"\x81\x85\0\0\0\0hello"
+"""A frame of a caller: a masked text (RFC 6455 5.7)."""
 
 
 async def switch(connection: RawConnection) -> None:
@@ -125,6 +128,10 @@ WRONG_REQUESTS = {
     "no key": (get("/a", *HANDSHAKE[:2], HANDSHAKE[3]), "one Sec-WebSocket-Key"),
     "two keys": (get("/a", *HANDSHAKE, f"Sec_WebSocket_Key: {KEY}"), "one Sec-WebSocket-Key"),
     "a short key": (get("/a", *HANDSHAKE[:2], "Sec-WebSocket-Key: YQ==", HANDSHAKE[3]), "one Sec-WebSocket-Key"),
+    "a key for one hop": (
+        get("/a", "Connection: upgrade, sec_websocket_key", *HANDSHAKE[1:]),
+        "no header of the handshake",
+    ),
     "17 bytes": (get("/a", *HANDSHAKE[:2], f"Sec-WebSocket-Key: {KEY[:-2]}A=", HANDSHAKE[3]), "one Sec-WebSocket-Key"),
 }
 
@@ -230,7 +237,7 @@ async def test_secret_in_the_101_is_redacted() -> None:
     """Of the fields; a key that the caller chose cannot be one."""
     secret = "a-secret-of-the-test"
     served = websocket_integration("h", base_url(1), headers=(("Authorization", secret),))
-    grant = Grant(headers=(("Authorization", secret),), secrets=(secret,))
+    grant = Grant(headers=(("Authorization", secret),), secrets=(secret.encode(),))
     sidekey = ScriptedPlane(served, sources={"h": RenewedSource(grant)})
     caller, upstream = await send_request(sidekey, RAW)
     upstream.feed(switching(f"X-Echo: {secret}"))
@@ -276,13 +283,14 @@ async def test_handshake_is_judged_like_any_request(raw: bytes, status: int, cod
     assert sidekey.upstreams == []
 
 
-async def test_origin_needs_callers() -> None:
-    """As for any request to the reverse proxy. Clients that are no browsers can leave Origin out."""
-    raw = get("/a", *HANDSHAKE, "Origin: https://app.test")
-    sidekey = ScriptedPlane(H)
+@pytest.mark.parametrize("target", [b"/i/h/a", b"http://up.test:1/api/a"], ids=["reverse proxy", "forward proxy"])
+async def test_origin_needs_callers(target: bytes) -> None:
+    """Through each proxy: a web page could read the WebSocket. Clients that are no browsers can leave Origin out."""
+    sidekey = ScriptedPlane(H, matching=True)
     caller = sidekey.caller()
-    caller.feed(raw)
+    caller.feed(get("/a", *HANDSHAKE, "Origin: https://app.test").replace(b"/i/h/a", target))
     assert problem(single_response(caller))["code"] == "door_denied"
+    assert sidekey.upstreams == []
     sidekey = ScriptedPlane(H, tokens={"t": None})
     caller, upstream = await send_request(
         sidekey, get("/a", *HANDSHAKE, "Origin: https://app.test", "Sidekey-Token: t")
@@ -392,8 +400,8 @@ async def test_bytes_pass_both_ways_and_each_way_ends_by_itself() -> None:
         served = websocket_integration("h", base_url(upstream.port))
         async with running(served) as sidekey:
             async with open_socket(sidekey, upstream) as (caller, far):
-                await caller.send(b"\x81\x00GET / HTTP/1.1\r\n\r\n")
-                await far.until_contains(b"\x81\x00GET / HTTP/1.1\r\n\r\n")
+                await caller.send(b"\x81\x80GET / HTTP/1.1\r\n\r\n")
+                await far.until_contains(b"\x81\x80GET / HTTP/1.1\r\n\r\n")
                 await far.send(b"HTTP/1.1 200 OK\r\n\r\n\xff")
                 await caller.until(lambda: caller.received.endswith(b"HTTP/1.1 200 OK\r\n\r\n\xff"))
                 assert sidekey.metrics.tunnels["websocket"] == sidekey.metrics.in_flight == 1
@@ -420,9 +428,10 @@ def test_bytes_arrive_unchanged_and_in_order(pieces: list[tuple[bool, bytes]], f
         upstream.feed(switching() + first)
         head, end, received = caller.read().partition(b"\r\n\r\n")
         assert (head.split(b"\r\n")[0], end) == (b"HTTP/1.1 101 Switching Protocols", b"\r\n\r\n")
+        caller.feed(*(FRAME[:1], FRAME[1:]) if first else (FRAME,))
         for up, piece in pieces:
             (caller if up else upstream).feed(piece)
-        assert upstream.read() == b"".join(piece for up, piece in pieces if up)
+        assert upstream.read() == FRAME + b"".join(piece for up, piece in pieces if up)
         assert received + caller.read() == first + b"".join(piece for up, piece in pieces if not up)
         assert sidekey.defects == []
 
@@ -436,6 +445,7 @@ FIELDS = st.sampled_from(
         "Upgrade: websocket, h2c",
         "Upgrade: WebSocket",
         "Connection: keep-alive, upgrade",
+        "Connection: Sec-WebSocket-Key",
         "Connection: upgraded",
         "Connection: close",
         "Content-Length: 0",
@@ -481,7 +491,7 @@ async def test_full_end_pauses_only_the_other_end() -> None:
     near, far = await ends(ScriptedPlane(H))
     for full, sender in ((far, near), (near, far)):
         full.block_writes()
-        sender.feed(b"x")
+        sender.feed(FRAME)
         assert (sender.reading, full.reading) == (False, True)
         full.allow_writes()
         assert (sender.reading, full.reading) == (True, True)
@@ -505,38 +515,38 @@ async def test_caller_that_is_full_at_the_101_pauses_the_upstream() -> None:
 @pytest.mark.parametrize("slow", ["caller", "upstream"])
 async def test_slow_receiver_slows_the_sender(slow: str) -> None:
     size = 24 << 20
-    async with RawUpstream(switch) as upstream:
-        async with (
-            running(websocket_integration("h", base_url(upstream.port))) as sidekey,
-            open_socket(sidekey, upstream) as (caller, far),
-        ):
-            sender, receiver = (far, caller) if slow == "caller" else (caller, far)
-            before = len(receiver.received)
-            receiver.transport.pause_reading()
-            sender.transport.write(bytes(size))
-            (held,) = sidekey.plane.worker.connections
-            end = held._caller_end if slow == "caller" else held.upstream_end  # type: ignore[attr-defined]
-            await eventually(lambda: end.transport.get_write_buffer_size() > WRITE_BUFFER)
-            for _ in range(200):
-                await asyncio.sleep(0)
-            assert end.transport.get_write_buffer_size() <= WRITE_BUFFER + (256 << 10)
-            receiver.transport.resume_reading()
-            async with asyncio.timeout(DEADLINE * 2):
-                while len(receiver.received) < before + size:
-                    await asyncio.sleep(0.01)
+    async with (
+        RawUpstream(switch) as upstream,
+        running(websocket_integration("h", base_url(upstream.port))) as sidekey,
+        open_socket(sidekey, upstream) as (caller, far),
+    ):
+        sender, receiver = (far, caller) if slow == "caller" else (caller, far)
+        before = len(receiver.received)
+        receiver.transport.pause_reading()
+        sender.transport.write(FRAME[:2] + bytes(size - 2))
+        (held,) = sidekey.plane.worker.connections
+        end = held._caller_end if slow == "caller" else held.upstream_end  # type: ignore[attr-defined]
+        await eventually(lambda: end.transport.get_write_buffer_size() > WRITE_BUFFER)
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert end.transport.get_write_buffer_size() <= WRITE_BUFFER + (256 << 10)
+        receiver.transport.resume_reading()
+        async with asyncio.timeout(DEADLINE * 2):
+            while len(receiver.received) < before + size:
+                await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("cut", ["caller", "upstream"])
 async def test_reset_is_forwarded_as_a_reset(cut: str) -> None:
-    async with RawUpstream(switch) as upstream:
-        async with (
-            running(websocket_integration("h", base_url(upstream.port))) as sidekey,
-            open_socket(sidekey, upstream) as (caller, far),
-        ):
-            first, second = (caller, far) if cut == "caller" else (far, caller)
-            first.reset()
-            await second.until_lost()
-            assert isinstance(second.error, ConnectionResetError)
+    async with (
+        RawUpstream(switch) as upstream,
+        running(websocket_integration("h", base_url(upstream.port))) as sidekey,
+        open_socket(sidekey, upstream) as (caller, far),
+    ):
+        first, second = (caller, far) if cut == "caller" else (far, caller)
+        first.reset()
+        await second.until_lost()
+        assert isinstance(second.error, ConnectionResetError)
 
 
 # Limits, and the end.
@@ -560,12 +570,67 @@ async def test_open_socket_stays_in_flight() -> None:
     assert sidekey.metrics.in_flight == 0
 
 
+async def test_caller_has_at_most_half_of_the_tunnels() -> None:
+    """WebSockets count like tunnels, and give their slots back."""
+    sidekey = ScriptedPlane(H, limits=Limits(tunnels=2), tokens={"one": None, "two": None})
+
+    async def open_as(token: str) -> tuple[RecordingTransport, int]:
+        number = len(sidekey.upstreams)
+        caller = sidekey.caller()
+        caller.feed(get("/a", *HANDSHAKE, f"Sidekey-Token: {token}"))
+        (await sidekey.upstream(number)).feed(switching())
+        return caller, single_response(caller).status
+
+    first, status = await open_as("one")
+    assert status == 101
+    assert (await open_as("one"))[1] == 503
+    assert sidekey.upstreams[1].aborted
+    assert (await open_as("two"))[1] == 101
+    first.fail(ConnectionResetError())
+    await settle()
+    assert (await open_as("one"))[1] == 101
+
+
+@pytest.mark.parametrize(
+    ("config", "cut"),
+    [
+        ({}, False),
+        ({"integrations": {"h": integration("h", base_url(1))}}, True),
+        ({"integrations": {}}, True),
+        ({"callers": callers_of({"other": None})}, True),
+        ({"callers": callers_of({"t": frozenset({"k"})})}, True),
+        ({"callers": None}, False),
+    ],
+    ids=["nothing", "no upgrade", "no integration", "no caller", "no permission", "no callers"],
+)
+async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, Any], cut: bool) -> None:
+    sidekey = ScriptedPlane(H, tokens={"t": None})
+    caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
+    upstream.feed(switching())
+    assert single_response(caller).status == 101
+    if "callers" in config and config["callers"] == callers_of({"other": None}):
+        # `callers_of` names callers by their position.
+        config = {"callers": {key: Caller("other", None) for key in config["callers"]}}
+    sidekey.plane.prepare(replace(sidekey.snapshot, **config))()
+    assert (caller.aborted, upstream.aborted) == (cut, cut)
+
+
+@pytest.mark.parametrize("first", [b"GET /api/admin HTTP/1.1\r\n", b"\x81\x05hello", b"\x80\x80", b"\x83\x80", b"\r\n"])
+@pytest.mark.parametrize("dribbled", [False, True])
+async def test_first_bytes_must_be_a_masked_frame(first: bytes, dribbled: bool) -> None:
+    """An upstream that relays the response of another server may still speak HTTP: it gets no request unjudged."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await ends(sidekey)
+    caller.feed(*((first[:1], first[1:]) if dribbled else (first,)))
+    assert (caller.aborted, upstream.aborted, upstream.read()) == (True, True, b"")
+
+
 async def test_idle_socket_is_cut() -> None:
     sidekey = ScriptedPlane(H, timeouts=Timeouts(tunnel_idle=50))
     caller, upstream = await ends(sidekey)
     deadlines = sidekey.plane.worker.deadlines
     deadlines.look(deadlines.now + 40)
-    caller.feed(b"x")
+    caller.feed(FRAME)
     deadlines.look(deadlines.now + 40)
     assert not caller.aborted
     upstream.feed(b"x")
@@ -582,44 +647,44 @@ async def test_socket_lives_no_longer_than_timeouts_total() -> None:
     deadlines = sidekey.plane.worker.deadlines
     for _ in range(9):
         deadlines.look(deadlines.now + 11)
-        caller.feed(b"x")
+        caller.feed(FRAME)
     assert not caller.aborted
     deadlines.look(deadlines.now + 2)
     assert (caller.aborted, upstream.aborted) == (True, True)
 
 
 async def test_drain_waits_for_a_socket_and_then_resets_it() -> None:
-    async with RawUpstream(switch) as upstream:
-        async with (
-            running(websocket_integration("h", base_url(upstream.port))) as sidekey,
-            open_socket(sidekey, upstream) as (caller, far),
-        ):
-            sidekey.plane.drain()
-            end = asyncio.create_task(sidekey.plane.finish(0.5))
-            await asyncio.sleep(0)
-            await caller.send(b"in the middle")
-            await far.until_contains(b"in the middle")
-            assert not await end
-            await caller.until_lost()
-            await far.until_lost()
-            assert [type(item.error) for item in (caller, far)] == [ConnectionResetError] * 2
-            assert sidekey.metrics.tunnels["websocket"] == 0
+    async with (
+        RawUpstream(switch) as upstream,
+        running(websocket_integration("h", base_url(upstream.port))) as sidekey,
+        open_socket(sidekey, upstream) as (caller, far),
+    ):
+        sidekey.plane.drain()
+        end = asyncio.create_task(sidekey.plane.finish(0.5))
+        await asyncio.sleep(0)
+        await caller.send(FRAME)
+        await far.until_contains(FRAME)
+        assert not await end
+        await caller.until_lost()
+        await far.until_lost()
+        assert [type(item.error) for item in (caller, far)] == [ConnectionResetError] * 2
+        assert sidekey.metrics.tunnels["websocket"] == 0
 
 
 async def test_drain_ends_with_the_last_socket() -> None:
-    async with RawUpstream(switch) as upstream:
-        async with (
-            running(websocket_integration("h", base_url(upstream.port))) as sidekey,
-            open_socket(sidekey, upstream) as (caller, far),
-        ):
-            sidekey.plane.drain()
-            end = asyncio.create_task(sidekey.plane.finish(DEADLINE))
-            await caller.send(b"\x88\x80bye!")
-            await far.until_contains(b"bye!")
-            far.close()
-            await caller.until_ended()
-            caller.close()
-            assert await end
+    async with (
+        RawUpstream(switch) as upstream,
+        running(websocket_integration("h", base_url(upstream.port))) as sidekey,
+        open_socket(sidekey, upstream) as (caller, far),
+    ):
+        sidekey.plane.drain()
+        end = asyncio.create_task(sidekey.plane.finish(DEADLINE))
+        await caller.send(b"\x88\x80bye!")
+        await far.until_contains(b"bye!")
+        far.close()
+        await caller.until_ended()
+        caller.close()
+        assert await end
 
 
 async def test_handshake_that_ends_after_the_drain_has_begun_is_503() -> None:
@@ -631,7 +696,7 @@ async def test_handshake_that_ends_after_the_drain_has_begun_is_503() -> None:
     error = problem(single_response(caller))
     assert (error["status"], error["code"]) == (503, "overloaded")
     assert upstream.aborted
-    assert await end
+    end.cancel()
 
 
 async def test_access_line_is_written_at_the_end(tmp_path: Path) -> None:
@@ -644,16 +709,46 @@ async def test_access_line_is_written_at_the_end(tmp_path: Path) -> None:
                 await eventually(log.read_text)
                 (used,) = map(json.loads, log.read_text().splitlines())
                 assert (used["event"], used["status"]) == ("credential used", 101)
-                await caller.send(b"12345")
-                await far.until_contains(b"12345")
+                await caller.send(FRAME)
+                await far.until_contains(FRAME)
                 await far.send(b"123")
                 await caller.until_contains(b"123")
                 size = len(caller.received)
+                far.close()
             await eventually(lambda: len(log.read_text().splitlines()) == 2)
     line = json.loads(log.read_text().splitlines()[1])
     expected = {"door": "reverse", "method": "GET", "integration": "h", "status": 101, "code": None}
-    assert {**expected, "bytes_in": 5, "bytes_out": size, "request_id": used["request_id"]}.items() <= line.items()
+    assert {
+        **expected,
+        "bytes_in": len(FRAME),
+        "bytes_out": size,
+        "request_id": used["request_id"],
+    }.items() <= line.items()
     assert line["duration"] >= line["first_byte"] > 0
+
+
+@pytest.mark.parametrize("reason", ["tunnel_idle", "total", "drain", "no longer allows WebSocket"])
+async def test_cut_socket_is_logged_with_the_reason(tmp_path: Path, reason: str) -> None:
+    """Also if only errors are logged."""
+    log = tmp_path / "log"
+    async with RawUpstream(switch) as upstream:
+        served = websocket_integration("h", base_url(upstream.port))
+        timeouts = Timeouts(tunnel_idle=50, total=40 if reason == "total" else 0)
+        async with (
+            running(served, log=log, access="errors", timeouts=timeouts) as sidekey,
+            open_socket(sidekey, upstream) as (caller, _),
+        ):
+            if reason == "drain":
+                await sidekey.plane.finish(0)
+            elif reason.startswith("no longer"):
+                sidekey.plane.prepare(replace(sidekey.snapshot, integrations={}))()
+            else:
+                sidekey.advance(60)
+            await caller.until_lost()
+            await eventually(log.read_text)
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert (line["status"], line["level"], line["integration"]) == (101, "warning", "h")
+    assert reason in line["reason"]
 
 
 # In tunnels, and with TLS.
@@ -671,7 +766,7 @@ async def test_socket_in_a_tunnel(ca: Authority, version: ssl.TLSVersion, closin
                 assert (await caller.response()).status == 101
                 (far,) = upstream.connections
                 assert sidekey.metrics.tunnels == {"terminated": 1, "plain": 0, "passed": 0, "websocket": 1}
-                await caller.send(bytes(100_000) + b"up")
+                await caller.send(FRAME + bytes(100_000) + b"up")
                 await far.until_contains(b"\0up")
                 await far.send(bytes(100_000) + b"down")
                 await caller.until_contains(b"\0down")
@@ -686,25 +781,29 @@ async def test_socket_in_a_tunnel(ca: Authority, version: ssl.TLSVersion, closin
             await eventually(lambda: not any(sidekey.metrics.tunnels.values()))
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_socket_in_a_plain_tunnel(ca: Authority, scheme: str) -> None:
-    """As clients open `ws://` URLs through a proxy (RFC 6455 4.1). Sidekey upgrades http to https."""
-    context = ca.server_context(UPSTREAM) if scheme == "https" else None
-    async with RawUpstream(switch, ssl_context=context) as upstream:
-        prefix = base_url(upstream.port, scheme=scheme)
-        served = websocket_integration("h", prefix, trust=ca.trust, headers=AUTHORIZATION)
-        if scheme == "https":
-            # Port 80 stands for 443 if only https is allowed. No test can use port 443.
-            served = replace(served, policy=replace(served.policy))
-        async with running(served, leaves=IssuedLeaves(ca)) as sidekey, sidekey.connect() as raw:
-            authority = f"{UPSTREAM}:{upstream.port}"
-            await raw.send(connect_request(authority))
-            assert (await raw.response(to_head=True)).status == 200
-            await raw.send(tunnel_get(upstream.port, f"{scheme}://{authority}/api/a", *HANDSHAKE))
-            response = await raw.response()
-            if scheme == "https":
-                assert response.status == 421
-            else:
-                assert response.status == 101
+async def test_socket_in_a_plain_tunnel(ca: Authority) -> None:
+    """As clients open `ws://` URLs through a proxy (RFC 6455 4.1)."""
+    async with RawUpstream(switch) as upstream:
+        served = websocket_integration("h", base_url(upstream.port))
+        async with running(served, leaves=IssuedLeaves(ca)) as sidekey:
+            async with sidekey.connect() as raw:
+                await raw.send(connect_request(f"{UPSTREAM}:{upstream.port}"))
+                assert (await raw.response(to_head=True)).status == 200
+                await raw.send(tunnel_get(upstream.port, "/api/a", *HANDSHAKE))
+                assert (await raw.response()).status == 101
+                assert sidekey.metrics.tunnels == {"terminated": 0, "plain": 1, "passed": 0, "websocket": 1}
                 await raw.send(FRAME)
-                await (await upstream.connection()).until_contains(FRAME)
+                far = await upstream.connection()
+                await far.until_contains(FRAME)
+                far.close()
+            await eventually(lambda: not any(sidekey.metrics.tunnels.values()))
+
+
+async def test_http_is_upgraded_to_https() -> None:
+    """`ws://` becomes `wss://`, like http, if only https covers the host."""
+    served = websocket_integration("h", "https://up.test/api")
+    sidekey = ScriptedPlane(served, matching=True)
+    caller, upstream = await send_request(sidekey, RAW.replace(b"/i/h/a", b"http://up.test/api/a"))
+    assert upstream.read().startswith(b"GET /api/a HTTP/1.1\r\nHost: up.test\r\nAuthorization: ")
+    upstream.feed(switching())
+    assert single_response(caller).status == 101

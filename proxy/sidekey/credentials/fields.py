@@ -103,6 +103,9 @@ NOT_INJECTED = frozenset(
         "te",
         "trailer",
         "upgrade",
+        # The caller compares the response with its own (RFC 6455 4.1).
+        "sec-websocket-key",
+        "sec-websocket-version",
         # Between the caller and Sidekey, or written by Sidekey.
         "expect",
         "via",

@@ -17,7 +17,7 @@ from sidekey.policy.decision import Admitted, Denied, malformed_target
 from sidekey.policy.identifiers import REVERSE, InvalidIdentifiers, reverse_id, split_reverse
 from sidekey.policy.identify import RequestIdentity, identify, is_forward, missing_id
 from sidekey.policy.integration_rules import COMMON_METHODS, Candidate, IntegrationRules
-from sidekey.policy.listener import check_browser, check_loop
+from sidekey.policy.listener import check_browser, check_loop, check_origin
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.parameters import UnreadableNames, contains_parameter, overrides_method
 from sidekey.policy.passthrough import PassthroughPolicy
@@ -70,6 +70,8 @@ def _decide(
     if head.method == b"TRACE":
         return Denied(_TRACE)
     if not forward and (problem := check_browser(head, callers, routes)) is not None:
+        return Denied(problem)
+    if forward and head.is_websocket and (problem := check_origin(head, callers)) is not None:
         return Denied(problem)
     identity = identify(head, callers, routes, tunnel)
     if isinstance(identity, Denied):

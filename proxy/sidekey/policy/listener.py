@@ -25,13 +25,24 @@ def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, rou
     """Refuse requests of web pages to the reverse proxy, including those by DNS rebinding."""
     if head.control_header(Role.SEC_FETCH_SITE) not in (None, b"none"):
         return Problem("door_denied", "requests from web pages are refused (Sec-Fetch-Site)", denial="browser")
-    if head.control_header(Role.ORIGIN) is not None and callers is None:
-        detail = "requests from web pages are refused (Origin) where no callers are configured"
-        return Problem("door_denied", detail, denial="browser")
+    if (problem := check_origin(head, callers)) is not None:
+        return problem
     if not routes.is_listener_host(head.host):
         detail = "Host must be this listener's: an IP address, localhost or one of listen.names"
         return Problem("door_denied", detail, denial="foreign_host")
     return None
+
+
+def check_origin(head: RequestHead, callers: Mapping[bytes, Caller] | None) -> Problem | None:
+    """Refuse requests with Origin if there are no callers.
+
+    At the forward proxy this is for WebSocket handshakes: web pages can read any WebSocket (RFC 6455 10.2), while the
+    same-origin policy keeps them from reading other responses.
+    """
+    if head.control_header(Role.ORIGIN) is None or callers is not None:
+        return None
+    detail = "requests from web pages are refused (Origin) where no callers are configured"
+    return Problem("door_denied", detail, denial="browser")
 
 
 def is_listener_host(host: bytes, names: frozenset[str]) -> bool:

@@ -17,6 +17,7 @@ from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.exchange.exchange import Exchange
+from sidekey.proxy.exchange.websocket import WebSocket
 from sidekey.proxy.limits import InFlightCounters
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.router import Router
@@ -90,9 +91,19 @@ class DataPlane:
         """Prepare another snapshot. The returned function applies it to requests that begin after it.
 
         Earlier requests keep their rules, integration and connections. `Worker.limit_in_flight` sets the limit of
-        requests in flight.
+        requests in flight. WebSockets that it no longer allows are cut.
         """
-        return partial(commit_all, (self.worker.prepare(snapshot), self.router.prepare(snapshot)))
+        commits = (self.worker.prepare(snapshot), self.router.prepare(snapshot), partial(self._cut_revoked, snapshot))
+        return partial(commit_all, commits)
+
+    def _cut_revoked(self, snapshot: Snapshot) -> None:
+        """Cut the WebSockets that the snapshot no longer allows."""
+        if not self.worker.metrics.tunnels["websocket"]:
+            return
+        callers = None if snapshot.callers is None else {caller.name: caller for caller in snapshot.callers.values()}
+        for connection in self.worker.connections:
+            if isinstance(connection, WebSocket):
+                connection.apply_rules(snapshot.integrations, callers)
 
     def drain(self) -> None:
         """Close each connection with its next response."""

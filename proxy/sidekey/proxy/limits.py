@@ -16,6 +16,9 @@ from sidekey.proxy.worker import Worker
 
 RETRY_AFTER: Final = ("Retry-After", "1")
 
+STOPPING: Final = Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
+"""The response to what would open a tunnel or a WebSocket while Sidekey stops."""
+
 MIN_BYTES_PER_SECOND: Final = 16 << 10
 """Average speed that a held body must reach once `timeouts.idle` has passed.
 

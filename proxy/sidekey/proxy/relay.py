@@ -94,16 +94,18 @@ class Relay(ABC):
     """Two ends and their deadline. A subclass counts and logs what they carried.
 
     `idle_timeout` is the number of seconds without a byte after which both ends are cut. A later reload does not change
-    it. `expires` is the time by the loop's clock at which they are cut in any case.
+    it. `expires` is the time by the loop's clock at which they are cut in any case. `_cut_reason` says why Sidekey has
+    cut them, and is empty otherwise.
     """
 
-    __slots__ = ("_caller_end", "_expires", "_idle_timeout", "_upstream_end", "_worker", "deadline")
+    __slots__ = ("_caller_end", "_cut_reason", "_expires", "_idle_timeout", "_upstream_end", "_worker", "deadline")
 
     def __init__(self, worker: Worker, idle_timeout: float, expires: float = NEVER) -> None:
         self.deadline = NEVER
         self._worker: Final = worker
         self._idle_timeout: Final = idle_timeout
         self._expires: Final = expires
+        self._cut_reason = ""
         self._caller_end = RelayEnd(self)
         self._upstream_end = RelayEnd(self)
 
@@ -159,8 +161,9 @@ class Relay(ABC):
 
     def expired(self) -> None:
         """Cut both ends: no byte has moved for too long, or the time is over."""
+        now = self._worker.deadlines.now
         self.deadline = NEVER
-        self.end()
+        self.cut("timeouts.total is over" if now >= self._expires else "no byte has moved for timeouts.tunnel_idle")
 
     @property
     def _upstream_address(self) -> str:
@@ -186,7 +189,12 @@ class Relay(ABC):
         """Do nothing: the bytes may be a response."""
 
     def end(self) -> None:
+        """Cut both ends: Sidekey stops."""
+        self.cut("Sidekey has stopped, and timeouts.drain is over")
+
+    def cut(self, reason: str) -> None:
         """Reset both ends, so that the stream does not look complete."""
+        self._cut_reason = self._cut_reason or reason
         for end in (self._caller_end, self._upstream_end):
             if not end.is_lost:
                 reset(end.transport)

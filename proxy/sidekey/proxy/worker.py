@@ -88,6 +88,7 @@ class Worker:
         "_passthroughs",
         "_report",
         "_tasks",
+        "_tunnels_by_caller",
         "access",
         "audit",
         "clock",
@@ -103,6 +104,7 @@ class Worker:
         "origin_limit",
         "rules",
         "signing_permits",
+        "tunnel_count",
         "wall",
     )
 
@@ -142,6 +144,8 @@ class Worker:
         self._exhausted_at = NEVER
         # Passthrough tunnels, including those that are still connecting.
         self._passthroughs: set[DrainableConnection] = set()
+        self.tunnel_count = 0
+        self._tunnels_by_caller: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _build_rules(self, snapshot: Snapshot) -> RequestRules:
@@ -296,6 +300,30 @@ class Worker:
             return False
         self._passthroughs.add(tunnel)
         return True
+
+    def enter_tunnel(self, caller: str, rules: RequestRules) -> Problem | None:
+        """Count a tunnel or a WebSocket, or return the problem if it exceeds a limit.
+
+        `caller` is empty if callers are not checked.
+        """
+        caller_count = self._tunnels_by_caller.get(caller, 0)
+        if self.tunnel_count >= rules.limits.tunnels:
+            return Problem("overloaded", "limits.tunnels is reached", headers=(("Retry-After", "1"),))
+        if caller_count >= rules.tunnels_per_caller:
+            detail = "the caller has half of limits.tunnels, which is the most that one may have"
+            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+        self.tunnel_count += 1
+        self._tunnels_by_caller[caller] = caller_count + 1
+        return None
+
+    def leave_tunnel(self, caller: str) -> None:
+        """Count a tunnel or a WebSocket as ended."""
+        self.tunnel_count -= 1
+        left = self._tunnels_by_caller[caller] - 1
+        if left:
+            self._tunnels_by_caller[caller] = left
+        else:
+            del self._tunnels_by_caller[caller]
 
     def leave_passthrough(self, tunnel: DrainableConnection) -> None:
         """Release the descriptor of a passthrough tunnel's target."""

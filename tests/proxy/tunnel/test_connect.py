@@ -181,7 +181,7 @@ async def test_leaf_that_takes_longer_than_timeouts_connect_is_503(ca: Authority
             "overloaded",
             "the certificate for the host was not signed within timeouts.connect",
         )
-        assert sidekey.plane._tunnels.count == 0
+        assert sidekey.plane.worker.tunnel_count == 0
         leaves.go.set()
         async with tunnel(sidekey, ca, "up.test:443"):
             pass
@@ -299,7 +299,7 @@ async def test_connect_that_waits_for_its_target_fails_in_a_drain_or_without_its
     await eventually(lambda: sidekey.upstreams[0].aborted)
     await settle()
     assert bytes(caller.written).startswith(b"" if left else b"HTTP/1.1 503 overloaded: ")
-    assert (len(worker._passthroughs), sidekey.plane._tunnels.count) == (0, 0)
+    assert (len(worker._passthroughs), sidekey.plane.worker.tunnel_count) == (0, 0)
     assert sidekey.metrics.passed.outcomes == {"caller_gone" if left else "overloaded": 1}
     assert sum(sidekey.metrics.connections.buckets) == 1, "one CONNECT has waited, once"
 
@@ -332,4 +332,4 @@ async def test_defect_is_reported_and_500(*, at_once: bool) -> None:
     assert (response.status, error["code"]) == (500, "internal_error")
     assert error["detail"] == f"a defect of Sidekey, logged as {sidekey.plane.worker.instance.decode()}-1"
     assert [type(item) for item in sidekey.defects] == [LookupError]
-    assert sidekey.plane._tunnels.count == 0
+    assert sidekey.plane.worker.tunnel_count == 0

@@ -311,7 +311,7 @@ async def test_first_bytes_of_the_target_wait_for_200() -> None:
         Authority("other.test", 443), None, passes=True, name=None, token=None, caller=None
     )
     tunnels = Tunnels(worker)
-    assert tunnels.enter("", worker.rules) is None
+    assert worker.enter_tunnel("", worker.rules) is None
     passage = PassthroughTunnel(worker, TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0)), 60)
     far, near = RecordingTransport(passage.upstream_end), RecordingTransport(asyncio.Protocol())
     far.feed(b"220 hello")

@@ -127,20 +127,19 @@ async def test_each_fixable_outcome_is_logged_once_per_integration() -> None:
 async def test_tunnel_over_a_limit_gets_retry_after() -> None:
     """Over the limit of all callers or of one. A closed tunnel makes room."""
     worker = ScriptedPlane(limits=Limits(tunnels=4), tokens={"a": None, "b": None}).plane.worker
-    tunnels = Tunnels(worker)
-    assert [tunnels.enter(caller, worker.rules) for caller in ("a", "a", "b", "b")] == [None] * 4
-    full = tunnels.enter("c", worker.rules)
+    assert [worker.enter_tunnel(caller, worker.rules) for caller in ("a", "a", "b", "b")] == [None] * 4
+    full = worker.enter_tunnel("c", worker.rules)
     assert full is not None
     assert (full.code, full.detail, full.headers) == (
         "overloaded",
         "limits.tunnels is reached",
         (("Retry-After", "1"),),
     )
-    tunnels.leave("b")
-    own = tunnels.enter("a", worker.rules)
+    worker.leave_tunnel("b")
+    own = worker.enter_tunnel("a", worker.rules)
     assert own is not None
     assert (own.code, own.headers) == ("overloaded", (("Retry-After", "1"),))
     assert own.detail == "the caller has half of limits.tunnels, which is the most that one may have"
-    tunnels.leave("a")
-    assert tunnels.enter("a", worker.rules) is None
-    assert tunnels.count == 3
+    worker.leave_tunnel("a")
+    assert worker.enter_tunnel("a", worker.rules) is None
+    assert worker.tunnel_count == 3

@@ -367,20 +367,15 @@ class ReadableTransport(RecordingTransport):
         return self.descriptor if name == "socket" else default
 
 
-def waiting_tunnel(sidekey: ScriptedPlane) -> tuple[Tunnel, TunnelRecord, Tunnels]:
-    """Build a tunnel to up.test without a transport, and its registry."""
+def waiting_tunnel(sidekey: ScriptedPlane) -> tuple[Tunnel, TunnelRecord]:
+    """Build a tunnel to up.test without a transport."""
     worker = sidekey.plane.worker
     opened: TunnelAdmitted[Any] = TunnelAdmitted(
         Target("up.test", 443), None, passes=False, name=None, token=None, caller=None
     )
-    tunnels = Tunnels(worker)
-    assert tunnels.enter("", worker.rules) is None
-    lifetime = TunnelRecord(worker, tunnels, opened, ConnectInfo("w-1", "", 0.0))
-    return (
-        Tunnel(worker, sidekey.plane.router, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)),
-        lifetime,
-        tunnels,
-    )
+    assert worker.enter_tunnel("", worker.rules) is None
+    lifetime = TunnelRecord(worker, Tunnels(worker), opened, ConnectInfo("w-1", "", 0.0))
+    return Tunnel(worker, sidekey.plane.router, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), lifetime
 
 
 @pytest.mark.parametrize("received", [True, False])
@@ -388,7 +383,7 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
     """Eviction and drain do not close such a tunnel."""
     sidekey = ScriptedPlane()
     worker = sidekey.plane.worker
-    waiting, lifetime, tunnels = waiting_tunnel(sidekey)
+    waiting, lifetime = waiting_tunnel(sidekey)
     ours, other = socket.socketpair()
     with ours, other:
         transport = ReadableTransport(asyncio.Protocol(), ours)
@@ -401,13 +396,13 @@ async def test_a_first_byte_that_has_arrived_is_read_before_the_tunnel_is_closed
         waiting.wind_down(patient=False)
         assert transport.is_closing() is not received
         assert lifetime.phase == (states.WAITING if received else states.ENDED)
-    assert tunnels.count == int(received)
+    assert worker.tunnel_count == int(received)
 
 
 async def test_reload_keeps_the_wait_time_for_the_first_byte() -> None:
     """The tunnels that have waited longest are evicted first."""
     sidekey = ScriptedPlane()
-    waiting, _, _ = waiting_tunnel(sidekey)
+    waiting, _ = waiting_tunnel(sidekey)
     transport = RecordingTransport(asyncio.Protocol())
     waiting.begin(transport, b"", full=False)
     sidekey.plane.prepare(replace(sidekey.snapshot, timeouts=Timeouts(request_head=1000)))()
@@ -416,12 +411,13 @@ async def test_reload_keeps_the_wait_time_for_the_first_byte() -> None:
 
 
 async def test_closed_socket_has_no_unread_bytes() -> None:
-    waiting, lifetime, tunnels = waiting_tunnel(ScriptedPlane())
+    sidekey = ScriptedPlane()
+    waiting, lifetime = waiting_tunnel(sidekey)
     closed = socket.socket()
     closed.close()
     waiting.begin(ReadableTransport(asyncio.Protocol(), closed), b"", full=False)
     assert waiting.close_if_idle()
-    assert (lifetime.phase, tunnels.count) == (states.ENDED, 0)
+    assert (lifetime.phase, sidekey.plane.worker.tunnel_count) == (states.ENDED, 0)
 
 
 async def test_tls_takes_over_a_paused_transport() -> None:
@@ -435,7 +431,7 @@ async def test_tls_takes_over_a_paused_transport() -> None:
             if isinstance(protocol, TlsTransport):
                 self.reading_then = self.reading
 
-    waiting, lifetime, _ = waiting_tunnel(ScriptedPlane())
+    waiting, lifetime = waiting_tunnel(ScriptedPlane())
     transport = Switched(asyncio.Protocol())
     waiting.begin(transport, b"", full=False)
     assert transport.reading

@@ -76,8 +76,8 @@ def check_upgrade(head: RequestHead, protocols: bytes) -> None:
     Raises BadRequest.
     """
     if head.is_websocket:
-        if reason := websocket.find_request_error(head):
-            raise invalid(reason)
+        if problem := websocket.find_request_error(head):
+            raise BadRequest(problem)
     elif any(protocol != b"h2c" and not protocol.startswith(b"tls/") for protocol in tokens(protocols)):
         detail = "Upgrade must be websocket alone: Sidekey supports no other protocol"
         raise BadRequest(Problem("not_implemented", detail))

@@ -38,7 +38,7 @@ from sidekey.proxy.exchange.response_body import HeldResponse, RedactedBody, red
 from sidekey.proxy.exchange.signed_request import SignedRequest
 from sidekey.proxy.exchange.timing import CONNECTION, GRANT, UNTIMED
 from sidekey.proxy.exchange.websocket import WebSocket
-from sidekey.proxy.limits import RETRY_AFTER, TOO_SLOW, BufferedBody, InFlightCounter
+from sidekey.proxy.limits import RETRY_AFTER, STOPPING, TOO_SLOW, BufferedBody, InFlightCounter
 from sidekey.proxy.operators import Operator
 from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.routing.router import Router
@@ -872,8 +872,9 @@ class Exchange(ExchangeBase):
         if caller.has_more_input:
             self._fail(AFTER_HANDSHAKE)
             return
-        if worker.finishing:
-            self._fail(Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,)))
+        problem = STOPPING if worker.finishing else worker.enter_tunnel(self._caller_name, request.rules)
+        if problem is not None:
+            self._fail(problem)
             return
         self._time_response_head()
         self._status = head.status

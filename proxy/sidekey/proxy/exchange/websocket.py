@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from sidekey.observe.access import AccessLine
+from sidekey.policy.callers import Caller
+from sidekey.policy.websocket import may_begin_stream
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.limits import InFlightCounter
-from sidekey.proxy.relay import Relay
+from sidekey.proxy.relay import Relay, RelayEnd
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.worker import Worker
+from sidekey.snapshot.snapshot import Integration
+
+
+class CallerEnd(RelayEnd):
+    """The caller's end. It forwards nothing until two bytes show that a frame begins, and no HTTP request.
+
+    `_start` is the first byte, if it came alone.
+    """
+
+    __slots__ = ("_has_begun", "_start")
+
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(relay)
+        self._has_begun = False
+        self._start = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Forward the data, or cut the WebSocket if it does not begin with a frame."""
+        if not self._has_begun:
+            self._start = data = self._start + data
+            if len(data) < 2:
+                return
+            if not may_begin_stream(data):
+                self._relay.cut("the caller's first bytes are not a masked frame (RFC 6455 5.1)")
+                return
+            self._has_begun = True
+            self._start = b""
+        super().data_received(data)
 
 
 class WebSocket(Relay):
-    """A WebSocket that an exchange has opened. It stays in flight until it ends.
+    """A WebSocket that an exchange has opened. It stays in flight, and counts as a tunnel, until it ends.
 
     `counter` is the slot of its destination. `line` is the access line of the request, whose duration and bytes are
     those of the response head. `caller` is the connection that carried the handshake.
@@ -32,6 +63,7 @@ class WebSocket(Relay):
         line: AccessLine,
     ) -> None:
         super().__init__(worker, idle_timeout, expires)
+        self._caller_end = CallerEnd(self)
         self._caller: Final = caller
         self._counter: Final = counter
         self._line: Final = line
@@ -52,12 +84,23 @@ class WebSocket(Relay):
         if data:
             upstream_end.data_received(data)
 
+    def apply_rules(self, integrations: Mapping[str, Integration], callers: Mapping[str, Caller] | None) -> None:
+        """Cut the WebSocket unless a new config still allows its caller to open one. `callers` are keyed by name."""
+        integration = integrations.get(self._line.integration)
+        caller = None if callers is None else callers.get(self._line.caller)
+        if integration is None or not integration.websocket:
+            self.cut("the integration no longer allows WebSocket")
+        elif callers is not None and (caller is None or not caller.may_use(integration.id)):
+            self.cut("the caller may no longer use the integration")
+
     def _ended(self, received: int, sent: int) -> None:
-        worker, line = self._worker, self._line
+        worker, line, reason = self._worker, self._line, self._cut_reason
         seconds = line.duration + worker.end_request(self._began)
         worker.metrics.tunnels["websocket"] -= 1
+        worker.leave_tunnel(line.caller)
         if self._counter is not None:
             self._counter.leave()
         self._caller.transport_closed()
-        if worker.access.logs_all:
-            worker.access.write(line._replace(duration=seconds, bytes_in=received, bytes_out=line.bytes_out + sent))
+        if worker.access.logs_all or (reason and worker.access.logs_errors):
+            sent += line.bytes_out
+            worker.access.write(line._replace(reason=reason, duration=seconds, bytes_in=received, bytes_out=sent))

@@ -20,10 +20,11 @@ from sidekey.proxy.downstream.connection import NO_DESCRIPTOR, CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import REQUEST_ID, serialize_problem
 from sidekey.proxy.events import CallerEvents
+from sidekey.proxy.limits import RETRY_AFTER, STOPPING
 from sidekey.proxy.routing.compiled import CompiledIntegration
 from sidekey.proxy.routing.router import RELOADED, Router
 from sidekey.proxy.tunnel.passthrough import PassthroughTunnel
-from sidekey.proxy.tunnel.registry import RETRY_AFTER, Tunnels
+from sidekey.proxy.tunnel.registry import Tunnels
 from sidekey.proxy.tunnel.tunnel import ConnectInfo, Tunnel, TunnelRecord, caller_name
 from sidekey.proxy.upstream.pools import Pools
 from sidekey.proxy.worker import Worker
@@ -32,7 +33,6 @@ from sidekey.snapshot.snapshot import NO_INTEGRATION
 _ESTABLISHED: Final = b"HTTP/1.1 200 Connection established"
 _HEAD_END: Final = b"\r\n\r\n"
 
-_STOPPING: Final = Problem("overloaded", "Sidekey is stopping", headers=(RETRY_AFTER,))
 _CERTIFICATE_LATE: Final = Problem(
     "overloaded", "the certificate for the host was not signed within timeouts.connect", headers=(RETRY_AFTER,)
 )
@@ -116,8 +116,8 @@ class ConnectHandler(CallerEvents):
         if isinstance(admission, Problem):
             return admission
         if self._worker.finishing:
-            return _STOPPING
-        problem = self._tunnels.enter(caller_name(admission), request.rules)
+            return STOPPING
+        problem = self._worker.enter_tunnel(caller_name(admission), request.rules)
         if problem is not None:
             return problem
         info = ConnectInfo(self._request_id.decode(), self._caller_connection.address, self._began)
@@ -218,7 +218,7 @@ class ConnectHandler(CallerEvents):
     def _accept(self, tunnel: Tunnel | PassthroughTunnel) -> bool:
         """Respond with 200 and begin the tunnel. Return False if the caller has left or Sidekey is stopping."""
         if not self._is_over and self._worker.finishing:
-            self._fail(_STOPPING)
+            self._fail(STOPPING)
         if self._is_over:
             return False
         self._is_over = True

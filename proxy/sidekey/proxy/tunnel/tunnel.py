@@ -94,7 +94,7 @@ class TunnelRecord:
         if self._mode:
             self._worker.metrics.tunnels[self._mode] -= 1
         reason = self._count_outcome(outcome) if outcome else ""
-        self._tunnels.leave(self._caller_name)
+        self._worker.leave_tunnel(self._caller_name)
         access = self._worker.access
         # The refusal of a CONNECT was logged with its response.
         if previous != states.NEGOTIATING and (access.logs_all or (reason and access.logs_errors)):
