@@ -54,6 +54,8 @@ BODY_NOTE = "Sidekey adds fields to the body, which must be a form or a JSON obj
 
 SIGNED_NOTE = "an ID and a nonce are new for each request: here they are zeros"
 
+WEBSOCKET_NOTE = "a GET to an allowed target may be a WebSocket handshake (`upgrade: [websocket]`)"
+
 REDACTED_NOTE = "Sidekey replaces the secrets that it adds with [redacted] in response bodies too"
 
 
@@ -171,7 +173,7 @@ class Explanation:
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
-            if decision.code != "destination_denied":
+            if decision.code not in ("destination_denied", "not_implemented"):
                 rows += [("rule", rule) for rule in _describe_rules(self.integration.policy)]
         for source in (self.integration.secrets, self.integration.certificate):
             if source is not None and source.unreadable is not None:
@@ -223,9 +225,15 @@ def explain(
 ) -> Explanation:
     """Explain the decision on `url`: an absolute URL (forward proxy), or the part after `/i/ID` (reverse proxy).
 
+    A `ws://` or `wss://` URL is that of a WebSocket handshake, which clients send to `http://` or `https://`.
+
     `policy.decide` decides as in the data plane, for a caller who may use the integration. `passthrough` is the
     snapshot's. With a `sample`, the explanation has the texts that its signature would cover.
     """
+    scheme, separator, rest = url.partition("://")
+    websocket = scheme.lower() in ("ws", "wss")
+    if websocket:
+        url = f"http{scheme[2:]}{separator}{rest}"
     if url and "://" not in url and not url.startswith(("/", "?")):
         # Some shells rewrite arguments that begin with a slash, so users may omit it.
         url = f"/{url}"
@@ -234,7 +242,7 @@ def explain(
     candidate, policy = _Candidate(integration), None
     if passthrough is not None:
         policy = PassthroughPolicy(_Candidate(passthrough.integration), passthrough.coverage, passthrough.unresolved)
-    head = _build_head(candidate.rules, as_sent, sample)
+    head = _build_head(candidate.rules, as_sent, sample, websocket=websocket)
     # The data plane decides again once it has read an integration's values. Here the load has read them already.
     decision = decide_again(head, candidate, policy)
     if isinstance(decision, Admitted) and decision.target is None:
@@ -280,17 +288,20 @@ def apply_address_rules(
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 
 
-def _build_head(rules: IntegrationRules, target: str, sample: Sample | None) -> RequestHead:
+def _build_head(rules: IntegrationRules, target: str, sample: Sample | None, *, websocket: bool) -> RequestHead:
     """Build a request head for the target. Its method is that of the sample, or one that the integration allows."""
+    control_headers = {Role.UPGRADE: b"websocket"} if websocket else None
     method = b"GET" if b"GET" in rules.methods else min(rules.methods)
     # A command's argument may contain surrogates for bytes that its locale cannot decode (PEP 383).
     sent = target.encode("utf-8", "surrogateescape")
     if sample is None:
-        return RequestHead(method, sent, b"localhost", [], [])
+        return RequestHead(method, sent, b"localhost", [], [], control_headers)
     method, size = sample.method.encode() or method, len(sample.body)
     names = [normalise(name.encode()) for name, _ in sample.headers]
     lines = [f"\r\n{name}: {value}".encode("latin-1") for name, value in sample.headers]
-    return RequestHead(method, sent, b"localhost", lines, names, None, None, size, has_content_length=bool(size))
+    return RequestHead(
+        *(method, sent, b"localhost", lines, names, control_headers, None, size), has_content_length=bool(size)
+    )
 
 
 def _signed_texts(
@@ -372,6 +383,7 @@ def _notes(integration: Integration, requested: Target | None, *, reverse: bool)
         notes += [STORED_NOTE] if integration.stored else []
         notes += [PLACEHOLDER_NOTE] if integration.policy.placeholder_origin is not None else []
     notes += [BODY_NOTE] if integration.traits.injection_points.body else []
+    notes += [WEBSOCKET_NOTE] if integration.websocket else []
     notes += [REDACTED_NOTE] if integration.redact_response else []
     return tuple(notes)
 
