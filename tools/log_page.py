@@ -33,7 +33,7 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     (
         "reason",
         "The `detail` of Sidekey's own response, even if the response was cut before the caller got it. For an open "
-        "tunnel: why TLS in it failed. Otherwise null.",
+        "tunnel: why TLS in it failed. For a WebSocket: why Sidekey cut it. Otherwise null.",
     ),
     ("error", "The error type of `Proxy-Status` (RFC 9209) of this response, or null."),
     (
@@ -54,7 +54,8 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("upstream", "Address and port of the upstream connection; null without one."),
     (
         "duration",
-        "Seconds from the first byte of the request to the last byte of its response, or to the end of a tunnel.",
+        "Seconds from the first byte of the request to the last byte of its response, or to the end of a tunnel or a "
+        "WebSocket.",
     ),
     ("grant", "Seconds that the request waited for a token or a client certificate, or null."),
     ("connect", "Seconds that the request waited for a connection to the upstream; null if one was free."),
@@ -63,8 +64,15 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "Seconds from the moment the request was written (only its head, if the response came before its end) to the "
         "head of the response; null without a response.",
     ),
-    ("bytes_in", "Bytes of the request's body. For a tunnel that passes bytes: bytes from the caller."),
-    ("bytes_out", "Bytes of the response with its head. For a tunnel that passes bytes: bytes to the caller."),
+    (
+        "bytes_in",
+        "Bytes of the request's body. For a WebSocket, and a tunnel that passes bytes: bytes from the caller.",
+    ),
+    (
+        "bytes_out",
+        "Bytes of the response with its head, and of the WebSocket behind it. For a tunnel that passes bytes: bytes to "
+        "the caller.",
+    ),
     ("preset", "The ID of the preset; only for requests of a preset."),
     ("target", "Path and query, or the URL, as received; only with `log.path: true`, and if it could be parsed."),
 )

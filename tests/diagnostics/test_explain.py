@@ -21,6 +21,7 @@ from sidekey.diagnostics.explain import (
     REDACTED_NOTE,
     SIGNED_NOTE,
     STORED_NOTE,
+    WEBSOCKET_NOTE,
     Explanation,
     Sample,
     apply_address_rules,
@@ -115,6 +116,21 @@ def test_upgraded_url_shows_both_forms() -> None:
     assert (result.as_sent, result.sent_on) == ("http://api.example.com/v1/send", "https://api.example.com/v1/send")
     assert result.upgraded
     assert "sent on      https://api.example.com/v1/send (upgraded to https)" in str(result).splitlines()
+
+
+def test_websocket_is_explained_as_its_handshake() -> None:
+    """With a `ws` URL. Any other URL is that of an ordinary request, with a note."""
+    chat = replace(CRM, websocket=True)
+    for url, sent in (("wss", "https"), ("WS", "http")):
+        result = explain(chat, f"{url}://api.example.com/v1/send")
+        assert (result.allowed, result.as_sent) == (True, f"{sent}://api.example.com/v1/send")
+        assert result.sent_on == "https://api.example.com/v1/send"
+        refused = explain(CRM, f"{url}://api.example.com/v1/send")
+        assert (refused.allowed, refused.decision.code) == (False, "not_implemented")
+        assert "upgrade: [websocket]" in refused.decision.reason
+    assert WEBSOCKET_NOTE in explain(chat, "/send").notes
+    assert WEBSOCKET_NOTE not in explain(CRM, "/send").notes
+    assert explain(chat, "wss://api.example.com/other").decision.code == "target_denied"
 
 
 def test_http_url_of_an_http_rule_is_not_upgraded() -> None:

@@ -61,11 +61,11 @@ class Chromium:
 
 
 @contextmanager
-def chromium() -> Iterator[Chromium]:
-    """Run the browser for the block."""
+def chromium(proxy: dict[str, str] | None = None) -> Iterator[Chromium]:
+    """Run the browser for the block. `proxy` has its server, username and password."""
     binary = require("chromium-headless-shell")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=binary, args=list(ARGUMENTS), proxy=proxy)
         try:
             yield Chromium(browser)
         finally:

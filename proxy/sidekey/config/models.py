@@ -175,7 +175,9 @@ class TimeoutSettings(Section):
     write: PositiveDuration = Field(
         default=_TIMEOUTS.write, description="How long a peer may accept no bytes while Sidekey sends."
     )
-    total: Duration = Field(default=_TIMEOUTS.total, description="A whole exchange; `0s`: no limit.")
+    total: Duration = Field(
+        default=_TIMEOUTS.total, description="A whole exchange, also the life of a WebSocket; `0s`: no limit."
+    )
     drain_delay: Duration = Field(
         default=_TIMEOUTS.drain_delay, description="From SIGTERM to the end of accepting new connections."
     )
@@ -184,8 +186,8 @@ class TimeoutSettings(Section):
     )
     tunnel_idle: PositiveDuration = Field(
         default=_TIMEOUTS.tunnel_idle,
-        description="How long Sidekey keeps a tunnel that it does not decrypt (`forward.unmatched: pass`) without "
-        "traffic.",
+        description="How long Sidekey keeps a WebSocket, or a tunnel that it does not decrypt "
+        "(`forward.unmatched: pass`), without traffic.",
     )
 
 
@@ -220,7 +222,8 @@ class LimitSettings(Section):
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
     tunnels: Count = Field(
         default=_LIMITS.tunnels,
-        description="Tunnels (CONNECT) at the same time. If `callers` has several entries, each may use half.",
+        description="Tunnels (CONNECT) and WebSockets at the same time. If `callers` has several entries, each may use "
+        "half.",
     )
     preset_parameters: PositiveSize = Field(
         default=_LIMITS.preset_parameters, description="The parameters that a caller sends to a preset."

@@ -388,7 +388,7 @@ _FAMILIES = (
     _Family(
         "sidekey_open_tunnels",
         "gauge",
-        "Open tunnels (CONNECT) by their content.",
+        "Open tunnels (CONNECT) and WebSockets by their content.",
         ("mode",),
         _by_label(lambda metrics: metrics.tunnels),
     ),
