@@ -97,9 +97,9 @@ def command(
     The command names the rule that allows the target, or why no rule does, and shows where the credential would go.
 
     URL is an absolute URL, as sent to the forward proxy, or a path such as /whoami, as it follows /i/ID at the
-    reverse proxy; you may omit the first slash. A ws:// or wss:// URL asks for a WebSocket. The command looks up the host. If Sidekey may connect to none of its
-    addresses, the command names the config key that would allow one. If the integration signs requests, it shows the
-    signed bytes, with injected values as [redacted], and never the signature.
+    reverse proxy; you may omit the first slash. A ws:// or wss:// URL asks for a WebSocket. The command looks up the
+    host. If Sidekey may connect to none of its addresses, the command names the config key that would allow one. If the
+    integration signs requests, it shows the signed bytes, with injected values as [redacted], and never the signature.
     """
     snapshot = load_snapshot(config)
     integration = find_integration(snapshot, integration_id)
