@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import ProxySettings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -215,7 +216,7 @@ OPEN = """url => new Promise(resolve => {
 })"""
 
 
-def open_in_chromium(proxy: dict[str, str], page: str, url: str) -> Any:
+def open_in_chromium(proxy: ProxySettings, page: str, url: str) -> Any:
     """Open a page through the proxy, and from it a WebSocket. Return the first message, or `refused`."""
     with chromium(proxy=proxy) as browser:
         window = browser.open_page(Window(any_certificate=True))
@@ -227,7 +228,7 @@ async def test_chromium_with_a_token(ca: Authority, tmp_path: Path) -> None:
     """Through a tunnel that Sidekey decrypts. The browser sends Origin."""
     async with running_echo(ca.server_context(HOST)) as server:
         async with sidekey(tmp_path, ca, server.port, "https", callers=True) as running:
-            proxy = {"server": f"http://127.0.0.1:{running.port}", "username": "chat", "password": TOKEN}
+            proxy = ProxySettings(server=f"http://127.0.0.1:{running.port}", username="chat", password=TOKEN)
             base = f"//{HOST}:{server.port}/api"
             arguments = (proxy, f"https:{base}/page", f"wss:{base}/room")
             assert await asyncio.to_thread(open_in_chromium, *arguments) == "from a page"
@@ -241,7 +242,7 @@ async def test_chromium_without_a_token_is_refused(ca: Authority, tmp_path: Path
     """No page may read a WebSocket with the credential, unlike its other requests, which the browser guards."""
     async with running_echo(ca.server_context(HOST)) as server:
         async with sidekey(tmp_path, ca, server.port, "https") as running:
-            proxy = {"server": f"http://127.0.0.1:{running.port}", "username": "chat", "password": "x"}
+            proxy = ProxySettings(server=f"http://127.0.0.1:{running.port}", username="chat", password="x")
             base = f"//{HOST}:{server.port}/api"
             arguments = (proxy, f"https:{base}/page", f"wss:{base}/room")
             assert await asyncio.to_thread(open_in_chromium, *arguments) == "refused"

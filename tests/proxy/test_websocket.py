@@ -196,6 +196,17 @@ async def test_101_may_follow_an_interim_response(interim: bytes) -> None:
     assert caller.read().endswith(b"\r\n\r\n" + FRAME)
 
 
+@pytest.mark.parametrize("cut", range(0, len(switching()) + len(FRAME), 7))
+async def test_101_may_arrive_in_two_reads(cut: int) -> None:
+    """With the first bytes of the WebSocket behind it."""
+    sidekey = ScriptedPlane(H)
+    caller, upstream = await send_request(sidekey, RAW)
+    raw = switching() + FRAME
+    upstream.feed(*filter(None, (raw[:cut], raw[cut:])))
+    assert caller.read().endswith(b"\r\n\r\n" + FRAME)
+    assert not caller.aborted
+
+
 async def test_any_other_response_is_ordinary() -> None:
     """The upstream's connection is reused. The caller's closes: nothing behind a handshake is read as a request."""
     sidekey = ScriptedPlane(H)
@@ -395,7 +406,6 @@ async def test_request_before_the_handshake_is_served_first() -> None:
 
 
 async def test_bytes_pass_both_ways_and_each_way_ends_by_itself() -> None:
-    served = websocket_integration("h", base_url(1))
     async with RawUpstream(switch) as upstream:
         served = websocket_integration("h", base_url(upstream.port))
         async with running(served) as sidekey:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import ProxySettings, sync_playwright
 
 from support.programs import require
 
@@ -61,7 +61,7 @@ class Chromium:
 
 
 @contextmanager
-def chromium(proxy: dict[str, str] | None = None) -> Iterator[Chromium]:
+def chromium(proxy: ProxySettings | None = None) -> Iterator[Chromium]:
     """Run the browser for the block. `proxy` has its server, username and password."""
     binary = require("chromium-headless-shell")
     with sync_playwright() as playwright:
