@@ -546,6 +546,16 @@ async def test_slow_receiver_slows_the_sender(slow: str) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_end_of_stream_closes_both_ends_if_one_has_tls() -> None:
+    """A half-closed TLS transport would drop what still arrives."""
+    near, far = await ends(ScriptedPlane(H))
+    far.get_extra_info = lambda name, default=None: object() if name == "ssl_object" else default  # type: ignore[method-assign]
+    near.finish()
+    await settle()
+    assert far.is_closing()
+    assert not far.aborted
+
+
 @pytest.mark.parametrize("cut", ["caller", "upstream"])
 async def test_reset_is_forwarded_as_a_reset(cut: str) -> None:
     async with (

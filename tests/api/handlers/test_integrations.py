@@ -44,6 +44,18 @@ def test_new_integration_serves_at_once_and_is_shown_without_its_secret(
     assert (shown["kind"], shown["version"], shown["problem"]) == ("basic", 1, None)
 
 
+def test_stored_integration_may_allow_websocket(editor: Api, running: ApiSetup, named: Named) -> None:
+    """Not together with a key that needs the body. The secret need not be entered again."""
+    name = named("chat")
+    created = editor.request("POST", "/integrations", {"id": name, **basic(running.upstream)})
+    path = f"/integrations/{name}"
+    changed = editor.request("PATCH", path, {"upgrade": ["websocket"]}, match=created.etag)
+    assert (changed.status, changed.json["upgrade"]) == (200, ["websocket"])
+    refused = editor.request("PATCH", path, {"redact_response": True}, match=changed.etag)
+    assert refused.status == 422
+    assert [error["pointer"] for error in refused.json["errors"]] == ["/upgrade"]
+
+
 def test_search_finds_an_integration_by_each_word(editor: Api, named: Named) -> None:
     """Search covers title, tags and host, and all names of the kind and provider."""
     name = named("crt")
