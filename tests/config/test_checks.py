@@ -45,7 +45,7 @@ def test_insecure_integration_has_warnings_at_their_keys(raw: dict[str, object],
     assert list(checks.integration_errors({**good, **raw}, Context("file"))) == []
 
 
-OAUTH2 = {"type": "oauth2", "client_secret": {"env": "SECRET"}}
+OAUTH2 = {"type": "oauth2", "client_id": "id", "client_secret": {"env": "SECRET"}}
 CERTIFICATE = {"pem": {"file": "tls.pem"}}
 
 
@@ -77,7 +77,7 @@ def test_client_certificate_beside_a_kind_that_has_one_is_an_error() -> None:
 
 
 def test_kind_reports_errors_between_its_keys() -> None:
-    raw = {"auth": {"type": "oauth2", "client_authentication": "tls_client_auth"}}
+    raw = {"auth": {"type": "oauth2", "client_id": "id", "client_authentication": "tls_client_auth"}}
     assert [loc for loc, _ in checks.integration_errors(raw, Context("file"))] == [("auth", "client_authentication")]
     assert list(checks.integration_errors({**raw, "client_certificate": CERTIFICATE}, Context("file"))) == []
 

@@ -124,6 +124,8 @@ def loaded_with(integration: dict[str, Any], folder: Path) -> Loaded:
     """Load a config of one integration."""
     path = folder / "sidekey.yaml"
     path.write_text(json.dumps({"version": 1, "integrations": {"shop": integration}}))
+    (folder / "token").write_text("hunter2")
+    (folder / "token").chmod(0o600)
     return load(path, environment())
 
 
@@ -200,9 +202,9 @@ def test_profile_with_its_credentials_is_a_complete_integration(name: str, tmp_p
     assert credential is not None
     call = first_call(cast(CallingCredential, credential))
     endpoint = parse_target(call.url)
-    filled = parse_target(
-        dict(shop.profile_entries)[f"auth.{'login.url' if shop.kind == 'session' else 'token_endpoint'}"]
-    )
+    entries = dict(shop.profile_entries)
+    places = ("auth.token_endpoint", "auth.login.auth.token_endpoint", "auth.login.url")
+    filled = parse_target(next(entries[place] for place in places if place in entries))
     assert (endpoint.origin, endpoint.path) == (filled.origin, filled.path)
     assert not judge_url(shop.policy, "POST", f"{endpoint.origin}{endpoint.path}").allowed
 
@@ -893,6 +895,11 @@ API: dict[str, tuple[str, str]] = {
     "fedex": ("https://apis.fedex.com/ship/v1/shipments", "https://apis-sandbox.fedex.com/ship"),
     "genesys-cloud": ("https://api.mypurecloud.de/api/v2/users", "https://api.mypurecloud.com/api/v2/users"),
     "ghost": ("https://acme.ghost.io/ghost/api/admin/posts/", "https://acme.ghost.io/ghost/api/content/posts/"),
+    "google-service-account-impersonation": (
+        "https://storage.googleapis.com/storage/v1/b",
+        "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/1:signJwt",
+    ),
+    "google-workload-identity": ("https://storage.googleapis.com/storage/v1/b", "https://sts.googleapis.com/v1/x"),
     "google-service-account": ("https://storage.googleapis.com/storage/v1/b", "https://bigquery.googleapis.com/x"),
     "hubspot": ("https://api.hubapi.com/crm/v3/objects/contacts", "https://app.hubspot.com/x"),
     "infobip": ("https://4ktdq1.api.infobip.com/sms/3/messages", "https://other.api.infobip.com/sms/3/messages"),

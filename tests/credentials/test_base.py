@@ -47,7 +47,7 @@ from sidekey.credentials.injection import AddedSettings, InjectedSettings
 from sidekey.credentials.oauth2 import assertion
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.client_authentication import Client, ClientProof
-from sidekey.credentials.oauth2.grant_types import JwtBearer, Password, RefreshToken
+from sidekey.credentials.oauth2.grant_types import JwtBearer, Password, RefreshToken, TokenExchange
 from sidekey.credentials.oauth2.settings import OAuth2Settings
 from sidekey.credentials.oauth2.token_request import TokenRequest, TokenRequestSettings
 from sidekey.credentials.oauth2.token_response import Token
@@ -58,6 +58,7 @@ from sidekey.credentials.signatures.rfc9421 import MessageSigner, SignatureParam
 from sidekey.credentials.signatures.schemes import SCHEMES
 from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.signatures.template import TemplateValues
+from sidekey.credentials.token_file import FileToken
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.secret_loader import SecretLoader
 from support import oauth
@@ -73,10 +74,12 @@ SIGNING = {**OAUTH2, "grant": {"type": "jwt_bearer", "private_key": PEM, "claims
 GRANTS = (
     {"type": "refresh_token", "refresh_token": SECRET},
     {"type": "password", "username": "u", "password": SECRET},
+    {"type": "token_exchange", "subject_token": {"file": "hunter2"}},
 )
 METHODS = (
     {"type": "private_key_jwt", "private_key": PEM},
     {"type": "client_secret_jwt", "claims": {"a": SECRET}},
+    {"type": "assertion", "assertion": {"file": "hunter2"}},
 )
 REFRESHING = {**OAUTH2, "grant": {"type": "refresh_token", "refresh_token": SECRET}, "client_secret": SECRET}
 RESPONSYS = {"type": "responsys", "login_endpoint": "https://login.example.com", "username": "u", "password": SECRET}
@@ -98,6 +101,7 @@ AUTHENTICATIONS = (
     {"type": "basic", "username": "u", "password": SECRET},
     {"type": "headers", "headers": API_KEY},
     {"type": "jwt", "algorithm": "HS256", "secret": SECRET},
+    {"type": "token_exchange", "token_endpoint": "https://sts.example.com", "subject_token": {"file": "hunter2"}},
 )
 """Every way to authenticate a login with a secret."""
 
@@ -134,7 +138,9 @@ def models() -> Iterator[BaseModel]:
 
 def aws() -> Iterator[object]:
     """Yield the identity for STS, its response, the signer, and the settings of both kinds of keys."""
-    identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", "hunter2")
+    token = FileToken("token", "hunter2")
+    identity = WebIdentity("https://sts.example.com/", "arn:aws:iam::1:role/x", "sidekey", token)
+    yield token
     region = CredentialScope("eu-west-1", "sqs")
     yield from (identity, WebIdentityCredential(identity, region, True))
     leaves = _Leaves()
@@ -218,6 +224,7 @@ SECRETS = [
     credential_of(SESSION),
     LoginRequest("https://ws.example.com/hunter2", "POST", HEADERS, b"hunter2"),
     Identity(("hunter2",), ("hunter2",)),
+    TokenExchange(FileToken("token", "hunter2"), "jwt"),
     *models(),
     *signing(),
     *aws(),

@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from sidekey.config.errors import Loc
 from sidekey.config.models import IntegrationSettings
@@ -19,6 +19,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import DocumentType
 from sidekey.credentials.header_values import ConfiguredValue
 from sidekey.credentials.registry import KINDS
+from sidekey.credentials.token_file import TokenFile
 
 Tags = dict[Loc, str]
 """The type that each tagged mapping on the way to a place has."""
@@ -34,6 +35,16 @@ FILE_ONLY: Final = {
     "access_key_id and secret_access_key, or write the integration in a file",
     ("auth", "sts_endpoint"): "may be used only with web_identity",
 }
+TOKEN_FILE: Final = (
+    "reads a file of Sidekey's machine, which a stored integration may not: use another {}, or write the integration "
+    "in a file"
+)
+TOKENS: Final = {
+    ("auth", "grant", "subject_token"): TOKEN_FILE.format("grant"),
+    ("auth", "client_authentication", "assertion"): TOKEN_FILE.format("method"),
+    ("auth", "login", "auth", "subject_token"): TOKEN_FILE.format("grant"),
+}
+REASONS: Final = {*FILE_ONLY.values(), *TOKENS.values(), "may be used only with subject_token"}
 
 
 def places_in(annotation: Any, place: Loc, tags: Tags) -> Iterator[tuple[Loc, Tags]]:
@@ -111,7 +122,7 @@ def test_body_and_row_cannot_refer_to_files_or_variables(source: Any, where: Lit
         assert result, place
         if not errors_at(place, document(place, source, tags), Context("file")):
             accepting.add(place)
-            assert any(item.startswith(REFUSALS) or item in FILE_ONLY.values() for item in result), place
+            assert any(item.startswith(REFUSALS) or item in REASONS for item in result), place
     known = {("auth", "password"), ("auth", "username"), ("auth", "login", "body", "x-name"), ("trusted_ca",)}
     known |= {("auth", "headers", "x-name", "secret"), ("auth", "headers", "x-name"), ("client_certificate", "pem")}
     known |= {("endpoint_prefix",), ("endpoint_prefix", 0), ("auth", "secret"), ("auth", "secret", 0)}
@@ -140,6 +151,22 @@ def test_file_only_keys_are_refused_with_their_reasons(where: Literal["body", "r
             ).errors
         }
         assert {place: result.get(place) for place in FILE_ONLY} == FILE_ONLY
+
+
+@pytest.mark.parametrize("place", TOKENS)
+@pytest.mark.parametrize("where", ["body", "row"])
+def test_token_of_a_file_is_refused_with_its_reason(where: Literal["body", "row"], place: Loc) -> None:
+    """Otherwise an editor could have any file of the machine sent to a server."""
+    tags = next(tags for known, tags in PLACES if known == place)
+    raw = with_new_ids(document(place, {"file": "/etc/passwd"}, tags))
+    errors = {error.loc: error.message for error in validate(raw, Context(where)).errors}
+    assert errors[place] == TOKENS[place]
+
+
+@pytest.mark.parametrize("where", ["body", "row"])
+def test_token_file_is_refused_without_a_mark_too(where: Literal["body", "row"]) -> None:
+    with pytest.raises(ValidationError, match="which a stored integration may not"):
+        TypeAdapter(TokenFile).validate_python({"file": "/etc/passwd"}, context=Context(where))
 
 
 @pytest.mark.parametrize(

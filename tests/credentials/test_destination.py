@@ -212,6 +212,8 @@ DEFAULTS: dict[str, Json] = {
     "JwtAuthentication.secret_encoding": "text",
     "JwtAuthentication.token_placement": ["header", "authorization", "bearer"],
     "JwtBearerSettings.algorithm": "RS256",
+    "TokenExchangeAuthentication.subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+    "TokenExchangeSettings.subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
     "JwtSettings.secret_encoding": "text",
     "JwtSettings.token_placement": ["header", "authorization", "bearer"],
     "LoginSettings.auth": {"type": "none"},

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import RSAKey
+from joserfc.jwk import ECKey, RSAKey
 
 from fakes import oauth2
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
@@ -29,13 +29,29 @@ VAULT = "https://vault.azure.net"
 """A resource that is no host: each customer's vaults have their own."""
 
 VAULT_HOST = "acme.vault.azure.net"
+FEDERATED_AUDIENCE = "api://AzureADTokenExchange"
+"""The audience of tokens of other issuers.
+
+https://learn.microsoft.com/entra/workload-id/workload-identity-federation-create-trust
+"""
+
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 
 class Entra(Platform):
-    """`async with Entra(ca) as entra`. With a certificate, a client may authenticate with a signed JWT as well."""
+    """`async with Entra(ca) as entra`. With a certificate, a client may authenticate with a signed JWT as well.
 
-    def __init__(self, ca: Authority, *, certificate: x509.Certificate | None = None) -> None:
+    With `federated`, it may authenticate with a JWT of another issuer, which that key verifies.
+    """
+
+    def __init__(
+        self,
+        ca: Authority,
+        *,
+        certificate: x509.Certificate | None = None,
+        federated: RSAKey | ECKey | None = None,
+    ) -> None:
+        self._federated = federated
         self.tokens = oauth2.Tokens(expires_in=3599)
         self._certificate = certificate
         self._seen: set[str] = set()
@@ -71,10 +87,29 @@ class Entra(Platform):
         if client_id != CLIENT_ID:
             message = f"Application with identifier '{client_id}' was not found in the directory '{TENANT}'."
             raise _error_reply(400, "unauthorized_client", 700016, message)
-        if "client_assertion" in fields:
+        if "client_assertion" in fields and self._federated is not None:
+            self._check_federated(self._federated, fields)
+        elif "client_assertion" in fields:
             self._check_assertion(received, fields)
         elif (header[1] if header else fields.get("client_secret")) != CLIENT_SECRET:
             raise _error_reply(401, "invalid_client", 7000215, "Invalid client secret provided.")
+
+    def _check_federated(self, public: RSAKey | ECKey, fields: dict[str, str]) -> None:
+        """A federated identity credential: the issuer's signature, the audience and the lifetime.
+
+        https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow, third case.
+        """
+        if fields.get("client_assertion_type") != ASSERTION_TYPE:
+            raise _error_reply(400, "invalid_request", 900144, "client_assertion_type")
+        try:
+            claims = jwt.decode(fields["client_assertion"], public, algorithms=["RS256"]).claims
+        except (JoseError, ValueError):
+            raise _error_reply(401, "invalid_client", 50013, "Assertion failed signature validation.") from None
+        if claims.get("aud") != FEDERATED_AUDIENCE:
+            message = "No matching federated identity record found for presented assertion audience."
+            raise _error_reply(401, "invalid_client", 700212, message)
+        if not claims["iat"] <= time.time() < claims["exp"]:
+            raise _error_reply(401, "invalid_client", 700024, "Client assertion is not within its valid time range.")
 
     def _check_assertion(self, received: ReceivedRequest, fields: dict[str, str]) -> None:
         """Certificate credentials: signed with the certificate's key, named by `x5t#S256`, used once, soon over.

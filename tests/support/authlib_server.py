@@ -1,7 +1,8 @@
-"""Authlib's AuthorizationServer as a real token endpoint: strict about the client's method, with three grants."""
+"""Authlib's AuthorizationServer as a real token endpoint: strict about the client's method, with four grants."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from secrets import token_urlsafe
@@ -13,14 +14,19 @@ from authlib.oauth2.rfc6749 import (
     AuthorizationServer,
     BaseGrant,
     ClientMixin,
+    InvalidGrantError,
+    InvalidRequestError,
     OAuth2Payload,
     OAuth2Request,
+    TokenEndpointMixin,
     TokenMixin,
     grants,
 )
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion, JWTBearerGrant
-from joserfc.jwk import OctKey, RSAKey
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from fakes import oauth2
 from fakes.server import FakeResponse, Host, ReceivedRequest
@@ -37,7 +43,11 @@ SCOPE = "orders"
 PRIVATE_KEY_JWT = JWTBearerClientAssertion.CLIENT_AUTH_METHOD
 TLS_CLIENT_AUTH = "tls_client_auth"
 METHODS = ["client_secret_basic", "client_secret_post", PRIVATE_KEY_JWT, TLS_CLIENT_AUTH]
-CLIENTS = {**dict(zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)), "hmac": PRIVATE_KEY_JWT}
+CLIENTS = {
+    **dict(zip(("basic", "post", "jwt", "tls"), METHODS, strict=True)),
+    "hmac": PRIVATE_KEY_JWT,
+    "workload": PRIVATE_KEY_JWT,
+}
 """Authentication method of each client. Authlib has one method for assertions with any key."""
 SEEN = "X-Seen-Certificate"
 """Header in which a TLS server in front passes the verified client certificate."""
@@ -111,6 +121,7 @@ class _State:
     refresh_tokens: dict[str, _RefreshToken] = field(default_factory=dict)
     rotates: bool = False
     used: set[str] = field(default_factory=set)
+    workload_key: RSAKey | ECKey = field(default_factory=lambda: RSAKey.import_key(oauth.signer().public_jwk))
     clients: dict[str, Client] = field(
         default_factory=lambda: {name: Client(name, method) for name, method in CLIENTS.items()}
     )
@@ -181,6 +192,32 @@ class _JwtBearer(JWTBearerGrant):
         return _state(self).audiences
 
 
+class _TokenExchange(BaseGrant, TokenEndpointMixin):
+    """RFC 8693 2.1, which Authlib leaves to its users: a JWT of `workload_key` for a token of this server."""
+
+    GRANT_TYPE = "urn:ietf:params:oauth:grant-type:token-exchange"
+    TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+    def validate_token_request(self) -> None:
+        fields = self.request.form
+        self.request.client = self.authenticate_token_endpoint_client()
+        if fields.get("subject_token_type") != "urn:ietf:params:oauth:token-type:jwt":
+            raise InvalidRequestError("subject_token_type")
+        try:
+            token = jwt.decode(fields["subject_token"], _state(self).workload_key, algorithms=["RS256", "ES256"])
+        except (JoseError, ValueError):
+            raise InvalidGrantError from None
+        if token.claims.get("aud") not in _state(self).audiences or token.claims["exp"] <= time.time():
+            raise InvalidGrantError
+
+    # The stub's body is a text.
+    def create_token_response(  # type: ignore[override]
+        self,
+    ) -> tuple[int, dict[str, str | int], list[tuple[str, str]]]:
+        token = self.generate_token(scope=SCOPE, include_refresh_token=False)
+        return 200, {**token, "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}, []
+
+
 def _state(grant: BaseGrant) -> _State:
     """Return the state of the server that Authlib passes to each grant."""
     assert isinstance(grant.server, _Server)
@@ -192,9 +229,11 @@ class _Assertion(JWTBearerClientAssertion):
         super().__init__()
         self._state = state
 
-    def resolve_client_public_key(self, client: Client) -> RSAKey | OctKey:
+    def resolve_client_public_key(self, client: Client) -> RSAKey | ECKey | OctKey:
         if client.client_id == "hmac":
             return OctKey.import_key(SIGNING_SECRET)
+        if client.client_id == "workload":
+            return self._state.workload_key
         return RSAKey.import_key(oauth.signer().public_jwk)
 
     def get_audiences(self) -> list[str]:
@@ -218,20 +257,21 @@ class AuthlibServer:
     """`async with AuthlibServer(ca) as server`: https on `server.port` of 127.0.0.1.
 
     The clients are `basic` and `post` (with SECRET), `jwt` (with the key of `oauth.signer`), `hmac` (with
-    SIGNING_SECRET) and `tls` (with the certificate of `register_certificate`). Each has only that method, and the
-    grants client_credentials, refresh_token and jwt-bearer, signed by `oauth.signer` with the client's ID as issuer.
+    SIGNING_SECRET), `tls` (with the certificate of `register_certificate`) and `workload` (with `workload_key`). Each
+    has only that method, and the grants client_credentials, refresh_token, jwt-bearer (signed by `oauth.signer` with
+    the client's ID as issuer) and token-exchange (for a JWT of `workload_key`).
     `POST /token` is the token endpoint. Below `/api/`, a valid token gets 200.
     """
 
-    def __init__(self, ca: Authority, *, lifetime: int = 3600) -> None:
+    def __init__(self, ca: Authority, *, lifetime: int = 3600, workload_key: RSAKey | ECKey | None = None) -> None:
         self._ca = ca
-        self._state = _State()
+        self._state = _State() if workload_key is None else _State(workload_key=workload_key)
         self.tokens = oauth2.Tokens(lifetime)
         self.host = Host("127.0.0.1", self._respond, address="127.0.0.1", port=0, switched="/token")
         self._server = _Server(self._state)
         self._server.register_client_auth_method(PRIVATE_KEY_JWT, _Assertion(self._state))
         self._server.register_client_auth_method(TLS_CLIENT_AUTH, _by_certificate)
-        for grant in (_ClientCredentials, _Refresh, _JwtBearer):
+        for grant in (_ClientCredentials, _Refresh, _JwtBearer, _TokenExchange):
             self._server.register_grant(grant)
         self._server.register_token_generator(
             "default",

@@ -16,6 +16,8 @@ SECRET: Mapping[str, Any] = {"env": "SECRET"}
 KEY: Mapping[str, Any] = {"env": "KEY"}
 EC_KEY: Mapping[str, Any] = {"env": "EC_KEY"}
 """References to private keys."""
+TOKEN_FILE: Mapping[str, Any] = {"file": "token"}
+"""A file beside the config."""
 HEX: Mapping[str, Any] = {"env": "HEX"}
 
 
@@ -37,10 +39,16 @@ def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, A
         "type": selected.kind,
         "provider": name,
         **examples,
-        **{key: KEY if selected.is_pem(key) else SECRET for key in selected.secrets},
+        **{key: _secret(selected, key) for key in selected.secrets},
         **_open(selected),
         **given,
     }
+
+
+def _secret(result: Profile, name: str) -> Mapping[str, Any]:
+    if name == "subject_token":
+        return TOKEN_FILE
+    return KEY if result.is_pem(name) else SECRET
 
 
 def _open(result: Profile) -> dict[str, Any]:
@@ -49,7 +57,8 @@ def _open(result: Profile) -> dict[str, Any]:
     if result.kind == "basic" and "username" not in result.auth:
         needed = {"username": "svc", "password": SECRET}
     if result.kind == "oauth2":
-        needed = {"client_id": "id", "client_secret": SECRET}
+        exchanges = _type_of(result.auth.get("grant")) == "token_exchange"
+        needed = {} if exchanges else {"client_id": "id", "client_secret": SECRET}
         for section, member in (("grant", "jwt_bearer"), ("client_authentication", "private_key_jwt")):
             if _type_of(result.auth.get(section)) == member:
                 needed = {"client_id": "id", section: {"type": member, "private_key": KEY}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import closing
 
 import click
 
@@ -14,8 +15,10 @@ from sidekey.cli.config import load
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_json
 from sidekey.config.addresses import is_local
+from sidekey.config.build.snapshot import FileContent
 from sidekey.config.errors import FindingKind, Loc, error_at
 from sidekey.config.load_result import DEGRADING, Loaded
+from sidekey.credentials.base import Attempt, CallError, FixedCredential
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -77,6 +80,22 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
     return dict(zip(names, results, strict=True))
 
 
+def check_token_files(files: FileContent) -> Iterable[tuple[str, str]]:
+    """Yield the ID of each integration whose token in a file has expired, and the reason.
+
+    The credential says so instead of yielding its first call.
+    """
+    for name, integration in files.integrations.items():
+        credential = integration.secrets.credential
+        if not integration.secrets.files or credential is None or isinstance(credential, FixedCredential):
+            continue
+        try:
+            with closing(credential.obtain(Attempt(time.time()))) as flow:
+                next(flow)
+        except CallError as error:
+            yield name, error.reason
+
+
 @click.command()
 @config_option
 @json_option
@@ -89,6 +108,10 @@ def command(config: str | None, as_json: bool) -> None:
     integrations = () if loaded.files is None else loaded.files.integrations.values()
     if any(integration.certificate is not None and integration.certificate.urls for integration in integrations):
         check_urls(loaded)
+    if loaded.files is not None:
+        for name, reason in check_token_files(loaded.files):
+            raw = loaded.files.entries[name].source
+            loaded.add("unreadable", [error_at(raw, ("auth",), reason, base=("integrations", name))])
     errors, warnings = loaded.of("error", "unwritable", *DEGRADING), loaded.of("warning", "absent")
     count = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:

@@ -261,7 +261,8 @@ class _Loading:
         if self._trust_folder is not None:
             paths |= {self._trust_folder, *trust_folder.paths(self._trust_folder).values()}
         if loaded.files is not None:
-            loaders = (integration.certificate for integration in loaded.files.integrations.values())
+            integrations = loaded.files.integrations.values()
+            loaders = chain.from_iterable((item.certificate, item.secrets) for item in integrations)
             paths.update(chain.from_iterable(loader.files for loader in loaders if loader is not None))
             # This changes the `Loader`'s own set. It must keep the files of earlier loads that are still in use: this
             # load did not read the secrets of unchanged integrations.

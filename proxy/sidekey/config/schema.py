@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from sidekey.config.models import Config
 from sidekey.config.profiles import parameter_properties, profile, provider_names_of, supports_profiles
 from sidekey.credentials.context import FILE_ONLY
-from sidekey.credentials.fields import HIDDEN_MARKER, SHAPE, FileFormat, Section, Shape
+from sidekey.credentials.fields import HIDDEN_MARKER, SHAPE, FileFormat, Section, Shape, mapping
 from sidekey.credentials.registry import KINDS
 
 Schema = dict[str, Any]
@@ -226,12 +226,15 @@ def _adapt(node: Any, target: Target) -> Any:
             adapted[key] = {name: _adapt(item, target) for name, item in allowed.items()}
         elif key not in (FILE_ONLY, HIDDEN_MARKER):
             adapted[key] = _adapt(value, target)
+    removed = node.get("properties", {}).keys() - adapted.get("properties", {}).keys()
+    if removed and "required" in adapted:
+        adapted["required"] = [name for name in adapted["required"] if name not in removed]
     if "patternProperties" in adapted:
         adapted["additionalProperties"] = False
     hidden = [name for name, item in node.get("properties", {}).items() if HIDDEN_MARKER in item and target == "body"]
     for name in hidden:
         adapted["properties"][name]["description"] += " Viewers do not see it."
-        adapted["required"].remove(name)
+        adapted["required"] = [key for key in adapted.get("required", ()) if key != name]
     return adapted
 
 
@@ -266,15 +269,17 @@ def _for_clients(node: Any) -> Any:
 
 def _relax_for_profiles(kind: str, definition: Schema, target: Target) -> None:
     """Allow the parameters of a kind's provider profiles, and require no key that the profile adds."""
-    properties, required = definition["properties"], definition.pop("required")
+    properties, required = definition["properties"], definition.pop("required", [])
     alternatives: list[Schema] = definition.pop("anyOf", [{"required": required}])
     properties["provider"] = {**properties["provider"], "enum": [*provider_names_of(kind), None]}
     properties |= {name: _adapt(schema, target) for name, schema in parameter_properties(kind).items()}
     providers_by_remaining: dict[tuple[str, ...], list[str]] = {}
     for name in provider_names_of(kind):
-        profile_keys = profile(name).auth.keys()
+        auth = profile(name).auth
+        profile_keys = auth.keys()
+        fitting = [schema for schema in alternatives if _may_have_types(auth, schema)]
         # The profile is meant for the alternative to which it adds the most keys.
-        alternative = max(alternatives, key=lambda schema: len(profile_keys & schema["required"]))
+        alternative = max(fitting, key=lambda schema: len(profile_keys & schema["required"]))
         remaining = tuple(key for key in alternative["required"] if key not in profile_keys)
         providers_by_remaining.setdefault(remaining, []).append(name)
     definition["anyOf"] = [
@@ -284,6 +289,14 @@ def _relax_for_profiles(kind: str, definition: Schema, target: Target) -> None:
             for keys, providers in providers_by_remaining.items()
         ),
     ]
+
+
+def _may_have_types(auth: Mapping[str, Any], alternative: Schema) -> bool:
+    """Return True if a profile sets the union members that an alternative requires, if any."""
+    return all(
+        mapping(auth.get(name)).get("type") == schema["properties"]["type"]["const"]
+        for name, schema in alternative.get("properties", {}).items()
+    )
 
 
 def written_defaults(model: type[BaseModel]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -213,6 +214,10 @@ class RecordingReader(SecretReader):
     def __call__(self, reference: Reference) -> str:
         """Read the text of a reference, and record the file or command of a secret."""
         self._record_secret(reference)
+        if reference.reread:
+            # Its rotation must cause no build. If it cannot be read, a build must follow once it can.
+            with suppress(ValueError):
+                return SecretReader(self._folder, self._environ)(reference)
         try:
             return super().__call__(reference)
         except SecretExpired:

@@ -33,8 +33,8 @@ Pairs = tuple[tuple[str, str], ...]
 Fields = tuple[tuple[str, Scalar], ...]
 """Names and values of body fields. Numbers and booleans become those of JSON."""
 
-Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid"]
-"""The outcome of a call for a token, and the label of the metric."""
+Outcome = Literal["ok", "refused", "rate_limited", "timeout", "unreachable", "invalid", "unreadable"]
+"""The outcome of a call for a token, and the label of the metric. `unreadable`: no call, because of a token file."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

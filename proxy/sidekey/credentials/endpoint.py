@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
 from sidekey.credentials.fields import Reference
 from sidekey.policy import paths
 from sidekey.policy.addresses import is_loopback_host, parse_address
-from sidekey.policy.urls import InvalidTarget, Target, parse_target
+from sidekey.policy.targets import Forbidden
+from sidekey.policy.urls import InvalidTarget, Origin, Target, parse_target
+
+_SERVICES: Final = ("sts", "iamcredentials")
+_GOOGLE: Final = re.compile(rf"(?:{'|'.join(_SERVICES)})((?:\.[a-z0-9-]+)*\.googleapis\.com)")
 
 MAX_URL_LENGTH: Final = 8_000
 """Characters of a URL. Every server should accept that many (RFC 9110 4.1)."""
@@ -46,6 +51,17 @@ def _parse(text: str, allow_loopback_http: bool) -> Target:
     if address is not None and str(address) != host:
         raise ValueError(f"the address must be written as {address}")
     return target
+
+
+def token_services(origin: Origin) -> tuple[Forbidden, ...]:
+    """Return Google's hosts that only return tokens, if `origin` is one of them.
+
+    With a token of one service, a caller could obtain others at many paths of both.
+    """
+    match = _GOOGLE.fullmatch(origin.host)
+    if match is None:
+        return ()
+    return tuple(Forbidden(Origin("https", f"{name}{match[1]}", 443), "/", below=True) for name in _SERVICES)
 
 
 def canonical_endpoint(endpoint: Reference) -> str:

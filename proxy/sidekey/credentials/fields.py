@@ -233,6 +233,8 @@ class Reference:
     """The program that writes the value if the source is `command`; `value` is its path."""
     entry: FileEntry | None = None
     """The entry of a structured file that has the value, or None if the whole file is the value."""
+    reread: bool = False
+    """True if another program replaces the file, so Sidekey reads it before each call instead of watching it."""
 
     @property
     def is_secret(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -48,6 +48,7 @@ from sidekey.credentials.calls import (
     with_accept,
     with_query,
 )
+from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import canonical_endpoint, check_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
@@ -67,6 +68,12 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.header_values import CallHeaders, build_headers, comparable_headers, inputs_of
 from sidekey.credentials.json_values import JsonDocument, fill_secrets, references
 from sidekey.credentials.jwt import JwtCredential, JwtSettings
+from sidekey.credentials.oauth2.client_authentication import Client
+from sidekey.credentials.oauth2.grant_types import TokenExchangeSettings
+from sidekey.credentials.oauth2.parameters import FurtherParameters, comparable, fill_parameters
+from sidekey.credentials.oauth2.parameters import references as parameter_references
+from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest
+from sidekey.credentials.oauth2.token_response import ResponseShape
 from sidekey.credentials.placement import Placement, TokenPlacement, placement_warnings
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.secret_holder import SecretHolder
@@ -212,8 +219,8 @@ class LoginRequest(SecretHolder):
         return f"LoginRequest({self.method}, REDACTED)"
 
 
-LoginAuth = Pairs | JwtCredential
-"""The headers that authenticate every login, or the credential that signs a token for each login."""
+LoginAuth = Pairs | JwtCredential | OAuth2Credential
+"""The headers that authenticate every login, or the credential that signs or fetches a token for each login."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -380,8 +387,56 @@ class JwtAuthentication(JwtSettings):
         return Identity(subject=lineage.token, proof=lineage.client)
 
 
+_ONLY_WITH_TOKEN: Final = FileOnly("may be used only with subject_token")
+
+
+class TokenExchangeAuthentication(TokenExchangeSettings):
+    """A token that is exchanged before each login (RFC 8693), as for a service account of Google."""
+
+    KEY: ClassVar[Keys] = ("subject_token",)
+
+    token_endpoint: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint), _ONLY_WITH_TOKEN] = (
+        Field(description="The https URL that exchanges the token. It is never a target.")
+    )
+    parameters: Annotated[FurtherParameters, _ONLY_WITH_TOKEN] = Field(
+        default={}, description="Further parameters of the exchange, such as `audience` and `scope`."
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the header that it sets."""
+        return ("Authorization",)
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Yield the endpoint, the file and the parameters."""
+        yield SecretInput(("token_endpoint",), self.token_endpoint, check_endpoint)
+        yield from super().inputs()
+        for key, reference in parameter_references(self.parameters, "parameters"):
+            yield SecretInput(key, reference)
+
+    def build(self, values: Mapping[Keys, str]) -> LoginAuth:
+        """Return the credential that exchanges the token. The token alone identifies the client."""
+        identity = self.identity(values)
+        return OAuth2Credential(
+            request=TokenRequest(
+                values["token_endpoint",], body=fill_parameters(self.parameters, values, "parameters")
+            ),
+            grant_type=self.build_grant_type(values),
+            client=Client("none", ""),
+            response=ResponseShape(),
+            placement=Placement(),
+            lineage=Lineage(("oauth2", *identity.subject), (), identity.proof),
+        )
+
+    def identity(self, values: Mapping[Keys, str]) -> Identity:
+        """Return the request as the subject, and the identity of the token as the proof."""
+        parameters = comparable(fill_parameters(self.parameters, values, "parameters"))
+        return Identity((values["token_endpoint",], self.subject_token_type, parameters), self.token(values).identity)
+
+
 Authentication = Annotated[
-    NoAuthentication | BasicAuthentication | HeadersAuthentication | JwtAuthentication, Field(discriminator="type")
+    NoAuthentication | BasicAuthentication | HeadersAuthentication | JwtAuthentication | TokenExchangeAuthentication,
+    Field(discriminator="type"),
 ]
 
 
@@ -389,7 +444,8 @@ class LoginSettings(Section):
     """The keys of `login`: the request that obtains a token."""
 
     url: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint)] = Field(
-        description="The https URL of the login. Its base URL is an allowed domain; the login itself is never a target."
+        description="The https URL of the login. Its base URL is an allowed domain, except with `token_exchange`; the "
+        "login itself is never a target."
     )
     method: Literal["POST", "PUT", "GET"] = Field(default="POST", description="Method; `GET` has no body.")
     format: Format = Field(default="json", description="How the body is encoded; a form is flat.")
@@ -407,8 +463,8 @@ class LoginSettings(Section):
     auth: Authentication = Field(
         default=NoAuthentication(type="none"),
         description="How the login authenticates besides its body: `{type: basic, username: ..., password: ...}`, "
-        "`{type: headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, or `{type: "
-        "none}`.",
+        "`{type: headers, headers: {...}}`, `{type: jwt, ...}` with the keys of that kind, `{type: token_exchange, "
+        "token_endpoint: ..., subject_token: ...}`, or `{type: none}`.",
     )
 
     @field_validator("query")
@@ -550,7 +606,10 @@ class SessionSettings(KindSettings):
         "then logs in and sends the request once more.",
     )
     logins_a_minute: Annotated[int, SAFE_TO_CHANGE] = Field(
-        default=5, ge=1, le=60, description="Maximum number of logins in a minute."
+        default=5,
+        ge=1,
+        le=60,
+        description="Maximum number of calls for a login in a minute: one for each, or two with `token_exchange`.",
     )
     renewal_interval: RenewalInterval = RENEWAL_INTERVAL
     single_live_token: SingleLiveToken = False
@@ -559,6 +618,15 @@ class SessionSettings(KindSettings):
     def find_warnings(cls, integration: Mapping[str, Any]) -> Findings:
         """Yield a warning for a token placement with disadvantages."""
         yield from placement_warnings(integration, "placement")
+
+    @classmethod
+    def find_errors(cls, integration: Mapping[str, Any]) -> Findings:
+        """Require targets if the login exchanges a token, because its host is none then."""
+        login = mapping(mapping(integration.get("auth")).get("login"))
+        has_targets = not integration.keys().isdisjoint(("endpoint_prefix", "allowed_domains"))
+        if mapping(login.get("auth")).get("type") == "token_exchange" and not has_targets:
+            text = "this key is missing: with token_exchange, the hosts of login and token_endpoint are no targets"
+            yield ("endpoint_prefix",), text
 
     @classmethod
     def find_single_process(cls, integration: Mapping[str, Any]) -> Findings:
@@ -574,18 +642,32 @@ class SessionSettings(KindSettings):
             watched=frozenset(self.rejected),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
+            reread_inputs=frozenset() if self._exchange is None else frozenset({(*_AUTH, *self._exchange.KEY)}),
         )
+
+    @property
+    def _exchange(self) -> TokenExchangeAuthentication | None:
+        return self.login.auth if isinstance(self.login.auth, TokenExchangeAuthentication) else None
 
     def inputs(self) -> Iterator[SecretInput]:
         """Yield the inputs of the login."""
         yield from self.login.inputs()
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
-        """Allow the origin of the login, but not the login itself."""
+        """Allow the origin of the login, but not the login itself.
+
+        With an exchanged token, forbid the hosts of both endpoints: a caller could obtain tokens at other paths.
+        """
         text = values.get(("login", "url"))
         if text is None:
             return None
         login = parse_endpoint(text)
+        if self._exchange is not None:
+            exchange = values.get((*_AUTH, "token_endpoint"))
+            if exchange is None:
+                return None
+            origins = (login.origin, parse_endpoint(exchange).origin)
+            return Destinations(forbidden=tuple(Forbidden(origin, "/", below=True) for origin in origins))
         return Destinations(
             domains=(Domain(login.origin),),
             forbidden=(Forbidden(login.origin, login.path),),

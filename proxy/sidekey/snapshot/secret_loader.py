@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from sidekey.credentials.base import Credential, Grant, Supplemented
 from sidekey.credentials.fields import SecretUnreadable
@@ -21,12 +22,13 @@ class SecretLoader(SecretHolder):
     """Reads the secrets with `read` (blocks, raises SecretUnreadable) and keeps the `credential`.
 
     It reads nothing before the first `load` or `obtain`. `unreadable` is the last failure. `supplement` is added to
-    each grant that a `CallingCredential` obtains.
+    each grant that a `CallingCredential` obtains. `files` are those that `obtain_again` is for.
     """
 
-    __slots__ = ("_read", "_refresh", "credential", "supplement", "unreadable")
+    __slots__ = ("_read", "_refresh", "credential", "files", "supplement", "unreadable")
 
-    def __init__(self, read: Callable[[], Credential | Supplemented]) -> None:
+    def __init__(self, read: Callable[[], Credential | Supplemented], files: tuple[Path, ...] = ()) -> None:
+        self.files = files
         self.credential: Credential | None = None
         self.supplement: Grant | None = None
         self.unreadable: SecretUnreadable | None = None

@@ -31,6 +31,7 @@ from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import CredentialSeries, Metrics
 from sidekey.policy.targets import Policy, parse_discovered_base
 from sidekey.refresh import Failed, SingleFlight, call_weakly_at, growing_pause
+from sidekey.snapshot.secret_loader import RETRY_SECONDS
 from sidekey.snapshot.snapshot import Integration
 from sidekey.tokens.flow import AttemptRunner, CallLimit, Fetch, FlowResult, FlowRunner
 from sidekey.tokens.ledger import TokenOrigin, Unavailable, origin_of
@@ -544,7 +545,15 @@ class TokenSource:
             return Failed(Problem("internal_error", f"a defect of Sidekey, logged as {self._report(defect)}"))
 
     async def _calling_credential(self) -> CallingCredential:
-        credential = await (self._secrets.obtain_again() if self._rereads_secrets else self._secrets.obtain())
+        """Return the credential. Raises CallError if a file that is read for each call is unreadable or expired."""
+        if self._rereads_secrets:
+            try:
+                credential = await self._secrets.obtain_again()
+            except ProblemError as raised:
+                reason = raised.problem.detail
+                raise CallError("unreadable", reason, needs_config_change=True, unspent=True) from None
+        else:
+            credential = await self._secrets.obtain()
         if isinstance(credential, FixedCredential):
             raise TypeError("a token source is for kinds whose grants expire")
         return credential
@@ -628,8 +637,15 @@ class TokenSource:
 
     def _failed(self, error: CallError) -> Failed[Problem]:
         status_error = "proxy_configuration_error" if error.needs_config_change else "proxy_internal_error"
-        self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
-        return Failed(Problem("credential_unavailable", error.reason, error=status_error), error.retry_after)
+        problem = Problem("credential_unavailable", error.reason, error=status_error)
+        is_unreadable = error.outcome == "unreadable"
+        # No call was made: the pause does not grow, and each reason is logged once.
+        if not is_unreadable or problem != self._refresh.error:
+            self._log.warning("no token could be obtained", outcome=error.outcome, reason=error.reason)
+        if is_unreadable:
+            self._series.count_call(error.outcome)
+            return Failed(problem, RETRY_SECONDS, counts=False)
+        return Failed(problem, error.retry_after)
 
     def _with_retry_after(self, problem: Problem) -> Problem:
         """Add Retry-After to the problem if attempts are paused."""

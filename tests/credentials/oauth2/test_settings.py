@@ -343,8 +343,29 @@ def test_placement_with_disadvantages_is_a_warning(placement: object, test: obje
         ({"auth": {"client_authentication": "header", "client_secret": {}}}, []),
     ],
 )
-def test_tls_client_auth_needs_a_client_certificate(raw: dict[str, object], places: list[object]) -> None:
-    assert [place for place, _ in OAuth2Settings.find_errors(raw)] == places
+def test_tls_client_auth_needs_a_client_certificate(raw: dict[str, dict[str, object]], places: list[object]) -> None:
+    identified = {**raw, "auth": {"client_id": "id", **raw["auth"]}}
+    assert [place for place, _ in OAuth2Settings.find_errors(identified)] == places
+
+
+EXCHANGE = {"type": "token_exchange", "subject_token": {"file": "token"}}
+CLIENT_ID = ("auth", "client_id")
+
+
+@pytest.mark.parametrize(
+    ("auth", "places"),
+    [
+        ({"grant": EXCHANGE}, []),
+        ({"grant": EXCHANGE, "client_id": "id"}, []),
+        ({"grant": EXCHANGE, "client_secret": {}}, [CLIENT_ID]),
+        ({"grant": EXCHANGE, "client_authentication": "body"}, [CLIENT_ID]),
+        ({"grant": EXCHANGE, "client_authentication": {"type": "assertion"}}, [CLIENT_ID]),
+        ({"grant": "client_credentials", "client_secret": {}}, [CLIENT_ID]),
+        ({"grant": {"type": "jwt_bearer"}}, [CLIENT_ID]),
+    ],
+)
+def test_only_a_token_may_replace_the_client_id(auth: dict[str, object], places: list[object]) -> None:
+    assert [place for place, _ in OAuth2Settings.find_errors({"auth": auth})] == places
 
 
 def test_token_request_parameter_under_auth_gets_a_hint() -> None:
@@ -579,3 +600,13 @@ def test_only_key_id_certificate_and_lifetime_are_safe_to_change() -> None:
     assert harmless(RefreshTokenSettings) == {"rotates"}
     assert harmless(TokenResponseSettings) == {"expires_in"}
     assert harmless(TokenRequestSettings) == set()
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [{"grant": EXCHANGE}, {"client_id": "id", "client_authentication": {"type": "assertion"}}],
+)
+def test_token_of_a_file_is_sent_over_tls_only(auth: dict[str, object]) -> None:
+    """Any user of the machine may open a loopback port first."""
+    raw = {"auth": {"token_endpoint": "http://127.0.0.1:8080/token", **auth}}
+    assert [place for place, _ in OAuth2Settings.find_errors(raw)] == [("auth", "token_endpoint")]

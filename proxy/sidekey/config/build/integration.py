@@ -10,6 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from sidekey.config.build.trust import TrustOf
@@ -78,7 +79,10 @@ def build_integration(
     # Do not read the values that decided the policy a second time, so that the credential fits the policy.
     reread = {(settings.auth.SECTION, *key) for key in traits.reread_inputs}
     known_values = {key: value for key, value in resolved.values.items() if key not in reread}
-    loader = SecretLoader(partial(_read_credential, settings, read, known_values, profile_entries))
+    loader = SecretLoader(
+        partial(_read_credential, settings, read, known_values, profile_entries),
+        tuple(_token_files(settings, read)) if reread else (),
+    )
     loader.load()
     trust, trust_errors = _load_trust(settings, trust, trust_of, recorder)
     # If the policy could not be resolved, the process builds again once its secret can be read.
@@ -184,6 +188,14 @@ def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> 
     return Supplemented(credential, supplement)
 
 
+def _token_files(settings: IntegrationSettings, read: ReferenceReader) -> Iterator[Path]:
+    """Yield the files that are read before each call."""
+    for _, reference, _ in settings.auth.inputs():
+        path = read.file(reference) if reference.reread else None
+        if path is not None:
+            yield path
+
+
 _DIGEST_KEY: Final = secrets.token_bytes(32)
 _PUBLIC_SOURCES: Final = WRITTEN - {"plain"}
 """Sources of values in the document that are no secrets."""
@@ -210,7 +222,8 @@ def _secret_values(settings: IntegrationSettings, resolved: ResolvedPolicy) -> I
     for part in parts_of(settings):
         for key, reference, _ in part.inputs():
             keys = (part.SECTION, *key)
-            if reference.source not in _PUBLIC_SOURCES and keys in resolved.values:
+            # The content of a file that is read before each call is not part of the config.
+            if reference.source not in _PUBLIC_SOURCES and not reference.reread and keys in resolved.values:
                 yield keys, resolved.values[keys]
     if resolved.policy.prefixes and any(isinstance(prefix, Reference) for prefix in settings.endpoint_prefix):
         yield ("endpoint_prefix",), "\n".join(map(str, resolved.policy.prefixes))

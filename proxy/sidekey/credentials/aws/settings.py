@@ -9,15 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     AfterValidator,
     Field,
-    PlainValidator,
-    WithJsonSchema,
     field_validator,
 )
 from pydantic_core import PydanticKnownError
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.aws.sigv4 import S3, AccessKey, CredentialScope, SigV4Rules
-from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, check_token, signing_grant
+from sidekey.credentials.aws.sts import WebIdentity, WebIdentityCredential, signing_grant
 from sidekey.credentials.base import (
     Credential,
     CredentialTraits,
@@ -32,19 +30,16 @@ from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
-    REDACT,
     Keys,
     PublicText,
     Reference,
     Secret,
     Section,
     Text,
-    external_reference,
     literal_check,
     mapping,
-    shape_marker,
-    single_source,
 )
+from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.targets import Forbidden
 
@@ -102,16 +97,6 @@ def _canonicalize(endpoint: Reference | None) -> str | None:
     return None if endpoint is None else canonical_endpoint(endpoint)
 
 
-def _parse_token_file(raw: object) -> Reference:
-    remedy = "write {file: PATH}: the token is read again for each call"
-    if not isinstance(raw, Mapping):
-        raise ValueError(f"must be a file: {remedy}")  # noqa: TRY004 - a reason to show, as the others
-    return external_reference(*single_source(raw, ("file",), remedy))
-
-
-TokenFile = Annotated[Reference, PlainValidator(_parse_token_file), REDACT, WithJsonSchema(shape_marker("token_file"))]
-
-
 class WebIdentitySettings(Section):
     """A role whose access keys STS returns for a token of an identity provider, such as a pod's."""
 
@@ -147,10 +132,7 @@ class AwsSigV4Settings(KindSettings):
     )
     web_identity: Annotated[
         WebIdentitySettings | None,
-        FileOnly(
-            "reads a file of Sidekey's machine, which a stored integration may not: give access_key_id and "
-            "secret_access_key, or write the integration in a file"
-        ),
+        needs_file("give access_key_id and secret_access_key, or write the integration in a file"),
     ] = Field(
         default=None,
         description="Instead of keys: a role whose keys Sidekey gets from STS and renews before they expire.",
@@ -274,5 +256,6 @@ class AwsSigV4Settings(KindSettings):
             )
             return FixedCredential(signing_grant(key, scope, sign_payload=sign_payload))
         role, session, token = (values["web_identity", name] for name in ("role_arn", "session_name", "token"))
-        identity = WebIdentity(self._sts_url(values) or "", role, session, token)
+        file_token = FileToken(self.web_identity.token.value, token)
+        identity = WebIdentity(self._sts_url(values) or "", role, session, file_token)
         return WebIdentityCredential(identity, scope, sign_payload)

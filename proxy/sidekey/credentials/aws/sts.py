@@ -15,6 +15,7 @@ from sidekey.credentials.aws.sigv4 import AccessKey, CredentialScope, SigV4Signe
 from sidekey.credentials.base import Attempt, Call, CallError, Grant, Issued, Lineage, Reply, Verdict
 from sidekey.credentials.calls import error_of_status, is_token, parse_json_object, retry_after, sent_at
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.credentials.token_file import FileToken
 
 STEP = "AWS STS"
 
@@ -147,15 +148,6 @@ def _read_xml_members(body: bytes) -> Mapping[str, Any]:
     return {name: text.strip() for name, text in leaves.texts.items()}
 
 
-_TOKEN = re.compile(r"[\x21-\x7e]+")
-
-
-def check_token(text: str) -> None:
-    """Raise ValueError unless the text is visible ASCII, as JWTs and SAML assertions are."""
-    if not _TOKEN.fullmatch(text):
-        raise ValueError("must be a token: visible ASCII characters only")
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class WebIdentity(SecretHolder):
     """A role at an endpoint of STS, and the token that proves the identity."""
@@ -163,7 +155,7 @@ class WebIdentity(SecretHolder):
     endpoint: str
     role_arn: str
     session_name: str
-    token: str
+    token: FileToken
 
     def __repr__(self) -> str:
         return f"WebIdentity({self.role_arn}, REDACTED)"
@@ -184,10 +176,13 @@ class WebIdentityCredential(SecretHolder):
 
     @property
     def lineage(self) -> Lineage:
-        """The identity of the access keys: the role is the client, and the token of the identity its proof."""
+        """The identity of the access keys: the role is the client, and the identity of the token its proof.
+
+        A rotated token keeps the access key.
+        """
         identity = self.identity
         client = ("aws_sigv4", identity.endpoint, identity.role_arn, identity.session_name)
-        return Lineage(client, (*self.scope, self.sign_payload), (identity.token,))
+        return Lineage(client, (*self.scope, self.sign_payload), identity.token.identity)
 
     def obtain(self, attempt: Attempt) -> Generator[Call, Reply, Issued]:
         """Call STS. Raises CallError."""
@@ -197,7 +192,7 @@ class WebIdentityCredential(SecretHolder):
             "Version": "2011-06-15",
             "RoleArn": identity.role_arn,
             "RoleSessionName": identity.session_name,
-            "WebIdentityToken": identity.token,
+            "WebIdentityToken": identity.token.read(attempt.now),
         }
         headers = (("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded"))
         reply = yield Call(STEP, "POST", identity.endpoint, headers, urlencode(fields).encode("ascii"))

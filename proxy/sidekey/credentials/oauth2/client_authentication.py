@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -11,26 +11,37 @@ from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field
 
-from sidekey.credentials.base import Pairs
+from sidekey.credentials.base import Pairs, SecretInput
 from sidekey.credentials.destination import SAFE_TO_CHANGE
-from sidekey.credentials.fields import Section, expand_tag
+from sidekey.credentials.fields import Keys, Section, expand_tag
 from sidekey.credentials.jws_algorithms import SecretAlgorithm
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):
     from sidekey.credentials import jose
 
-Method = Literal["header", "body", "query", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "public", "none"]
-"""The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it if an assertion names the client.
+Method = Literal[
+    "header",
+    "body",
+    "query",
+    "client_secret_jwt",
+    "private_key_jwt",
+    "assertion",
+    "tls_client_auth",
+    "public",
+    "none",
+]
+"""The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it if a token names the client.
 
-With `tls_client_auth`, the connection's certificate is the proof.
+With `tls_client_auth`, the connection's certificate is the proof. With `assertion`, `sign` returns that of a file.
 """
 
 Sign = Callable[[float], str]
-"""Returns a signed assertion for a wall clock time."""
+"""Returns a signed assertion for a wall clock time. Raises CallError if the assertion of a file has expired."""
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -127,8 +138,28 @@ class ClientSecretJwtSettings(AssertionSettings):
         jose.load_secret(text, "text", self.algorithm)
 
 
+class AssertionFileSettings(Section):
+    """A signed assertion that another program writes to a file (RFC 7523 2.2), such as the token of a pod."""
+
+    KEY: ClassVar[Keys] = ("client_authentication", "assertion")
+
+    type: Literal["assertion"]
+    assertion: Annotated[TokenFile, needs_file("use another method, or write the integration in a file")] = Field(
+        description="The file with the assertion, as `{file: PATH}`. Sidekey reads it before each call."
+    )
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Yield the file."""
+        yield SecretInput(self.KEY, self.assertion, check_token)
+
+    def token(self, values: Mapping[Keys, str]) -> FileToken:
+        """Return the assertion."""
+        return FileToken(self.assertion.value, values[self.KEY])
+
+
 _AnyMethod = Annotated[
-    HeaderSettings | SimpleMethodSettings | PrivateKeyJwtSettings | ClientSecretJwtSettings, Field(discriminator="type")
+    HeaderSettings | SimpleMethodSettings | PrivateKeyJwtSettings | ClientSecretJwtSettings | AssertionFileSettings,
+    Field(discriminator="type"),
 ]
 _MethodName = Literal["header", "body", "query", "client_secret_jwt", "tls_client_auth"]
 ClientAuthenticationSettings = Annotated[

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final, Literal, Protocol
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sidekey.credentials.base import Attempt, SecretInput
+from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE
 from sidekey.credentials.fields import (
     Keys,
@@ -26,8 +27,12 @@ from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
 from sidekey.credentials.oauth2.client_authentication import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
+JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
+"""The identifier of JWTs (RFC 8693 3)."""
 
 
 class GrantType(Protocol):
@@ -39,7 +44,7 @@ class GrantType(Protocol):
         ...
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Return the parameters of the token request, starting with `grant_type`."""
+        """Return the parameters of the token request, starting with `grant_type`. Raises CallError."""
         ...
 
 
@@ -113,7 +118,29 @@ class JwtBearer(SecretHolder):
         )
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class TokenExchange(SecretHolder):
+    """Exchange of a token of another issuer (RFC 8693 2.1). It ignores a refresh token in the response."""
+
+    rotates: ClassVar[bool] = False
+
+    subject_token: FileToken
+    subject_token_type: str
+
+    def __repr__(self) -> str:
+        return f"TokenExchange({self.subject_token!r})"
+
+    def parameters(self, attempt: Attempt) -> Parameters:
+        """Return the token and its type: `token_request` has the audience and the scope. Raises CallError."""
+        return (
+            ("grant_type", TOKEN_EXCHANGE),
+            ("subject_token", self.subject_token.read(attempt.now)),
+            ("subject_token_type", self.subject_token_type),
+        )
+
+
 _GRANT_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?")
+_TOKEN_TYPE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+")
 
 
 def _check_grant_type(name: str) -> str:
@@ -204,6 +231,38 @@ class JwtBearerSettings(KeyAssertionSettings):
         return JwtBearer(self.build_assertion(values, "").sign)
 
 
+def _check_token_type(uri: str) -> str:
+    if not _TOKEN_TYPE.fullmatch(uri):
+        raise ValueError(f"must be a URI, such as {JWT_TYPE}")
+    return uri
+
+
+class TokenExchangeSettings(Section):
+    """A token of another issuer, which a program writes to a file (RFC 8693)."""
+
+    KEY: ClassVar[Keys] = ("grant", "subject_token")
+
+    type: Literal["token_exchange"]
+    subject_token: Annotated[TokenFile, needs_file("use another grant, or write the integration in a file")] = Field(
+        description="The file with the token, as `{file: PATH}`. Sidekey reads it before each call."
+    )
+    subject_token_type: Annotated[
+        str, AfterValidator(_check_token_type), FileOnly("may be used only with subject_token")
+    ] = Field(default=JWT_TYPE, description="The URI of the token's type (RFC 8693 3); default: a JWT.")
+
+    def inputs(self) -> Iterator[SecretInput]:
+        """Yield the file."""
+        yield SecretInput(self.KEY, self.subject_token, check_token)
+
+    def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
+        """Build the grant type."""
+        return TokenExchange(self.token(values), self.subject_token_type)
+
+    def token(self, values: Mapping[Keys, str]) -> FileToken:
+        """Return the subject token."""
+        return FileToken(self.subject_token.value, values[self.KEY])
+
+
 class CustomGrantSettings(Section):
     """A platform-specific grant (RFC 6749 4.5). Put its parameters into `token_request`."""
 
@@ -223,7 +282,12 @@ class CustomGrantSettings(Section):
 
 
 _Grant = Annotated[
-    ClientCredentialsSettings | RefreshTokenSettings | PasswordSettings | JwtBearerSettings | CustomGrantSettings,
+    ClientCredentialsSettings
+    | RefreshTokenSettings
+    | PasswordSettings
+    | JwtBearerSettings
+    | TokenExchangeSettings
+    | CustomGrantSettings,
     Field(discriminator="type"),
 ]
 GrantSettings = Annotated[

@@ -7,7 +7,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from sidekey.credentials.base import (
@@ -24,7 +24,7 @@ from sidekey.credentials.base import (
 )
 from sidekey.credentials.calls import DEFAULT_LIFETIME, check_lifetime
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
-from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint
+from sidekey.credentials.endpoint import canonical_endpoint, parse_endpoint, token_services
 from sidekey.credentials.fields import (
     HIDDEN_FROM_VIEWERS,
     MAX_NAMES,
@@ -41,6 +41,7 @@ from sidekey.credentials.fields import (
 from sidekey.credentials.header_values import build_headers, comparable_headers, inputs_of
 from sidekey.credentials.oauth2.assertion import AssertionSettings
 from sidekey.credentials.oauth2.client_authentication import (
+    AssertionFileSettings,
     Client,
     ClientAuthenticationSettings,
     ClientSecretJwtSettings,
@@ -54,6 +55,7 @@ from sidekey.credentials.oauth2.grant_types import (
     JwtBearerSettings,
     PasswordSettings,
     RefreshTokenSettings,
+    TokenExchangeSettings,
 )
 from sidekey.credentials.oauth2.parameters import check_query, comparable, fill_parameters, query_names, references
 from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest, TokenRequestSettings
@@ -69,17 +71,21 @@ _OWNER_PARAMETERS = ("username", "password")
 
 _OWNER_NAMES = ParameterNames(_OWNER_PARAMETERS)
 
-_REQUEST_PARAMETERS = frozenset({"audience", "resource", "scope"})
+_EXCHANGE_NAMES = ParameterNames(("subject_token", "subject_token_type"))
+"""The parameters of `grant: token_exchange` (RFC 8693 2.1)."""
+
+_REQUEST_PARAMETERS = frozenset({"audience", "requested_token_type", "resource", "scope"})
 """Parameters (RFC 6749 4.4.2, RFC 8693 2.1, RFC 8707 2) that many clients configure next to the client's ID."""
 
 _OWNER_HINT: Final = "this key belongs to the grant: write grant: {type: password, username: ..., password: ...}"
 _HINTS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "assertion": "write these keys under grant, type jwt_bearer, or under client_authentication, type "
-        "private_key_jwt or client_secret_jwt",
+        "assertion, private_key_jwt or client_secret_jwt",
         "grant_type": "this key belongs to the grant: write grant: {type: custom, grant_type: ...}",
         "password": _OWNER_HINT,
         "refresh_token": "this key belongs to the grant: write grant: {type: refresh_token, refresh_token: ...}",
+        "subject_token": "this key belongs to the grant: write grant: {type: token_exchange, subject_token: ...}",
         "username": _OWNER_HINT,
     }
 )
@@ -122,6 +128,16 @@ def _names_in(raw: Any) -> Iterable[str]:
     return mapping(raw) if MAX_NAMES.admits(raw) else ()
 
 
+def _require_client(schema: dict[str, Any]) -> None:
+    """Require `client_id` in the schema, except with the grant `token_exchange` (see `find_errors`)."""
+    required = schema.pop("required")
+    exchange = {"type": "object", "properties": {"type": {"const": "token_exchange"}}, "required": ["type"]}
+    schema["anyOf"] = [
+        {"required": [*required, "client_id"]},
+        {"required": [*required, "grant"], "properties": {"grant": exchange}},
+    ]
+
+
 class OAuth2Settings(KindSettings):
     """An access token from an OAuth 2.0 token endpoint. Sidekey fetches and refreshes it."""
 
@@ -137,6 +153,8 @@ class OAuth2Settings(KindSettings):
     )
     mistaken_types: ClassVar[frozenset[str]] = frozenset({"client_credentials", "oauth", "oidc"})
 
+    model_config = ConfigDict(json_schema_extra=_require_client)
+
     needs_prefix = False
     placeholder_profile: ClassVar[Mapping[str, Any]] = {"token_endpoint": "https://provider.invalid/"}
 
@@ -151,17 +169,21 @@ class OAuth2Settings(KindSettings):
     grant: GrantSettings = Field(
         default=ClientCredentialsSettings(type="client_credentials"),
         description="The grant: `client_credentials` (default), or a mapping with the `type` `refresh_token`, "
-        "`password`, `jwt_bearer` or `custom`.",
+        "`password`, `jwt_bearer`, `token_exchange` or `custom`.",
     )
-    client_id: Annotated[Text, literal_check(check_not_empty), SAFE_TO_CHANGE, HIDDEN_FROM_VIEWERS] = Field(
-        description="The client's identifier."
+    client_id: Annotated[
+        Annotated[Text, literal_check(check_not_empty)] | None, SAFE_TO_CHANGE, HIDDEN_FROM_VIEWERS
+    ] = Field(
+        default=None,
+        description="The client's identifier. Required, except with the grant `token_exchange` if the token alone "
+        "identifies the client.",
     )
     client_authentication: ClientAuthenticationSettings = Field(
         default=HeaderSettings(type="header"),
         description="How the client authenticates to the token endpoint: `header` (default; ID and secret as HTTP "
         "Basic), `body` or `query` (ID and secret there), `client_secret_jwt` (an assertion signed with the secret), "
         "`tls_client_auth` (the integration's `client_certificate`, RFC 8705 2), or a mapping with one of these as "
-        "its `type`, or with the `type` `private_key_jwt`.",
+        "its `type`, or with the `type` `private_key_jwt`, or `assertion` (a file that another program replaces).",
     )
     client_secret: Secret | None = Field(
         default=None,
@@ -207,7 +229,9 @@ class OAuth2Settings(KindSettings):
         authentication = _union_member(auth.get("client_authentication"), "header")
         method, secret, client_id = authentication.get("type"), auth.get("client_secret"), auth.get("client_id")
         place = ("auth", "client_authentication")
-        if grant == "jwt_bearer" and method in ("private_key_jwt", "client_secret_jwt"):
+        if client_id is None and (grant != "token_exchange" or method != "header" or secret is not None):
+            yield ("auth", "client_id"), "this key is missing"
+        if grant == "jwt_bearer" and method in ("private_key_jwt", "client_secret_jwt", "assertion"):
             yield place, f"must not be {method}: with grant jwt_bearer the assertion is the grant"
         if method == "tls_client_auth":
             if integration.get("client_certificate") is None:
@@ -215,7 +239,10 @@ class OAuth2Settings(KindSettings):
             if _is_loopback_http(auth.get("token_endpoint")):
                 text = "tls_client_auth needs an https token_endpoint: without TLS no client certificate is sent"
                 yield place, text
-        if method in ("private_key_jwt", "tls_client_auth"):
+        if (method == "assertion" or grant == "token_exchange") and _is_loopback_http(auth.get("token_endpoint")):
+            # Any user of the machine may open the port first, and other servers may accept the same token.
+            yield ("auth", "token_endpoint"), "must be https: Sidekey sends it a token of a file"
+        if method in ("private_key_jwt", "assertion", "tls_client_auth"):
             if secret is not None:
                 text = f"may not be used with {method}: exactly one method authenticates the client"
                 yield ("auth", "client_secret"), text
@@ -235,12 +262,15 @@ class OAuth2Settings(KindSettings):
         if request.get("method") == "GET" and method == "body":
             text = "must not be GET, which has no body: use another method or client_authentication"
             yield (*place, "method"), text
-        if grant == "password":
-            text = "may not be set with grant password: Sidekey sends it from username and password"
-            for section in ("body", "query"):
-                for name in _names_in(request.get(section)):
-                    if _OWNER_NAMES.find(name) is not None:
-                        yield (*place, section, name), text
+        names, source = {
+            "password": (_OWNER_NAMES, "username and password"),
+            "token_exchange": (_EXCHANGE_NAMES, "grant"),
+        }.get(str(grant), (ParameterNames(()), ""))
+        text = f"may not be set with grant {grant}: Sidekey sends it from {source}"
+        for section in ("body", "query"):
+            for name in _names_in(request.get(section)):
+                if names.find(name) is not None:
+                    yield (*place, section, name), text
         if method == "header" and secret is not None:
             text = "may not be set with client_authentication: header, which sends it: remove one"
             for name in _names_in(request.get("headers")):
@@ -294,6 +324,7 @@ class OAuth2Settings(KindSettings):
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
             rotates=isinstance(self.grant, RefreshTokenSettings) and self.grant.rotates,
+            reread_inputs=frozenset(section.KEY for section in self._token_files),
         )
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -305,15 +336,15 @@ class OAuth2Settings(KindSettings):
         in_config = self.token_endpoint.source == "text"
         check = partial(_check_token_endpoint, other_names=names, allow_loopback_http=in_config)
         yield SecretInput(("token_endpoint",), self.token_endpoint, check)
-        yield SecretInput(
-            ("client_id",), self.client_id, check_not_empty if self._form_encoded else _check_unencoded_id
-        )
+        if self.client_id is not None:
+            check_id = check_not_empty if self._form_encoded else _check_unencoded_id
+            yield SecretInput(("client_id",), self.client_id, check_id)
         if self.client_secret is not None:
             method = self.client_authentication
             check_secret = method.check_secret if isinstance(method, ClientSecretJwtSettings) else None
             yield SecretInput(("client_secret",), self.client_secret, check_secret)
         yield from self.grant.inputs()
-        if isinstance(self.client_authentication, AssertionSettings):
+        if isinstance(self.client_authentication, AssertionSettings | AssertionFileSettings):
             yield from self.client_authentication.inputs()
         for name, written in (("body", self.token_request.body), ("query", self.token_request.query)):
             for key, reference in references(written, "token_request", name):
@@ -341,7 +372,7 @@ class OAuth2Settings(KindSettings):
         return Destinations(
             domains=(Domain(endpoint.origin),),
             # Pinned targets move to the response's base URL, where the same path may issue tokens too.
-            forbidden=(Forbidden(None if pinned else endpoint.origin, endpoint.path),),
+            forbidden=(Forbidden(None if pinned else endpoint.origin, endpoint.path), *token_services(endpoint.origin)),
             base=Prefix(endpoint.origin, ""),
             placeholder_origin=endpoint.origin if pinned else None,
         )
@@ -378,6 +409,12 @@ class OAuth2Settings(KindSettings):
         return next((member for member in members if isinstance(member, AssertionSettings)), None)
 
     @property
+    def _token_files(self) -> list[AssertionFileSettings | TokenExchangeSettings]:
+        """Return the sections with a file that is read before each call."""
+        members = (self.grant, self.client_authentication)
+        return [member for member in members if isinstance(member, AssertionFileSettings | TokenExchangeSettings)]
+
+    @property
     def _form_encoded(self) -> bool:
         return not isinstance(self.client_authentication, HeaderSettings) or self.client_authentication.form_encoded
 
@@ -396,7 +433,7 @@ class OAuth2Settings(KindSettings):
                 "oauth2",
                 self.grant.grant_type if isinstance(self.grant, CustomGrantSettings) else self.grant.type,
                 values["token_endpoint",],
-                values["client_id",],
+                values.get(("client_id",)),
                 *values_of("grant", "refresh_token"),
                 *values_of(section, "issuer", "subject", "audience"),
                 *(values_of("grant", "username") if by_password else ()),
@@ -408,6 +445,7 @@ class OAuth2Settings(KindSettings):
                 (response.access_token, response.base_url),
                 self.token_placement,
                 *comparable_headers(request.headers, values, "token_request", "headers"),
+                *((self.grant.subject_token_type,) if isinstance(self.grant, TokenExchangeSettings) else ()),
             ),
             proof=(
                 self.client_authentication.type,
@@ -417,17 +455,22 @@ class OAuth2Settings(KindSettings):
                 values_of(section, "private_key", "key_id", "certificate"),
                 None if assertion is None else assertion.algorithm,
                 *values_of("grant", "password"),
+                *(section.token(values).identity for section in self._token_files),
             ),
         )
 
     def _client(self, values: Mapping[Keys, str]) -> Client:
-        method, client_id, secret = self.client_authentication, values["client_id",], values.get(("client_secret",))
+        method, secret = self.client_authentication, values.get(("client_secret",))
+        client_id = values.get(("client_id",), "")
         if isinstance(method, PrivateKeyJwtSettings | ClientSecretJwtSettings):
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
             return Client(method.type, client_id, sign=method.build_assertion(values, client_id).sign)
+        if isinstance(method, AssertionFileSettings):
+            return Client("assertion", client_id, sign=method.token(values).read)
         if method.type == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
-            # RFC 6749 3.2.1: an unauthenticated client sends its client_id, unless the assertion contains it.
-            return Client("none" if isinstance(self.grant, JwtBearerSettings) else "public", client_id)
+            # RFC 6749 3.2.1: an unauthenticated client sends its client_id, unless a token identifies the client.
+            is_named = isinstance(self.grant, JwtBearerSettings) or not client_id
+            return Client("none" if is_named else "public", client_id)
         return Client(method.type, client_id, secret, self._form_encoded)
