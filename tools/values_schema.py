@@ -294,11 +294,13 @@ def _has_key_of(option: Schema) -> Schema:
 
 
 def _by_provider(alternatives: list[Schema]) -> Schema:
-    """Require the keys that the provider's profile does not fill in, or those of one alternative without a provider."""
-    plain, profiles = (
-        [alternative for alternative in alternatives if ("properties" in alternative) is has_provider]
-        for has_provider in (False, True)
-    )
+    """Require the keys that the provider's profile does not fill in, or those of one alternative without a provider.
+
+    An alternative with other properties applies if the value has them.
+    """
+    profiles = [alternative for alternative in alternatives if "provider" in alternative.get("properties", ())]
+    plain = [alternative for alternative in alternatives if "properties" not in alternative]
+    conditional = [item for item in alternatives if "properties" in item and item not in profiles]
     if not profiles:
         return {"anyOf": alternatives}
     chain: Schema = {}
@@ -307,8 +309,12 @@ def _by_provider(alternatives: list[Schema]) -> Schema:
         others = [option for option in plain if not set(remaining["required"]) <= set(option["required"])]
         required = {"anyOf": [remaining, *others]} if others else remaining
         chain = {"if": {"properties": profile["properties"]}, "then": required, "else": chain}
+    unnamed: Schema = plain[0] if len(plain) == 1 else {"anyOf": plain}
+    for item in conditional:
+        applies = {"properties": item["properties"], "required": [*item["properties"]]}
+        unnamed = {"if": applies, "then": {"required": item["required"]}, "else": unnamed}
     names_provider = {"properties": {"provider": {"type": "string"}}, "required": ["provider"]}
-    return {"if": names_provider, "then": chain, "else": plain[0] if len(plain) == 1 else {"anyOf": plain}}
+    return {"if": names_provider, "then": chain, "else": unnamed}
 
 
 def _is_left_to_chart(node: Schema) -> bool:

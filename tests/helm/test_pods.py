@@ -98,7 +98,7 @@ def test_no_pod_shares_resources_of_its_node(case: str, rendered: Rendered) -> N
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> None:
-    """Sidekey sends no request to the API server."""
+    """Sidekey sends no request to the API server. Other tokens have the audience that the values name."""
     assert {pod["automountServiceAccountToken"] for pod in pods(rendered, case)} == {False}
     accounts = helm.of_kind(rendered[case], "ServiceAccount")
     assert all(account["automountServiceAccountToken"] is False for account in accounts)
@@ -108,7 +108,33 @@ def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> No
         for volume in pod.get("volumes", [])
         for source in volume.get("projected", {}).get("sources", [])
     ]
-    assert not [source for source in sources if "serviceAccountToken" in source]
+    tokens = [source["serviceAccountToken"] for source in sources if "serviceAccountToken" in source]
+    named = helm.sidekey_values(case).get("serviceAccountTokens", [])
+    assert {token["audience"] for token in tokens} == {item["audience"] for item in named}
+
+
+def test_service_account_tokens_are_mounted_in_pods_and_in_the_check(rendered: Rendered) -> None:
+    """Each in a folder of its own, with an audience. Only Sidekey's container mounts them."""
+    check, deployed = helm.of_kind(rendered["sidecar-secrets"], "Job"), deployment(rendered["sidecar-secrets"])
+    for pod in (helm.pods(check)[0][1], deployed["spec"]):
+        tokens = {
+            volume["name"]: volume["projected"]["sources"][0]["serviceAccountToken"]
+            for volume in pod["volumes"]
+            if "serviceAccountToken" in volume.get("projected", {}).get("sources", [{}])[0]
+        }
+        mounts = [
+            {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] in tokens}
+            for container in (*pod["containers"], *pod.get("initContainers", []))
+        ]
+        (mounted,) = [mount for mount in mounts if mount]
+        assert {mounted[name]: token for name, token in tokens.items()} == {
+            "/run/secrets/azure": {
+                "audience": "api://AzureADTokenExchange",
+                "expirationSeconds": 3600,
+                "path": "token",
+            },
+            "/var/run/google": {"audience": "google", "expirationSeconds": 900, "path": "token"},
+        }
 
 
 @pytest.mark.parametrize("case", GATEWAYS)

@@ -46,7 +46,7 @@ def auth_of(name: str, *, optional: bool = True, **given: object) -> dict[str, A
 
 
 def _secret(result: Profile, name: str) -> Mapping[str, Any]:
-    if name == "subject_token":
+    if result.only_in_files:
         return TOKEN_FILE
     return KEY if result.is_pem(name) else SECRET
 

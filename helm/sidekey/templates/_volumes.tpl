@@ -4,7 +4,7 @@ they belong to root, and only Sidekey's process sees them.
 */}}
 
 {{/*
-All mounts of Secrets, as a JSON list of {list, name, path, source}. With "check" in the dict, the pod starts although a
+All mounts of Secrets and tokens, as a JSON list of {list, name, path, source}. With "check" in the dict, the pod starts although a
 Secret of `secrets` is missing, so that `sidekey check` can name it; the kubelet would only wait until the hook's deadline.
 It still waits for Secrets that another operator creates.
 */}}
@@ -27,6 +27,11 @@ It still waits for Secrets that another operator creates.
 {{- $attributes := dict "secretProviderClass" .secretProviderClass -}}
 {{- $csi := dict "driver" $driver "readOnly" true "volumeAttributes" $attributes -}}
 {{- $mounts = append $mounts (dict "list" "csi" "name" .name "path" .mountPath "source" (dict "csi" $csi)) -}}
+{{- end -}}
+{{- range .values.serviceAccountTokens -}}
+{{- $token := dict "audience" .audience "expirationSeconds" (int (.expirationSeconds | default 3600)) "path" "token" -}}
+{{- $source := dict "projected" (dict "defaultMode" 292 "sources" (list (dict "serviceAccountToken" $token))) -}}
+{{- $mounts = append $mounts (dict "list" "serviceAccountTokens" "name" .name "path" .mountPath "source" $source) -}}
 {{- end -}}
 {{- range $mounts -}}
 {{- $_ := set . "path" (.path | default (printf "/run/secrets/%s" .name)) -}}

@@ -144,7 +144,8 @@ class Profile(Section):
 
     Its texts contain parameters as `{name}`. A secret replaces a text that is its `{name}` as a whole. `secrets` maps
     names to descriptions. `sources` are the origins of its facts, `unconfirmed` the facts with fewer than two sources.
-    `aliases` are other names for the platform, and `popular` ones are listed first. `test` is a suggestion for the
+    `aliases` are other names for the platform, and `popular` ones are listed first. With `only_in_files`, a secret is a
+    file that only a config file may name. `test` is a suggestion for the
     `test` of an integration, which only its user sets.
     """
 
@@ -159,6 +160,7 @@ class Profile(Section):
     parameters: dict[str, Parameter] = Field(default={})
     secrets: dict[str, str] = Field(default={})
     auth: dict[str, Any]
+    only_in_files: bool = False
     endpoint_prefix: str | list[str] = Field(default=[])
     allowed_domains: list[str] = Field(default=[])
     add: dict[str, Any] = Field(default={})

@@ -147,6 +147,7 @@ class Explanation:
             "reason": decision.reason,
             "rule": decision.rule or None,
             "credential": {"origin": self._origin, **credential_places(self.integration)} if decision.allowed else None,
+            "token_files": self._token_files,
             "usable": self.integration.usable,
             "methods": sorted(self.integration.policy.methods) if self.integration.policy.methods else None,
             "profile": dict(self.integration.profile_entries),
@@ -175,6 +176,7 @@ class Explanation:
             rows.append(("credential", "is not sent"))
             if decision.code not in ("destination_denied", "not_implemented"):
                 rows += [("rule", rule) for rule in _describe_rules(self.integration.policy)]
+        rows += [("token file", f"{path} (read before each call for a token)") for path in self._token_files]
         for source in (self.integration.secrets, self.integration.certificate):
             if source is not None and source.unreadable is not None:
                 rows += [_describe_unreadable(keys, reason) for keys, reason in source.unreadable.reasons]
@@ -185,6 +187,11 @@ class Explanation:
         rows += [("not signed", self.unsigned)] if self.unsigned else []
         rows += [("note", note) for note in self.notes]
         return _table(rows)
+
+    @property
+    def _token_files(self) -> list[str]:
+        """The files that are read before each call for a token."""
+        return [str(path) for path in self.integration.secrets.files]
 
     @property
     def dialled_host(self) -> str | None:

@@ -123,7 +123,7 @@ async def kinds(service: ApiServices, request: ApiRequest) -> ApiResult:
     needs_store=False,
 )
 async def providers(service: ApiServices, request: ApiRequest) -> ApiResult:
-    """List the provider profiles, with their parameters and secrets."""
+    """List the provider profiles that a stored integration can use, with their parameters and secrets."""
     return await service.run(_providers, request.query.q)
 
 
@@ -155,7 +155,11 @@ def _all_kinds() -> tuple[Kind, ...]:
 
 
 def _providers(q: str) -> ApiResult:
-    items = [provider for provider in _all_providers() if contains_words(q, _provider_search_texts(provider))]
+    items = [
+        provider
+        for provider in _all_providers()
+        if contains_words(q, _provider_search_texts(provider)) and not profiles.profile(provider.provider).only_in_files
+    ]
     return ApiResult.of_public(Providers(items=items))
 
 
