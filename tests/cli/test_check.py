@@ -18,6 +18,7 @@ from support.private_ca import Authority
 from support.raw_connection import RawConnection
 from support.sidekey_process import run_cli, run_process
 from support.upstream import RawUpstream, Script
+from support.workload import Cluster
 
 
 def test_check_counts_integrations_of_a_valid_config(tmp_path: Path) -> None:
@@ -335,3 +336,36 @@ def test_integration_with_unfetched_certificate_counts_as_usable(ca: Authority, 
     assert loaded.snapshot is not None
     assert loaded.of("unreadable") == []
     assert all(integration.usable for integration in loaded.snapshot.integrations.values())
+
+
+def test_check_reports_an_expired_token_of_a_file(tmp_path: Path) -> None:
+    """A running Sidekey makes no call with it."""
+    path, token = tmp_path / "sidekey.yaml", tmp_path / "token"
+    auth = (
+        "{type: oauth2, token_endpoint: https://auth.example.com/token, client_id: id, "
+        "client_authentication: {type: assertion, assertion: {file: token}}}"
+    )
+    path.write_text(f"version: 1\nintegrations:\n  crm: {{auth: {auth}}}\n")
+    cluster = Cluster()
+    for lifetime, status in ((3600, 0), (-180, 1)):
+        token.write_text(cluster.token("https://auth.example.com", lifetime=lifetime))
+        token.chmod(0o600)
+        result = run_cli("check", "--config", str(path))
+        assert result.returncode == status, result.stdout
+    assert result.stdout.startswith(f"{path}:3:15: integrations.crm.auth: the token in token expired on 20")
+    assert token.read_text() not in result.stdout
+
+
+def test_check_reports_a_token_file_that_others_can_change(tmp_path: Path) -> None:
+    """Whoever writes it decides the identity."""
+    path, token = tmp_path / "sidekey.yaml", tmp_path / "token"
+    auth = (
+        "{type: oauth2, token_endpoint: https://auth.example.com/token, "
+        "grant: {type: token_exchange, subject_token: {file: token}}}"
+    )
+    path.write_text(f"version: 1\nintegrations:\n  crm: {{auth: {auth}}}\n")
+    token.write_text("opaque")
+    token.chmod(0o666)
+    result = run_cli("check", "--config", str(path))
+    assert result.returncode == 1
+    assert f"every user (mode 0666): run chmod o-w {token}" in result.stdout

@@ -486,6 +486,8 @@ def test_no_token_is_requested_for_a_signing_key(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a.b.c")
     served = loaded(tmp_path, f"type: aws_sigv4, region: eu-west-1, service: sqs, {identity}", sqs)
     result = explain(served, "/", None, Sample(0))
+    assert f"token file   {tmp_path / 'token'} (read before each call for a token)" in str(result)
+    assert result.as_json()["token_files"] == [str(tmp_path / "token")]
     assert result.unsigned == "the signing key cannot be read, or comes with the token: the signed text is unknown"
     discovered = loaded(
         tmp_path, RESPONSYS, "    signature: {scheme: github, secret: {insecure_value: a-secret-of-github}}\n"

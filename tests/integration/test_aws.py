@@ -17,6 +17,7 @@ import pytest
 from support.moto import REGION, Moto
 from support.private_ca import Authority
 from support.serving import HEAD, serving
+from support.workload import Cluster
 
 PROGRAM = Path(__file__).parent / "programs" / "with_boto3.py"
 HOSTS = [f"{name}.{REGION}.amazonaws.com" for name in ("s3", "mine.s3", "other.s3", "sqs", "dynamodb", "sts")]
@@ -132,3 +133,20 @@ async def test_wrong_key_is_refused(moto: Moto, ca: Authority, tmp_path: Path) -
             proxy = f"http://127.0.0.1:{sidekey.port}"
             result = await asyncio.to_thread(run_boto, ("sqs", "dynamodb"), HTTP_PROXY=proxy, **endpoints)
     assert result["sqs"]["create"][1] == result["dynamodb"]["create"][1] == 403
+
+
+async def test_role_of_a_web_identity_signs_requests(moto: Moto, ca: Authority, tmp_path: Path) -> None:
+    """STS returns a temporary key for the token in the file, and the service accepts the signature."""
+    token = Cluster("RS256").token("sts.amazonaws.com")
+    (tmp_path / "token").write_text(token)
+    identity = f"{{role_arn: '{moto.create_role('jobs')}', token: {{file: token}}}}"
+    moto.admit_unsigned(1)
+    auth = f"{{type: aws_sigv4, region: {REGION}, service: sqs, web_identity: {identity}}}"
+    async with moto.by_https(ca, *HOSTS) as address:
+        text = f"  it: {{endpoint_prefix: {url('sqs')}, auth: {auth}}}\n"
+        async with serving(text, tmp_path, ca, hosts={host: [address] for host in HOSTS}) as sidekey:
+            form = "Content-Type: application/x-www-form-urlencoded"
+            response = await sidekey.reverse("/", form, method="POST", body=b"Action=ListQueues&Version=2012-11-05")
+            assert (response.status, sidekey.calls("ok")) == (200, 1), response.body
+            assert b"ListQueuesResponse" in response.body
+    assert token not in (tmp_path / "sidekey.log").read_text()

@@ -79,10 +79,8 @@ class Moto:
 
     def begin(self) -> None:
         """Reset the server, and create a new access key."""
-        for path, body in (("reset", ""), ("reset-auth", str(_UNJUDGED))):
-            with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
-                connection.request("POST", f"/moto-api/{path}", body)
-                assert connection.getresponse().status == 200
+        self._control("reset", "")
+        self.admit_unsigned(_UNJUDGED)
         iam = boto3.client(
             "iam",
             endpoint_url=f"http://127.0.0.1:{self.port}",
@@ -94,6 +92,28 @@ class Moto:
         key = iam.create_access_key(UserName="sidekey")["AccessKey"]
         iam.put_user_policy(UserName="sidekey", PolicyName="everything", PolicyDocument=_EVERYTHING)
         self.key_id, self.secret = key["AccessKeyId"], key["SecretAccessKey"]
+
+    def admit_unsigned(self, count: int) -> None:
+        """Check no signature of the next requests. AWS itself takes AssumeRoleWithWebIdentity without one."""
+        self._control("reset-auth", str(count))
+
+    def _control(self, path: str, body: str) -> None:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)) as connection:
+            connection.request("POST", f"/moto-api/{path}", body)
+            assert connection.getresponse().status == 200
+
+    def create_role(self, name: str) -> str:
+        """Create a role with all permissions that any web identity may assume. Return its ARN."""
+        iam = boto3.client(
+            "iam",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name=REGION,
+            aws_access_key_id=self.key_id,
+            aws_secret_access_key=self.secret,
+        )
+        arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument=_EVERYTHING)["Role"]["Arn"]
+        iam.put_role_policy(RoleName=name, PolicyName="everything", PolicyDocument=_EVERYTHING)
+        return arn
 
     @asynccontextmanager
     async def by_https(self, ca: Authority, *names: str) -> AsyncIterator[str]:
