@@ -333,6 +333,11 @@ def provider_names_of(kind: str) -> tuple[str, ...]:
     return tuple(name for name in provider_names() if profile(name).kind == kind)
 
 
+def stored_provider_names_of(kind: str) -> tuple[str, ...]:
+    """Return the names of the providers of one kind that a stored integration can use, sorted."""
+    return tuple(name for name in provider_names_of(kind) if not profile(name).only_in_files)
+
+
 @cache
 def profile(name: str) -> Profile:
     """Return the profile of a provider."""

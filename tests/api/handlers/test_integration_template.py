@@ -63,7 +63,7 @@ def yaml_of(api: Api, kind: str, provider: str = "") -> str:
 
 AS_YAML: Final = {"Content-Type": "application/yaml"}
 CASES: Final = [(kind, "") for kind in KINDS] + [
-    (profiles.profile(name).kind, name) for name in profiles.provider_names()
+    (kind, name) for kind in KINDS for name in profiles.stored_provider_names_of(kind)
 ]
 
 
@@ -110,6 +110,10 @@ def test_fields_of_a_template_are_the_values_to_fill_in(editor: Api, viewer: Api
     assert by_name["secret"]["type"] == "secret"
     assert "stripe" in by_name["scheme"]["values"]
     assert [field["type"] for field in editor.get("/kinds/mtls/template")["fields"]] == ["text", "certificate", "pem"]
-    for path in ("/kinds/nonsense/template", "/kinds/basic/template?provider=docusign"):
+    for path in (
+        "/kinds/nonsense/template",
+        "/kinds/basic/template?provider=docusign",
+        "/kinds/oauth2/template?provider=google-workload-identity",
+    ):
         assert editor.request("GET", path).status == 404
     assert viewer.request("GET", "/kinds/basic/template").status == 403

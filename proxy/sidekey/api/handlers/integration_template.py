@@ -76,7 +76,7 @@ class Template(Body):
 async def template(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Read the document that a new integration of a kind or provider starts with."""
     kind, provider = request.path_parameters["kind"], request.query.provider
-    if kind not in KINDS or (provider and provider not in profiles.provider_names_of(kind)):
+    if kind not in KINDS or (provider and provider not in profiles.stored_provider_names_of(kind)):
         raise not_found()
     return await service.respond(_template, kind, provider)
 

@@ -147,7 +147,7 @@ def _all_kinds() -> tuple[Kind, ...]:
             description=getdoc(kind) or "",
             needs_endpoint_prefix=kind.needs_prefix,
             brings_certificate=kind.brings_certificate,
-            providers=list(profiles.provider_names_of(name)),
+            providers=list(profiles.stored_provider_names_of(name)),
             component=kind.__name__,
         )
         for name, kind in KINDS.items()

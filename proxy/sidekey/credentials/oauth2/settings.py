@@ -69,10 +69,13 @@ from sidekey.policy.targets import Domain, Forbidden, Prefix
 _OWNER_PARAMETERS = ("username", "password")
 """The parameters of `grant: password` (RFC 6749 4.3.2)."""
 
-_OWNER_NAMES = ParameterNames(_OWNER_PARAMETERS)
-
-_EXCHANGE_NAMES = ParameterNames(("subject_token", "subject_token_type"))
-"""The parameters of `grant: token_exchange` (RFC 8693 2.1)."""
+_GRANT_NAMES: Final[Mapping[str, tuple[ParameterNames, str]]] = MappingProxyType(
+    {
+        "password": (ParameterNames(_OWNER_PARAMETERS), "username and password"),
+        "token_exchange": (ParameterNames(("subject_token", "subject_token_type")), "the same key of grant"),
+    }
+)
+"""The parameters that Sidekey sends from keys of a grant, and these keys (RFC 6749 4.3.2, RFC 8693 2.1)."""
 
 _REQUEST_PARAMETERS = frozenset({"audience", "requested_token_type", "resource", "scope"})
 """Parameters (RFC 6749 4.4.2, RFC 8693 2.1, RFC 8707 2) that many clients configure next to the client's ID."""
@@ -262,15 +265,13 @@ class OAuth2Settings(KindSettings):
         if request.get("method") == "GET" and method == "body":
             text = "must not be GET, which has no body: use another method or client_authentication"
             yield (*place, "method"), text
-        names, source = {
-            "password": (_OWNER_NAMES, "username and password"),
-            "token_exchange": (_EXCHANGE_NAMES, "grant"),
-        }.get(str(grant), (ParameterNames(()), ""))
-        text = f"may not be set with grant {grant}: Sidekey sends it from {source}"
-        for section in ("body", "query"):
-            for name in _names_in(request.get(section)):
-                if names.find(name) is not None:
-                    yield (*place, section, name), text
+        if str(grant) in _GRANT_NAMES:
+            names, keys = _GRANT_NAMES[str(grant)]
+            text = f"may not be set with grant {grant}: Sidekey sends it from {keys}"
+            for section in ("body", "query"):
+                for name in _names_in(request.get(section)):
+                    if names.find(name) is not None:
+                        yield (*place, section, name), text
         if method == "header" and secret is not None:
             text = "may not be set with client_authentication: header, which sends it: remove one"
             for name in _names_in(request.get("headers")):
