@@ -159,12 +159,11 @@ async def test_expired_token_is_reported_before_the_call(more: str, ca: Authorit
                     await asyncio.sleep(PAUSE)
             assert not server.received
             assert await sidekey.metric('sidekey_token_requests_total{integration="it",outcome="unreadable"}') >= 2
-            failures = [line for line in sidekey.lines() if line["event"] == "no token could be obtained"]
-            assert [line["outcome"] for line in failures] == ["unreadable"]
-
             replace(token, cluster.token(server.token_endpoint, subject="workload"))
             await until_200(sidekey)
             await sidekey.logged("tokens can be obtained again")
+            failures = [line for line in sidekey.lines() if line["event"] == "no token could be obtained"]
+            assert [line["outcome"] for line in failures] == ["unreadable"]
 
 
 async def test_token_in_use_survives_a_missing_file(ca: Authority, tmp_path: Path) -> None:
