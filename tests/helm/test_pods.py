@@ -116,7 +116,8 @@ def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> No
 def test_service_account_tokens_are_mounted_in_pods_and_in_the_check(rendered: Rendered) -> None:
     """Each in a folder of its own, with an audience. Only Sidekey's container mounts them."""
     check, deployed = helm.of_kind(rendered["sidecar-secrets"], "Job"), deployment(rendered["sidecar-secrets"])
-    for pod in (helm.pods(check)[0][1], deployed["spec"]):
+    ((_, checking),) = helm.pods(check)
+    for pod in (checking, deployed["spec"]):
         tokens = {
             volume["name"]: volume["projected"]["sources"][0]["serviceAccountToken"]
             for volume in pod["volumes"]
