@@ -76,6 +76,7 @@ _SECTIONS = (
     ("ListenSettings", "listen", ""),
     ("CallerSettings", "callers.NAME", ""),
     ("NetworkSettings", "network", ""),
+    ("ProxySettings", "network.proxy", "Also `integrations.ID.proxy`. See [parent-proxy.md](parent-proxy.md)."),
     ("TimeoutSettings", "timeouts", ""),
     ("LimitSettings", "limits", ""),
     ("LogSettings", "log", ""),

@@ -51,7 +51,7 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "Address and port of the client that connected to Sidekey, or `unix`; `unknown` if it has already reset the "
         "connection; null for a request that Sidekey made itself.",
     ),
-    ("upstream", "Address and port of the upstream connection; null without one."),
+    ("upstream", "Address and port of the upstream connection, or of its parent proxy; null without one."),
     (
         "duration",
         "Seconds from the first byte of the request to the last byte of its response, or to the end of a tunnel or a "

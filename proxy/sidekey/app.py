@@ -8,9 +8,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -27,7 +26,7 @@ from sidekey.diagnostics.probe import ProbeResult, probe, probe_preset, target_o
 from sidekey.errors import ProblemError, StartError
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.network.guard import OwnListener
+from sidekey.network.guard import own_listeners
 from sidekey.network.listen import Listener, listen
 from sidekey.network.tls import prepare_trust
 from sidekey.observe.access import AccessLog
@@ -420,15 +419,6 @@ class InFlightLimit:
             self._worker.limit_descriptors(descriptors)
 
         return commit
-
-
-def own_listeners(addresses: Iterable[Address | None]) -> tuple[OwnListener, ...]:
-    """List Sidekey's own TCP listeners, to which the dialer must not connect."""
-    return tuple(
-        OwnListener(ip_address(address.host), address.port)
-        for address in addresses
-        if address is not None and address.path is None
-    )
 
 
 def run(loader: Loader, loaded: Loaded, *, strict: bool) -> None:

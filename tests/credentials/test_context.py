@@ -30,6 +30,7 @@ REFUSALS: Final = ("no file of Sidekey's machine may be read", "no environment v
 FILE_ONLY: Final = {
     ("allow_private",): "only the operator allows addresses that are not global, in store.allow_private: remove this "
     "key",
+    ("proxy",): "only the operator chooses the parent proxy, in network.proxy of the config file: remove this key",
     ("pass_headers",): "only the operator passes these headers, for an integration in a file: remove this key",
     ("auth", "web_identity"): "reads a file of Sidekey's machine, which a stored integration may not: give "
     "access_key_id and secret_access_key, or write the integration in a file",
@@ -143,6 +144,7 @@ def test_file_only_keys_are_refused_with_their_reasons(where: Literal["body", "r
                 with_new_ids(
                     {
                         "allow_private": value,
+                        "proxy": value,
                         "pass_headers": value,
                         "auth": {"type": "aws_sigv4", "web_identity": value, "sts_endpoint": value},
                     }

@@ -223,6 +223,7 @@ DEFAULTS: dict[str, Json] = {
     "OAuth2Settings.grant": {"type": "client_credentials"},
     "OAuth2Settings.token_placement": ["header", "authorization", "bearer"],
     "PrivateKeyJwtSettings.algorithm": "RS256",
+    "ProxySettings.resolve": "sidekey",
     "ResponsysSettings.path_prefix": "/rest/api/v1.3",
     "SessionSettings.placement": ["header", "authorization", "bearer"],
     "TokenRequestSettings.format": "form",

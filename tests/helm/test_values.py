@@ -272,6 +272,14 @@ ERRORS: dict[str, tuple[helm.Values, list[str]]] = {
         {"store": {**KEYS, **DATABASE}},
         ["networkPolicy.database.to", "must name the database of store.url", "networkPolicy.extraEgress"],
     ),
+    "a parent proxy that the policy keeps away": (
+        {"config": {"network": {"proxy": {"url": "http://10.1.2.3:3128"}}}},
+        ["networkPolicy.parentProxy.to", "must name the proxy in config.network.proxy", "networkPolicy.extraEgress"],
+    ),
+    "a parent proxy of an integration that the policy keeps away": (
+        {"config": {"integrations": {"crm": {"auth": BASIC, "proxy": {"url": "https://proxy.example.com:8443/"}}}}},
+        ["networkPolicy.parentProxy.to", "must name the proxy in config.integrations.crm.proxy"],
+    ),
     "a store's place in the config": ({"config": {"store": {"path": "/x"}}}, ["config.store.path", "store.embedded"]),
     "what the config says of no store": (
         {"config": {"store": {"audit": "90d"}}},
@@ -617,7 +625,9 @@ def test_every_example_config_renders(path: Path) -> None:
     config = {
         key: value for key, value in example_config.items() if key in {"integrations", "presets", "network", "timeouts"}
     }
-    config_of_chart = helm.config_of(helm.objects(helm.CHART, {**helm.values_of("gateway"), **ONE, "config": config}))
+    reachable = {"networkPolicy": {"parentProxy": {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}]}}}
+    values = {**helm.values_of("gateway"), **ONE, **reachable, "config": config}
+    config_of_chart = helm.config_of(helm.objects(helm.CHART, values))
     assert yaml.safe_load(config_of_chart)["integrations"] == config["integrations"]
 
 

@@ -45,7 +45,15 @@ PATHS = (
     "/p/hook",
     "/nowhere",
 )
-REQUESTS = (*PATHS, "/i/tokens/200", "/i/refused/200", "/i/bank/200", "/i/missing/200", *["/i/down/200"] * 3)
+REQUESTS = (
+    *PATHS,
+    "/i/tokens/200",
+    "/i/refused/200",
+    "/i/bank/200",
+    "/i/missing/200",
+    "/i/proxied/200",
+    *["/i/down/200"] * 3,
+)
 OPERATOR = "an-operators-token"
 
 
@@ -121,6 +129,7 @@ presets:
 integrations:
   plain: {{endpoint_prefix: "https://up.test:{port}/api", {basic}}}
   down: {{endpoint_prefix: "https://up.test:{closed}", {basic}}}
+  proxied: {{endpoint_prefix: "https://93.184.215.14", proxy: {{url: "http://127.0.0.1:9"}}, {basic}}}
   missing: {{endpoint_prefix: "https://up.test:{port}", {basic.replace("SECRET", "ABSENT")}}}
   bank: {{endpoint_prefix: "https://up.test:{port}", auth: {{type: mtls, allow_private_ca: true, {files}}}}}
   tokens: {{{oauth2("token")}}}
@@ -171,7 +180,7 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
 
 
 def test_promtool_finds_nothing_in_a_live_scrape(scraped: Scraped) -> None:
-    assert scraped.statuses == (200, 401, 404, 429, 503, 400, 403, 405, 404, 200, 502, 200, 502, 502, 502, 502)
+    assert scraped.statuses == (200, 401, 404, 429, 503, 400, 403, 405, 404, 200, 502, 200, 502, 502, 502, 502, 502)
     assert len({line for line in scraped.page.splitlines() if line.startswith("sidekey_requests_total{")}) >= 13
     result = promtool("check", "metrics", text=scraped.page)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")

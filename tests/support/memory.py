@@ -15,8 +15,9 @@ from typing import Any, Self, TypeVar
 
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
-from sidekey.network.guard import OwnListener
+from sidekey.network.guard import OwnListener, require_permitted
 from sidekey.network.resolve import Resolver
+from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.urls import Origin
 from sidekey.snapshot.snapshot import NetworkRules
 from support import plane
@@ -214,7 +215,10 @@ class MemoryDialer(GatedDialer):
     async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
         await self.pass_gate()
         deadline = asyncio.get_running_loop().time() + timeout
-        addresses, _ = await self._resolve(origin, rest["trust"], rest["allow_private"], deadline, rest["identity"])
+        own = rest["allow_private"]
+        allowed = own.networks if isinstance(own, NetworkOverride) else (*self._rules.allow_private, *own)
+        resolved = await self._resolver.resolve(origin.host, deadline)
+        addresses = require_permitted(resolved, origin.port, allowed, self.own_listeners)
         listener = _listening.get(origin.port)
         if listener is None or _HERE not in addresses:
             refused = "the upstream refused the connection"

@@ -36,17 +36,20 @@ async def always_ok(connection: RawConnection) -> None:
 
 
 class RawUpstream:
-    """`async with RawUpstream(script) as upstream`: listens on a free loopback port.
+    """`async with RawUpstream(script) as upstream`: listens on a free port of `host`.
 
     A script that fails, except with `ConnectionEnded`, fails the test when the upstream closes.
     """
 
-    def __init__(self, script: Script = always_ok, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, script: Script = always_ok, *, ssl_context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.connections: list[RawConnection] = []
         """All connections in the order of their acceptance, including closed ones."""
         self.port = 0
         self._script = script
         self._ssl_context = ssl_context
+        self._host = host
         self._tasks: list[asyncio.Task[None]] = []
         self._accepted = asyncio.Event()
         self._server: asyncio.Server
@@ -79,7 +82,7 @@ class RawUpstream:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: RawConnection(self._accept), "127.0.0.1", 0, ssl=self._ssl_context
+            lambda: RawConnection(self._accept), self._host, 0, ssl=self._ssl_context
         )
         self.port = self._server.sockets[0].getsockname()[1]
         return self

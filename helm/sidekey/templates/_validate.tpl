@@ -28,6 +28,7 @@
 {{- include "sidekey.validateHttpsProxy" . -}}
 {{- include "sidekey.validateStore" . -}}
 {{- include "sidekey.validateConsole" . -}}
+{{- include "sidekey.validateParentProxy" . -}}
 {{- include "sidekey.validateProcesses" . -}}
 {{- include "sidekey.validateVolumes" . -}}
 {{- include "sidekey.validateMounts" . -}}
@@ -101,6 +102,25 @@ these tokens.
 {{- $policy := $values.networkPolicy -}}
 {{- if and (eq $values.mode "gateway") $store.url $policy.enabled (not (get ($policy.database | default dict) "to")) (not $policy.extraEgress) -}}
 {{- fail "sidekey: networkPolicy.database.to: must name the database of store.url, because otherwise the NetworkPolicy keeps pods from it, such as [{podSelector: {matchLabels: {app: postgres}}}] or [{ipBlock: {cidr: 10.1.2.3/32}}]; or add a rule to networkPolicy.extraEgress." -}}
+{{- end -}}
+{{- end }}
+
+{{/* A NetworkPolicy must let the pods reach the parent proxies in `config`. The default allows port 443 only. */}}
+{{- define "sidekey.validateParentProxy" -}}
+{{- $values := .values -}}
+{{- $policy := $values.networkPolicy -}}
+{{- $config := $values.config | default dict -}}
+{{- $places := dict "config.network" (get $config "network" | default dict) -}}
+{{- range $id, $integration := get $config "integrations" | default dict -}}
+{{- $_ := set $places (printf "config.integrations.%s" $id) (kindIs "map" $integration | ternary $integration dict) -}}
+{{- end -}}
+{{- if and (eq $values.mode "gateway") $policy.enabled (not (get ($policy.parentProxy | default dict) "to")) (not $policy.extraEgress) -}}
+{{- range $place, $section := $places -}}
+{{- $proxy := get $section "proxy" -}}
+{{- if and (kindIs "map" $proxy) (not (hasSuffix ":443" (get $proxy "url" | toString | trimSuffix "/"))) -}}
+{{- fail (printf "sidekey: networkPolicy.parentProxy.to: must name the proxy in %s.proxy, because otherwise the NetworkPolicy keeps pods from it, such as [{ipBlock: {cidr: 10.1.2.3/32}}], with its port; or add a rule to networkPolicy.extraEgress." $place) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 {{- end }}
 

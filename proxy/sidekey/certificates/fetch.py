@@ -63,6 +63,7 @@ class UrlFetch:
                     trust=self._integration.trust,
                     allow_private=self._integration.allow_private,
                     source_address=self._integration.source_address,
+                    proxy=self._integration.proxy,
                     timeout=TIMEOUT,
                     max_size=MAX_BODY_SIZE,
                 )

@@ -9,7 +9,6 @@ from contextlib import closing
 
 import click
 
-from sidekey.app import own_listeners
 from sidekey.certificates.fetch import MAX_PARALLEL, UrlFetch
 from sidekey.cli.config import load
 from sidekey.cli.options import config_option, json_option
@@ -22,6 +21,7 @@ from sidekey.credentials.base import Attempt, CallError, FixedCredential
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
+from sidekey.network.guard import own_listeners
 from sidekey.snapshot.snapshot import Integration, Snapshot
 
 Reasons = dict[Keys, str]

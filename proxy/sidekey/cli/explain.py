@@ -12,6 +12,7 @@ import click
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
+from sidekey.config.addresses import leaves_name
 from sidekey.diagnostics.explain import Sample, apply_address_rules, explain, parse_header, parse_method, parse_moment
 from sidekey.errors import ProblemError
 from sidekey.network.resolve import Resolver
@@ -110,7 +111,9 @@ def command(
     explanation = explain(integration, url, snapshot.passthrough, sample)
     host = explanation.dialled_host
     if host is not None:
-        explanation = apply_address_rules(explanation, snapshot, look_up(snapshot, host))
+        choice = "checked" if explanation.passes else integration.proxy
+        addresses = () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
+        explanation = apply_address_rules(explanation, snapshot, addresses)
     if as_json:
         print_json(explanation.as_json())
     else:

@@ -86,5 +86,9 @@ def command(config: str | None, as_json: bool, allow_commands: bool, integration
         result = send_test(snapshot, integration, integration.test)
     except StartError as error:
         fail(error)
+    parent = snapshot.network.parent_for(integration.proxy)
+    if parent is not None:
+        route = f"through the parent proxy {parent.origin}, unless `no_proxy` has the target"
+        result = replace(result, note=route if result.note is None else f"{result.note}; {route}")
     print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)

@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from sidekey.config.errors import Loc
+from sidekey.config.errors import FindingKind, Loc
+from sidekey.network.guard import is_own, own_listeners
 from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, parse_address, refusal_reason, unwrap
-from sidekey.snapshot.snapshot import Integration, NetworkRules
+from sidekey.policy.parent_proxy import LOCAL_NAME, is_local_name
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
+from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules
 
 ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
 
@@ -23,21 +27,93 @@ def address_warnings(integration: Integration, network: NetworkRules) -> Iterato
     hosts: dict[str, Loc] = {domain.origin.host: () for domain in integration.policy.domains if not domain.wildcard}
     hosts |= {prefix.origin.host: ("endpoint_prefix",) for prefix in integration.policy.prefixes}
     for host, loc in hosts.items():
-        reason = address_refusal(host, integration.allow_private, network)
+        reason = route_refusal(host, integration.allow_private, integration.proxy, network)
         if reason is not None:
             yield loc, reason
 
 
+def leaves_name(host: str, choice: ProxyChoice, network: NetworkRules) -> bool:
+    """Return True if a parent proxy resolves the host, for an integration with this choice of a proxy."""
+    parent = network.parent_for(choice)
+    return parent is not None and not parent.no_proxy.covers_host(host) and parent.receives_name(host, network.hosts)
+
+
+def describe_route(
+    origin: Origin, choice: ProxyChoice, network: NetworkRules, dns_addresses: Sequence[Address] = ()
+) -> str | None:
+    """Describe the way to an origin through or past the parent proxy, or return None without one."""
+    parent = network.parent_for(choice)
+    if parent is None:
+        return None if network.proxy is None else "Sidekey connects directly: `proxy` of the integration is none"
+    if parent.no_proxy.covers_host(origin.host):
+        return "Sidekey connects directly: the host is in `no_proxy`"
+    through = f"Sidekey connects through the parent proxy {parent.origin}"
+    if parent.receives_name(origin.host, network.hosts):
+        return f"{through}, which resolves the name: CONNECT {origin.host}:{origin.port}"
+    addresses = configured_addresses(origin.host, network) or dns_addresses
+    direct = next(filter(parent.no_proxy.covers_address, addresses), None)
+    if direct is not None:
+        return f"Sidekey connects directly: {direct} is in `no_proxy`, or this machine"
+    host = str(unwrap(addresses[0])) if addresses else "ADDRESS"
+    return f"{through}: CONNECT {f'[{host}]' if ':' in host else host}:{origin.port}"
+
+
+def route_refusal(
+    host: str,
+    allow_private: AllowPrivate,
+    choice: ProxyChoice,
+    network: NetworkRules,
+    dns_addresses: Sequence[Address] = (),
+) -> str | None:
+    """Return why no connection to a host is allowed and how to allow one, or None if it is allowed.
+
+    `allow_private` and `choice` belong to the integration. `dns_addresses` are used if the config has no address for
+    the host, and no parent proxy resolves it.
+    """
+    if leaves_name(host, choice, network):
+        return f"the parent proxy resolves names, and {LOCAL_NAME}" if is_local_name(host) else None
+    return address_refusal(host, allow_private, network, dns_addresses)
+
+
+def proxy_findings(
+    proxy: ParentProxy, network: NetworkRules, listen: Listen, integration: Integration | None = None
+) -> Iterator[tuple[FindingKind, str]]:
+    """Yield an error if the proxy is a listener of Sidekey, or a warning if its address is not allowed.
+
+    `integration` has this proxy, or is None for the network's. There is no DNS look-up.
+    """
+    host, port = proxy.origin.host, proxy.origin.port
+    own = own_listeners((listen.proxy, listen.admin, listen.metrics))
+    if any(is_own(address, port, own) for address in configured_addresses(host, network)):
+        yield "error", "must not be a listener of Sidekey itself: write the address of the next proxy"
+        return
+    where = "network.allow_private" if integration is None else "allow_private of the integration"
+    allow_private = () if integration is None else integration.allow_private
+    reason = address_refusal(host, allow_private, network, where=where)
+    if reason is not None:
+        yield "warning", reason
+
+
+def configured_addresses(host: str, network: NetworkRules) -> list[Address]:
+    """Return the addresses of a host that need no DNS look-up, if any."""
+    host_address = parse_address(host)
+    static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
+    return [*map(ip_address, static)] if host_address is None else [host_address]
+
+
 def address_refusal(
-    host: str, allow_private: AllowPrivate, network: NetworkRules, dns_addresses: Sequence[Address] = ()
+    host: str,
+    allow_private: AllowPrivate,
+    network: NetworkRules,
+    dns_addresses: Sequence[Address] = (),
+    where: str = "allow_private of the integration, or to network.allow_private",
 ) -> str | None:
     """Return why no connection to a host is allowed and how to allow one, or None if it is allowed.
 
     `allow_private` belongs to the integration. `dns_addresses` are used if the config has no address for the host.
+    `where` names the key that allows an address.
     """
-    host_address = parse_address(host)
-    static = network.hosts.get(host, ("127.0.0.1",) if host == "localhost" else ())
-    addresses = [*map(ip_address, static)] or dns_addresses if host_address is None else [host_address]
+    addresses = configured_addresses(host, network) or dns_addresses
     stored = isinstance(allow_private, NetworkOverride)
     allowed = (
         allow_private.networks
@@ -47,7 +123,7 @@ def address_refusal(
     if not addresses or any(refusal_reason(address, allowed) is None for address in addresses):
         return None
     address = next((item for item in addresses if refusal_reason(item, _ALL_NETWORKS) is None), addresses[0])
-    subject = host if host_address is not None else f"{host} is {address}, which"
+    subject = host if parse_address(host) is not None else f"{host} is {address}, which"
     reason = refusal_reason(address, allowed)
     if refusal_reason(address, _ALL_NETWORKS) is not None:
         return f"{subject} is never dialled ({reason}), even with allow_private: use another address"
@@ -56,7 +132,7 @@ def address_refusal(
     if stored:
         remedy = f"the operator must add {network_to_allow} to store.allow_private"
     else:
-        remedy = f"add {network_to_allow} to allow_private of the integration, or to network.allow_private"
+        remedy = f"add {network_to_allow} to {where}"
     return f"{subject} is not a global address ({reason}): {remedy}"
 
 

@@ -23,6 +23,7 @@ from sidekey.credentials.injection import SAME_PARAMETER, AddedSettings
 from sidekey.credentials.registry import KINDS, SUPPLEMENTS
 from sidekey.credentials.signing import SigningRules
 from sidekey.credentials.units import parse_size
+from sidekey.policy.addresses import parse_address as parse_ip_address
 from sidekey.policy.callers import Caller
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.headers import normalise
@@ -62,6 +63,7 @@ def integration_errors(raw: Mapping[str, Any], context: Context) -> Messages:
         yield from _supplement_errors(kind, raw, context)
         if raw.get("upgrade"):
             yield from _upgrade_errors(kind, raw, context)
+    yield from _proxy_errors(raw.get("proxy"), ("proxy",))
     yield from _test_errors(raw)
 
 
@@ -265,6 +267,7 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
             yield ("ca", key), f"needs ca.{other}: a CA of your own is both, or remove this key"
+    yield from _proxy_errors(mapping(raw.get("network")).get("proxy"), ("network", "proxy"))
     yield from _held_body_errors(mapping(raw.get("limits")))
     yield from _store_errors(raw)
     yield from _admin_errors(listeners.get("admin"), raw)
@@ -405,6 +408,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Messages:
     yield from insecure_value_warnings(mapping(raw.get("callers")), ("callers",))
     yield from insecure_value_warnings(mapping(raw.get("ca")), ("ca",))
     yield from insecure_value_warnings(mapping(raw.get("admin")), ("admin",))
+    yield from _proxy_warnings(mapping(raw.get("network")).get("proxy"), ("network", "proxy"))
     yield from variable_warnings(raw, ())
     if raw.get("admin") is not None and not _has_api(raw):
         yield ("admin",), "does nothing without operators or a store: add `tokens`, or remove this key"
@@ -430,6 +434,32 @@ def integration_warnings(raw: Mapping[str, Any]) -> Messages:
         yield from model.find_warnings_in(mapping(raw.get(model.SECTION)))
     for key in ("auth", *(model.SECTION for model in SUPPLEMENTS), "client_certificate"):
         yield from insecure_value_warnings(mapping(raw.get(key)), (key,))
+    yield from _proxy_warnings(raw.get("proxy"), ("proxy",))
+
+
+def _proxy_errors(raw: Any, loc: Loc) -> Messages:
+    """Refuse keys of a parent proxy that need another key."""
+    proxy = mapping(raw)
+    for key, other in (("username", "password"), ("password", "username")):
+        if proxy.get(key) is not None and proxy.get(other) is None:
+            yield (*loc, key), f"needs {other}: add it, or remove this key"
+    if proxy.get("trusted_ca") is not None and _is_http(proxy.get("url")):
+        yield (*loc, "trusted_ca"), "may be used only with an https:// url: remove it, or change url"
+
+
+def _proxy_warnings(raw: Any, loc: Loc) -> Messages:
+    """Warn of a parent proxy that gets its password in the clear, or resolves names."""
+    proxy = mapping(raw)
+    if proxy.get("password") is not None and _is_http(proxy.get("url")):
+        yield (*loc, "url"), "the password for the proxy travels in the clear: use https:// if the proxy supports it"
+    if proxy.get("resolve") == "proxy":
+        text = "the proxy resolves names, so it alone prevents connections to private addresses (DNS rebinding)"
+        yield (*loc, "resolve"), text
+        entries = proxy.get("no_proxy")
+        for index, entry in enumerate(entries if isinstance(entries, list) else []):
+            if isinstance(entry, str) and ("/" in entry or parse_ip_address(entry) is not None):
+                yield (*loc, "no_proxy", index), "does not apply to host names, whose address only the proxy knows"
+    yield from insecure_value_warnings(proxy, loc)
 
 
 def _is_http(url: Any) -> bool:

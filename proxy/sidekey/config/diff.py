@@ -12,6 +12,7 @@ from sidekey.config.errors import Loc, format_loc
 from sidekey.policy.callers import Caller
 from sidekey.publish import Changes
 from sidekey.snapshot.admin import AdminToken
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.snapshot import Integration, Snapshot
 
 
@@ -111,7 +112,7 @@ def _globals(snapshot: Snapshot) -> dict[str, Any]:
         **settings,
         "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
         "ca": {**_fields(settings["ca"]), "certificate": ca.operator_ca, "extra_roots": ca.extra_roots},
-        "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust},
+        "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust, "proxy": snapshot.network.proxy},
         "store": None if store is None else {**_fields(settings["store"]), "keys": store.keys, "url": store.url},
     }
 
@@ -139,6 +140,8 @@ def _integration(integration: Integration) -> Any:
     if document["trusted_ca"] is not None:
         # Contains the digest of the file, which the settings only name.
         document["trusted_ca"] = integration.trust
+    if isinstance(integration.proxy, ParentProxy):
+        document["proxy"] = integration.proxy
     return document
 
 

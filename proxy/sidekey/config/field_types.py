@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from sidekey.config.ca_bundles import check_bundle, check_no_local_ca
 from sidekey.credentials.context import Context, parsed_by
@@ -20,7 +31,7 @@ from sidekey.policy import addresses
 from sidekey.policy.headers import TARGET_HEADERS
 from sidekey.policy.integration_rules import DEFAULT_METHODS
 from sidekey.policy.targets import NEVER_FORWARDED, Domain, Prefix, parse_domain, parse_prefix
-from sidekey.policy.urls import check_characters, parse_origin
+from sidekey.policy.urls import Origin, check_characters, parse_authority, parse_origin
 from sidekey.presets.preset import CONTENT_TYPE
 from sidekey.presets.template import NAME as PARAMETER_NAME
 from sidekey.snapshot.snapshot import Address, Trust
@@ -145,6 +156,36 @@ def parse_source_address(raw: object) -> addresses.Address:
     return address
 
 
+def parse_proxy_url(raw: object) -> Origin:
+    """Parse the URL of a parent proxy: scheme, host and port only."""
+    rule = "must be http:// or https:// with a host and a port, such as http://proxy.example.com:3128"
+    if not isinstance(raw, str):
+        raise ValueError(rule)  # noqa: TRY004 - as above
+    scheme, separator, authority = raw.partition("://")
+    authority = authority.removesuffix("/")
+    if "@" in authority:
+        raise ValueError("must not contain a user or password: write them under username and password")
+    try:
+        parse_authority(authority)
+        return parse_origin(scheme if separator else "", authority)
+    except ValueError:
+        raise ValueError(rule) from None
+
+
+def parse_no_proxy(raw: object) -> str | addresses.Network:
+    """Parse a host name, a suffix that begins with a dot, an IP address or a network."""
+    text = raw if isinstance(raw, str) else ""
+    try:
+        if "/" in text or ":" in text or addresses.parse_address(text) is not None:
+            return parse_network(text)
+        return f".{check_host_name(text[1:])}" if text.startswith(".") else check_host_name(text)
+    except ValueError:
+        raise ValueError(
+            "must be a host name, such as intranet.example.com, a suffix, such as .example.com, or an IP address or "
+            "network, such as 10.0.0.0/8, without a port or *"
+        ) from None
+
+
 def parse_trust(raw: object, context: Context) -> Trust:
     """Parse the trusted CAs: mozilla, system, {inline: PEM}, or in a file {file: PATH}."""
     if raw in ("mozilla", "system"):
@@ -249,6 +290,26 @@ def _as_list(raw: Any) -> Any:
     return raw if isinstance(raw, list) else [raw]
 
 
+@dataclass(frozen=True, slots=True)
+class OrNone:
+    """Marks a section for which the document may write the text `none`, which stays a text."""
+
+    section: type[BaseModel]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        section = handler.generate_schema(self.section)
+        return core_schema.no_info_wrap_validator_function(_none_or_section, core_schema.nullable_schema(section))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"const": "none"}, *handler(schema)["anyOf"]]}
+
+
+def _none_or_section(raw: object, validate: Callable[[object], object]) -> object:
+    if isinstance(raw, str) and raw != "none":
+        raise ValueError("must be a mapping, or none")
+    return raw if raw == "none" else validate(raw)
+
+
 _AS_TEXT = PlainSerializer(str, return_type=str)
 
 Name = Annotated[str, AfterValidator(check_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})]
@@ -276,6 +337,15 @@ SourceAddress = Annotated[
     PlainValidator(parse_source_address),
     _AS_TEXT,
     WithJsonSchema({"title": "IP address", "type": "string"}),
+]
+ProxyUrl = Annotated[
+    Origin, PlainValidator(parse_proxy_url), _AS_TEXT, WithJsonSchema({"title": "URL", "type": "string"})
+]
+NoProxyEntry = Annotated[
+    str | addresses.Network,
+    PlainValidator(parse_no_proxy),
+    _AS_TEXT,
+    WithJsonSchema({"title": "Host, suffix or network", "type": "string"}),
 ]
 TrustedCA = Annotated[
     Trust,

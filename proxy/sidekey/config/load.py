@@ -16,14 +16,15 @@ from pydantic import ValidationError
 
 from sidekey.ca import trust_folder
 from sidekey.config import checks
-from sidekey.config.addresses import ABSENT, address_warnings, is_local
+from sidekey.config.addresses import ABSENT, address_warnings, is_local, proxy_findings
 from sidekey.config.build.admin import build_admin
 from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
 from sidekey.config.build.presets import PresetChecker, document_json, pairing_errors, parse_preset
-from sidekey.config.build.snapshot import FileContent, build_snapshot
+from sidekey.config.build.proxy import build_proxy
+from sidekey.config.build.snapshot import FileContent, build_network, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
 from sidekey.config.commands import Commands
@@ -41,6 +42,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.store import StoreRules
 
 __all__ = ["Loaded", "Loader", "load"]
@@ -207,6 +209,7 @@ class _Loading:
         settings = self._validate_globals()
         loaded.log_format = settings.log.format
         trust = self._build_trust(settings)
+        proxy = self._build_proxy(settings, trust)
         entries = self._build_integrations(trust, settings)
         callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
         self._add("unreadable", callers.unreadable)
@@ -232,6 +235,11 @@ class _Loading:
         admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
         self._add("unreadable", (*ca.unreadable, *admin.unreadable))
         self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
+        network, listen = (
+            build_network(settings.network, proxy, integrations.values()),
+            build_listen(settings.listen, self._read),
+        )
+        self._check_proxies(network, listen, entries)
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
         self._add("warning", ca.warnings)
@@ -244,11 +252,12 @@ class _Loading:
                 callers.by_digest,
                 callers.token_digests,
                 trust,
+                network,
                 ca.rules,
                 store,
                 admin.rules,
                 presets,
-                build_listen(settings.listen, self._read),
+                listen,
                 log,
                 log_file,
             )
@@ -385,6 +394,34 @@ class _Loading:
         if previous is None or (previous.source, previous.path) != (trust.source, trust.path):
             return trust
         return previous if trust == previous or not trust.usable else trust
+
+    def _build_proxy(self, settings: GlobalSettings, trust: snapshot.Trust) -> ParentProxy | None:
+        """Return the network's parent proxy, or the previous object if a value of the same settings cannot be read."""
+        setting = settings.network.proxy
+        if setting is None:
+            return None
+        proxy, reasons = build_proxy(setting, trust, self._recorder, self._trust_of)
+        self._recorder.pop_recorded()  # so that it does not count as a file of the first integration
+        self._add("unreadable", ((("network", "proxy", *keys), reason) for keys, reason in reasons))
+        previous = self._previous
+        is_same = previous is not None and previous.settings.network.proxy == setting
+        return previous.network.proxy if previous is not None and is_same and reasons else proxy
+
+    def _check_proxies(
+        self,
+        network: snapshot.NetworkRules,
+        listen: snapshot.Listen,
+        entries: Mapping[str, BuiltIntegration[LocatedMapping]],
+    ) -> None:
+        """Refuse parent proxies that are a listener of Sidekey, and warn of those at an address that is not allowed."""
+        if network.proxy is not None:
+            for kind, message in proxy_findings(network.proxy, network, listen):
+                self._add(kind, [(("network", "proxy", "url"), message)])
+        for name, entry in entries.items():
+            if entry.integration is not None and isinstance(entry.integration.proxy, ParentProxy):
+                for kind, message in proxy_findings(entry.integration.proxy, network, listen, entry.integration):
+                    error = error_at(entry.source, ("proxy", "url"), message, base=("integrations", name))
+                    self._loaded.add(kind, [error])
 
     def _build_integrations(
         self, trust: snapshot.Trust, settings: GlobalSettings

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sidekey.ca.roots import certificates
 from sidekey.config import field_types
 from sidekey.credentials.base import KindSettings
+from sidekey.credentials.basic import check_user_name
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
@@ -26,6 +27,8 @@ from sidekey.credentials.fields import (
     PemText,
     Reference,
     Section,
+    Text,
+    literal_check,
 )
 from sidekey.credentials.injection import AddedSettings
 from sidekey.credentials.registry import KINDS, AuthSettings
@@ -129,6 +132,34 @@ class CallerSettings(Section):
     )
 
 
+class ProxySettings(Section):
+    """A parent proxy, to which Sidekey sends CONNECT for each connection."""
+
+    url: field_types.ProxyUrl = Field(
+        description="Scheme, host and port of the proxy, such as `http://proxy.example.com:3128` or `https://...`. Its "
+        "address must be global, or in `allow_private`."
+    )
+    username: Annotated[Text, literal_check(check_user_name)] | None = Field(
+        default=None, description="User name for the proxy (Basic), without a colon. Needs `password`."
+    )
+    password: GlobalSecret | None = Field(default=None, description="Password for the proxy. Needs `username`.")
+    trusted_ca: field_types.TrustedCA | None = Field(
+        default=None,
+        description="Like `network.trusted_ca`, instead of it, for the certificate of an `https://` proxy.",
+    )
+    no_proxy: Annotated[list[field_types.NoProxyEntry], MAX_ENTRIES] = Field(
+        default=[],
+        description="Targets to which Sidekey connects directly: a host name matches exactly, `.example.com` matches "
+        "every name below it, and an IP address or network matches the address that Sidekey would connect to. Loopback "
+        "addresses and `localhost` never use the proxy.",
+    )
+    resolve: Literal["sidekey", "proxy"] = Field(
+        default="sidekey",
+        description="Who resolves host names of targets: `sidekey` checks the addresses and sends one to the proxy; "
+        "`proxy` sends the name, so that the proxy alone can prevent connections to private addresses.",
+    )
+
+
 class NetworkSettings(Section):
     """DNS, the addresses that Sidekey may connect to, and the CAs that it trusts."""
 
@@ -150,6 +181,11 @@ class NetworkSettings(Section):
         description="The IP address of this machine for outgoing connections, also those for tokens and "
         "certificates; default: the system chooses. Sidekey then connects only to addresses of the same "
         "family (IPv4 or IPv6).",
+    )
+    proxy: ProxySettings | None = Field(
+        default=None,
+        description="The parent proxy of all outgoing connections, also those for tokens and certificates; default: "
+        "Sidekey connects directly. It ignores `HTTPS_PROXY` and the like.",
     )
 
 
@@ -594,6 +630,15 @@ class IntegrationSettings(Section):
     limits: IntegrationLimits = Field(default=IntegrationLimits(), description="Limits of this integration.")
     source_address: field_types.SourceAddress | None = Field(
         default=None, description="Like `network.source_address`, instead of it, for this integration."
+    )
+    proxy: Annotated[
+        ProxySettings | Literal["none"] | None,
+        field_types.OrNone(ProxySettings),
+        FileOnly("only the operator chooses the parent proxy, in network.proxy of the config file: remove this key"),
+    ] = Field(
+        default=None,
+        description="Like `network.proxy`, instead of it, for this integration: a whole section, or `none` to connect "
+        "directly.",
     )
     auth: AuthSettings = Field(description="The credential. `type` is its kind.")
     add: AddedSettings | None = Field(

@@ -91,7 +91,7 @@ def _unknown_key(
     if key in IntegrationSettings.model_fields:
         if loc[:1] == ("auth",) and len(loc) > 1:
             return "this key belongs to the integration, not under auth"
-        if model is GlobalSettings and len(loc) == 1:
+        if model is GlobalSettings and len(loc) == 1 and not _is_below_empty_key(key, root):
             return "this key belongs to an integration"
     if loc[:-1] == ("auth",):
         hint = _misplaced_auth_key(key, root)
@@ -132,6 +132,11 @@ def _empty_key_above(key: str, table: Any, allowed: list[str]) -> str | None:
     above = takewhile(lambda name: name != key, table)
     last = next((name for name in reversed([*above]) if name in allowed), None)
     return None if last is None or table[last] is not None else last
+
+
+def _is_below_empty_key(key: str, table: Mapping[str, Any]) -> bool:
+    """Return True if the key follows a global key without a value, such as `proxy` after `listen`."""
+    return _empty_key_above(key, table, [*GlobalSettings.model_fields]) is not None
 
 
 def _misplaced_auth_key(key: str, root: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sidekey.config.addresses import address_refusal
+from sidekey.config.addresses import describe_route, route_refusal
 from sidekey.config.commands import kind_of
 from sidekey.config.field_types import check_method
 from sidekey.credentials.base import FixedCredential
@@ -283,14 +283,22 @@ def explain(
 def apply_address_rules(
     explanation: Explanation, snapshot: Snapshot, dns_addresses: Sequence[Address] = ()
 ) -> Explanation:
-    """Deny the target if the config forbids its host, or all addresses in `dns_addresses`."""
-    host, integration = explanation.dialled_host, explanation.integration
-    if host is None:
+    """Deny the target if the config forbids its host, or all addresses in `dns_addresses`.
+
+    Add a note about the parent proxy to an allowed one.
+    """
+    host, integration, target = explanation.dialled_host, explanation.integration, explanation.decision.target
+    if host is None or target is None:
         return explanation
-    allow_private = () if explanation.passes else integration.allow_private
-    reason = address_refusal(host, allow_private, snapshot.network, dns_addresses)
+    network, allow_private, choice = snapshot.network, integration.allow_private, integration.proxy
+    if explanation.passes:
+        allow_private, choice = (), "checked"
+    reason = route_refusal(host, allow_private, choice, network, dns_addresses)
+    if reason is None and (host, target.origin.port) in network.proxies:
+        reason = "the target is a parent proxy, which receives requests of Sidekey itself only"
     if reason is None:
-        return explanation
+        route = describe_route(target.origin, choice, network, dns_addresses)
+        return explanation if route is None else replace(explanation, notes=(*explanation.notes, route))
     denied = Verdict(False, "destination_denied", reason, explanation.decision.target)
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")
 

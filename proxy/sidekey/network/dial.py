@@ -1,6 +1,7 @@
 """Dial an upstream: resolve, check the addresses, connect, start TLS. Sidekey makes every outgoing connection here.
 
-The dialer ignores environment variables such as `HTTPS_PROXY`.
+A connection goes through the parent proxy of the config, if there is one: the dialer then also makes the connection to
+the proxy. It ignores environment variables such as `HTTPS_PROXY`.
 """
 
 from __future__ import annotations
@@ -8,37 +9,58 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import OwnListener, require_permitted
-from sidekey.network.happy_eyeballs import connect_problem, first_connected
+from sidekey.network.happy_eyeballs import connect_problem, first_connected, interleave
+from sidekey.network.parent_proxy import (
+    CUT,
+    LATE,
+    SILENT,
+    ConnectHandshake,
+    connect_request,
+    problem_of_proxy,
+    unusable_problem,
+)
 from sidekey.network.resolve import Resolver
 from sidekey.network.source_address import local_error, require_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, is_loopback, parse_address
-from sidekey.policy.urls import Origin
+from sidekey.policy.addresses import Address, AllowPrivate, Network, NetworkOverride, is_loopback, parse_address, unwrap
+from sidekey.policy.parent_proxy import LOCAL_NAME, is_local_name
+from sidekey.policy.urls import Authority, Origin
+from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 
 P = TypeVar("P", bound=asyncio.Protocol)
+
+MAX_AUTHORITIES: Final = 2
+"""Addresses of the upstream that a parent proxy is asked to connect to: an IPv4 and an IPv6 one if there are both."""
+
+_LATE: Final = Problem("upstream_timeout", "the connection to the upstream took too long", error="connection_timeout")
 
 
 class Dialer:
     """Connects to origins under the network rules of a config.
 
     The dialer never connects to `own_listeners`, which the caller sets once they are bound. `rules_version` increases
-    when the rules change: do not reuse a connection that was made under an earlier version.
+    when the rules change: do not reuse a connection that was made under an earlier version. `proxy_connects` counts
+    connections through a parent proxy by outcome (`_Tunnel`). `instance` is the word of this process in `Via`.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
         self.own_listeners: tuple[OwnListener, ...] = ()
         self.rules_version = 0
+        self.proxy_connects: dict[str, int] = {}
+        self.instance = ""
+        self._sends_via = False
         self._rules = rules
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
@@ -50,7 +72,7 @@ class Dialer:
         A connection attempt that has started keeps the previous rules.
         """
         prepare_trust(snapshot)
-        rules = snapshot.network
+        rules, sends_via = snapshot.network, snapshot.via
         # The operator's CA signs certificates for callers, so it must not vouch for upstreams as well.
         ca = snapshot.ca.operator_ca
         denied = frozenset() if ca is None else frozenset((public_key(ssl.PEM_cert_to_DER_cert(ca.certificate)),))
@@ -59,7 +81,7 @@ class Dialer:
         def commit() -> None:
             if rules != self._rules:
                 self.rules_version += 1
-            self._rules, self._resolver = rules, resolver
+            self._rules, self._resolver, self._sends_via = rules, resolver, sends_via
             self._contexts.deny(denied)
 
         return commit
@@ -81,6 +103,7 @@ class Dialer:
         trust: Trust,
         allow_private: AllowPrivate,
         source_address: Address | None,
+        proxy: ProxyChoice = None,
         timeout: float,  # noqa: ASYNC109 - one budget for steps with different errors
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
@@ -88,59 +111,224 @@ class Dialer:
     ) -> P:
         """Create a protocol and connect it to a permitted address. For https, the TLS handshake is complete.
 
-        `timeout` covers lookup, TCP and TLS together, in seconds. `allow_private` and `source_address` come from the
-        integration; `source_address` replaces the config's. The connection presents `identity` if the upstream requests
-        a certificate. `sessions` must belong to this origin, trust and identity only; without it, no session is
-        resumed. With `loopback_only`, the dialer connects to loopback addresses only.
+        `timeout` covers lookup, TCP, CONNECT and TLS together, in seconds. `allow_private`, `source_address` and
+        `proxy` come from the integration; `source_address` and `proxy` replace the config's. The connection presents
+        `identity` if the upstream requests a certificate. `sessions` must belong to this origin, trust, identity and
+        proxy only; without it, no session is resumed. With `loopback_only`, the dialer connects to loopback addresses
+        only.
 
-        Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, destination_denied,
-        credential_unavailable (trusted_ca, identity) or overloaded. No request was sent in any of these cases.
+        Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, parent_proxy_failed,
+        destination_denied, credential_unavailable (trusted_ca, identity, proxy) or overloaded. No request was sent in
+        any of these cases.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        # The rules may change during the lookup. `_resolve` reads them before it, too.
-        source = self._rules.source_address if source_address is None else source_address
-        addresses, context = await self._resolve(origin, trust, allow_private, deadline, identity)
-        if loopback_only:
-            addresses = _require_loopback(addresses)
-        if source is not None:
-            addresses = require_family(addresses, source)
+        # The rules may change during the lookup, whose result belongs to the earlier ones.
+        network = _Network(self._rules, self._resolver, self.own_listeners)
+        rules = network.rules
+        source = rules.source_address if source_address is None else source_address
+        allowed = (
+            allow_private.networks
+            if isinstance(allow_private, NetworkOverride)
+            else (*rules.allow_private, *allow_private)
+        )
+        parent = None if loopback_only else rules.parent_for(proxy)
+        if parent is not None and parent.no_proxy.covers_host(origin.host):
+            parent = None
+        addresses: Sequence[Address] = ()
+        if parent is not None and parent.receives_name(origin.host, rules.hosts):
+            _require_public_name(origin, rules.proxies)
+        else:
+            addresses = await network.resolve_target(origin, allowed, parent, deadline)
+            if loopback_only:
+                addresses = _require_loopback(addresses)
+        if parent is not None and (direct := [*filter(parent.no_proxy.covers_address, addresses)]):
+            addresses, parent = direct, None
+        context = self._contexts.get(trust, identity) if origin.scheme == "https" else None
+        route: _Direct | _Tunnel
+        if parent is None:
+            route = _Direct(addresses if source is None else require_family(addresses, source), origin.port, source)
+        else:
+            # An integration's own networks are for its own proxy only.
+            allowed = allowed if parent is proxy else rules.allow_private
+            route = await self._prepare_tunnel(network, parent, allowed, source, deadline)
+            route.authorities = _authorities(origin, addresses)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
                 if context is None:
-                    await _connect(protocol, addresses, origin.port, source)
+                    await route.connect(protocol)
                 else:
                     if identity is not None and sessions is not None:
                         # Limits the number of TLS contexts with a client certificate.
                         self._identity_contexts.use(sessions)
-                    await _connect_tls(protocol, addresses, origin, context, source=source, sessions=sessions)
+                    await _connect_tls(protocol, route, origin.host, context, sessions)
         except TimeoutError:
-            raise ProblemError(
-                Problem(
-                    "upstream_timeout",
-                    "the connection to the upstream took too long",
-                    error="connection_timeout",
-                )
-            ) from None
+            raise ProblemError(route.late_problem()) from None
         return protocol
 
-    async def _resolve(
+    async def _prepare_tunnel(
         self,
-        origin: Origin,
-        trust: Trust,
-        allow_private: AllowPrivate,
+        network: _Network,
+        proxy: ParentProxy,
+        allowed: Sequence[Network],
+        source: Address | None,
         deadline: float,
-        identity: ClientIdentity | None,
-    ) -> tuple[Sequence[Address], ssl.SSLContext | None]:
-        """Resolve the host to at least one permitted address. Return the TLS context as well if the origin is https."""
-        # Read before the lookup: the rules may change meanwhile, and its result belongs to the earlier ones.
-        if isinstance(allow_private, NetworkOverride):
-            allowed = allow_private.networks
-        else:
-            allowed = (*self._rules.allow_private, *allow_private)
-        addresses = await self._resolver.resolve(origin.host, deadline)
-        dialable = require_permitted(addresses, origin.port, allowed, self.own_listeners)
-        return dialable, self._contexts.get(trust, identity) if origin.scheme == "https" else None
+    ) -> _Tunnel:
+        """Resolve the proxy's host to permitted addresses. Raises ProblemError."""
+        if proxy.problem:
+            # A direct connection may not be allowed.
+            raise ProblemError(unusable_problem(proxy))
+        origin = proxy.origin
+        try:
+            addresses = await network.resolve_permitted(origin, allowed, deadline)
+            direct = _Direct(addresses if source is None else require_family(addresses, source), origin.port, source)
+            context = self._contexts.get(proxy.trust) if origin.scheme == "https" else None
+        except ProblemError as raised:
+            problem = problem_of_proxy(raised.problem)
+            self._count_proxy_connect(problem.error)
+            raise ProblemError(problem) from None
+        via = f"Via: 1.1 sidekey ({self.instance})\r\n" if self._sends_via else ""
+        return _Tunnel(proxy, direct, context, via, self._count_proxy_connect)
+
+    def _count_proxy_connect(self, outcome: str) -> None:
+        self.proxy_connects[outcome] = self.proxy_connects.get(outcome, 0) + 1
+
+
+class _Network(NamedTuple):
+    """The rules, the resolver and the listeners for one connection."""
+
+    rules: NetworkRules
+    resolver: Resolver
+    own_listeners: Sequence[OwnListener]
+
+    async def resolve_permitted(
+        self, origin: Origin, allowed: Sequence[Network], deadline: float, proxies: Collection[Address] = ()
+    ) -> list[Address]:
+        """Resolve a host to at least one permitted address. Raises ProblemError."""
+        addresses = await self.resolver.resolve(origin.host, deadline)
+        return require_permitted(addresses, origin.port, allowed, self.own_listeners, proxies)
+
+    async def resolve_target(
+        self, origin: Origin, allowed: Sequence[Network], parent: ParentProxy | None, deadline: float
+    ) -> list[Address]:
+        """Resolve the host of an upstream, which must not be a parent proxy. Raises ProblemError."""
+        proxies: set[Address] = set()
+        for host, port in self.rules.proxies:
+            if port == origin.port:
+                try:
+                    proxies.update(map(unwrap, await self.resolver.resolve(host, deadline)))
+                except ProblemError as raised:
+                    raise ProblemError(problem_of_proxy(raised.problem)) from None
+        try:
+            return await self.resolve_permitted(origin, allowed, deadline, proxies)
+        except ProblemError as raised:
+            if parent is None or raised.problem.error not in ("dns_error", "dns_timeout"):
+                raise
+            detail = (
+                f"{raised.problem.detail}; if only the parent proxy can resolve it, set `resolve: proxy` of `proxy`"
+            )
+            raise ProblemError(replace(raised.problem, detail=detail)) from None
+
+
+class _Direct:
+    """A connection to one of some permitted addresses."""
+
+    def __init__(self, addresses: Sequence[Address], port: int, source: Address | None) -> None:
+        self._addresses = addresses
+        self._port = port
+        self._source = source
+
+    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
+        """Connect a protocol by TCP. Raises ProblemError and leaves no socket open."""
+        await _connect(protocol, self._addresses, self._port, self._source)
+
+    def late_problem(self) -> Problem:
+        """Return the problem of an attempt that took too long."""
+        return _LATE
+
+
+class _Tunnel:
+    """A connection through a parent proxy, which `direct` reaches. `context` is that of a proxy whose scheme is https.
+
+    The proxy connects to the first of the `authorities` that it can reach. `via` is Sidekey's header line, by which it
+    detects loops. `count` counts the outcome: `ok`, a code that blames the upstream, or an error type of RFC 9209 2.3
+    that blames the proxy.
+    """
+
+    def __init__(
+        self,
+        proxy: ParentProxy,
+        direct: _Direct,
+        context: ssl.SSLContext | None,
+        via: str,
+        count: Callable[[str], None],
+    ) -> None:
+        self.authorities: Sequence[str] = ()
+        self._proxy = proxy
+        self._direct = direct
+        self._context = context
+        self._via = via
+        self._count = count
+        self._handshake: ConnectHandshake | None = None
+
+    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
+        """Connect a protocol by CONNECT. Raises ProblemError and leaves no socket open."""
+        problem: Problem | None = None
+        for authority in self.authorities:
+            problem = await self._try(protocol, authority)
+            if problem is None or problem.code != "upstream_unreachable":
+                break
+        if problem is not None:
+            self._count(problem.error if problem.code == "parent_proxy_failed" else problem.code)
+            raise ProblemError(problem)
+        self._count("ok")
+
+    async def _try(self, protocol: asyncio.BaseProtocol, authority: str) -> Problem | None:
+        result: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
+        request = connect_request(self._proxy, authority, self._via)
+        handshake = self._handshake = ConnectHandshake(request, protocol, result)
+        try:
+            if self._context is None:
+                await self._direct.connect(handshake)
+            else:
+                # No session is resumed: connections of different integrations share the proxy.
+                await _connect_tls(handshake, self._direct, self._proxy.origin.host, self._context, None)
+            problem = await result
+        except ProblemError as raised:
+            return problem_of_proxy(raised.problem)
+        except BaseException:
+            handshake.abort()
+            raise
+        # A TLS transport reports its end itself. Any other protocol may have lost its connection already.
+        if problem is None and handshake.is_closed and not isinstance(protocol, TlsTransport):
+            return CUT
+        return problem
+
+    def late_problem(self) -> Problem:
+        """Return the problem of an attempt that took too long, and count it."""
+        handshake = self._handshake
+        if handshake is not None and handshake.is_open:
+            return _LATE
+        problem = SILENT if handshake is not None and handshake.transport is not None else LATE
+        self._count(problem.error if problem is LATE else problem.code)
+        return problem
+
+
+def _require_public_name(origin: Origin, proxies: Collection[Authority]) -> None:
+    """Raise ProblemError (destination_denied) for a name that a parent proxy must not resolve, or that of a proxy."""
+    if (origin.host, origin.port) in proxies:
+        detail = "the target is a parent proxy, which receives requests of Sidekey itself only"
+        raise ProblemError(Problem("destination_denied", detail, denial="parent_proxy"))
+    if is_local_name(origin.host):
+        detail = f"the parent proxy resolves names, and {LOCAL_NAME}"
+        raise ProblemError(Problem("destination_denied", detail, denial="local_name"))
+
+
+def _authorities(origin: Origin, addresses: Sequence[Address]) -> list[str]:
+    """Return the authorities of CONNECT to try: judged addresses, or else the host name."""
+    plain = map(unwrap, interleave(addresses)[:MAX_AUTHORITIES])
+    hosts = [f"[{address}]" if address.version == 6 else str(address) for address in plain]
+    return [f"{host}:{origin.port}" for host in hosts or [origin.host]]
 
 
 def _require_loopback(addresses: Sequence[Address]) -> Sequence[Address]:
@@ -187,18 +375,16 @@ async def _connect(
 
 async def _connect_tls(
     protocol: asyncio.Protocol,
-    addresses: Sequence[Address],
-    origin: Origin,
+    route: _Direct | _Tunnel,
+    host: str,
     context: ssl.SSLContext,
-    *,
-    source: Address | None,
     sessions: Sessions | None,
 ) -> None:
-    """Connect a protocol by TLS over TCP. Raises ProblemError and leaves no socket open."""
+    """Connect a protocol by TLS over a route to the host. Raises ProblemError and leaves no socket open."""
     ready = asyncio.get_running_loop().create_future()
-    transport = TlsTransport(protocol, context, _server_name(origin.host), sessions, ready)
+    transport = TlsTransport(protocol, context, _server_name(host), sessions, ready)
     try:
-        await _connect(transport, addresses, origin.port, source)
+        await route.connect(transport)
         try:
             await ready
         except OSError as error:

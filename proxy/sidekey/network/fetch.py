@@ -29,6 +29,7 @@ from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy import framing
 from sidekey.policy.addresses import Address, AllowPrivate
 from sidekey.policy.urls import Origin, Target, parse_target
+from sidekey.snapshot.parent_proxy import ProxyChoice
 from sidekey.snapshot.snapshot import Trust
 
 RESPONSE_SHARE = 0.1
@@ -96,6 +97,7 @@ class Fetcher:
         trust: Trust,
         allow_private: AllowPrivate,
         source_address: Address | None,
+        proxy: ProxyChoice = None,
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
         max_size: int,
         identity: ClientIdentity | None = None,
@@ -103,8 +105,8 @@ class Fetcher:
         """Send the request of a call and return the response, whatever its status.
 
         For an http URL, Sidekey connects to a loopback address only. `timeout` is in seconds and covers the whole call.
-        `max_size` limits the response's body in bytes, encoded and decoded. `allow_private` and `source_address` come
-        from the integration. `identity` is the client certificate for a server that requests one.
+        `max_size` limits the response's body in bytes, encoded and decoded. `allow_private`, `source_address` and
+        `proxy` come from the integration. `identity` is the client certificate for a server that requests one.
 
         Raises CallError (timeout, unreachable or invalid). Its reason names the step, and no address, URL or byte of
         the response; `unspent` is set if no byte of the request was sent.
@@ -124,6 +126,7 @@ class Fetcher:
                     trust=trust,
                     allow_private=allow_private,
                     source_address=source_address,
+                    proxy=proxy,
                     timeout=send_by - loop.time(),
                     identity=identity,
                 )

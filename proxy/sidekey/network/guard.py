@@ -6,14 +6,16 @@ The dialer calls this module, not the resolver, because address literals bypass 
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, NamedTuple
 
 from sidekey.errors import Denial, Problem, ProblemError
 from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal_reason, unwrap
+from sidekey.snapshot.snapshot import Address as ListenerAddress
 
 _OWN_LISTENER: Final = "a listener of Sidekey itself"
+_PARENT_PROXY: Final = "a parent proxy"
 
 
 class OwnListener(NamedTuple):
@@ -23,22 +25,35 @@ class OwnListener(NamedTuple):
     port: int
 
 
+def own_listeners(addresses: Iterable[ListenerAddress | None]) -> tuple[OwnListener, ...]:
+    """List Sidekey's own TCP listeners, to which the dialer must not connect."""
+    return tuple(
+        OwnListener(ip_address(address.host), address.port)
+        for address in addresses
+        if address is not None and address.path is None
+    )
+
+
 def require_permitted(
     addresses: Sequence[Address],
     port: int,
     allowed: Sequence[Network],
-    own_listeners: Sequence[OwnListener],
+    listeners: Sequence[OwnListener],
+    proxies: Collection[Address] = (),
 ) -> list[Address]:
     """Return the addresses that Sidekey may dial on `port`, in order. `allowed` lists non-global networks.
 
+    `proxies` are the addresses of parent proxies with this port: only Sidekey itself may send them requests.
     Raises ProblemError (destination_denied) if there is none.
     """
     reasons = []
     dialable = []
     for address in addresses:
         reason = refusal_reason(address, allowed)
-        if reason is None and _is_own(address, port, own_listeners):
+        if reason is None and is_own(address, port, listeners):
             reason = _OWN_LISTENER
+        if reason is None and unwrap(address) in proxies:
+            reason = _PARENT_PROXY
         if reason is None:
             dialable.append(address)
         else:
@@ -58,11 +73,14 @@ def require_permitted(
 def _most_serious_denial(reasons: Sequence[str]) -> Denial:
     if CLOUD_METADATA in reasons:
         return "metadata_address"
-    return "own_listener" if _OWN_LISTENER in reasons else "private_address"
+    if _OWN_LISTENER in reasons:
+        return "own_listener"
+    return "parent_proxy" if _PARENT_PROXY in reasons else "private_address"
 
 
-def _is_own(address: Address, port: int, own_listeners: Sequence[OwnListener]) -> bool:
-    same_port = [listener for listener in own_listeners if listener.port == port]
+def is_own(address: Address, port: int, listeners: Sequence[OwnListener]) -> bool:
+    """Return True if a connection to an address and port would reach a listener of Sidekey."""
+    same_port = [listener for listener in listeners if listener.port == port]
     if not same_port:
         return False
     address = unwrap(address)

@@ -144,8 +144,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         """Process the received bytes."""
         self._process(self._cipher[:nbytes])
 
-    def received(self, data: bytes) -> None:
-        """Process bytes that arrived before this became the protocol of TCP."""
+    def data_received(self, data: bytes) -> None:
+        """Process bytes from before this became the protocol of TCP, or that another TLS transport decrypted."""
         remaining = memoryview(data)
         while remaining:
             self._process(remaining[:_CHUNK])
@@ -286,8 +286,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         closes the socket after this callback.
         """
         tcp = self._tcp.get_extra_info("socket")
-        if tcp is None or tcp.fileno() < 0:
-            return
+        if tcp is None or tcp.fileno() < 0 or isinstance(self._tcp, TlsTransport):
+            return  # within another TLS connection, the socket has no bytes of this one
         try:
             count = os.readv(tcp.fileno(), [self._cipher])
         except OSError:

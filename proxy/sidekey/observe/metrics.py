@@ -111,6 +111,7 @@ class Metrics:
     Connections:
     - `upstream_connecting` and `upstream_open`: connections that are being opened, and open ones.
     - `count_idle`: counts idle connections. A scrape calls it, because every request changes the number.
+    - `proxy_connects`: connections through a parent proxy by outcome. The dialer counts them.
     - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (or
       `NO_INTEGRATION`) and outcome.
 
@@ -161,6 +162,7 @@ class Metrics:
         "note_failure",
         "passed",
         "presets",
+        "proxy_connects",
         "reload_failures",
         "store",
         "stored",
@@ -190,6 +192,7 @@ class Metrics:
         self.command_runs: Mapping[str, int] = MappingProxyType({})
         self.failing_commands: Callable[[], Mapping[str, int]] = dict
         self.utilization: Callable[[], Iterable[float]] = tuple
+        self.proxy_connects: Mapping[str, int] = MappingProxyType({})
         self.calls: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.expiries: dict[tuple[str, str], float] = {}
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)

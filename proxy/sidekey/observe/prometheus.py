@@ -337,6 +337,13 @@ _FAMILIES = (
         _by_integration(lambda stats: stats.connects),
     ),
     _Family(
+        "sidekey_parent_proxy_connects_total",
+        "counter",
+        "Attempts to connect through a parent proxy by outcome.",
+        ("outcome",),
+        _by_label(lambda metrics: metrics.proxy_connects),
+    ),
+    _Family(
         "sidekey_token_requests_total",
         "counter",
         "Token requests by integration and outcome.",

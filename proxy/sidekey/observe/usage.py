@@ -30,6 +30,7 @@ _COLUMN_BY_OUTCOME: Final[Mapping[str, str]] = {
     "4xx": "s4xx",
     "5xx": "s5xx",
     "upstream_unreachable": "unreachable",
+    "parent_proxy_failed": "unreachable",
     "upstream_tls_failed": "tls",
     "upstream_protocol_error": "protocol",
     "upstream_timeout": "timeout",
@@ -111,6 +112,7 @@ _FAILURES: Final = frozenset(
     {
         "credential_unavailable",
         "upstream_unreachable",
+        "parent_proxy_failed",
         "upstream_tls_failed",
         "upstream_protocol_error",
         "upstream_timeout",

@@ -54,6 +54,8 @@ class DataPlane:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.worker = Worker(snapshot, metrics=metrics, access=access, audit=audit, report=report, wall=wall)
+        dialer.instance = self.worker.instance.decode()
+        metrics.proxy_connects = dialer.proxy_connects
         self.pools = Pools(self.worker, dialer)
         self._leaves = leaves
         self._tunnels = Tunnels(self.worker)

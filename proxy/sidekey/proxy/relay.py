@@ -14,7 +14,7 @@ from sidekey.proxy.worker import Worker
 class RelayEnd(asyncio.Protocol):
     """One end of a relay. It writes the bytes that it receives to the other end, and pauses while that is full."""
 
-    __slots__ = ("_relay", "has_ended", "is_lost", "other", "received", "transport")
+    __slots__ = ("_early", "_relay", "has_ended", "is_lost", "other", "received", "transport")
 
     transport: asyncio.Transport
 
@@ -22,6 +22,7 @@ class RelayEnd(asyncio.Protocol):
         self._relay = relay
         self.other: RelayEnd | None = None
         self.received = 0
+        self._early = b""
         self.has_ended = self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,6 +38,9 @@ class RelayEnd(asyncio.Protocol):
     def link(self, other: RelayEnd) -> None:
         """Forward to this end from now on."""
         self.other = other
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
 
     def unlink(self) -> None:
         """Break the reference cycle between both ends."""
@@ -49,6 +53,9 @@ class RelayEnd(asyncio.Protocol):
             self.received += len(data)
             self._relay.restart_deadline()
             other.transport.write(data)
+        elif not self.is_lost:
+            # A parent proxy may send these with its response to CONNECT, although reading is paused.
+            self._early += data
 
     def pause_writing(self) -> None:
         """Pause reading at the other end, because the write buffer of this end is full."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import chain
 from types import MappingProxyType
@@ -21,9 +21,11 @@ from sidekey.policy.match import Matching
 from sidekey.policy.origins import has_several, target_origins
 from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
+from sidekey.policy.urls import Authority
 from sidekey.presets.preset import PresetRules
 from sidekey.snapshot.admin import AdminRules
 from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.store import StoreRules
@@ -59,6 +61,8 @@ class Integration:
     """Limit of requests in flight for this integration. 0: only the limit of the origin applies."""
     source_address: addresses.Address | None = None
     """Local address of its connections, which replaces that of `NetworkRules`."""
+    proxy: ProxyChoice = None
+    """Parent proxy of its connections, which replaces that of `NetworkRules`."""
     title: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -97,7 +101,8 @@ class Integration:
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
-        object.__setattr__(self, "needs_mozilla", https and self.trust.source == "mozilla")
+        needed = (https and self.trust.source == "mozilla") or _needs_mozilla(self.proxy)
+        object.__setattr__(self, "needs_mozilla", needed)
 
     @property
     def rules(self) -> IntegrationRules:
@@ -140,6 +145,10 @@ class Integration:
         return self.secrets.credential is not None and (
             certificate is None or certificate.identity is not None or certificate.pending
         )
+
+
+def _needs_mozilla(proxy: ProxyChoice) -> bool:
+    return isinstance(proxy, ParentProxy) and proxy.origin.scheme == "https" and proxy.trust.source == "mozilla"
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +235,24 @@ class NetworkRules:
     """Rules for name resolution, and the networks to which Sidekey may connect besides global addresses.
 
     `hosts` maps names in lower case to addresses. `search` enables DNS search domains. `source_address` is the local
-    address of connections; None leaves the choice to the system.
+    address of connections; None leaves the choice to the system. Connections go through `proxy` if it is set.
     """
 
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     allow_private: tuple[Network, ...] = ()
     search: bool = False
     source_address: addresses.Address | None = None
+    proxy: ParentProxy | None = None
+    proxies: frozenset[Authority] = frozenset()
+    """Hosts and ports of `proxy` and the integrations' own parent proxies. They are no targets."""
+
+    def parent_for(self, choice: ProxyChoice) -> ParentProxy | None:
+        """Return the parent proxy for an integration's choice, or None for direct connections."""
+        if isinstance(choice, ParentProxy):
+            return choice
+        if choice == "none" or self.proxy is None:
+            return None
+        return replace(self.proxy, resolves=False) if choice == "checked" else self.proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +372,12 @@ class Snapshot:
         object.__setattr__(self, "has_several_origins", has_several(chain(origins, passing)))
         passthrough = self.passthrough is not None and self.passthrough.integration.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
-        needed = passthrough or oidc or any(integration.needs_mozilla for integration in self.integrations.values())
+        needed = (
+            passthrough
+            or oidc
+            or _needs_mozilla(self.network.proxy)
+            or any(integration.needs_mozilla for integration in self.integrations.values())
+        )
         object.__setattr__(self, "needs_mozilla", needed)
 
     @property

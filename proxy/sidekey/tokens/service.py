@@ -94,6 +94,7 @@ class Tokens:
                 trust=integration.trust,
                 allow_private=integration.allow_private,
                 source_address=integration.source_address,
+                proxy=integration.proxy,
                 timeout=TOKEN_TIMEOUT,
                 max_size=MAX_RESPONSE_SIZE,
                 # Obtained for each call, because it may have been rotated since the last.

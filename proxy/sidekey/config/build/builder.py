@@ -14,12 +14,13 @@ from sidekey.config.build.trust import TrustOf
 from sidekey.config.commands import kind_of
 from sidekey.config.errors import Finding, FindingKind, LocatedList, LocatedMapping, loc_of
 from sidekey.config.file_stamps import StampCache
-from sidekey.config.models import IntegrationSettings
+from sidekey.config.models import IntegrationSettings, ProxySettings
 from sidekey.config.secrets import Recorded, RecordingReader, ReferenceReader, SecretReader, Stamps, Versions
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
 from sidekey.policy.addresses import NetworkOverride
 from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.snapshot import Integration, Trust
 
 S = TypeVar("S")
@@ -31,9 +32,9 @@ KindAndFinding = tuple[FindingKind, Finding]
 class BuiltIntegration(NamedTuple, Generic[S]):
     """An integration with its source, the files and commands that were read for it, and its findings.
 
-    `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names its
-    own CAs. If there are reasons in `retained_for`, the changed `files` could not be used, and the integration is the
-    previous one. The client certificate's loader has its own findings, which are not in these fields.
+    `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names all
+    its CAs itself. If there are reasons in `retained_for`, the changed `files` could not be used, and the integration
+    is the previous one. The client certificate's loader has its own findings, which are not in these fields.
     """
 
     source: S
@@ -183,7 +184,7 @@ class Builder(ABC, Generic[S]):
         return BuiltIntegration(
             source,
             integration,
-            self._trust if settings.trusted_ca is None else None,
+            self._trust if _uses_global_trust(settings) else None,
             recorded.files,
             recorded.commands,
             findings,
@@ -239,10 +240,21 @@ def _with_kind(kind: FindingKind, findings: Iterable[Finding]) -> Iterator[KindA
 
 
 def _lost_credential_or_trust(old: Integration, new: Integration) -> bool:
-    """Return True if the new integration cannot read its credential or CAs, and the old one could."""
-    return (old.secrets.credential is not None and new.secrets.credential is None) or (
-        old.trust.usable and not new.trust.usable
+    """Return True if the new integration cannot read its credential, CAs or parent proxy, and the old one could."""
+    return (
+        (old.secrets.credential is not None and new.secrets.credential is None)
+        or (old.trust.usable and not new.trust.usable)
+        or (_has_usable_proxy(old) and not _has_usable_proxy(new))
     )
+
+
+def _has_usable_proxy(integration: Integration) -> bool:
+    return not (isinstance(integration.proxy, ParentProxy) and integration.proxy.problem)
+
+
+def _uses_global_trust(settings: IntegrationSettings) -> bool:
+    proxy = settings.proxy
+    return settings.trusted_ca is None or (isinstance(proxy, ProxySettings) and proxy.trusted_ca is None)
 
 
 def equal_values(one: Any, other: Any) -> bool:

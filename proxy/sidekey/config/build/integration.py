@@ -13,6 +13,7 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sidekey.config.build.proxy import build_proxy
 from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import format_loc
 from sidekey.config.models import IntegrationSettings
@@ -38,6 +39,7 @@ from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.headers import normalise
 from sidekey.policy.targets import Domain, Policy, Prefix, parse_prefix
 from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.parent_proxy import ProxyChoice
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
 
@@ -84,7 +86,11 @@ def build_integration(
         tuple(_token_files(settings, read)) if reread else (),
     )
     loader.load()
-    trust, trust_errors = _load_trust(settings, trust, trust_of, recorder)
+    own_trust, trust_errors = _load_trust(settings, trust, trust_of, recorder)
+    proxy, proxy_errors = _load_proxy(settings, trust, read if recorder is None else recorder, trust_of)
+    if stored_networks is not None:
+        # Editors choose the targets.
+        proxy = "checked"
     # If the policy could not be resolved, the process builds again once its secret can be read.
     rebuild = partial(
         build_integration,
@@ -102,11 +108,12 @@ def build_integration(
         base=resolved.base,
         secrets=loader,
         traits=traits,
-        trust=trust,
+        trust=own_trust,
         certificate=certificate,
         allow_private=tuple(settings.allow_private) if stored_networks is None else stored_networks,
         in_flight=settings.limits.in_flight or 0,
         source_address=settings.source_address,
+        proxy=proxy,
         title=settings.title,
         description=settings.description,
         tags=tuple(settings.tags),
@@ -125,7 +132,7 @@ def build_integration(
         else ("",),
         rebuild=None if resolved.is_complete else lambda: rebuild().integration,
     )
-    return BuildResult(integration, [*resolved.unreadable, *trust_errors])
+    return BuildResult(integration, [*resolved.unreadable, *trust_errors, *proxy_errors])
 
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
@@ -277,6 +284,16 @@ def _load_trust(
         recorder.record(settings.trusted_ca.path)
     trust, reason = trust_of(settings.trusted_ca)
     return trust, [(("trusted_ca",), reason)] if reason else []
+
+
+def _load_proxy(
+    settings: IntegrationSettings, trust: Trust, read: ReferenceReader, trust_of: TrustOf
+) -> tuple[ProxyChoice, list[UnreadableValue]]:
+    """Return the parent proxy of an integration, and the errors of its values that cannot be read."""
+    if settings.proxy is None or settings.proxy == "none":
+        return settings.proxy, []
+    proxy, reasons = build_proxy(settings.proxy, trust, read, trust_of)
+    return proxy, [(("proxy", *keys), reason) for keys, reason in reasons]
 
 
 def _canonical_json(destination: Mapping[str, Json]) -> str:

@@ -10,18 +10,20 @@ from sidekey.config.build.builder import BuiltIntegration
 from sidekey.config.build.callers import TokenDigests
 from sidekey.config.build.presets import PresetChecker
 from sidekey.config.errors import LocatedMapping
-from sidekey.config.models import GlobalSettings
+from sidekey.config.models import GlobalSettings, NetworkSettings
 from sidekey.credentials.base import CredentialTraits, FixedCredential, Grant, InjectionPoints
 from sidekey.policy.callers import Caller
 from sidekey.policy.coverage import Coverage
 from sidekey.policy.headers import TARGET_FIELDS
 from sidekey.policy.match import HostRestriction, Matching
 from sidekey.policy.targets import Policy
+from sidekey.policy.urls import Authority
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.snapshot.snapshot import Integration, Listen, Log, Preset, Trust
+from sidekey.snapshot.snapshot import Integration, Listen, Log, NetworkRules, Preset, Trust
 from sidekey.snapshot.store import StoreRules
 
 
@@ -40,6 +42,7 @@ class FileContent:
     callers: Mapping[bytes, Caller]
     token_digests: TokenDigests
     trust: Trust
+    network: NetworkRules
     ca: CaRules
     store: StoreRules | None
     admin: AdminRules
@@ -86,10 +89,28 @@ def build_passthrough(
             secrets,
             CredentialTraits(InjectionPoints()),
             trust,
+            # Callers choose these targets.
+            proxy="checked",
             pass_headers=TARGET_FIELDS,
         ),
         ports=frozenset(ports),
         awaits_store=awaits_store,
+    )
+
+
+def build_network(
+    settings: NetworkSettings, proxy: ParentProxy | None, integrations: Iterable[Integration]
+) -> NetworkRules:
+    """Build the network rules. `proxy` is built from the settings, and `integrations` are those of the files."""
+    choices = (proxy, *(integration.proxy for integration in integrations))
+    proxies = [choice.origin for choice in choices if isinstance(choice, ParentProxy)]
+    return NetworkRules(
+        hosts={host: tuple(addresses) for host, addresses in settings.hosts.items()},
+        allow_private=tuple(settings.allow_private),
+        search=settings.search,
+        source_address=settings.source_address,
+        proxy=proxy,
+        proxies=frozenset(Authority(origin.host, origin.port) for origin in proxies),
     )
 
 
@@ -98,7 +119,7 @@ def build_snapshot(
 ) -> snapshot.Snapshot:
     """Combine the content of the files and of the store."""
     settings, store = files.settings, files.store
-    network, forward = settings.network, settings.forward
+    forward = settings.forward
     integrations = {**files.integrations, **({} if stored is None else stored.integrations)}
     callers: dict[bytes, Caller] = {**({} if stored is None else stored.callers), **files.callers}
     awaits_store = stored is not None and not stored.is_read
@@ -113,12 +134,7 @@ def build_snapshot(
         callers=callers if callers or store is not None else None,
         presets=check_presets({**files.presets, **({} if stored is None else stored.presets)}, integrations),
         listen=files.listen,
-        network=snapshot.NetworkRules(
-            hosts={host: tuple(addresses) for host, addresses in network.hosts.items()},
-            allow_private=tuple(network.allow_private),
-            search=network.search,
-            source_address=network.source_address,
-        ),
+        network=files.network,
         timeouts=Timeouts(**dict(settings.timeouts)),
         limits=Limits(**dict(settings.limits)),
         log=files.log,

@@ -239,7 +239,7 @@ class Tunnel(asyncio.Protocol):
         transport.pause_reading()
         transport.set_protocol(tls)
         tls.connection_made(transport)
-        tls.received(data)
+        tls.data_received(data)
         if not transport.is_closing():
             transport.resume_reading()
 

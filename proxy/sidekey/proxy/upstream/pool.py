@@ -19,6 +19,7 @@ from sidekey.policy.urls import Origin
 from sidekey.proxy.transport import descriptor_of, has_input
 from sidekey.proxy.upstream.connection import ConnectionOwner, UpstreamConnection
 from sidekey.proxy.worker import Worker
+from sidekey.snapshot.parent_proxy import ProxyChoice
 from sidekey.snapshot.snapshot import Integration, Trust
 
 PROBE_AFTER: Final = 1.0
@@ -33,6 +34,8 @@ class PoolKey(NamedTuple):
     allow_private: AllowPrivate
     source_address: Address | None = None
     """The integration's own `source_address`. The global one applies to all pools."""
+    proxy: ProxyChoice = None
+    """The integration's own parent proxy. As with `source_address`, the global one applies to all pools."""
     fingerprint: str = ""
     """The fingerprint of the client certificate, or empty."""
 
@@ -40,7 +43,9 @@ class PoolKey(NamedTuple):
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> PoolKey:
     """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    return PoolKey(origin, integration.trust, integration.allow_private, integration.source_address, fingerprint)
+    return PoolKey(
+        origin, integration.trust, integration.allow_private, integration.source_address, integration.proxy, fingerprint
+    )
 
 
 def may_use(integration: Integration | None, key: PoolKey) -> bool:
@@ -288,6 +293,7 @@ class Pool(ConnectionOwner):
             trust=key.trust,
             allow_private=key.allow_private,
             source_address=key.source_address,
+            proxy=key.proxy,
             identity=identity,
             sessions=self._sessions,
             timeout=timeout,

@@ -60,6 +60,7 @@ class Pools:
             trust=integration.trust,
             allow_private=integration.allow_private,
             source_address=integration.source_address,
+            proxy=integration.proxy,
             timeout=timeout,
         )
         await self._worker.count_connecting(dialled, stats)
