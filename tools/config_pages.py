@@ -86,7 +86,7 @@ _SECTIONS = (
     ("StoreKeySettings", "store.keys", "Each entry of the list."),
     ("AdminSettings", "admin", ""),
     ("AdminTokenSettings", "admin.tokens.NAME", ""),
-    ("AdminTlsSettings", "admin.tls", ""),
+    ("ServerTlsSettings", "admin.tls", ""),
     ("OidcSettings", "admin.oidc", "See [oidc.md](oidc.md)."),
     ("OidcRolesSettings", "admin.oidc.roles", ""),
     ("OidcPresetsSettings", "admin.oidc.presets", ""),

@@ -17,6 +17,7 @@ from sidekey import process
 from sidekey.api.listeners import AdminExtension, Extension, Health, build_admin, build_metrics
 from sidekey.api.server import MAX_CONNECTIONS, AdminTls, Server, serve
 from sidekey.api.service import ApiServices
+from sidekey.callers.jwt_issuers import JwtIssuers
 from sidekey.certificates.leaves import Leaves
 from sidekey.certificates.service import Certificates
 from sidekey.config.load import Loaded, Loader
@@ -27,8 +28,9 @@ from sidekey.errors import ProblemError, StartError
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import own_listeners
-from sidekey.network.listen import Listener, listen
+from sidekey.network.listen import Listener, ProtocolFactory, listen
 from sidekey.network.tls import prepare_trust
+from sidekey.network.tls_server import ListenerTls
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.exceptions import describe, is_output_error
@@ -79,6 +81,7 @@ class App:
         self._reloader: Reloader | None = None
         self.manager = manager
         self._admin_tls = _admin_tls(snapshot)
+        self._proxy_tls = _proxy_tls(snapshot)
         self._api_services: ApiServices | None = None
         self._servers: list[Server] = []
         self._listener: Listener | None = None
@@ -88,6 +91,7 @@ class App:
         self._fetcher = Fetcher(self._dialer, process.max_calls())
         self._certificates = Certificates(self._fetcher, self.metrics, report_defect)
         identity_of = self._certificates.source
+        self._jwt_issuers = JwtIssuers(self._fetcher, self.metrics, report_defect)
         self.leaves = Leaves(self.metrics, report_defect)
         self._tokens = Tokens(self._fetcher, self.metrics, report_defect, identity_of=identity_of, ledger=ledger)
         access = AccessLog(writer, snapshot.log.access, snapshot.log.path)
@@ -102,9 +106,11 @@ class App:
             audit=self._audit,
             leaves=self.leaves,
             report=report_defect,
+            jwts=self._jwt_issuers,
         )
         published_parts = (
             self._dialer,
+            self._jwt_issuers,
             self._certificates,
             self.leaves,
             self._tokens,
@@ -117,6 +123,7 @@ class App:
             InFlightLimit(self.plane.worker),
             *(() if manager is None else (manager,)),
             *(() if self._admin_tls is None else (self._admin_tls,)),
+            *(() if self._proxy_tls is None else (self._proxy_tls,)),
         )
         self.publisher = Publisher(snapshot, published_parts, report_defect)
 
@@ -183,6 +190,7 @@ class App:
             self.publisher.publish(self.snapshot)
             # Callers that start when Sidekey is ready read the trust folder.
             await self.leaves.wait_until_ready()
+            await self._jwt_issuers.wait_until_ready()
             self.metrics.config_loaded = True
             self.metrics.config_loaded_at = time.time()
             self.plane.worker.deadlines.start(asyncio.get_running_loop())
@@ -205,8 +213,11 @@ class App:
                 max_connections = process.lower_connections(MAX_CONNECTIONS)
                 self._servers.append(await serve(application, addresses.metrics, "listen.metrics", max_connections))
             backlog = process.backlog()
+            factory: ProtocolFactory = self.plane.connection
+            if self._proxy_tls is not None:
+                factory = self.plane.accept_over_tls(self._proxy_tls)
             self._listener = await listen(
-                self.plane.connection, addresses.proxy, "listen.proxy", backlog=backlog, inherited=inherited
+                factory, addresses.proxy, "listen.proxy", backlog=backlog, inherited=inherited
             )
         except BaseException:
             await self.close()
@@ -359,6 +370,7 @@ class App:
             # By now the last tokens are stored.
             await self.manager.close()
         await self._certificates.close()
+        await self._jwt_issuers.close()
         await self.leaves.close()
         if self._listener is not None:
             self._listener.close()
@@ -377,6 +389,16 @@ def _admin_tls(snapshot: Snapshot) -> AdminTls | None:
         return AdminTls(certificate)
     except (OSError, ValueError):
         raise StartError("admin.tls: the certificate and its private key cannot be used for TLS") from None
+
+
+def _proxy_tls(snapshot: Snapshot) -> ListenerTls | None:
+    """Return the TLS of the proxy listener, or None if it serves plain HTTP. Raises StartError."""
+    if snapshot.listen.tls is None:
+        return None
+    try:
+        return ListenerTls(snapshot.listen.tls)
+    except (OSError, ValueError):
+        raise StartError("listen.tls: the certificate and its private key cannot be used for TLS") from None
 
 
 def _with_draft_only(snapshot: Snapshot, draft: Integration) -> Snapshot:

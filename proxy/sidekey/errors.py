@@ -134,6 +134,12 @@ _RESPONSE_KINDS = (
         "The store has not been read yet: retry later",
     ),
     ResponseKind(
+        "issuer_unavailable",
+        (503,),
+        ("proxy_internal_error",),
+        "The keys to verify the JWT are not here yet: retry later",
+    ),
+    ResponseKind(
         "overloaded", (503,), ("connection_limit_reached",), "A limit is reached or Sidekey is stopping: retry later"
     ),
     ResponseKind("internal_error", (500,), ("proxy_internal_error",), "A defect in Sidekey"),
@@ -145,6 +151,9 @@ Denial = Literal[
     "integration_missing",
     "token_missing",
     "token_unknown",
+    "jwt_invalid",
+    "certificate_unknown",
+    "certificate_invalid",
     "integration_unknown",
     "integration_unlisted",
     "preset_unknown",
@@ -196,7 +205,14 @@ class DenialReason:
 _DENIAL_REASONS = (
     DenialReason("integration_missing", ("integration_required",), "The request names no integration."),
     DenialReason("token_missing", ("caller_denied",), "The request has no caller's token."),
-    DenialReason("token_unknown", ("caller_denied",), "The token belongs to no caller."),
+    DenialReason("token_unknown", ("caller_denied",), "The token, or the subject of the JWT, belongs to no caller."),
+    DenialReason("jwt_invalid", ("caller_denied",), "The JWT is not valid: it expired, or is not for Sidekey."),
+    DenialReason(
+        "certificate_unknown", ("caller_denied",), "The client certificate belongs to no caller, and there is no token."
+    ),
+    DenialReason(
+        "certificate_invalid", ("caller_denied",), "The client certificate expired, or its CA is no longer trusted."
+    ),
     DenialReason("integration_unknown", ("integration_denied",), "There is no integration with this ID."),
     DenialReason("integration_unlisted", ("integration_denied",), "The caller's `integrations` do not list this ID."),
     DenialReason("preset_unknown", ("preset_denied",), "There is no preset with this ID."),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidekey.errors import Problem
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, Callers
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.coverage import Coverage
 from sidekey.policy.decision import Admitted, Denied
@@ -123,9 +123,9 @@ def basic(user: str, password: str = "x") -> bytes:
     return b"Basic " + base64.b64encode(f"{user}:{password}".encode())
 
 
-def tokens(**callers: frozenset[str] | None) -> dict[bytes, Caller]:
-    """Build callers by the digest of their token, which is their name here."""
-    return {hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()}
+def tokens(**callers: frozenset[str] | None) -> Callers:
+    """Build callers with tokens, which are their names here."""
+    return Callers({hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()})
 
 
 def outcome(decision: Admitted[KnownIntegration] | Denied[KnownIntegration]) -> str:

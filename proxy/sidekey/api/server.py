@@ -20,7 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from sidekey.api.errors import CODES, TYPE, ApiProblem
 from sidekey.api.guard import Handler, is_complete
 from sidekey.network.listen import Listener, listen
-from sidekey.network.tls_identity import load_chain
+from sidekey.network.tls_server import listener_context
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.snapshot.admin import ServerCertificate
 from sidekey.snapshot.snapshot import Address, Snapshot
@@ -268,8 +268,8 @@ class AdminTls:
 
     def __init__(self, certificate: ServerCertificate) -> None:
         self._certificate = certificate
-        self._current = _context(certificate)
-        self.context = _context(certificate)
+        self._current = listener_context(certificate)
+        self.context = listener_context(certificate)
         self.context.sni_callback = self._present
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
@@ -279,7 +279,7 @@ class AdminTls:
         """
         certificate = snapshot.admin.certificate or self._certificate
         unchanged = (certificate.chain, certificate.key) == (self._certificate.chain, self._certificate.key)
-        context = self._current if unchanged else _context(certificate)
+        context = self._current if unchanged else listener_context(certificate)
 
         def commit() -> None:
             self._certificate, self._current = certificate, context
@@ -288,13 +288,3 @@ class AdminTls:
 
     def _present(self, handshake: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
         handshake.context = self._current
-
-
-def _context(certificate: ServerCertificate) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
-    # The chain may lack a newline at its end.
-    load_chain(context, b"\n".join((certificate.chain, certificate.key)))
-    return context

@@ -47,7 +47,7 @@ from sidekey.config.stored.transfer import loc_of_pointer, read_references
 from sidekey.config.stored.validate import Draft, PreviousIntegration, assess, text_errors
 from sidekey.config.validate import validate
 from sidekey.credentials.context import Context, file_only_keys
-from sidekey.credentials.fields import mapping
+from sidekey.credentials.fields import Reference, mapping
 from sidekey.errors import StartError
 from sidekey.policy.callers import Caller
 from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
@@ -468,8 +468,13 @@ class _Plan:
         loc: Loc = ("callers", name)
         if ("caller", name) in self._target.state.altered:
             yield Finding(loc, "its row in the store was altered: delete it there first", at_key=True)
+        for key in ("certificate", "jwt"):
+            if getattr(settings, key) is not None:
+                yield Finding((*loc, key), "only a caller in a file has this key: leave the caller in its file")
+        if settings.token is None:
+            return
         try:
-            token = _read_token(settings, reader)
+            token = _read_token(settings.token, reader)
         except ValueError as error:
             yield Finding((*loc, "token"), str(error))
             return
@@ -537,9 +542,9 @@ def _distinct(ids: Iterable[str] | None) -> tuple[str, ...] | None:
     return None if ids is None else tuple(dict.fromkeys(ids))
 
 
-def _read_token(settings: CallerSettings, reader: SecretReader) -> str:
+def _read_token(reference: Reference, reader: SecretReader) -> str:
     """Read a caller's token. Raises ValueError."""
-    token = reader(settings.token)
+    token = reader(reference)
     if len(token) < MIN_TOKEN_LENGTH:
         reason = "anyone with a copy of the store can try to guess it"
         raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters in the store: {reason}")

@@ -263,6 +263,8 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
             yield ("listen", name), f"must differ from listen.{first}"
+    yield from _listen_tls_errors(raw)
+    yield from _jwt_issuer_errors(raw)
     ca = mapping(raw.get("ca"))
     for key, other in (("certificate", "private_key"), ("private_key", "certificate")):
         if ca.get(key) is not None and ca.get(other) is None:
@@ -275,6 +277,42 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
+
+
+def _listen_tls_errors(raw: Mapping[str, Any]) -> Messages:
+    """Refuse settings of callers' certificates that no CA would verify."""
+    tls = mapping(mapping(raw.get("listen")).get("tls"))
+    if tls.get("client_ca") is not None:
+        return
+    if tls.get("client_auth") is not None:
+        yield (
+            ("listen", "tls", "client_auth"),
+            "needs client_ca: write the CAs of callers' certificates, or remove this",
+        )
+    for name, caller in mapping(raw.get("callers")).items():
+        if mapping(caller).get("certificate") is not None:
+            text = "needs listen.tls.client_ca, the CAs that verify callers' certificates"
+            yield ("callers", name, "certificate"), text
+
+
+_CLUSTER_API: Final = re.compile(r"(https?://)?kubernetes(\.default)?(\.svc(\..*)?)?(:\d+)?/?")
+
+
+def _jwt_issuer_errors(raw: Mapping[str, Any]) -> Messages:
+    """Refuse issuers twice, audiences of other services, and callers with an issuer that is not configured."""
+    issuers = mapping(raw.get("jwt_issuers"))
+    seen: dict[str, str] = {}
+    for name, entry in issuers.items():
+        issuer, audience = mapping(entry).get("issuer"), mapping(entry).get("audience")
+        if isinstance(issuer, str) and seen.setdefault(issuer, name) != name:
+            yield ("jwt_issuers", name, "issuer"), f"must differ from that of {seen[issuer]}"
+        if isinstance(audience, str) and (audience == issuer or _CLUSTER_API.fullmatch(audience)):
+            text = "is the audience of the cluster's API: such a JWT opens the cluster, so request JWTs for another one"
+            yield ("jwt_issuers", name, "audience"), f"{text}, such as sidekey"
+    for name, caller in mapping(raw.get("callers")).items():
+        issuer = mapping(mapping(caller).get("jwt")).get("issuer")
+        if isinstance(issuer, str) and issuer not in issuers:
+            yield ("callers", name, "jwt", "issuer"), "jwt_issuers has no entry with this name: add one"
 
 
 def _held_body_errors(limits: Mapping[str, Any]) -> Messages:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
 from sidekey.config.errors import Loc, format_loc
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, key_kind
 from sidekey.publish import Changes
 from sidekey.snapshot.admin import AdminToken
 from sidekey.snapshot.parent_proxy import ParentProxy
@@ -82,11 +82,7 @@ def _document_without_equals(snapshot: Snapshot, other: Snapshot) -> dict[str, A
     """Build the document of a snapshot, but omit objects that the other snapshot shares."""
     callers, other_callers = snapshot.callers or {}, other.callers or {}
     document = {
-        "callers": {
-            caller.name: _caller(digest, caller)
-            for digest, caller in callers.items()
-            if other_callers.get(digest) != caller
-        },
+        "callers": _callers((key, caller) for key, caller in callers.items() if other_callers.get(key) != caller),
         "integrations": {
             name: _integration(integration)
             for name, integration in snapshot.integrations.items()
@@ -110,6 +106,8 @@ def _globals(snapshot: Snapshot) -> dict[str, Any]:
         oidc = {**_fields(oidc), **resolved}
     return {
         **settings,
+        "jwt_issuers": snapshot.jwt_issuers,
+        "listen": {**_fields(settings["listen"]), "tls": snapshot.listen.tls},
         "admin": {**_fields(settings["admin"]), "tokens": tokens, "tls": admin.certificate, "oidc": oidc},
         "ca": {**_fields(settings["ca"]), "certificate": ca.operator_ca, "extra_roots": ca.extra_roots},
         "network": {**_fields(settings["network"]), "trusted_ca": snapshot.trust, "proxy": snapshot.network.proxy},
@@ -127,9 +125,14 @@ def _token(token: AdminToken) -> dict[str, Any]:
     }
 
 
-def _caller(digest: bytes, caller: Caller) -> dict[str, Any]:
-    granted = {"integrations": caller.integrations, "presets": caller.presets}
-    return {"token": digest, **{key: "*" if ids is None else ids for key, ids in granted.items()}}
+def _callers(entries: Iterable[tuple[bytes, Caller]]) -> dict[str, dict[str, Any]]:
+    """Return the callers with these keys by name. A key that both snapshots have is omitted."""
+    callers: dict[str, dict[str, Any]] = {}
+    for key, caller in entries:
+        granted = {"integrations": caller.integrations, "presets": caller.presets}
+        document = callers.setdefault(caller.name, {name: "*" if ids is None else ids for name, ids in granted.items()})
+        document[key_kind(key)] = key
+    return callers
 
 
 def _integration(integration: Integration) -> Any:

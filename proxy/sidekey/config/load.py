@@ -21,9 +21,11 @@ from sidekey.config.build.admin import build_admin
 from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
+from sidekey.config.build.jwt_issuers import build_jwt_issuers
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
 from sidekey.config.build.presets import PresetChecker, document_json, pairing_errors, parse_preset
 from sidekey.config.build.proxy import build_proxy
+from sidekey.config.build.server_certificate import read_listen_tls
 from sidekey.config.build.snapshot import FileContent, build_network, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
@@ -212,12 +214,19 @@ class _Loading:
         proxy = self._build_proxy(settings, trust)
         entries = self._build_integrations(trust, settings)
         callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
-        self._add("unreadable", callers.unreadable)
+        issuers = build_jwt_issuers(
+            settings.jwt_issuers,
+            self._recorder,
+            {} if previous is None else previous.jwt_issuers,
+            trust,
+            self._trust_of,
+        )
+        self._add("unreadable", (*callers.unreadable, *issuers.unreadable))
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
         if settings.forward.match_by_host:
-            errors = checks.matching_errors(integrations, callers.by_digest.values())
+            errors = checks.matching_errors(integrations, callers.by_key.values())
             documents = self._documents.integrations
             loaded.add("error", (error_at(documents[str(loc[1])], loc, text, at_key=True) for loc, text in errors))
         ca = build_ca(
@@ -235,10 +244,8 @@ class _Loading:
         admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
         self._add("unreadable", (*ca.unreadable, *admin.unreadable))
         self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
-        network, listen = (
-            build_network(settings.network, proxy, integrations.values()),
-            build_listen(settings.listen, self._read),
-        )
+        network = build_network(settings.network, proxy, integrations.values())
+        listen = self._build_listen(settings)
         self._check_proxies(network, listen, entries)
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
@@ -249,8 +256,9 @@ class _Loading:
                 settings,
                 entries,
                 integrations,
-                callers.by_digest,
+                callers.by_key,
                 callers.token_digests,
+                issuers.issuers,
                 trust,
                 network,
                 ca.rules,
@@ -378,8 +386,21 @@ class _Loading:
         """Refuse a reload that would move a listener."""
         if self._previous is None:
             return
-        for key in moved_keys(self._previous.listen, build_listen(settings.listen, self._read)):
+        keys = [*moved_keys(self._previous.listen, build_listen(settings.listen, self._read))]
+        if (self._previous.listen.tls is None) is not (settings.listen.tls is None):
+            keys.append("tls")
+        for key in keys:
             yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
+
+    def _build_listen(self, settings: GlobalSettings) -> snapshot.Listen:
+        """Return the listeners. Unusable TLS files are an error unless the previous load has them."""
+        listen = build_listen(settings.listen, self._read)
+        if settings.listen.tls is None:
+            return listen
+        previous = None if self._previous is None else self._previous.listen.tls
+        tls, reasons = read_listen_tls(settings.listen.tls, self._recorder, previous)
+        self._add("error" if tls is None else "unreadable", reasons)
+        return replace(listen, tls=tls)
 
     def _build_trust(self, settings: GlobalSettings) -> snapshot.Trust:
         """Return the network's trust, or the previous object if it is equal or if the file cannot be used now."""

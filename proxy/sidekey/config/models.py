@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -31,6 +32,7 @@ from sidekey.credentials.fields import (
     literal_check,
 )
 from sidekey.credentials.injection import AddedSettings
+from sidekey.credentials.jws_algorithms import check_library
 from sidekey.credentials.registry import KINDS, AuthSettings
 from sidekey.credentials.signatures.settings import SignatureSectionSettings
 from sidekey.credentials.units import Duration, Retention, Size
@@ -90,6 +92,60 @@ def _ca_digests(trust: snapshot.Trust | None) -> str | list[str] | None:
     return sorted({hashlib.sha256(der).hexdigest() for der in certificates(trust.pem.encode())})
 
 
+def _target_of(url: str) -> Target | None:
+    try:
+        return parse_target(url)
+    except InvalidTarget:
+        return None
+
+
+def _check_printable(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("must not be empty or contain control characters")
+    return text
+
+
+def _check_issuer(url: str) -> str:
+    target = _target_of(url)
+    if target is None or target.origin.scheme != "https" or target.query is not None:
+        raise ValueError("must be an https URL without a query, as the issuer's discovery document has it")
+    return url
+
+
+def _check_https(url: str) -> str:
+    target = _target_of(url)
+    if target is None or target.origin.scheme != "https":
+        raise ValueError("must be an https URL")
+    return url
+
+
+def _check_subject(text: str) -> str:
+    if not text.isprintable() or not 1 <= len(text) <= 255:
+        raise ValueError("must have 1 to 255 printable characters")
+    return text
+
+
+class ServerTlsSettings(Section):
+    """The certificate of a listener, which then speaks https only. Sidekey reloads changed files."""
+
+    certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
+    private_key: GlobalPemSecret = Field(description="Its private key in PEM, not encrypted.")
+
+
+class ListenTlsSettings(ServerTlsSettings):
+    """TLS 1.2 and 1.3 on the proxy listener, which then speaks https only. Sidekey reloads changed files."""
+
+    client_ca: PemText | None = Field(
+        default=None,
+        description="The CAs in PEM that verify callers' certificates; default: Sidekey requests no certificate.",
+    )
+    client_auth: Literal["require", "optional"] | None = Field(
+        default=None,
+        description="Needs `client_ca`. `require`, the default with it: no connection without a certificate of these "
+        "CAs. `optional`: callers without a certificate need a token.",
+    )
+
+
 class ListenSettings(Section):
     """The listeners."""
 
@@ -108,6 +164,10 @@ class ListenSettings(Section):
         description="A further listener with only `/metrics`, `/healthz`, `/startupz` and `/readyz`. It accepts any "
         "`Host` and needs no token.",
     )
+    tls: ListenTlsSettings | None = Field(
+        default=None,
+        description="The TLS of the proxy listener; default: plain HTTP. A change of the key needs a restart.",
+    )
     names: list[field_types.HostName] = Field(
         default=[], description="Further host names of the proxy listener, such as a Service's."
     )
@@ -116,11 +176,52 @@ class ListenSettings(Section):
     )
 
 
-class CallerSettings(Section):
-    """A caller: its token, and the integrations and presets that it may use."""
+def _check_san(text: str) -> str:
+    kind, _, name = text.partition(":")
+    if kind == "dns" and "*" not in name:
+        return f"dns:{field_types.check_host_name(name).lower()}"
+    if not _SPIFFE_ID.fullmatch(text):
+        raise ValueError("must be `spiffe://TRUST_DOMAIN/PATH` or `dns:NAME`, without a wildcard")
+    return text
 
-    token: GlobalSecret = Field(
-        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8."
+
+_SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
+"""SPIFFE-ID 2: a trust domain in lower case, and path segments that are neither empty nor dots."""
+
+
+class CallerCertificateSettings(Section):
+    """The client certificate that identifies a caller. Needs `listen.tls.client_ca`."""
+
+    san: Annotated[str, AfterValidator(_check_san)] = Field(
+        description="A subject alternative name of the certificate, compared as a whole: `spiffe://TRUST_DOMAIN/PATH` "
+        "or `dns:NAME`. The common name does not count."
+    )
+
+
+class CallerJwtSettings(Section):
+    """The JWT that identifies a caller. The caller sends it in place of a token."""
+
+    issuer: field_types.Name = Field(description="The name of its issuer in `jwt_issuers`.")
+    subject: Annotated[str, AfterValidator(_check_subject)] = Field(
+        description="Its `sub`, compared as a whole, such as `system:serviceaccount:NAMESPACE:NAME`."
+    )
+
+
+class CallerSettings(Section):
+    """A caller: what identifies it, and the integrations and presets that it may use.
+
+    It needs at least one of `token`, `certificate` and `jwt`, and any of them identifies it.
+    """
+
+    token: GlobalSecret | None = Field(
+        default=None,
+        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8.",
+    )
+    certificate: CallerCertificateSettings | None = Field(
+        default=None, description="The client certificate of the caller's connection."
+    )
+    jwt: CallerJwtSettings | None = Field(
+        default=None, description="A JSON Web Token, which the caller sends as it would send `token`."
     )
     integrations: field_types.CallerGrants = Field(
         default=(), description='IDs of the integrations that the caller may use, or `"*"` for all; default: none.'
@@ -130,6 +231,57 @@ class CallerSettings(Section):
         description='IDs of the presets that the caller may use, or `"*"` for all; default: none. They need not be '
         "in `integrations` too.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.token is None and self.certificate is None and self.jwt is None:
+            raise ValueError("needs `token`, `certificate` or `jwt`, which identifies the caller")
+        return self
+
+
+class JwksSettings(Section):
+    """The keys of an issuer (JWKS, RFC 7517): either `url` or `file`."""
+
+    url: Annotated[str, AfterValidator(_check_https)] | None = Field(
+        default=None, description="The https URL of the keys. It may be at another origin than the issuer."
+    )
+    file: field_types.FilePath | None = Field(default=None, description="The file with the keys. Sidekey reloads it.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.url is None) is (self.file is None):
+            raise ValueError("needs either `url` or `file`")
+        return self
+
+
+class JwtIssuerSettings(Section):
+    """An issuer of JWTs that identify callers. Needs the extra `jwt`."""
+
+    issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
+        description="The issuer's URL, exactly as the `iss` of its JWTs has it."
+    )
+    audience: Annotated[str, AfterValidator(_check_printable)] = Field(
+        description="The audience that `aud` must contain, such as `sidekey`. Not that of another service: a JWT for "
+        "the cluster's API would open the cluster."
+    )
+    jwks: JwksSettings | None = Field(
+        default=None,
+        description="Where the keys are. Default: the URL in the issuer's discovery document, at the issuer's origin.",
+    )
+    trusted_ca: field_types.TrustedCA | None = Field(
+        default=None, description="Like `network.trusted_ca`, instead of it, for the calls that fetch the keys."
+    )
+    token: ExternalSecret | None = Field(
+        default=None, description="A bearer token for the calls that fetch the keys, as a cluster's API may require."
+    )
+    allow_private: list[field_types.PrivateNetwork] = Field(
+        default=[], description="Like `network.allow_private`, in addition to it, for the calls that fetch the keys."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_library("jwt_issuers")
+        return self
 
 
 class ProxySettings(Section):
@@ -422,31 +574,11 @@ class AdminTokenSettings(OperatorGrants):
     token: ExternalSecret = Field(description="The token: at least 16 characters.")
 
 
-class AdminTlsSettings(Section):
-    """The certificate of the admin listener, which then speaks https only. Sidekey reloads changed files."""
-
-    certificate: PemText = Field(description="The certificate in PEM, with its chain after it.")
-    private_key: GlobalPemSecret = Field(description="Its private key in PEM, not encrypted.")
-
-
 CALLBACK = "/ui/callback"
 """The page to which the issuer redirects browsers."""
 
 MAX_SESSION = 12 * 3600.0
 """Maximum seconds of a session of the console."""
-
-
-def _check_printable(text: str) -> str:
-    if not text or not text.isprintable():
-        raise ValueError("must not be empty or contain control characters")
-    return text
-
-
-def _check_issuer(url: str) -> str:
-    target = _target_of(url)
-    if target is None or target.origin.scheme != "https" or target.query is not None:
-        raise ValueError("must be an https URL without a query, as the issuer's discovery document has it")
-    return url
 
 
 def _check_redirect_url(url: str) -> str:
@@ -461,13 +593,6 @@ def _check_redirect_url(url: str) -> str:
 def _is_confidential(origin: Origin) -> bool:
     """Return True if nobody on the network can read the authorization code in a redirect to this origin."""
     return origin.scheme == "https" or origin.host in ("127.0.0.1", "localhost", "::1")
-
-
-def _target_of(url: str) -> Target | None:
-    try:
-        return parse_target(url)
-    except InvalidTarget:
-        return None
 
 
 def _check_scopes(scopes: list[str]) -> list[str]:
@@ -556,7 +681,7 @@ class AdminSettings(Section):
     names: list[field_types.HostName] = Field(
         default=[], description="Further host names of the admin listener, such as a Service's."
     )
-    tls: AdminTlsSettings | None = Field(
+    tls: ServerTlsSettings | None = Field(
         default=None,
         description="An admin listener with the API that is neither loopback nor a unix socket needs this, or "
         "`behind_tls`.",
@@ -765,6 +890,9 @@ class GlobalSettings(Section):
     )
     callers: dict[field_types.Name, CallerSettings] = Field(
         default={}, description="The callers by name. Without callers, Sidekey does not check who sends requests."
+    )
+    jwt_issuers: dict[field_types.Name, JwtIssuerSettings] = Field(
+        default={}, description="The issuers of the JWTs that identify callers, by name."
     )
     network: NetworkSettings = Field(
         default=NetworkSettings(), description="DNS, addresses and CAs for outgoing connections."

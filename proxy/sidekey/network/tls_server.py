@@ -1,11 +1,90 @@
-"""TLS contexts that terminate callers' TLS: one for each host, with a certificate for it."""
+"""TLS contexts that terminate callers' TLS: of the listeners, and of each host of a tunnel."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
+
+from cryptography.x509 import (
+    DNSName,
+    DuplicateExtension,
+    ExtensionNotFound,
+    SubjectAlternativeName,
+    UniformResourceIdentifier,
+    load_der_x509_certificate,
+)
 
 from sidekey.network.tls_identity import load_chain
+from sidekey.policy.callers import certificate_key
+from sidekey.snapshot.admin import ListenTls, ServerCertificate
+from sidekey.snapshot.snapshot import Snapshot
+
+
+def listener_context(certificate: ServerCertificate) -> ssl.SSLContext:
+    """Build the context of a listener. Raises OSError or ValueError if the certificate or its key cannot be used."""
+    # The chain may lack a newline at its end.
+    return _context(b"\n".join((certificate.chain, certificate.key)))
+
+
+class ListenerTls:
+    """TLS of the proxy listener: `context` serves the handshakes that begin now, under `rules`.
+
+    A reload that changes the rules replaces the context. Sessions and tickets belong to their context, so no caller
+    resumes a session that other CAs have verified. Raises OSError or ValueError if the certificate cannot be used.
+    """
+
+    def __init__(self, rules: ListenTls) -> None:
+        self.rules = rules
+        self.context = _caller_context(rules)
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Build the context of another snapshot. The returned function puts it into use."""
+        rules = snapshot.listen.tls or self.rules
+        context = self.context if rules == self.rules else _caller_context(rules)
+
+        def commit() -> None:
+            self.rules, self.context = rules, context
+
+        return commit
+
+
+class PeerCertificate(NamedTuple):
+    """A caller's verified certificate: the keys of `policy.callers` for its names, and its end in Unix time."""
+
+    keys: tuple[bytes, ...]
+    not_after: float
+
+
+def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate | None:
+    """Return the certificate that the caller presented in a completed handshake, or None.
+
+    Only alternative names count. A SPIFFE ID counts if it is the only URI (X509-SVID 4.1).
+    """
+    der = tls.getpeercert(binary_form=True)
+    if der is None:
+        return None
+    certificate = load_der_x509_certificate(der)
+    try:
+        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except (ExtensionNotFound, DuplicateExtension, ValueError):
+        return PeerCertificate((), certificate.not_valid_after_utc.timestamp())
+    uris = names.get_values_for_type(UniformResourceIdentifier)
+    sans = [f"dns:{name.lower()}" for name in names.get_values_for_type(DNSName)]
+    # Any other URI could look like a name of another type.
+    sans += [uri for uri in uris if len(uris) == 1 and uri.startswith("spiffe://")]
+    return PeerCertificate(tuple(map(certificate_key, sans)), certificate.not_valid_after_utc.timestamp())
+
+
+def _caller_context(rules: ListenTls) -> ssl.SSLContext:
+    context = listener_context(rules.certificate)
+    if rules.client_cas:
+        context.verify_mode = ssl.CERT_REQUIRED if rules.requires_certificate else ssl.CERT_OPTIONAL
+        # A CA that the operator trusts need not be a root.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=b"".join(sorted(rules.client_cas)))
+    return context
 
 
 def server_context(host: str, pem: bytes) -> ssl.SSLContext:
@@ -14,6 +93,12 @@ def server_context(host: str, pem: bytes) -> ssl.SSLContext:
     A handshake for another server name fails with the alert unrecognized_name (RFC 6066 3). Raises OSError or
     ValueError if the certificate or its key cannot be used.
     """
+    context = _context(pem)
+    context.sni_callback = partial(_check_name, host)
+    return context
+
+
+def _context(pem: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -21,7 +106,6 @@ def server_context(host: str, pem: bytes) -> ssl.SSLContext:
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     context.set_alpn_protocols(["http/1.1"])
     load_chain(context, pem)
-    context.sni_callback = partial(_check_name, host)
     return context
 
 
@@ -53,10 +137,14 @@ def handshake_outcome(error: BaseException, *, certificate_sent: bool) -> str:
 
     Many clients that do not trust a certificate close without an alert.
     """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "certificate_refused"
     if not isinstance(error, ssl.SSLError):
         return "ca_untrusted" if certificate_sent else "caller_gone"
     # Without a reason from OpenSSL, the attribute is absent.
     reason = getattr(error, "reason", None) or ""
     if reason in _REJECTIONS:
         return "ca_untrusted"
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "certificate_missing"
     return "sni" if reason == "CALLBACK_FAILED" else "tls_failed"

@@ -7,7 +7,7 @@ series.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -112,6 +112,7 @@ class Metrics:
     - `upstream_connecting` and `upstream_open`: connections that are being opened, and open ones.
     - `count_idle`: counts idle connections. A scrape calls it, because every request changes the number.
     - `proxy_connects`: connections through a parent proxy by outcome. The dialer counts them.
+    - `failed_handshakes`: TLS handshakes of callers at the proxy listener, by outcome.
     - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (or
       `NO_INTEGRATION`) and outcome.
 
@@ -119,6 +120,8 @@ class Metrics:
     - `calls`: token requests by outcome (`credentials.base.Outcome`).
     - `expiries` and `reload_failures`: by credential, "token" or "certificate".
     - `ca_expires`: expiry of the first local CA that signs, or None. `leaves_issued`: certificates signed by local CAs.
+
+    Callers, by JWT issuer: `jwks_fetches`: fetches of its keys by outcome. `jwks_fetched_at`: time of the last success.
 
     Config and store:
     - `integrations` and `stored`: those of the snapshot in use. `stored` is None without a store.
@@ -151,6 +154,7 @@ class Metrics:
         "count_dropped",
         "count_idle",
         "expiries",
+        "failed_handshakes",
         "failing",
         "failing_commands",
         "first_bytes",
@@ -158,6 +162,8 @@ class Metrics:
         "in_flight",
         "in_flight_limit",
         "integrations",
+        "jwks_fetched_at",
+        "jwks_fetches",
         "leaves_issued",
         "note_failure",
         "passed",
@@ -199,6 +205,9 @@ class Metrics:
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.stored: StoredObjects | None = None
         self.failing: Callable[[], Mapping[str, int]] = dict
+        self.jwks_fetches: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self.jwks_fetched_at: dict[str, float] = {}
+        self.failed_handshakes: defaultdict[str, int] = defaultdict(int)
         self.tunnels: dict[str, int] = dict.fromkeys(TUNNEL_MODES, 0)
         self.tunnel_outcomes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.callers: dict[str, dict[str, int]] = {}
@@ -244,6 +253,13 @@ class Metrics:
             self.presets = {name: outcomes for name, outcomes in self.presets.items() if name in presets}
 
         return commit
+
+    def keep_issuers(self, names: Collection[str]) -> None:
+        """Drop the series of JWT issuers that are not among these."""
+        for key in [key for key in self.jwks_fetches if key[0] not in names]:
+            del self.jwks_fetches[key]
+        for name in [name for name in self.jwks_fetched_at if name not in names]:
+            del self.jwks_fetched_at[name]
 
     def count_preset(self, preset: str, outcome: str) -> None:
         """Count a finished request of a preset, unless the config has no such preset any more."""

@@ -7,12 +7,11 @@ integration that the request names, `policy.decide_connect` decides on CONNECT, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from sidekey.errors import Problem
 from sidekey.policy import targets
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, Callers
 from sidekey.policy.decision import Admitted, Denied, malformed_target
 from sidekey.policy.identifiers import REVERSE, InvalidIdentifiers, reverse_id, split_reverse
 from sidekey.policy.identify import RequestIdentity, identify, is_forward, missing_id
@@ -40,13 +39,13 @@ _TRACE: Final = Problem(
 
 def decide(
     head: RequestHead,
-    callers: Mapping[bytes, Caller] | None,
+    callers: Callers | None,
     routes: Routes[C],
     tunnel: TunnelContext | None = None,
     *,
     awaits_store: bool = False,
 ) -> Admitted[C] | Denied[C]:
-    """Decide on a request that names no preset. `callers` are keyed by the SHA-256 digest of their token.
+    """Decide on a request that names no preset.
 
     Requests need no token if `callers` is None. A request in a `tunnel` has an absolute target. Sidekey `awaits_store`
     until it has read its store once.
@@ -59,7 +58,7 @@ def decide(
 
 
 def _decide(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], tunnel: TunnelContext | None
+    head: RequestHead, callers: Callers | None, routes: Routes[C], tunnel: TunnelContext | None
 ) -> Admitted[C] | Denied[C]:
     forward = is_forward(head.target)
     if tunnel is not None and (not forward or head.method == b"CONNECT"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 from sidekey.errors import Problem
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, Callers
 from sidekey.policy.decision import Denied, TunnelAdmitted, malformed_target
 from sidekey.policy.identifiers import InvalidIdentifiers
 from sidekey.policy.identify import RequestIdentity, identify, missing_id
@@ -21,7 +20,7 @@ C = TypeVar("C", bound=Candidate)
 
 
 def decide_connect(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C], *, awaits_store: bool = False
+    head: RequestHead, callers: Callers | None, routes: Routes[C], *, awaits_store: bool = False
 ) -> TunnelAdmitted[C] | Denied[C]:
     """Decide whether the caller may open a tunnel. This admits no request that the caller sends through the tunnel.
 
@@ -31,9 +30,7 @@ def decide_connect(
     return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
 
 
-def _decide_connect(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]
-) -> TunnelAdmitted[C] | Denied[C]:
+def _decide_connect(head: RequestHead, callers: Callers | None, routes: Routes[C]) -> TunnelAdmitted[C] | Denied[C]:
     try:
         authority = parse_authority(head.target.decode("latin-1"))
     except InvalidTarget as malformed:

@@ -6,12 +6,11 @@ exist. An unknown ID and the ID of another caller's integration get the same res
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Generic, TypeVar
 
-from sidekey.errors import Denial, Problem
-from sidekey.policy.callers import Caller, find_caller
+from sidekey.errors import Problem
+from sidekey.policy.callers import Caller, Callers, Unidentified
 from sidekey.policy.decision import Denied
 from sidekey.policy.identifiers import (
     Identifiers,
@@ -30,6 +29,7 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
 _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
+_RETRY_AFTER = ("Retry-After", "2")
 _UNKNOWN_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
@@ -74,7 +74,7 @@ def _find_id(head: RequestHead, proxy_user: Identifiers, tunnel: TunnelContext |
 
 def identify(
     head: RequestHead,
-    callers: Mapping[bytes, Caller] | None,
+    callers: Callers | None,
     routes: Routes[C],
     tunnel: TunnelContext | None = None,
 ) -> RequestIdentity[C] | Denied[C]:
@@ -96,26 +96,30 @@ def identify(
 
 def authenticate(
     head: RequestHead,
-    callers: Mapping[bytes, Caller] | None,
+    callers: Callers | None,
     proxy_user: Identifiers,
     tunnel: TunnelContext | None = None,
 ) -> Caller | Problem | None:
-    """Find the caller by its token. Return None if no callers are configured. Raises InvalidIdentifiers."""
+    """Find the caller by its credentials. Return None if no callers are configured. Raises InvalidIdentifiers."""
     if callers is None:
         return None
     token = single_value(proxy_user.token, head.token, None if tunnel is None else tunnel.token)
-    caller = None if token is None else find_caller(callers, token)
-    if caller is None:
-        denial: Denial = "token_missing" if token is None else "token_unknown"
-        return _unknown_caller(denial, forward=is_forward(head.target), inside=tunnel is not None)
+    caller = callers.authenticate(token)
+    if isinstance(caller, Unidentified):
+        return _unknown_caller(caller, forward=is_forward(head.target), inside=tunnel is not None)
     return caller
 
 
-def _unknown_caller(denial: Denial, *, forward: bool, inside: bool) -> Problem:
-    detail = "send the caller's token in Sidekey-Token or as the proxy user's password"
+def _unknown_caller(reason: Unidentified, *, forward: bool, inside: bool) -> Problem:
+    if reason.is_temporary:
+        return Problem("issuer_unavailable", reason.detail, headers=(_RETRY_AFTER,))
+    detail = reason.detail or "send the caller's token in Sidekey-Token or as the proxy user's password"
+    denial = reason.denial
     if inside:
         # No challenge: the CONNECT was authenticated, and the server that the client talks to would send none.
         detail = "the caller that opened the tunnel is no longer in the config: open another one with a valid token"
+        if reason.detail:
+            detail = f"{reason.detail}: open another tunnel with valid credentials"
         return Problem("caller_denied", detail, status=403, denial=denial)
     if forward:
         return Problem("caller_denied", detail, status=407, headers=(_CHALLENGE,), denial=denial)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from sidekey.errors import Problem
 from sidekey.policy.addresses import parse_address
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Callers
 from sidekey.policy.headers import Role
 from sidekey.policy.integration_rules import Candidate
 from sidekey.policy.messages import RequestHead
@@ -21,7 +20,7 @@ MAX_HOST_LENGTH: Final = 260
 _LOOP: Final = Problem("loop_detected", "Via shows that the request has already passed through Sidekey", denial="loop")
 
 
-def check_browser(head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: Routes[C]) -> Problem | None:
+def check_browser(head: RequestHead, callers: Callers | None, routes: Routes[C]) -> Problem | None:
     """Refuse requests of web pages to the reverse proxy, including those by DNS rebinding."""
     if head.control_header(Role.SEC_FETCH_SITE) not in (None, b"none"):
         return Problem("door_denied", "requests from web pages are refused (Sec-Fetch-Site)", denial="browser")

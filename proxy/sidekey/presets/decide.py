@@ -6,12 +6,11 @@ A caller needs permission for the preset only. The preset has the integration, t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from sidekey.errors import Problem
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Callers
 from sidekey.policy.decide import apply_rules
 from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.identifiers import InvalidIdentifiers, parse_proxy_authorization, preset_id, single_value
@@ -60,7 +59,7 @@ class PresetAdmitted(Admitted[C_co]):
 
 def decide_preset(
     head: RequestHead,
-    callers: Mapping[bytes, Caller] | None,
+    callers: Callers | None,
     routes: PresetRoutes[C],
     *,
     awaits_store: bool = False,
@@ -73,9 +72,7 @@ def decide_preset(
     return decision.until_store_read() if awaits_store and isinstance(decision, Denied) else decision
 
 
-def _decide(
-    head: RequestHead, callers: Mapping[bytes, Caller] | None, routes: PresetRoutes[C]
-) -> PresetAdmitted[C] | Denied[C]:
+def _decide(head: RequestHead, callers: Callers | None, routes: PresetRoutes[C]) -> PresetAdmitted[C] | Denied[C]:
     if (problem := check_browser(head, callers, routes)) is not None:
         return Denied(problem)
     proxy_user = parse_proxy_authorization(head.proxy_authorization)

@@ -10,11 +10,14 @@ from sidekey.ca.leaf_source import LeafSource
 from sidekey.credentials.base import GrantSource
 from sidekey.credentials.certificates.identity import IdentitySource
 from sidekey.network.dial import Dialer
+from sidekey.network.tls_server import ListenerTls
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import Metrics
+from sidekey.policy.callers import JwtVerifier
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
+from sidekey.proxy.downstream.tls import CallerTls, Handshake
 from sidekey.proxy.events import CallerEvents
 from sidekey.proxy.exchange.exchange import Exchange
 from sidekey.proxy.exchange.websocket import WebSocket
@@ -33,8 +36,8 @@ class DataPlane:
     """Serves callers' connections with a snapshot.
 
     At the first request of an integration, `source_of` creates its grant source, and `identity_of` finds the source of
-    its client certificate, if it has one. `leaves` are the certificates for tunnels. `report` and `wall` are those of
-    the `Worker`.
+    its client certificate, if it has one. `leaves` are the certificates for tunnels. `report`, `wall` and `jwts` are
+    those of the `Worker`.
     """
 
     __slots__ = ("_leaves", "_tunnels", "pools", "router", "worker")
@@ -52,8 +55,9 @@ class DataPlane:
         leaves: LeafSource,
         report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
+        jwts: JwtVerifier | None = None,
     ) -> None:
-        self.worker = Worker(snapshot, metrics=metrics, access=access, audit=audit, report=report, wall=wall)
+        self.worker = Worker(snapshot, metrics=metrics, access=access, audit=audit, report=report, wall=wall, jwts=jwts)
         dialer.instance = self.worker.instance.decode()
         metrics.proxy_connects = dialer.proxy_connects
         self.pools = Pools(self.worker, dialer)
@@ -75,6 +79,10 @@ class DataPlane:
     def connection(self, operator: Operator | None = None) -> CallerConnection:
         """Return the protocol of a new connection: a caller's, or an operator's if this process sends."""
         return CallerConnection(self.worker, self._start, operator)
+
+    def accept_over_tls(self, tls: ListenerTls) -> Callable[[], Handshake]:
+        """Return the protocol factory of a listener with TLS."""
+        return partial(CallerTls(self.worker, tls).accept, self._start)
 
     def _start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         if request.head.method == b"CONNECT":

@@ -17,6 +17,7 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.observe.access import AccessLog
 from sidekey.observe.audit import AuditLog
 from sidekey.observe.metrics import IntegrationStats, Metrics
+from sidekey.policy.callers import Callers, JwtVerifier
 from sidekey.proxy.deadlines import NEVER, TICK, Deadlines
 from sidekey.snapshot.request_rules import RequestRules
 from sidekey.snapshot.snapshot import Snapshot
@@ -75,7 +76,8 @@ class Worker:
     While `draining`, each connection closes with its next response. While `finishing`, the process also waits for the
     last exchanges, and no tunnel opens. `instance` is the random word in this process's Via. `report` logs a defect
     with the ID of its request, if any, returns the ID of the log entry, and must not raise. `clock` is monotonic, for
-    durations. `wall` returns the time for signatures, in seconds since the epoch.
+    durations. `wall` returns the time for signatures and certificates, in seconds since the epoch. `jwts` verifies
+    callers' JWTs, if the config has issuers.
     """
 
     __slots__ = (
@@ -84,6 +86,7 @@ class Worker:
         "_held_by",
         "_id_count",
         "_id_prefix",
+        "_jwts",
         "_long_signers",
         "_passthroughs",
         "_report",
@@ -117,7 +120,9 @@ class Worker:
         audit: AuditLog,
         report: Callable[[BaseException, str], str],
         wall: Callable[[], float] = time.time,
+        jwts: JwtVerifier | None = None,
     ) -> None:
+        self._jwts = jwts
         self.instance = secrets.token_hex(4).encode()
         self._id_prefix = self.instance + b"-"
         self._id_count = 0
@@ -150,8 +155,14 @@ class Worker:
 
     def _build_rules(self, snapshot: Snapshot) -> RequestRules:
         via = b"\r\nVia: 1.1 sidekey (%b)" % self.instance if snapshot.via else b""
+        callers, tls = snapshot.callers, snapshot.listen.tls
         return RequestRules(
-            snapshot.limits, snapshot.timeouts, snapshot.callers, via, awaits_store=snapshot.awaits_store
+            snapshot.limits,
+            snapshot.timeouts,
+            None if callers is None else Callers(callers, self._jwts if snapshot.jwt_issuers else None),
+            via,
+            awaits_store=snapshot.awaits_store,
+            client_cas=frozenset() if tls is None else tls.client_cas,
         )
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:

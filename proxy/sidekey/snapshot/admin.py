@@ -61,6 +61,18 @@ class ServerCertificate(SecretHolder):
         return f"ServerCertificate({hashlib.sha256(self.chain).hexdigest()[:16]})"
 
 
+@dataclass(frozen=True, slots=True)
+class ListenTls:
+    """TLS of the proxy listener. `client_cas` verify callers' certificates, as DER; without any, none is requested.
+
+    With `requires_certificate`, a handshake without a certificate fails.
+    """
+
+    certificate: ServerCertificate
+    client_cas: frozenset[bytes] = field(default=frozenset(), repr=False)
+    requires_certificate: bool = False
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class OidcRules(SecretHolder):
     """Rules of the company log-in with OpenID Connect.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Callers, Unidentified
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +47,16 @@ class Limits:
 class RequestRules:
     """The part of a config that every request pins when Sidekey reads its first byte.
 
-    `callers` are keyed by the SHA-256 digest of their token. None means that callers are not authenticated. `via` is
-    the Via field of this process after a line end, or empty; `head_end` ends a head with it. `tunnels_per_caller`
-    limits the open tunnels of one caller. `awaits_store` is True until the store was read: until then, `callers` has
-    those of files alone.
+    `callers` is None if callers are not authenticated. `via` is the Via field of this process after a line end, or
+    empty; `head_end` ends a head with it. `tunnels_per_caller` limits the open tunnels of one caller. `awaits_store` is
+    True until the store was read: until then, `callers` has those of files alone. `client_cas` verify the certificates
+    of new connections, as DER.
     """
 
     __slots__ = (
         "awaits_store",
         "callers",
+        "client_cas",
         "head_end",
         "limits",
         "timeouts",
@@ -67,16 +68,30 @@ class RequestRules:
         self,
         limits: Limits,
         timeouts: Timeouts,
-        callers: Mapping[bytes, Caller] | None,
+        callers: Callers | None,
         via: bytes,
         *,
         awaits_store: bool = False,
+        client_cas: frozenset[bytes] = frozenset(),
     ) -> None:
         self.limits: Final = limits
         self.timeouts: Final = timeouts
         self.callers: Final = callers
         self.via: Final = via
         self.awaits_store: Final = awaits_store
+        self.client_cas: Final = client_cas
         self.head_end: Final = via + b"\r\n\r\n"
-        several = callers is not None and len({caller.name for caller in callers.values()}) > 1
+        several = callers is not None and callers.count() > 1
         self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if several else limits.tunnels
+
+    def for_certificate(self, keys: Iterable[bytes], refused: Unidentified | None) -> RequestRules:
+        """Return the rules for a connection whose certificate identifies the callers with these keys."""
+        callers = None if self.callers is None else self.callers.on_connection(keys, refused)
+        return RequestRules(
+            self.limits,
+            self.timeouts,
+            callers,
+            self.via,
+            awaits_store=self.awaits_store,
+            client_cas=self.client_cas,
+        )

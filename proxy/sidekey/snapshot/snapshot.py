@@ -23,8 +23,9 @@ from sidekey.policy.parameters import JSON
 from sidekey.policy.targets import Policy, Prefix
 from sidekey.policy.urls import Authority
 from sidekey.presets.preset import PresetRules
-from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.admin import AdminRules, ListenTls
 from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.jwt_issuer import JwtIssuer
 from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
@@ -222,12 +223,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Addresses of the listeners. `names` are additional host names of the proxy listener."""
+    """Addresses of the listeners. `names` are additional host names of the proxy listener.
+
+    `tls` is the TLS of the proxy listener, or None for plain HTTP.
+    """
 
     proxy: Address = Address(port=8080)
     admin: Address = Address(port=9090)
     metrics: Address | None = None
     names: tuple[str, ...] = ()
+    tls: ListenTls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +331,8 @@ class StoredObjects:
 class Snapshot:
     """A whole config at run time.
 
-    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes. None means that callers are not authenticated.
+    `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes, and by the keys of `policy.callers`. None means
+    that callers are not authenticated. `jwt_issuers` are by name.
     `has_several_origins` is True if requests go to at least two origins, so that each gets only a share of
     `limits.in_flight`. All targets without an integration count as one origin. `needs_mozilla` is True if Mozilla's CAs
     verify any server.
@@ -356,6 +362,7 @@ class Snapshot:
     """CAs for upstreams of integrations that name none."""
     awaits_store: bool = False
     """True until the process has read its store. Until then, requests that no file covers get a temporary error."""
+    jwt_issuers: Mapping[str, JwtIssuer] = field(default_factory=dict)
     settings: object = field(default=None, repr=False, compare=False)
     """The global settings of the files, for comparisons. Never shown, because they may contain a secret."""
     has_several_origins: bool = field(init=False, compare=False)
@@ -372,9 +379,11 @@ class Snapshot:
         object.__setattr__(self, "has_several_origins", has_several(chain(origins, passing)))
         passthrough = self.passthrough is not None and self.passthrough.integration.trust.source == "mozilla"
         oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
+        jwts = any(issuer.trust.source == "mozilla" for issuer in self.jwt_issuers.values() if issuer.keys is None)
         needed = (
             passthrough
             or oidc
+            or jwts
             or _needs_mozilla(self.network.proxy)
             or any(integration.needs_mozilla for integration in self.integrations.values())
         )

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
-
-from sidekey.config.build.certificates import MAX_SIZE
+from sidekey.config.build.server_certificate import read_server_certificate
 from sidekey.config.build.trust import TrustOf
 from sidekey.config.errors import LocatedErrors
-from sidekey.config.models import AdminSettings, AdminTlsSettings, OidcSettings, OperatorGrants
-from sidekey.config.secrets import RecordingReader, SecretReader
-from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules, ServerCertificate
+from sidekey.config.models import AdminSettings, OidcSettings, OperatorGrants
+from sidekey.config.secrets import RecordingReader
+from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.trust import Trust
 
@@ -61,7 +57,7 @@ def build_admin(
         tokens[name] = AdminToken(digest, entry.role, tuple(entry.presets), entry.per_minute, entry.per_day)
     certificate = None
     if settings.tls is not None:
-        certificate, reasons = _read_certificate(settings.tls, read)
+        certificate, reasons = read_server_certificate(settings.tls, read, ("admin", "tls"))
         certificate = previous.certificate if certificate is None else certificate
         if certificate is None:
             errors += reasons
@@ -156,31 +152,3 @@ def _token_digest(token: str) -> bytes:
     if len(token) < MIN_TOKEN_LENGTH:
         raise ValueError(f"must have at least {MIN_TOKEN_LENGTH} characters: make one with openssl rand -hex 32")
     return hashlib.sha256(token.encode()).digest()
-
-
-def _read_certificate(settings: AdminTlsSettings, read: SecretReader) -> tuple[ServerCertificate | None, LocatedErrors]:
-    data: dict[str, bytes] = {}
-    reasons: LocatedErrors = []
-    for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():
-        try:
-            data[key] = read.raw(reference, MAX_SIZE)
-        except ValueError as error:
-            reasons.append((("admin", "tls", key), str(error)))
-    if not reasons:
-        reasons += [(("admin", "tls", key), text) for key, text in _pair_errors(data).items()]
-    return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
-
-
-def _pair_errors(data: Mapping[str, bytes]) -> dict[str, str]:
-    """Return the errors of a certificate and its key, by key. The library's own messages might repeat the input."""
-    try:
-        chain = load_pem_x509_certificates(data["certificate"])
-    except ValueError:
-        return {"certificate": "must be a certificate in PEM, with its chain after it"}
-    try:
-        key = load_pem_private_key(data["private_key"], None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return {"private_key": "must be a private key in PEM that is not encrypted"}
-    if key.public_key() != chain[0].public_key():
-        return {"private_key": "must be the key of the first certificate in admin.tls.certificate"}
-    return {}

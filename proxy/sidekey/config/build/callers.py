@@ -1,26 +1,26 @@
-"""Read the tokens of a config's callers."""
+"""Build the callers of a config, and read their tokens."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sidekey.config.errors import Loc, LocatedErrors
 from sidekey.config.models import CallerSettings
 from sidekey.config.secrets import SecretReader
 from sidekey.credentials.fields import Reference
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, certificate_key, jwt_key
 
 TokenDigests = Mapping[str, tuple[Reference, bytes]]
 """The reference to each caller's token, and the token's SHA-256, by name."""
 
 
 class BuiltCallers(NamedTuple):
-    """The callers by the SHA-256 of their tokens, and the digests by name. `errors` reports shared tokens."""
+    """The callers by key (`policy.callers`), and the digests of tokens by name. `errors` reports shared keys."""
 
-    by_digest: dict[bytes, Caller]
+    by_key: dict[bytes, Caller]
     token_digests: TokenDigests
     unreadable: LocatedErrors
     errors: LocatedErrors
@@ -37,29 +37,45 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, pr
     unreadable: LocatedErrors = []
     errors: LocatedErrors = []
 
-    def caller_of(name: str) -> Caller:
-        integrations, presets = (
-            None if ids is None else frozenset(ids) for ids in (settings[name].integrations, settings[name].presets)
-        )
-        return Caller(name, integrations, presets)
-
+    built = {name: _build_caller(name, caller) for name, caller in settings.items()}
     for name, caller in settings.items():
+        for keys, key in _other_keys(caller):
+            if key in callers:
+                errors.append((("callers", name, *keys), f"must differ from that of caller {callers[key].name}"))
+            callers[key] = built[name]
+    tokens = {name: caller.token for name, caller in settings.items() if caller.token is not None}
+    for name, token in tokens.items():
         loc: Loc = ("callers", name, "token")
         try:
-            digest = hashlib.sha256(read(caller.token).encode()).digest()
+            digest = hashlib.sha256(read(token).encode()).digest()
         except ValueError as error:
             unreadable.append((loc, str(error)))
             continue
-        token_digests[name] = caller.token, digest
+        token_digests[name] = token, digest
         if digest in callers:
             errors.append((loc, f"must differ from the token of caller {callers[digest].name}"))
         else:
-            callers[digest] = caller_of(name)
-    for name in [name for name in settings if name not in token_digests]:
+            callers[digest] = built[name]
+    for name in [name for name in tokens if name not in token_digests]:
         reference, digest = previous.get(name, (None, b""))
         # Do not keep the digest if the reference has changed, or if another caller has this token now.
-        if reference != settings[name].token or digest in callers:
+        if reference != tokens[name] or digest in callers:
             digest = secrets.token_bytes(32)
-        token_digests[name] = settings[name].token, digest
-        callers[digest] = caller_of(name)
+        token_digests[name] = tokens[name], digest
+        callers[digest] = built[name]
     return BuiltCallers(callers, token_digests, unreadable, errors)
+
+
+def _build_caller(name: str, settings: CallerSettings) -> Caller:
+    integrations, presets = (
+        None if ids is None else frozenset(ids) for ids in (settings.integrations, settings.presets)
+    )
+    return Caller(name, integrations, presets)
+
+
+def _other_keys(settings: CallerSettings) -> Iterator[tuple[Loc, bytes]]:
+    """Yield the keys of the certificate and the JWT that identify a caller, each with its location."""
+    if settings.certificate is not None:
+        yield ("certificate", "san"), certificate_key(settings.certificate.san)
+    if settings.jwt is not None:
+        yield ("jwt", "subject"), jwt_key(settings.jwt.issuer, settings.jwt.subject)

@@ -20,6 +20,7 @@ from sidekey.policy.targets import Policy
 from sidekey.policy.urls import Authority
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.jwt_issuer import JwtIssuer
 from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
@@ -31,8 +32,8 @@ from sidekey.snapshot.store import StoreRules
 class FileContent:
     """The result of a load without errors, which the next load compares with.
 
-    `integrations` are the valid integrations of `entries`. The keys of `callers` are the SHA-256 of their tokens, and
-    the keys of `token_digests` are their names. `trust` is the network's. `log_file` is the last writable log file.
+    `integrations` are the valid integrations of `entries`. The keys of `callers` are those of `policy.callers`, and the
+    keys of `token_digests` are their names. `trust` is the network's. `log_file` is the last writable log file.
     `presets` were not checked with their integrations, because some integrations may be in the store.
     """
 
@@ -41,6 +42,7 @@ class FileContent:
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller]
     token_digests: TokenDigests
+    jwt_issuers: Mapping[str, JwtIssuer]
     trust: Trust
     network: NetworkRules
     ca: CaRules
@@ -147,6 +149,7 @@ def build_snapshot(
         matching=build_matching(integrations, files.ca_hosts) if forward.match_by_host else None,
         trust=files.trust,
         awaits_store=awaits_store,
+        jwt_issuers=files.jwt_issuers,
         settings=settings,
     )
 

@@ -12,6 +12,7 @@ from sidekey.policy.headers import REQUEST_ROLES, FieldName, FieldNames, Role
 from sidekey.policy.messages import RequestHead
 from sidekey.proxy.connection import Connection
 from sidekey.proxy.downstream import request_validation
+from sidekey.proxy.downstream.certified_rules import CertifiedRules
 from sidekey.proxy.downstream.request_validation import HEAD_TOO_LARGE, MALFORMED, BadRequest, invalid
 from sidekey.proxy.transport import append_piece
 from sidekey.proxy.worker import Worker
@@ -100,6 +101,8 @@ class RequestReader(Connection):
     Bodies: `_reading` is the request whose body is being parsed. `_overhead` counts the bytes since the last body byte
     of a chunked body: chunk extensions and trailers. `_received_before` is the size of that body before the last piece.
     `_priming` is True while a fresh parser parses an artificial head, which the callbacks ignore.
+
+    `certified` has the rules if the caller's TLS presented a client certificate.
     """
 
     __deletable__: ClassVar = ("_parser",)
@@ -131,10 +134,12 @@ class RequestReader(Connection):
         "_tail",
         "_target",
         "_token",
+        "certified",
     )
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
+        self.certified: CertifiedRules | None = None
         self._queue: list[CallerRequest] = []
         self._reading: CallerRequest | None = None
         self._rules = worker.rules
@@ -345,7 +350,8 @@ class RequestReader(Connection):
             self._target += url
         elif not self._priming:
             self._in_head = True
-            self._rules = self.worker.rules
+            certified = self.certified
+            self._rules = self.worker.rules if certified is None else certified.current
             self._overhead = self._received_before = 0
             self._start_head(url)
 

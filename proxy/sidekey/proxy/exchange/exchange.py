@@ -7,14 +7,14 @@ A grant is what Sidekey adds to a request: headers, query parameters and body fi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
 from sidekey.credentials.base import Grant
 from sidekey.credentials.signing import OutgoingRequest
 from sidekey.errors import CALLER_GONE, Problem, ProblemError
-from sidekey.policy.callers import Caller, find_caller
+from sidekey.policy.callers import Callers
 from sidekey.policy.decide import apply_rules, decide, decide_again
 from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.framing import CHUNKED
@@ -259,7 +259,7 @@ class Exchange(ExchangeBase):
             return None
         if callers is None:
             return self._router.find_fast(head, identifiers.integration, None, tunnel)
-        caller = find_caller(callers, identifiers.token) if identifiers.token else None
+        caller = callers.find(identifiers.token)
         if caller is None:
             return None
         destination = self._router.find_fast(head, identifiers.integration, caller, tunnel)
@@ -279,7 +279,7 @@ class Exchange(ExchangeBase):
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
     def _decide(
-        self, callers: Mapping[bytes, Caller] | None, *, awaits_store: bool = False
+        self, callers: Callers | None, *, awaits_store: bool = False
     ) -> Admitted[CompiledIntegration] | Denied[CompiledIntegration]:
         head = self._request.head
         if preset_id(head.target):

@@ -176,7 +176,10 @@ class ConnectHandler(CallerEvents):
         return True
 
     def _open_with(self, admission: Admission, context: ssl.SSLContext) -> None:
-        self._accept(Tunnel(self._worker, self._router, self._require_record(), admission, context))
+        certified = self._caller_connection.certified
+        self._accept(
+            Tunnel(self._worker, self._router, self._require_record(), admission, context, certified=certified)
+        )
 
     async def _open_passthrough(self, admission: Admission, integration: CompiledIntegration) -> None:
         """Connect to the target, then begin a passthrough tunnel. Raises ProblemError."""

@@ -13,6 +13,7 @@ from sidekey.policy.decision import TunnelAdmitted
 from sidekey.policy.tunnel import TunnelContext
 from sidekey.proxy import states
 from sidekey.proxy.deadlines import NEVER
+from sidekey.proxy.downstream.certified_rules import CertifiedRules
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.events import CallerEvents
@@ -138,6 +139,7 @@ class TunnelledConnection(CallerConnection):
 
     def __init__(self, worker: Worker, tunnel: Tunnel) -> None:
         super().__init__(worker, tunnel.start)
+        self.certified = tunnel.certified
         self._tunnel: Final = tunnel
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -159,7 +161,8 @@ class Tunnel(asyncio.Protocol):
     """A tunnel that carries requests. It begins with the 200 response to the CONNECT.
 
     It is the protocol of the caller's transport until the first byte arrives. Then a `TunnelledConnection` takes over.
-    If the first byte begins TLS, Sidekey terminates TLS with `context`.
+    If the first byte begins TLS, Sidekey terminates TLS with `context`. `certified` is that of the connection with the
+    CONNECT.
     """
 
     __slots__ = (
@@ -173,6 +176,7 @@ class Tunnel(asyncio.Protocol):
         "_tunnel_context",
         "_waiting_since",
         "_worker",
+        "certified",
         "deadline",
     )
 
@@ -183,8 +187,11 @@ class Tunnel(asyncio.Protocol):
         record: TunnelRecord,
         admission: TunnelAdmitted[CompiledIntegration],
         context: ssl.SSLContext,
+        *,
+        certified: CertifiedRules | None,
     ) -> None:
         self.deadline = NEVER
+        self.certified: Final = certified
         self._worker = worker
         self._router = router
         self._record = record

@@ -1,0 +1,1 @@
+"""Verify the JWTs of callers: fetch and cache the keys of issuers."""

@@ -1,0 +1,165 @@
+"""Verify callers' JWTs, with the keys of their issuers.
+
+A verified JWT is remembered by its digest until it expires, so that the next request costs a look-up. What is
+remembered is the key of a caller, never the caller: a reload that removes the caller takes effect at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from sidekey.callers.keys import IssuerKeys
+from sidekey.credentials.calls import parse_json_object
+from sidekey.network.fetch import Fetcher
+from sidekey.observe.metrics import Metrics
+from sidekey.policy.callers import Unidentified, jwt_key
+from sidekey.snapshot.jwt_issuer import JwtIssuer
+from sidekey.snapshot.snapshot import Snapshot
+
+# joserfc comes with the extra `jwt`. Without it the config refuses `jwt_issuers`.
+with suppress(ImportError):
+    from joserfc.util import urlsafe_b64decode
+
+    from sidekey.credentials.jws import check_times, find_key, parse_header, verify_signature
+
+MAX_SIZE: Final = 8 << 10
+"""Maximum bytes of a JWT. Those of Kubernetes and GitHub have about 1 KiB."""
+
+MAX_REMEMBERED: Final = 10_000
+"""Maximum number of verified JWTs to remember, about 2 MiB. The oldest is forgotten first."""
+
+
+class _Verified(NamedTuple):
+    key: bytes
+    expires: float
+
+
+class JwtIssuers:
+    """Verifies JWTs of the issuers in use, and keeps their keys fresh. Implements `policy.callers.JwtVerifier`.
+
+    `report` logs a defect, returns the ID of its log line and must not raise.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        metrics: Metrics,
+        report: Callable[[BaseException], str],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._fetcher = fetcher
+        self._metrics = metrics
+        self._report = report
+        self._wall = wall
+        self._issuers: dict[str, IssuerKeys] = {}
+        """By the issuer's URL."""
+        self._verified: dict[bytes, _Verified] = {}
+
+    def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
+        """Prepare the issuers of another snapshot. The returned function begins to fetch the keys of new ones."""
+        current = {keys.rules.name: keys for keys in self._issuers.values()}
+        issuers = {
+            rules.issuer: current[name]
+            if name in current and current[name].rules == rules
+            else IssuerKeys(rules, self._fetcher, self._metrics, self._report, self._verified.clear)
+            for name, rules in snapshot.jwt_issuers.items()
+        }
+
+        def commit() -> None:
+            previous, self._issuers = self._issuers, issuers
+            for url, keys in previous.items():
+                if issuers.get(url) is not keys:
+                    keys.stop()
+            for url, keys in issuers.items():
+                # The token may differ.
+                keys.rules = snapshot.jwt_issuers[keys.rules.name]
+                if previous.get(url) is not keys:
+                    # Under the previous rules, another audience or key may have been right.
+                    self._verified.clear()
+                    keys.start()
+            self._metrics.keep_issuers(snapshot.jwt_issuers)
+
+        return commit
+
+    async def wait_until_ready(self) -> None:
+        """Wait for the first fetch of each issuer, so that the first callers are not refused."""
+        await asyncio.gather(*(keys.first_fetch() for keys in self._issuers.values()))
+
+    async def close(self) -> None:
+        """Stop to fetch keys."""
+        await asyncio.gather(*(keys.close() for keys in self._issuers.values()))
+
+    # policy.callers.JwtVerifier
+
+    def find(self, digest: bytes) -> bytes | None:
+        """Return the caller's key of a JWT that was verified before and has not expired, else None."""
+        verified = self._verified.get(digest)
+        if verified is None:
+            return None
+        if verified.expires <= self._wall():
+            del self._verified[digest]
+            return None
+        return verified.key
+
+    def verify(self, token: bytes, digest: bytes) -> bytes | Unidentified:
+        """Verify a JWT and remember it. Return the caller's key, or why the JWT is refused."""
+        try:
+            verified = self._verify(token)
+        except ValueError as error:
+            return Unidentified("jwt_invalid", f"the JWT {error}")
+        if isinstance(verified, Unidentified):
+            return verified
+        if len(self._verified) >= MAX_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[digest] = verified
+        return verified.key
+
+    def _verify(self, token: bytes) -> _Verified | Unidentified:
+        """Return the key and end of a valid JWT, or why its issuer's keys cannot verify it. Raises ValueError."""
+        if len(token) > MAX_SIZE:
+            raise ValueError(f"has more than {MAX_SIZE >> 10} KiB")
+        try:
+            text = token.decode("ascii")
+            # Not verified yet: it only selects the issuer.
+            payload = parse_json_object(urlsafe_b64decode(text.split(".")[1].encode()))
+        except ValueError:
+            payload = None
+        header = parse_header(token.decode("ascii", "replace"))
+        if payload is None or header is None:
+            raise ValueError("is malformed")
+        name = payload.get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        if issuer is None:
+            raise ValueError("is from an issuer that is not in `jwt_issuers`")
+        keys = issuer.current()
+        if keys is None:
+            return Unidentified("jwt_invalid", "the keys of the JWT's issuer are not here yet", is_temporary=True)
+        key = find_key(header, keys)
+        if key is None:
+            if issuer.request_fetch():
+                return Unidentified("jwt_invalid", "the key of the JWT is being fetched", is_temporary=True)
+            raise ValueError("is signed with a key that its issuer does not have")
+        claims = verify_signature(text, header, key)
+        expires = check_times(claims, self._wall(), required=(), leeway=0.0)
+        return _Verified(jwt_key(issuer.rules.name, _check_claims(claims, issuer.rules)), expires)
+
+
+def _check_claims(claims: Mapping[str, Any], rules: JwtIssuer) -> str:
+    """Return the subject. Raises ValueError if the JWT is from another issuer or not for Sidekey."""
+    if claims.get("iss") != rules.issuer:
+        raise ValueError("is from another issuer")
+    audience = claims.get("aud")
+    audiences = audience if isinstance(audience, list) else [audience]
+    if rules.audience not in audiences:
+        raise ValueError("is for another audience: request one with the audience in `jwt_issuers`")
+    if rules.issuer in audiences:
+        # By default a cluster's API server accepts its own issuer URL as an audience.
+        raise ValueError("is also for its issuer: request one for Sidekey alone")
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not subject:
+        raise ValueError("has no subject")
+    return subject

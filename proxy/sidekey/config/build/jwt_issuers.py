@@ -1,0 +1,88 @@
+"""Build the issuers of callers' JWTs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from sidekey.config.build.trust import TrustOf
+from sidekey.config.errors import Loc, LocatedErrors
+from sidekey.config.models import JwtIssuerSettings
+from sidekey.config.secrets import RecordingReader, describe_source
+from sidekey.credentials.calls import parse_json_object
+from sidekey.snapshot.jwt_issuer import JwtIssuer, JwtKeys, usable_keys
+from sidekey.snapshot.trust import Trust
+
+_MAX_SIZE: Final = 256 << 10
+
+
+class BuiltIssuers(NamedTuple):
+    """The issuers by name, with the values that could not be read."""
+
+    issuers: Mapping[str, JwtIssuer]
+    unreadable: LocatedErrors
+
+
+def build_jwt_issuers(
+    settings: Mapping[str, JwtIssuerSettings],
+    read: RecordingReader,
+    previous: Mapping[str, JwtIssuer],
+    trust: Trust,
+    trust_of: TrustOf,
+) -> BuiltIssuers:
+    """Read the keys, the CAs and the token of each issuer.
+
+    A value that cannot be read now keeps its value in `previous`, the issuers of the last load without errors. Without
+    a previous one, an issuer has no keys, so that its JWTs are refused. `trust` is that of `network.trusted_ca`.
+    """
+    unreadable: LocatedErrors = []
+    issuers: dict[str, JwtIssuer] = {}
+    for name, entry in settings.items():
+        base: Loc = ("jwt_issuers", name)
+        old = previous.get(name)
+        own_trust = trust
+        if entry.trusted_ca is not None:
+            if entry.trusted_ca.path is not None:
+                read.record(entry.trusted_ca.path)
+            own_trust, reason = trust_of(entry.trusted_ca)
+            if reason is not None:
+                unreadable.append(((*base, "trusted_ca"), reason))
+                if old is not None and (old.trust.source, old.trust.path) == (own_trust.source, own_trust.path):
+                    own_trust = old.trust
+        token = ""
+        if entry.token is not None:
+            try:
+                token = read(entry.token)
+            except ValueError as error:
+                unreadable.append(((*base, "token"), str(error)))
+                token = "" if old is None else old.token
+        keys: JwtKeys | None = None
+        if entry.jwks is not None and entry.jwks.file is not None:
+            try:
+                keys = _read_keys(entry.jwks.file, read)
+            except ValueError as error:
+                unreadable.append(((*base, "jwks", "file"), str(error)))
+                keys = () if old is None or old.keys is None or old.issuer != entry.issuer else old.keys
+        issuers[name] = JwtIssuer(
+            name,
+            entry.issuer,
+            entry.audience,
+            keys,
+            "" if entry.jwks is None or entry.jwks.url is None else entry.jwks.url,
+            own_trust,
+            tuple(entry.allow_private),
+            token,
+        )
+    return BuiltIssuers(issuers, unreadable)
+
+
+def _read_keys(name: str, read: RecordingReader) -> JwtKeys:
+    subject = describe_source("file", name)
+    try:
+        document = parse_json_object(read.content(name, _MAX_SIZE))
+    except ValueError as error:
+        raise ValueError(f"{subject} {error}") from None
+    keys = () if document is None else usable_keys(document.get("keys"))
+    if not keys:
+        raise ValueError(f"{subject} must be a JWKS (RFC 7517) with a key for RS256 or ES256")
+    return keys

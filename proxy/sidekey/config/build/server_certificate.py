@@ -1,0 +1,76 @@
+"""Read the certificate of a listener, and the CAs that verify its clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
+from sidekey.config.build.certificates import MAX_SIZE
+from sidekey.config.errors import Loc, LocatedErrors
+from sidekey.config.models import ListenTlsSettings, ServerTlsSettings
+from sidekey.config.secrets import SecretReader
+from sidekey.snapshot.admin import ListenTls, ServerCertificate
+
+
+def read_server_certificate(
+    settings: ServerTlsSettings, read: SecretReader, base: Loc
+) -> tuple[ServerCertificate | None, LocatedErrors]:
+    """Read a certificate and its key. Return None and the errors, with locations under `base`, if one is unusable."""
+    data: dict[str, bytes] = {}
+    reasons: LocatedErrors = []
+    for key, reference in {"certificate": settings.certificate, "private_key": settings.private_key}.items():
+        try:
+            data[key] = read.raw(reference, MAX_SIZE)
+        except ValueError as error:
+            reasons.append(((*base, key), str(error)))
+    if not reasons:
+        reasons += [((*base, key), text) for key, text in _pair_errors(data).items()]
+    return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
+
+
+def read_listen_tls(
+    settings: ListenTlsSettings, read: SecretReader, previous: ListenTls | None
+) -> tuple[ListenTls | None, LocatedErrors]:
+    """Read the TLS of the proxy listener. An unusable certificate or CA keeps its value in `previous`.
+
+    Return None and the errors if there is no previous value: without it, credentials would travel in the clear, or
+    nothing would verify callers.
+    """
+    certificate, reasons = read_server_certificate(settings, read, ("listen", "tls"))
+    client_cas: frozenset[bytes] | None = frozenset()
+    if settings.client_ca is not None:
+        try:
+            client_cas = _certificates(read.raw(settings.client_ca, MAX_SIZE))
+        except ValueError as error:
+            reasons.append((("listen", "tls", "client_ca"), str(error)))
+            client_cas = None if previous is None or not previous.client_cas else previous.client_cas
+    if certificate is None and previous is not None:
+        certificate = previous.certificate
+    if certificate is None or client_cas is None:
+        return None, reasons
+    return ListenTls(certificate, client_cas, bool(client_cas) and settings.client_auth != "optional"), reasons
+
+
+def _certificates(pem: bytes) -> frozenset[bytes]:
+    try:
+        return frozenset(certificate.public_bytes(Encoding.DER) for certificate in load_pem_x509_certificates(pem))
+    except ValueError:
+        raise ValueError("must be certificates in PEM") from None
+
+
+def _pair_errors(data: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the errors of a certificate and its key, by key. The library's own messages might repeat the input."""
+    try:
+        chain = load_pem_x509_certificates(data["certificate"])
+    except ValueError:
+        return {"certificate": "must be a certificate in PEM, with its chain after it"}
+    try:
+        key = load_pem_private_key(data["private_key"], None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return {"private_key": "must be a private key in PEM that is not encrypted"}
+    if key.public_key() != chain[0].public_key():
+        return {"private_key": "must be the key of the first certificate in `certificate`"}
+    return {}

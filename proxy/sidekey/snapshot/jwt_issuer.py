@@ -1,0 +1,48 @@
+"""Issuers of the JWTs that identify callers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.addresses import Network
+from sidekey.snapshot.trust import Trust
+
+JwtKeys = tuple[Mapping[str, Any], ...]
+"""The public keys of an issuer (JWK, RFC 7517)."""
+
+_MEMBERS = {"RSA None": ("n", "e"), "EC P-256": ("crv", "x", "y")}
+"""The members of the keys for RS256 and ES256 (RFC 7518 6)."""
+
+
+def usable_keys(keys: object) -> JwtKeys:
+    """Return the public keys of a JWKS that can verify RS256 or ES256, without other keys and private members."""
+    found = []
+    for key in keys if isinstance(keys, list) else []:
+        members = _MEMBERS.get(f"{key.get('kty')} {key.get('crv')}") if isinstance(key, dict) else None
+        if members is not None and all(isinstance(key.get(name), str) for name in members):
+            found.append({name: key[name] for name in ("kty", "kid", "use", "alg", *members) if name in key})
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JwtIssuer(SecretHolder):
+    """An issuer and the audience that its JWTs must have.
+
+    `keys` come from a file, or are None if Sidekey fetches them: from `jwks_url`, or from the URL in the issuer's
+    discovery document if that is empty. The request has the bearer token `token`, if any.
+    """
+
+    name: str
+    issuer: str
+    audience: str
+    keys: JwtKeys | None = None
+    jwks_url: str = ""
+    trust: Trust = field(default_factory=Trust)
+    allow_private: tuple[Network, ...] = ()
+    token: str = field(default="", compare=False)
+
+    def __repr__(self) -> str:
+        return f"JwtIssuer({self.issuer})"
