@@ -153,7 +153,7 @@ def test_invalid_caller_hides_no_duplicate_token(tmp_path: Path) -> None:
     messages = [(error.line, error.message) for error in load(path, {}).errors]
     assert messages == [
         (2, "must be true or false"),
-        (5, "this key is missing"),
+        (5, "needs token, certificate or jwt, which identifies the caller"),
         (6, "must differ from the token of caller a"),
     ]
 

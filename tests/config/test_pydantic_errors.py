@@ -21,7 +21,10 @@ def messages_of(model: type[GlobalSettings | IntegrationSettings], text: str) ->
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("callers: {a: {token: {env: A}, zzz: 1}}", "unknown key; known: token, integrations, presets"),
+        (
+            "callers: {a: {token: {env: A}, zzz: 1}}",
+            "unknown key; known: token, certificate, jwt, integrations, presets",
+        ),
         ("auth: {}", "this key belongs to an integration"),
     ],
 )

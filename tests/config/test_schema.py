@@ -123,8 +123,8 @@ def test_schema_accepts_every_example(path: Path) -> None:
         ("version: 1\ntimeouts: {connect: 5 s}", [".timeouts.connect: pattern"]),
         ("version: 1\nlimits: {headers: 0}", [".limits.headers: minimum"]),
         ("version: 1\nlisten: {mode: 0660, metrics: 1}", [".listen.metrics: anyOf"]),
-        ("version: 1\ncallers: {a: {token: x}}", [".callers.a.token: oneOf"]),
-        ("version: 1\ncallers: {a: {token: {env: A, file: b}}}", [".callers.a.token: oneOf"]),
+        ("version: 1\ncallers: {a: {token: x}}", [".callers.a.token: anyOf"]),
+        ("version: 1\ncallers: {a: {token: {env: A, file: b}}}", [".callers.a.token: anyOf"]),
         ("version: 1\nintegrations: {A: {}}", [".integrations.A: unknown"]),
         ("version: 1\nintegrations: {a: {auth: {type: oauth2}}}", [".integrations.a.auth: oneOf"]),
         (
@@ -188,6 +188,7 @@ def test_defaults_have_the_format_of_the_file() -> None:
         "proxy": "127.0.0.1:8080",
         "admin": "127.0.0.1:9090",
         "metrics": None,
+        "tls": None,
         "names": [],
         "mode": "0600",
     }

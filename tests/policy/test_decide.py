@@ -143,7 +143,7 @@ def test_an_unknown_id_is_answered_like_one_of_another_caller() -> None:
 @pytest.mark.parametrize("target", ["/i/h/a", "https://a.test/api/a"])
 def test_trace_is_refused_by_either_way_in(target: str) -> None:
     """RFC 9110 9.3.8: it reflects credentials. For every caller and target."""
-    for callers in ({}, tokens(t=None)):
+    for callers in (tokens(), tokens(t=None)):
         decision = decide(head(target, b"TRACE", host=b"evil.test"), callers, integration_table(H))
         assert isinstance(decision, Denied)
         assert (decision.problem.code, decision.candidate) == ("method_denied", None)
@@ -593,7 +593,7 @@ def test_tunnel_keeps_the_id_and_the_token_of_its_connect() -> None:
         integration_table(KnownIntegration(integration_rules())),
     )
     assert isinstance(result, TunnelAdmitted)
-    assert result.caller is next(iter(callers.values()))
+    assert result.caller is callers.find(b"one")
     entry = result.context("https")
     assert (entry.origin, entry.name, entry.token) == (Origin("https", "a.test", 443), b"h", b"one")
     denied = decide_connect(
@@ -716,9 +716,9 @@ def ca_hosts(*hosts: str) -> IntegrationTable:
 
 def test_empty_callers_admit_nobody() -> None:
     """For example after an operator has deleted the last stored caller."""
-    assert outcome(decide(head("/i/h/a"), {}, integration_table(H))) == "caller_denied"
-    assert outcome(decide(head("/i/h/a", token="t"), {}, integration_table(H))) == "caller_denied"
-    decision = decide_connect(head("a.test:443", b"CONNECT"), {}, integration_table(H))
+    assert outcome(decide(head("/i/h/a"), tokens(), integration_table(H))) == "caller_denied"
+    assert outcome(decide(head("/i/h/a", token="t"), tokens(), integration_table(H))) == "caller_denied"
+    decision = decide_connect(head("a.test:443", b"CONNECT"), tokens(), integration_table(H))
     assert isinstance(decision, Denied)
     assert decision.problem.code == "caller_denied"
 

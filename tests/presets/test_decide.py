@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidekey.errors import Problem
-from sidekey.policy.callers import Caller
+from sidekey.policy.callers import Caller, Callers
 from sidekey.policy.decide import decide
 from sidekey.policy.decision import Denied
 from sidekey.policy.messages import RequestHead
@@ -51,9 +51,9 @@ def posted(target: str, method: bytes = b"POST", *, kind: str = "text/plain", **
     return head(target, method, fields=[f"\r\nContent-Type: {kind}".encode()], names=[b"content-type"], **fields)
 
 
-def allowed_presets(*names: str) -> dict[bytes, Caller]:
+def allowed_presets(*names: str) -> Callers:
     """Build one caller, `c`, that may use these presets and no integration."""
-    return {hashlib.sha256(b"c").digest(): Caller("one", frozenset(), frozenset(names))}
+    return Callers({hashlib.sha256(b"c").digest(): Caller("one", frozenset(), frozenset(names))})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def allowed_presets(*names: str) -> dict[bytes, Caller]:
     ],
 )
 def test_caller_needs_permission_for_the_preset_only(
-    request_head: RequestHead, callers: dict[bytes, Caller] | None, expected: str
+    request_head: RequestHead, callers: Callers | None, expected: str
 ) -> None:
     """The request must be a POST and not from a browser."""
     assert outcome(decide_preset(request_head, callers, by_preset(H))) == expected

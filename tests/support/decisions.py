@@ -125,7 +125,9 @@ def basic(user: str, password: str = "x") -> bytes:
 
 def tokens(**callers: frozenset[str] | None) -> Callers:
     """Build callers with tokens, which are their names here."""
-    return Callers({hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()})
+    return Callers(
+        {hashlib.sha256(name.encode()).digest(): Caller("one", allowed) for name, allowed in callers.items()}
+    )
 
 
 def outcome(decision: Admitted[KnownIntegration] | Denied[KnownIntegration]) -> str:

@@ -263,6 +263,9 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
         first = seen.setdefault(str(address), name)
         if first != name and address.port:
             yield ("listen", name), f"must differ from listen.{first}"
+    for name, caller in mapping(raw.get("callers")).items():
+        if isinstance(caller, Mapping) and not any(caller.get(key) is not None for key in _IDENTITIES):
+            yield ("callers", name), "needs token, certificate or jwt, which identifies the caller"
     yield from _listen_tls_errors(raw)
     yield from _jwt_issuer_errors(raw)
     ca = mapping(raw.get("ca"))
@@ -277,6 +280,9 @@ def global_errors(raw: Mapping[str, Any]) -> Messages:
     for name in mapping(mapping(raw.get("network")).get("hosts")):
         if hosts.setdefault(name.lower(), name) != name:
             yield ("network", "hosts", name), "this host is given twice (case does not count): remove one"
+
+
+_IDENTITIES: Final = ("token", "certificate", "jwt")
 
 
 def _listen_tls_errors(raw: Mapping[str, Any]) -> Messages:

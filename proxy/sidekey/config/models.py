@@ -232,12 +232,6 @@ class CallerSettings(Section):
         "in `integrations` too.",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.token is None and self.certificate is None and self.jwt is None:
-            raise ValueError("needs `token`, `certificate` or `jwt`, which identifies the caller")
-        return self
-
 
 class JwksSettings(Section):
     """The keys of an issuer (JWKS, RFC 7517): either `url` or `file`."""

@@ -45,7 +45,7 @@ class _CheckedConnection(ssl.SSLObject):
         super().do_handshake()
         denied = cast(UpstreamContext, self.context).denied
         # A resumed session has no chain: its first handshake passed this check in the same context.
-        if any(public_key(certificate) in denied for certificate in _verified_chain(self)):
+        if any(public_key(certificate) in denied for certificate in verified_chain(self)):
             raise ChainDenied
 
 
@@ -53,7 +53,7 @@ _DER = 2
 """`_ssl.ENCODING_DER`."""
 
 
-def _verified_chain(tls: ssl.SSLObject) -> list[bytes]:
+def verified_chain(tls: ssl.SSLObject) -> list[bytes]:
     """Return the verified chain (DER), from the peer's certificate to the trusted one."""
     if sys.version_info >= (3, 13):
         return tls.get_verified_chain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from cryptography.x509 import (
     load_der_x509_certificate,
 )
 
+from sidekey.network.tls import verified_chain
 from sidekey.network.tls_identity import load_chain
 from sidekey.policy.callers import certificate_key
 from sidekey.snapshot.admin import ListenTls, ServerCertificate
@@ -51,10 +53,14 @@ class ListenerTls:
 
 
 class PeerCertificate(NamedTuple):
-    """A caller's verified certificate: the keys of `policy.callers` for its names, and its end in Unix time."""
+    """A caller's verified certificate: the keys of `policy.callers` for its names, and its end in Unix time.
+
+    `cas` has the CA of `client_ca` that verified it, as DER. It is empty after the resumption of a session.
+    """
 
     keys: tuple[bytes, ...]
     not_after: float
+    cas: frozenset[bytes]
 
 
 def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate | None:
@@ -66,15 +72,15 @@ def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate | None:
     if der is None:
         return None
     certificate = load_der_x509_certificate(der)
-    try:
+    sans: list[str] = []
+    with suppress(ExtensionNotFound, DuplicateExtension, ValueError):
         names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    except (ExtensionNotFound, DuplicateExtension, ValueError):
-        return PeerCertificate((), certificate.not_valid_after_utc.timestamp())
-    uris = names.get_values_for_type(UniformResourceIdentifier)
-    sans = [f"dns:{name.lower()}" for name in names.get_values_for_type(DNSName)]
-    # Any other URI could look like a name of another type.
-    sans += [uri for uri in uris if len(uris) == 1 and uri.startswith("spiffe://")]
-    return PeerCertificate(tuple(map(certificate_key, sans)), certificate.not_valid_after_utc.timestamp())
+        uris = names.get_values_for_type(UniformResourceIdentifier)
+        # Any other URI could look like a name of another type.
+        sans = [uri for uri in uris if len(uris) == 1 and uri.startswith("spiffe://")]
+        sans += [f"dns:{name.lower()}" for name in names.get_values_for_type(DNSName)]
+    not_after = certificate.not_valid_after_utc.timestamp()
+    return PeerCertificate(tuple(map(certificate_key, sans)), not_after, frozenset(verified_chain(tls)[-1:]))
 
 
 def _caller_context(rules: ListenTls) -> ssl.SSLContext:
@@ -83,6 +89,9 @@ def _caller_context(rules: ListenTls) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED if rules.requires_certificate else ssl.CERT_OPTIONAL
         # A CA that the operator trusts need not be a root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        # Sessions are not resumed: each connection verifies the certificate. TLS 1.2 resumes by tickets only here.
+        context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
         context.load_verify_locations(cadata=b"".join(sorted(rules.client_cas)))
     return context
 

@@ -375,7 +375,8 @@ def waiting_tunnel(sidekey: ScriptedPlane) -> tuple[Tunnel, TunnelRecord]:
     )
     assert worker.enter_tunnel("", worker.rules) is None
     lifetime = TunnelRecord(worker, Tunnels(worker), opened, ConnectInfo("w-1", "", 0.0))
-    return Tunnel(worker, sidekey.plane.router, lifetime, opened, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)), lifetime
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return Tunnel(worker, sidekey.plane.router, lifetime, opened, context, certified=None), lifetime
 
 
 @pytest.mark.parametrize("received", [True, False])

@@ -16,28 +16,32 @@ _CA_REMOVED: Final = Unidentified("certificate_invalid", "the CA of the client c
 class CertifiedRules:
     """The rules that the worker has, for the callers that a certificate identifies.
 
-    The certificate counts until it expires, and while the config has all CAs that might have verified it (`_cas`).
+    The certificate counts until it expires, and while the config has the CAs that verified it, `_cas`. `is_ending` is
+    True if the connection must close with the next response: otherwise a client that keeps it would be refused from
+    the end of the certificate on, although it has a new one.
     """
 
-    __slots__ = ("_base", "_cas", "_certificate", "_refused", "_rules", "_worker")
+    __slots__ = ("_base", "_cas", "_certificate", "_refused", "_rules", "_worker", "is_ending")
 
     def __init__(self, worker: Worker, certificate: PeerCertificate) -> None:
         self._worker: Final = worker
         self._certificate: Final = certificate
-        self._cas: Final = worker.rules.client_cas
+        # A resumed session has no chain: then any of the CAs may have verified it.
+        self._cas: Final = certificate.cas or worker.rules.client_cas
         self._base: RequestRules | None = None
         self._refused: Unidentified | None = None
         self._rules = worker.rules
+        self.is_ending = False
 
-    @property
-    def current(self) -> RequestRules:
-        """The rules for a request that begins now."""
-        base = self._worker.rules
+    def pin(self) -> RequestRules:
+        """Return the rules for a request that begins now."""
+        base, left = self._worker.rules, self._certificate.not_after - self._worker.wall()
         refused: Unidentified | None = None
-        if self._worker.wall() >= self._certificate.not_after:
+        if left <= 0:
             refused = _EXPIRED
         elif not self._cas <= base.client_cas:
             refused = _CA_REMOVED
+        self.is_ending = refused is not None or left <= base.timeouts.keep_alive
         if base is not self._base or refused is not self._refused:
             self._base, self._refused = base, refused
             self._rules = base.for_certificate(self._certificate.keys, refused)

@@ -351,7 +351,7 @@ class RequestReader(Connection):
         elif not self._priming:
             self._in_head = True
             certified = self.certified
-            self._rules = self.worker.rules if certified is None else certified.current
+            self._rules = self.worker.rules if certified is None else certified.pin()
             self._overhead = self._received_before = 0
             self._start_head(url)
 
@@ -420,7 +420,8 @@ class RequestReader(Connection):
         self._last_name = _FIRST
         parser, rules, control_headers = self._parser, self._rules, self._control_headers
         self._method = method = parser.get_method()
-        keep_alive = parser.should_keep_alive()
+        certified = self.certified
+        keep_alive = parser.should_keep_alive() and (certified is None or not certified.is_ending)
         http_1_1 = True
         if not keep_alive or self._connection is not None:
             # A connection that persists without a Connection field speaks HTTP/1.1 (RFC 9112 9.3).
