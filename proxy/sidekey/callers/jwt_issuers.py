@@ -33,6 +33,13 @@ MAX_REMEMBERED: Final = 10_000
 """Maximum number of verified JWTs to remember, about 2 MiB. The oldest is forgotten first."""
 
 
+MAX_REMEMBERED_SECONDS: Final = 3600.0
+"""Maximum seconds to remember a verified JWT, whose key may be withdrawn before it expires."""
+
+RETRY_AFTER: Final = 5
+"""Seconds after which a caller may retry while Sidekey has no keys of its issuer."""
+
+
 class _Verified(NamedTuple):
     key: bytes
     expires: float
@@ -71,6 +78,9 @@ class JwtIssuers:
 
         def commit() -> None:
             previous, self._issuers = self._issuers, issuers
+            if previous != issuers:
+                # Under the previous rules, another audience or key was right.
+                self._verified.clear()
             for url, keys in previous.items():
                 if issuers.get(url) is not keys:
                     keys.stop()
@@ -78,8 +88,6 @@ class JwtIssuers:
                 # The token may differ.
                 keys.rules = snapshot.jwt_issuers[keys.rules.name]
                 if previous.get(url) is not keys:
-                    # Under the previous rules, another audience or key may have been right.
-                    self._verified.clear()
                     keys.start()
             self._metrics.keep_issuers(snapshot.jwt_issuers)
 
@@ -137,14 +145,17 @@ class JwtIssuers:
             raise ValueError("is from an issuer that is not in `jwt_issuers`")
         keys = issuer.current()
         if keys is None:
-            return Unidentified("jwt_invalid", "the keys of the JWT's issuer are not here yet", is_temporary=True)
+            return Unidentified("jwt_invalid", "the keys of the JWT's issuer cannot be fetched now", RETRY_AFTER)
         key = find_key(header, keys)
         if key is None:
-            if issuer.request_fetch():
-                return Unidentified("jwt_invalid", "the key of the JWT is being fetched", is_temporary=True)
+            # Not verified: it only decides whether the caller should retry.
+            retry_after = issuer.fetch_for(payload.get("iat"), self._wall())
+            if retry_after:
+                return Unidentified("jwt_invalid", "the key of the JWT is not here yet", retry_after)
             raise ValueError("is signed with a key that its issuer does not have")
         claims = verify_signature(text, header, key)
         expires = check_times(claims, self._wall(), required=(), leeway=0.0)
+        expires = min(expires, self._wall() + MAX_REMEMBERED_SECONDS)
         return _Verified(jwt_key(issuer.rules.name, _check_claims(claims, issuer.rules)), expires)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -29,6 +30,9 @@ MAX_AGE: Final = 86_400.0
 
 FIRST_FETCH: Final = 5.0
 """Maximum seconds that the start waits for the first fetch."""
+
+_PUBLISH_TIME: Final = 300.0
+"""Seconds after which every cache of the issuer has a key that it has begun to sign with."""
 
 _TIMEOUT: Final = 10.0
 _MAX_RESPONSE_SIZE: Final = 256 << 10
@@ -66,14 +70,22 @@ class IssuerKeys:
             return None
         return self._keys
 
-    def request_fetch(self) -> bool:
-        """Fetch the keys, because a JWT names an unknown one. Return False if that was done a moment ago."""
+    def fetch_for(self, issued_at: object, now: float) -> int:
+        """Fetch the keys for a JWT with an unknown one, at most every MIN_INTERVAL seconds.
+
+        Return the seconds after which the caller may retry, or 0 if the issuer had published the key by now: the JWT
+        is older than the keys, and the last fetch did not fail. `now` is the Unix time.
+        """
         if self._task is None:
-            return False
-        if not self._is_fetching and time.monotonic() - self._tried_at < MIN_INTERVAL:
-            return False
+            return 0
+        fetched_at = now - (time.monotonic() - self._fetched_at)
+        if isinstance(issued_at, int | float) and issued_at < fetched_at - _PUBLISH_TIME and not self._has_failed:
+            return 0
+        wait = 0.0 if self._is_fetching else MIN_INTERVAL - (time.monotonic() - self._tried_at)
+        if wait > 0:
+            return math.ceil(wait)
         self._wake.set()
-        return True
+        return 1
 
     def start(self) -> None:
         """Begin to fetch, unless the keys come from a file."""

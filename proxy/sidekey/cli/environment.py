@@ -45,20 +45,22 @@ class Proxy:
     address: Address
     user: str = ""
     password: str = field(default="", repr=False)
+    scheme: str = "http"
 
     @classmethod
-    def of(cls, address: Address, integration: str | None, token: str | None) -> Proxy:
+    def of(cls, location: ProxyLocation, integration: str | None, token: str | None) -> Proxy:
         """Build the proxy for an integration, or for `match_by_host` if `integration` is None."""
+        address, scheme = location.address, location.scheme
         if integration is not None:
-            return cls(address, integration, token or _ANY_PASSWORD)
+            return cls(address, integration, token or _ANY_PASSWORD, scheme)
         # Without a token, Sidekey needs no credentials. Java depends on that: it sends none without a challenge.
-        return cls(address, NO_ID.decode(), token) if token else cls(address)
+        return cls(address, NO_ID.decode(), token, scheme) if token else cls(address, scheme=scheme)
 
     @property
     def url(self) -> str:
         """Value of HTTP_PROXY. Clients decode user and password (RFC 3986 2.1)."""
         credentials = f"{self.user}:{quote(self.password, safe='')}@" if self.user else ""
-        return f"http://{credentials}{self.address}"
+        return f"{self.scheme}://{credentials}{self.address}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class ProxyLocation:
     trust: Path
     has_callers: bool | None = None
     policies: tuple[Policy, ...] = ()
+    scheme: str = "http"
 
     def check_trust(self) -> None:
         """Raise TrustError if a file of the trust folder is missing."""
@@ -108,6 +111,8 @@ def build_variables(
         notes = ["NO_PROXY is *: all requests bypass Sidekey"]
     else:
         notes = [str(exclusion) for exclusion in find_exclusions(environ, policies)]
+    if java and proxy.scheme == "https":
+        notes.append("Java cannot use a proxy over TLS (listen.tls): it needs a Sidekey on its machine without TLS")
     if java:
         options, java_notes = _java_options(proxy, trust / TRUSTSTORE, excluded, environ.get("JAVA_TOOL_OPTIONS", ""))
         values["JAVA_TOOL_OPTIONS"] = options
@@ -172,6 +177,9 @@ def _quote_for_java(option: str) -> str:
     return '"' + option.replace('"', _ESCAPED_QUOTE) + '"'
 
 
+_PROXY_FORM: Final = "must be http://HOST:PORT, or https://HOST:PORT with listen.tls"
+
+
 def proxy_address(address: Address) -> Address:
     """Return the address at which callers on this machine reach a proxy listener. Raises NoProxyUrl."""
     if address.path is not None:
@@ -183,18 +191,22 @@ def proxy_address(address: Address) -> Address:
     return address.reachable()
 
 
-def parse_proxy(url: str) -> Address:
-    """Parse the URL of a proxy listener. The message of NoProxyUrl never repeats it: it may contain a token."""
+def parse_proxy(url: str) -> tuple[str, Address]:
+    """Parse the URL of a proxy listener into scheme and address.
+
+    The message of NoProxyUrl never repeats it: it may contain a token.
+    """
     scheme, separator, rest = url.partition("://")
-    if scheme.lower() != "http" or not separator:
-        raise NoProxyUrl("must be http://HOST:PORT")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https") or not separator:
+        raise NoProxyUrl(_PROXY_FORM)
     if "@" in rest:
         raise NoProxyUrl("must not contain a user or token: use the ID, and SIDEKEY_TOKEN or --token-file")
     try:
-        origin = parse_origin("http", rest.removesuffix("/"))
+        origin = parse_origin(scheme, rest.removesuffix("/"))
     except InvalidTarget:
-        raise NoProxyUrl("must be http://HOST:PORT") from None
-    return Address(origin.host, origin.port)
+        raise NoProxyUrl(_PROXY_FORM) from None
+    return scheme, Address(origin.host, origin.port)
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -207,7 +219,9 @@ def proxy_options(command: F) -> F:
             "--by-host", is_flag=True, help="Name no integration: each request uses the one that covers its target."
         ),
         click.option(
-            "--proxy", metavar="URL", help="URL of Sidekey's proxy listener, http://HOST:PORT, instead of the config's."
+            "--proxy",
+            metavar="URL",
+            help="URL of Sidekey's proxy listener, such as http://HOST:PORT, instead of the config's.",
         ),
         click.option("--trust", metavar="FOLDER", help="Sidekey's trust folder, instead of the config's."),
         click.option("--java", is_flag=True, help="Set JAVA_TOOL_OPTIONS too."),
@@ -220,14 +234,14 @@ def proxy_options(command: F) -> F:
 def find_proxy(config: str | None, integration_id: str | None, proxy: str | None, trust: str | None) -> ProxyLocation:
     """Find the proxy listener and the trust folder: by the options, else by the config. Exits with an error."""
     try:
-        address = None if proxy is None else parse_proxy(proxy)
+        scheme, address = ("", None) if proxy is None else parse_proxy(proxy)
     except NoProxyUrl as error:
         raise click.BadParameter(str(error), param_hint="--proxy") from None
     folder = None if trust is None else Path(trust).absolute()
     if address is not None and folder is not None:
         if integration_id is not None and not valid_id(integration_id):
             raise click.BadParameter("must be an integration's ID", param_hint="ID")
-        return ProxyLocation(address, folder)
+        return ProxyLocation(address, folder, scheme=scheme)
     snapshot = load_snapshot(config)
     if integration_id is not None:
         integrations = [find_integration(snapshot, integration_id)]
@@ -241,6 +255,7 @@ def find_proxy(config: str | None, integration_id: str | None, proxy: str | None
             trust_folder(snapshot.ca) if folder is None else folder,
             snapshot.callers is not None,
             tuple(integration.policy for integration in integrations),
+            scheme or ("http" if snapshot.listen.tls is None else "https"),
         )
     except (NoProxyUrl, CaError) as error:
         fail(error)

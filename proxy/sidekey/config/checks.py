@@ -315,6 +315,10 @@ def _jwt_issuer_errors(raw: Mapping[str, Any]) -> Messages:
         if isinstance(audience, str) and (audience == issuer or _CLUSTER_API.fullmatch(audience)):
             text = "is the audience of the cluster's API: such a JWT opens the cluster, so request JWTs for another one"
             yield ("jwt_issuers", name, "audience"), f"{text}, such as sidekey"
+        oidc = mapping(mapping(raw.get("admin")).get("oidc"))
+        if audience is not None and (issuer, audience) == (oidc.get("issuer"), oidc.get("client_id")):
+            text = "must differ from admin.oidc.client_id: otherwise the ID tokens of operators identify callers"
+            yield ("jwt_issuers", name, "audience"), text
     for name, caller in mapping(raw.get("callers")).items():
         issuer = mapping(mapping(caller).get("jwt")).get("issuer")
         if isinstance(issuer, str) and issuer not in issuers:

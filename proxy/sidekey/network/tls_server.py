@@ -9,6 +9,8 @@ from functools import partial
 from typing import NamedTuple
 
 from cryptography.x509 import (
+    BasicConstraints,
+    Certificate,
     DNSName,
     DuplicateExtension,
     ExtensionNotFound,
@@ -66,21 +68,30 @@ class PeerCertificate(NamedTuple):
 def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate | None:
     """Return the certificate that the caller presented in a completed handshake, or None.
 
-    Only alternative names count. A SPIFFE ID counts if it is the only URI (X509-SVID 4.1).
+    Only alternative names count, and not those of a CA. A SPIFFE ID must be the only URI (X509-SVID 2 and 4).
     """
     der = tls.getpeercert(binary_form=True)
     if der is None:
         return None
     certificate = load_der_x509_certificate(der)
-    sans: list[str] = []
-    with suppress(ExtensionNotFound, DuplicateExtension, ValueError):
-        names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-        uris = names.get_values_for_type(UniformResourceIdentifier)
-        # Any other URI could look like a name of another type.
-        sans = [uri for uri in uris if len(uris) == 1 and uri.startswith("spiffe://")]
-        sans += [f"dns:{name.lower()}" for name in names.get_values_for_type(DNSName)]
-    not_after = certificate.not_valid_after_utc.timestamp()
-    return PeerCertificate(tuple(map(certificate_key, sans)), not_after, frozenset(verified_chain(tls)[-1:]))
+    sans = tuple(map(certificate_key, _names(certificate)))
+    return PeerCertificate(sans, certificate.not_valid_after_utc.timestamp(), frozenset(verified_chain(tls)[-1:]))
+
+
+def _names(certificate: Certificate) -> list[str]:
+    """Return the names that may identify a caller, as in `callers.NAME.certificate.san`."""
+    with suppress(DuplicateExtension, ValueError):
+        extensions = certificate.extensions
+        with suppress(ExtensionNotFound):
+            if extensions.get_extension_for_class(BasicConstraints).value.ca:
+                return []
+        with suppress(ExtensionNotFound):
+            names = extensions.get_extension_for_class(SubjectAlternativeName).value
+            uris = names.get_values_for_type(UniformResourceIdentifier)
+            # Any other URI could look like a name of another type.
+            ids = [uri for uri in uris if len(uris) == 1 and uri.startswith("spiffe://")]
+            return [*ids, *(f"dns:{name.lower()}" for name in names.get_values_for_type(DNSName))]
+    return []
 
 
 def _caller_context(rules: ListenTls) -> ssl.SSLContext:

@@ -112,7 +112,8 @@ class Metrics:
     - `upstream_connecting` and `upstream_open`: connections that are being opened, and open ones.
     - `count_idle`: counts idle connections. A scrape calls it, because every request changes the number.
     - `proxy_connects`: connections through a parent proxy by outcome. The dialer counts them.
-    - `failed_handshakes`: TLS handshakes of callers at the proxy listener, by outcome.
+    - `failed_handshakes`: TLS handshakes of callers at the proxy listener, by outcome. `listener_expires`: expiry of
+      its certificate, or None without TLS.
     - `tunnels`: open tunnels by mode. `tunnel_outcomes`: tunnels that got status 200, by integration (or
       `NO_INTEGRATION`) and outcome.
 
@@ -165,6 +166,7 @@ class Metrics:
         "jwks_fetched_at",
         "jwks_fetches",
         "leaves_issued",
+        "listener_expires",
         "note_failure",
         "passed",
         "presets",
@@ -219,6 +221,7 @@ class Metrics:
         self.leaves_issued = 0
         self.store: tuple[bool, int, bool] | None = None
         self.ca_expires: float | None = None
+        self.listener_expires: float | None = None
         self.note_failure: Callable[[IntegrationStats, AccessLine], None] | None = None
 
     @property
@@ -236,13 +239,14 @@ class Metrics:
 
         Requests in flight may still write to dropped counters, which nothing reads.
         """
-        integrations, stored = snapshot.integrations, snapshot.stored
+        integrations, stored, tls = snapshot.integrations, snapshot.stored, snapshot.listen.tls
         presets = frozenset((*snapshot.presets, UNKNOWN))
         callers = frozenset(caller.name for caller in (snapshot.callers or {}).values())
 
         def commit() -> None:
             self.integrations = integrations
             self.stored = stored
+            self.listener_expires = None if tls is None else tls.expires_at
             self._stats = {name: stats for name, stats in self._stats.items() if name in integrations}
             for series in (self.calls, self.expiries, self.reload_failures, self.tunnel_outcomes):
                 for key in [key for key in series if key[0] not in integrations and key[0] != NO_INTEGRATION]:

@@ -56,14 +56,17 @@ def key_kind(key: bytes) -> str:
 
 
 class Unidentified:
-    """Why the credentials of a request identify no caller. `is_temporary`: the same credentials may work later."""
+    """Why the credentials of a request identify no caller.
 
-    __slots__ = ("denial", "detail", "is_temporary")
+    `retry_after` is the number of seconds after which the same credentials may work, or 0 if they never will.
+    """
 
-    def __init__(self, denial: Denial, detail: str = "", *, is_temporary: bool = False) -> None:
+    __slots__ = ("denial", "detail", "retry_after")
+
+    def __init__(self, denial: Denial, detail: str = "", retry_after: int = 0) -> None:
         self.denial: Final = denial
         self.detail: Final = detail
-        self.is_temporary: Final = is_temporary
+        self.retry_after: Final = retry_after
 
 
 _TOKEN_MISSING: Final = Unidentified("token_missing")
@@ -91,7 +94,7 @@ class Callers:
     this connection counts any more, because the certificate that it began with is no longer valid.
     """
 
-    __slots__ = ("_by_key", "_certified", "_has_certificate", "_jwts", "_refused")
+    __slots__ = ("_by_key", "_certified", "_jwts", "_refused", "has_certificate")
 
     def __init__(
         self,
@@ -102,7 +105,7 @@ class Callers:
     ) -> None:
         self._by_key: Final = by_key
         self._jwts: Final = jwts
-        self._has_certificate: Final = certificate is not None
+        self.has_certificate: Final = certificate is not None
         found = [by_key[key] for key in certificate or () if key in by_key]
         self._certified: Final = list(dict.fromkeys(found))
         self._refused: Final = refused
@@ -128,7 +131,7 @@ class Callers:
             if caller is None and self._jwts is not None:
                 key = self._jwts.find(digest)
                 caller = None if key is None else self._by_key.get(key)
-        if not self._has_certificate:
+        if not self.has_certificate:
             return caller
         if self._refused is not None or len(self._certified) > 1:
             return None
@@ -155,7 +158,7 @@ class Callers:
             raise InvalidIdentifiers("the token and the client certificate must not identify two callers")
         if callers:
             return callers[0]
-        return _CERTIFICATE_UNKNOWN if self._has_certificate else _TOKEN_MISSING
+        return _CERTIFICATE_UNKNOWN if self.has_certificate else _TOKEN_MISSING
 
     def _find_by_token(self, token: bytes) -> Caller | Unidentified:
         digest = hashlib.sha256(token).digest()

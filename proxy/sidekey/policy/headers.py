@@ -54,6 +54,11 @@ REQUEST_ROLES: Final = {
     b"http2-settings": Role.DROP,
     b"x-original-url": Role.DROP,
     b"x-rewrite-url": Role.DROP,
+    # A caller's certificate in the words of a proxy. Sidekey verifies certificates itself, and forwards none: an
+    # upstream that trusts Sidekey must not believe a caller (RFC 9440 4).
+    b"client-cert": Role.DROP,
+    b"client-cert-chain": Role.DROP,
+    b"x-forwarded-client-cert": Role.DROP,
 }
 
 RESPONSE_ROLES: Final = {

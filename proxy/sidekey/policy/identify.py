@@ -29,7 +29,6 @@ C_co = TypeVar("C_co", bound=Candidate, covariant=True)
 
 _CHALLENGE = ("Proxy-Authenticate", 'Basic realm="sidekey"')
 _TOKEN_CHALLENGE = ("WWW-Authenticate", 'Sidekey-Token realm="sidekey"')
-_RETRY_AFTER = ("Retry-After", "2")
 _UNKNOWN_INTEGRATION: Final = Problem(
     "integration_denied", "there is no such integration for this caller", denial="integration_unknown"
 )
@@ -111,8 +110,8 @@ def authenticate(
 
 
 def _unknown_caller(reason: Unidentified, *, forward: bool, inside: bool) -> Problem:
-    if reason.is_temporary:
-        return Problem("issuer_unavailable", reason.detail, headers=(_RETRY_AFTER,))
+    if reason.retry_after:
+        return Problem("issuer_unavailable", reason.detail, headers=(("Retry-After", str(reason.retry_after)),))
     detail = reason.detail or "send the caller's token in Sidekey-Token or as the proxy user's password"
     denial = reason.denial
     if inside:

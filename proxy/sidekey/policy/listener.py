@@ -32,16 +32,22 @@ def check_browser(head: RequestHead, callers: Callers | None, routes: Routes[C])
     return None
 
 
-def check_origin(head: RequestHead, callers: Mapping[bytes, Caller] | None) -> Problem | None:
-    """Refuse requests with Origin if there are no callers.
+def check_origin(head: RequestHead, callers: Callers | None) -> Problem | None:
+    """Refuse requests with Origin if there are no callers, or if only a certificate identifies the caller.
 
     At the forward proxy this is for WebSocket handshakes: web pages can read any WebSocket (RFC 6455 10.2), while the
     same-origin policy keeps them from reading other responses.
     """
-    if head.control_header(Role.ORIGIN) is None or callers is not None:
+    if head.control_header(Role.ORIGIN) is None:
         return None
-    detail = "requests from web pages are refused (Origin) where no callers are configured"
-    return Problem("door_denied", detail, denial="browser")
+    if callers is None:
+        detail = "requests from web pages are refused (Origin) where no callers are configured"
+        return Problem("door_denied", detail, denial="browser")
+    if callers.has_certificate and head.token is None and head.proxy_authorization is None:
+        # A browser presents its certificate for every page, but a page cannot know a token.
+        detail = "requests from web pages are refused (Origin) unless they carry a token"
+        return Problem("door_denied", detail, denial="browser")
+    return None
 
 
 def is_listener_host(host: bytes, names: frozenset[str]) -> bool:

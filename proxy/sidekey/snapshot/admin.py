@@ -63,12 +63,14 @@ class ServerCertificate(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class ListenTls:
-    """TLS of the proxy listener. `client_cas` verify callers' certificates, as DER; without any, none is requested.
+    """TLS of the proxy listener. `expires_at` is the end of its certificate in Unix time.
 
-    With `requires_certificate`, a handshake without a certificate fails.
+    `client_cas` verify callers' certificates, as DER; without any, none is requested. With `requires_certificate`, a
+    handshake without a certificate fails.
     """
 
     certificate: ServerCertificate
+    expires_at: float
     client_cas: frozenset[bytes] = field(default=frozenset(), repr=False)
     requires_certificate: bool = False
 

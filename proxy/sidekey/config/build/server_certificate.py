@@ -51,7 +51,10 @@ def read_listen_tls(
         certificate = previous.certificate
     if certificate is None or client_cas is None:
         return None, reasons
-    return ListenTls(certificate, client_cas, bool(client_cas) and settings.client_auth != "optional"), reasons
+    expires_at = load_pem_x509_certificates(certificate.chain)[0].not_valid_after_utc.timestamp()
+    return ListenTls(
+        certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional"
+    ), reasons
 
 
 def _certificates(pem: bytes) -> frozenset[bytes]:
