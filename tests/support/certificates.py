@@ -84,10 +84,12 @@ def issue(
     usages: Sequence[x509.ObjectIdentifier] | None = (CLIENT_AUTH,),
     signs: bool = True,
     issuers_url: str | None = None,
+    names: Sequence[x509.GeneralName] = (),
 ) -> IssuedCertificate:
     """Issue a certificate by `issuer` (None: self-signed), valid from `start` (a day before `NOW`) for `life`.
 
-    With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature.
+    With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature. `names` are
+    its subject alternative names.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = start or NOW - timedelta(days=1)
@@ -103,6 +105,8 @@ def issue(
     )
     if usages is not None and not authority:
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     if issuers_url is not None:
         access = x509.AccessDescription(
             AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuers_url)
