@@ -356,11 +356,14 @@ async def test_plain_http_and_silence_end_the_handshake(tmp_path: Path, ca: Auth
 
 async def test_drain_serves_a_handshake_that_has_begun(tmp_path: Path, ca: Authority) -> None:
     """A caller that connected before the stop gets its response."""
-    async with running(tmp_path, ca) as (app, caller_ca, _):
-        async with connect(app.port, ssl_context=caller_ca.context()) as caller, connect(app.port) as silent:
-            stop = asyncio.create_task(app.app.stop())
-            await eventually(lambda: app.app.plane.worker.draining)
-            response = await ask(caller, *JOB)
-            assert (response.status, response.values(b"connection")) == (200, [b"close"])
-            await silent.until_ended()
-            await stop
+    async with (
+        running(tmp_path, ca) as (app, caller_ca, _),
+        connect(app.port, ssl_context=caller_ca.context()) as caller,
+        connect(app.port) as silent,
+    ):
+        stop = asyncio.create_task(app.app.stop())
+        await eventually(lambda: app.app.plane.worker.draining)
+        response = await ask(caller, *JOB)
+        assert (response.status, response.values(b"connection")) == (200, [b"close"])
+        await silent.until_ended()
+        await stop

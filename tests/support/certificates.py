@@ -88,8 +88,8 @@ def issue(
 ) -> IssuedCertificate:
     """Issue a certificate by `issuer` (None: self-signed), valid from `start` (a day before `NOW`) for `life`.
 
-    With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature. `names` are
-    its subject alternative names.
+    With `usages` None it has no extended key usage. With `signs` False its key usage lacks digitalSignature.
+    `names` are its subject alternative names.
     """
     key = key or ec.generate_private_key(ec.SECP256R1())
     start = start or NOW - timedelta(days=1)

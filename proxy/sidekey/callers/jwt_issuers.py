@@ -48,7 +48,8 @@ class _Verified(NamedTuple):
 class JwtIssuers:
     """Verifies JWTs of the issuers in use, and keeps their keys fresh. Implements `policy.callers.JwtVerifier`.
 
-    `report` logs a defect, returns the ID of its log line and must not raise.
+    `report` logs a defect, returns the ID of its log line and must not raise. `wall` returns the Unix time, and `clock`
+    is monotonic.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class JwtIssuers:
         metrics: Metrics,
         report: Callable[[BaseException], str],
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetcher = fetcher
         self._metrics = metrics
         self._report = report
         self._wall = wall
+        self._clock = clock
         self._issuers: dict[str, IssuerKeys] = {}
         """By the issuer's URL."""
         self._verified: dict[bytes, _Verified] = {}
@@ -70,9 +73,7 @@ class JwtIssuers:
         """Prepare the issuers of another snapshot. The returned function begins to fetch the keys of new ones."""
         current = {keys.rules.name: keys for keys in self._issuers.values()}
         issuers = {
-            rules.issuer: current[name]
-            if name in current and current[name].rules == rules
-            else IssuerKeys(rules, self._fetcher, self._metrics, self._report, self._verified.clear)
+            rules.issuer: current[name] if name in current and current[name].rules == rules else self._keys_of(rules)
             for name, rules in snapshot.jwt_issuers.items()
         }
 
@@ -92,6 +93,11 @@ class JwtIssuers:
             self._metrics.keep_issuers(snapshot.jwt_issuers)
 
         return commit
+
+    def _keys_of(self, rules: JwtIssuer) -> IssuerKeys:
+        return IssuerKeys(
+            rules, self._fetcher, self._metrics, self._report, self._clock, on_change=self._verified.clear
+        )
 
     async def wait_until_ready(self) -> None:
         """Wait for the first fetch of each issuer, so that the first callers are not refused."""
@@ -151,7 +157,7 @@ class JwtIssuers:
             # Not verified: it only decides whether the caller should retry.
             retry_after = issuer.fetch_for(payload.get("iat"), self._wall())
             if retry_after:
-                return Unidentified("jwt_invalid", "the key of the JWT is not here yet", retry_after)
+                return Unidentified("jwt_invalid", "the JWT's key is not here yet", retry_after)
             raise ValueError("is signed with a key that its issuer does not have")
         claims = verify_signature(text, header, key)
         expires = check_times(claims, self._wall(), required=(), leeway=0.0)

@@ -48,12 +48,15 @@ class IssuerKeys:
         fetcher: Fetcher,
         metrics: Metrics,
         report: Callable[[BaseException], str],
+        clock: Callable[[], float],
+        *,
         on_change: Callable[[], None],
     ) -> None:
         self.rules = rules
         self._fetcher = fetcher
         self._metrics = metrics
         self._report = report
+        self._clock = clock
         self._on_change = on_change
         self._log = get_logger()
         self._keys: JwtKeys | None = rules.keys
@@ -66,7 +69,7 @@ class IssuerKeys:
 
     def current(self) -> JwtKeys | None:
         """Return the keys, or None if none were fetched, or not for too long."""
-        if self.rules.keys is None and time.monotonic() - self._fetched_at > MAX_AGE:
+        if self.rules.keys is None and self._clock() - self._fetched_at > MAX_AGE:
             return None
         return self._keys
 
@@ -78,10 +81,10 @@ class IssuerKeys:
         """
         if self._task is None:
             return 0
-        fetched_at = now - (time.monotonic() - self._fetched_at)
+        fetched_at = now - (self._clock() - self._fetched_at)
         if isinstance(issued_at, int | float) and issued_at < fetched_at - _PUBLISH_TIME and not self._has_failed:
             return 0
-        wait = 0.0 if self._is_fetching else MIN_INTERVAL - (time.monotonic() - self._tried_at)
+        wait = 0.0 if self._is_fetching else MIN_INTERVAL - (self._clock() - self._tried_at)
         if wait > 0:
             return math.ceil(wait)
         self._wake.set()
@@ -114,7 +117,7 @@ class IssuerKeys:
 
     async def _keep_fresh(self) -> None:
         while True:
-            self._is_fetching, self._tried_at = True, time.monotonic()
+            self._is_fetching, self._tried_at = True, self._clock()
             try:
                 pause = await self._refresh()
             except Exception as defect:  # noqa: BLE001  the edge of a task: the next attempt may succeed
@@ -145,7 +148,7 @@ class IssuerKeys:
         if self._has_failed:
             self._log.info("the keys of a JWT issuer are fetched again", issuer=name)
         self._has_failed = False
-        self._fetched_at = time.monotonic()
+        self._fetched_at = self._clock()
         if keys != self._keys:
             self._keys = keys
             self._on_change()

@@ -16,13 +16,17 @@ JwtKeys = tuple[Mapping[str, Any], ...]
 _MEMBERS = {"RSA None": ("n", "e"), "EC P-256": ("crv", "x", "y")}
 """The members of the keys for RS256 and ES256 (RFC 7518 6)."""
 
+_MIN_MODULUS = 342
+"""Characters of the base64url of 2048 bits (RFC 7518 3.3)."""
+
 
 def usable_keys(keys: object) -> JwtKeys:
     """Return the public keys of a JWKS that can verify RS256 or ES256, without other keys and private members."""
     found = []
     for key in keys if isinstance(keys, list) else []:
         members = _MEMBERS.get(f"{key.get('kty')} {key.get('crv')}") if isinstance(key, dict) else None
-        if members is not None and all(isinstance(key.get(name), str) for name in members):
+        is_complete = members is not None and all(isinstance(key.get(name), str) for name in members)
+        if members is not None and is_complete and (key["kty"] != "RSA" or len(key["n"]) >= _MIN_MODULUS):
             found.append({name: key[name] for name in ("kty", "kid", "use", "alg", *members) if name in key})
     return tuple(found)
 
