@@ -74,7 +74,12 @@ ConfigMap, whose files have mode 0644, cause no warning.
 _SECTIONS = (
     ("Config", "Top level", "Global keys, the integrations, and the presets."),
     ("ListenSettings", "listen", ""),
+    ("ListenTlsSettings", "listen.tls", "See [callers.md](callers.md)."),
     ("CallerSettings", "callers.NAME", ""),
+    ("CallerCertificateSettings", "callers.NAME.certificate", ""),
+    ("CallerJwtSettings", "callers.NAME.jwt", ""),
+    ("JwtIssuerSettings", "jwt_issuers.NAME", ""),
+    ("JwksSettings", "jwt_issuers.NAME.jwks", ""),
     ("NetworkSettings", "network", ""),
     ("ProxySettings", "network.proxy", "Also `integrations.ID.proxy`. See [parent-proxy.md](parent-proxy.md)."),
     ("TimeoutSettings", "timeouts", ""),

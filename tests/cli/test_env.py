@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.caller_certificates import CallerCa
 from support.commands import CALLERS, GOOD, SECRET, write_config
 from support.sidekey_process import run_cli
 
@@ -21,6 +22,18 @@ def test_env_prints_lines_for_a_shell(tmp_path: Path) -> None:
     assert "PRIVATE" not in (tmp_path / "state" / "trust" / "bundle.pem").read_text()
     as_json = run_cli("env", "crm", "--json", "--config", write_config(tmp_path))
     assert json.loads(as_json.stdout)["http_proxy"] == "http://crm:x@127.0.0.1:8080"
+
+
+def test_env_prints_https_for_a_listener_with_tls(tmp_path: Path) -> None:
+    """Java cannot use such a proxy, which is a warning."""
+    CallerCa.create(tmp_path).server()
+    listen = "listen: {tls: {certificate: {file: server.crt}, private_key: {file: server.key}}}\n"
+    path = write_config(tmp_path, GOOD + listen)
+    result = run_cli("env", "crm", "--java", "--config", path)
+    assert "export HTTPS_PROXY=https://crm:x@127.0.0.1:8080" in result.stdout.splitlines()
+    assert "Java cannot use a proxy over TLS" in result.stderr
+    named = run_cli("env", "crm", "--proxy", "https://sidekey.example.com:8443", "--config", path)
+    assert "export HTTPS_PROXY=https://crm:x@sidekey.example.com:8443" in named.stdout.splitlines()
 
 
 def test_env_without_a_tcp_listener_is_an_error(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def command(
         if in_place:
             location.check_trust()
         environ = os.environ if in_place else {}
-        address = Proxy.of(location, integration_id, token)
+        address = Proxy.of(location.address, integration_id, token, location.scheme)
         variables = build_variables(address, location.trust, environ, java=java, policies=location.policies)
         text = json.dumps(variables.values, indent=2) + "\n" if as_json else format_variables(variables.values)
     except (TrustError, InvalidValue) as error:

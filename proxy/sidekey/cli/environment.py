@@ -48,9 +48,8 @@ class Proxy:
     scheme: str = "http"
 
     @classmethod
-    def of(cls, location: ProxyLocation, integration: str | None, token: str | None) -> Proxy:
+    def of(cls, address: Address, integration: str | None, token: str | None, scheme: str = "http") -> Proxy:
         """Build the proxy for an integration, or for `match_by_host` if `integration` is None."""
-        address, scheme = location.address, location.scheme
         if integration is not None:
             return cls(address, integration, token or _ANY_PASSWORD, scheme)
         # Without a token, Sidekey needs no credentials. Java depends on that: it sends none without a challenge.

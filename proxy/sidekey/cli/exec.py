@@ -137,7 +137,7 @@ def command(
         if location.has_callers and token is None:
             fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
         location.check_trust()
-        address = Proxy.of(location, integration_id, token)
+        address = Proxy.of(location.address, integration_id, token, location.scheme)
         variables = build_variables(address, location.trust, start.environment, java=java, policies=location.policies)
     except (TrustError, TokenError) as error:
         fail(error)
