@@ -205,8 +205,8 @@ async def test_jwt_that_expires_ends_its_tunnel(tmp_path: Path, ca: Authority) -
             caller.consumed = len(caller.received)
             request = f"GET /v1/x HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode()
             await caller.send(request)
-            # Sidekey sends plain HTTP in the tunnel on over https, as the policy says.
-            assert (await caller.response()).status == 200
+            # The caller is known, but plain HTTP in the tunnel is outside the policy.
+            assert problem(await caller.response())["code"] == "target_denied"
             app.app._jwt_issuers._wall = lambda: time.time() + 601
             await caller.send(request)
             response = await caller.response()
