@@ -10,6 +10,31 @@
 {{- end }}
 
 {{/*
+What identifies callers, as JSON: `secrets`, the names of those with a token, and `jwt`, whether one has a ServiceAccount.
+*/}}
+{{- define "sidekey.identities" -}}
+{{- $found := dict "secrets" list "jwt" false -}}
+{{- range $name, $caller := .values.callers -}}
+{{- if $caller.secret }}{{- $_ := set $found "secrets" (append $found.secrets $name) -}}{{- end -}}
+{{- if $caller.serviceAccount }}{{- $_ := set $found "jwt" true -}}{{- end -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end }}
+
+{{/* The TLS of a gateway's port, as JSON. */}}
+{{- define "sidekey.listenTls" -}}
+{{- $tls := dict -}}
+{{- range $key, $file := dict "certificate" "tls.crt" "private_key" "tls.key" -}}
+{{- $_ := set $tls $key (dict "file" (printf "/run/sidekey/tls/%s" $file)) -}}
+{{- end -}}
+{{- with .values.tls.clientAuth -}}
+{{- $_ := set $tls "client_ca" (dict "file" "/run/sidekey/tls/ca.crt") -}}
+{{- $_ := set $tls "client_auth" . -}}
+{{- end -}}
+{{- $tls | toJson -}}
+{{- end }}
+
+{{/*
 The listeners, as JSON. From outside the pod, only metrics, a gateway's proxy and, with a console, its admin listener can
 be reached.
 */}}
@@ -19,6 +44,9 @@ be reached.
 {{- if eq .values.mode "gateway" -}}
 {{- $_ := set $listen "proxy" (printf "%s:15080" $all) -}}
 {{- $_ := set $listen "names" (include "sidekey.hosts" . | fromJsonArray) -}}
+{{- if .values.tls.secret -}}
+{{- $_ := set $listen "tls" (include "sidekey.listenTls" . | fromJson) -}}
+{{- end -}}
 {{- if get (include "sidekey.console" . | fromJson) "on" -}}
 {{- $_ := set $listen "admin" (printf "%s:15090" $all) -}}
 {{- end -}}
@@ -64,13 +92,28 @@ to a refresh token in use, which would otherwise be lost.
 {{- $_ := set $config "timeouts" (include "sidekey.timeouts" . | fromJson) -}}
 {{- $callers := dict -}}
 {{- range $name, $caller := .values.callers -}}
-{{- $token := dict "file" (printf "/run/sidekey/callers/%s" $name) -}}
-{{- $entry := dict "token" $token "integrations" ($caller.integrations | default list) -}}
+{{- $entry := dict "integrations" ($caller.integrations | default list) -}}
+{{- if $caller.secret -}}
+{{- $_ := set $entry "token" (dict "file" (printf "/run/sidekey/callers/%s" $name)) -}}
+{{- end -}}
+{{- with $caller.san }}{{- $_ := set $entry "certificate" (dict "san" .) -}}{{- end -}}
+{{- with $caller.serviceAccount -}}
+{{- $namespace := .namespace | default $.root.Release.Namespace -}}
+{{- $_ := set $entry "jwt" (dict "issuer" "cluster" "subject" (printf "system:serviceaccount:%s:%s" $namespace .name)) -}}
+{{- end -}}
 {{- with $caller.presets }}{{- $_ := set $entry "presets" . -}}{{- end -}}
 {{- $_ := set $callers $name $entry -}}
 {{- end -}}
 {{- if $callers -}}
 {{- $_ := set $config "callers" $callers -}}
+{{- end -}}
+{{- if get (include "sidekey.identities" . | fromJson) "jwt" -}}
+{{- $given := .values.serviceAccounts -}}
+{{- $cluster := dict "issuer" $given.issuer "audience" $given.audience "jwks" (dict "url" $given.jwksUrl) -}}
+{{- $_ := set $cluster "allow_private" $given.allowPrivate -}}
+{{- $_ := set $cluster "trusted_ca" (dict "file" "/run/sidekey/cluster/ca.crt") -}}
+{{- $_ := set $cluster "token" (dict "file" "/run/sidekey/cluster/token") -}}
+{{- $_ := set $config "jwt_issuers" (merge (dict "cluster" $cluster) ($config.jwt_issuers | default dict)) -}}
 {{- end -}}
 {{- $store := include "sidekey.store" . | fromJson -}}
 {{- if $store.on -}}

@@ -5,6 +5,24 @@
 {{- if and (eq $values.mode "gateway") (not $values.callers) (not (get (include "sidekey.store" . | fromJson) "on")) -}}
 {{- fail "sidekey: callers: a gateway needs at least one caller, or a store, which has its own callers. Name each caller and the Secret that contains its token, such as callers: {billing: {secret: {name: sidekey-callers}, integrations: [crm]}}; or set store; or set mode: none and add Sidekey to the pods of your own chart." -}}
 {{- end -}}
+{{- $gateway := eq $values.mode "gateway" -}}
+{{- if and $values.tls.secret (not $gateway) -}}
+{{- fail "sidekey: tls.secret: only a gateway has TLS, because a sidecar listens on the pod's loopback: remove it." -}}
+{{- end -}}
+{{- if and $values.tls.clientAuth (not $values.tls.secret) -}}
+{{- fail "sidekey: tls.clientAuth: needs tls.secret, the Secret with the gateway's certificate and the CA of client certificates." -}}
+{{- end -}}
+{{- range $name, $caller := $values.callers -}}
+{{- if and $caller.san (not $values.tls.clientAuth) -}}
+{{- fail (printf "sidekey: callers.%s.san: needs tls.clientAuth: set it to require or optional." $name) -}}
+{{- end -}}
+{{- if and (not $gateway) (not $caller.secret) -}}
+{{- fail (printf "sidekey: callers.%s.secret: a caller of a sidecar needs the Secret with its token." $name) -}}
+{{- end -}}
+{{- if and $caller.serviceAccount (not $values.tls.secret) -}}
+{{- fail (printf "sidekey: callers.%s.serviceAccount: needs tls.secret, because whoever reads its token on the way can use it." $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.autoscaling.enabled (gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "sidekey: autoscaling: minReplicas (%d) must be at most maxReplicas (%d)." (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas)) -}}
 {{- end -}}

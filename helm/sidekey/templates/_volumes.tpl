@@ -63,12 +63,14 @@ Each source of the config is one file with its own name, so that no source silen
           optional: true
           {{- end }}
       {{- end }}
-{{- if .values.callers }}
+{{- $identities := include "sidekey.identities" . | fromJson }}
+{{- if $identities.secrets }}
 - name: sidekey-callers
   projected:
     defaultMode: 292
     sources:
       {{- range $name, $caller := .values.callers }}
+      {{- if $caller.secret }}
       - secret:
           name: {{ $caller.secret.name | quote }}
           items:
@@ -78,6 +80,30 @@ Each source of the config is one file with its own name, so that no source silen
           optional: true
           {{- end }}
       {{- end }}
+      {{- end }}
+{{- end }}
+{{- if .values.tls.secret }}
+- name: sidekey-tls
+  secret:
+    secretName: {{ .values.tls.secret | quote }}
+    defaultMode: 292
+    {{- if .check }}
+    optional: true
+    {{- end }}
+{{- end }}
+{{- if $identities.jwt }}
+- name: sidekey-cluster
+  projected:
+    defaultMode: 292
+    sources:
+      - serviceAccountToken:
+          path: token
+          expirationSeconds: 3600
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
 {{- end }}
 {{- range $index, $mount := include "sidekey.mounts" . | fromJsonArray }}
 - name: sidekey-secret-{{ $index }}
@@ -110,9 +136,20 @@ Each source of the config is one file with its own name, so that no source silen
 - name: sidekey-config
   mountPath: /etc/sidekey
   readOnly: true
-{{- if .values.callers }}
+{{- $identities := include "sidekey.identities" . | fromJson }}
+{{- if $identities.secrets }}
 - name: sidekey-callers
   mountPath: /run/sidekey/callers
+  readOnly: true
+{{- end }}
+{{- if .values.tls.secret }}
+- name: sidekey-tls
+  mountPath: /run/sidekey/tls
+  readOnly: true
+{{- end }}
+{{- if $identities.jwt }}
+- name: sidekey-cluster
+  mountPath: /run/sidekey/cluster
   readOnly: true
 {{- end }}
 {{- range $index, $mount := include "sidekey.mounts" . | fromJsonArray }}
