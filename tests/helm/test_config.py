@@ -78,7 +78,9 @@ def content(path: Path) -> str:
         return DATABASE
     if path.is_relative_to("/run/sidekey/ca"):
         return CA[path.name]
-    if path.is_relative_to("/run/sidekey/console"):
+    if path.name == "ca.crt" and path.parent in {Path("/run/sidekey/tls"), Path("/run/sidekey/cluster")}:
+        return CA["ca.crt"]
+    if path.is_relative_to("/run/sidekey/console") or path.is_relative_to("/run/sidekey/tls"):
         leaf = CERTIFICATE
         pem = leaf.private_key_pem if path.name == "tls.key" else leaf.cert_chain_pems[0]
         return pem.bytes().decode()
@@ -128,7 +130,7 @@ def test_rendered_config_loads(case: str, rendered: dict[str, list[helm.Object]]
     "case",
     [
         *("gateway", "gateway-https-proxy", "gateway-store", "gateway-embedded"),
-        *("gateway-console", "gateway-console-tls"),
+        *("gateway-console", "gateway-console-tls", "gateway-tls"),
         *("sidecar", "sidecar-https-proxy", "sidecar-by-host"),
     ],
 )
