@@ -87,7 +87,10 @@ USE_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "by",
         "`caller`, or `operator` for a test from the API, the console, `sidekey test` or `sidekey preset test`.",
     ),
-    ("caller", "The name of the caller whose token the request has; null without `callers`."),
+    (
+        "caller",
+        "The name of the caller that the request's token, certificate or JWT identifies; null without `callers`.",
+    ),
     ("peer", "Address and port of the client that connected to Sidekey, or `unix` or `unknown`; null for `operator`."),
     ("integration", "The ID of the integration whose credential was sent."),
     ("preset", "The ID of the preset, or null."),
@@ -253,6 +256,24 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("a token response cannot be stored yet", "warning", ("name", "reason")),
         Event("a token response was stored", "info", ("name",), "After `a token response cannot be stored yet`."),
         Event("a token response could not be stored: its refresh token may be lost", "error"),
+    ),
+    "Callers": (
+        Event("a caller does not trust the certificate of listen.tls: give it the CA", "warning", ("peer",)),
+        Event(
+            "a caller has no client certificate, which listen.tls.client_auth requires",
+            "warning",
+            ("peer",),
+            "Each of these lines comes at most once a minute; see [callers.md](callers.md#when-it-does-not-work).",
+        ),
+        Event("a caller's client certificate does not verify: see listen.tls.client_ca", "warning", ("peer",)),
+        Event("TLS with a caller failed: Sidekey speaks TLS 1.2 or newer", "warning", ("peer",)),
+        Event(
+            "the keys of a JWT issuer cannot be fetched",
+            "warning",
+            ("issuer", "reason"),
+            "Once until they are fetched again; see [callers.md](callers.md#keys).",
+        ),
+        Event("the keys of a JWT issuer are fetched again", "info", ("issuer",)),
     ),
     "Certificates": (
         Event("a client certificate was loaded", "info", ("integration", "not_after")),
