@@ -453,6 +453,7 @@ def global_warnings(raw: Mapping[str, Any]) -> Messages:
         for name, address in _listeners(raw):
             if _is_open(name, address, raw):
                 yield ("listen", name), "anyone who can reach this listener can use it"
+    yield from insecure_value_warnings(mapping(raw.get("listen")), ("listen",))
     yield from insecure_value_warnings(mapping(raw.get("callers")), ("callers",))
     yield from insecure_value_warnings(mapping(raw.get("ca")), ("ca",))
     yield from insecure_value_warnings(mapping(raw.get("admin")), ("admin",))
