@@ -98,7 +98,7 @@ def test_no_pod_shares_resources_of_its_node(case: str, rendered: Rendered) -> N
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_pod_gets_a_token_of_the_cluster(case: str, rendered: Rendered) -> None:
-    """Except for the keys of a cluster whose ServiceAccounts are callers. Other tokens have the audience of the values."""
+    """Except for the keys of a cluster whose ServiceAccounts are callers. Other tokens name their audience."""
     assert {pod["automountServiceAccountToken"] for pod in pods(rendered, case)} == {False}
     accounts = helm.of_kind(rendered[case], "ServiceAccount")
     assert all(account["automountServiceAccountToken"] is False for account in accounts)
