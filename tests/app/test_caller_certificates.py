@@ -12,6 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect as client
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import InvalidStatus
 
 from support import programs
 from support.caller_certificates import SPIFFE_ID, CallerCa, dns, uri
@@ -367,3 +370,35 @@ async def test_drain_serves_a_handshake_that_has_begun(tmp_path: Path, ca: Autho
         assert (response.status, response.values(b"connection")) == (200, [b"close"])
         await silent.until_ended()
         await stop
+
+
+@pytest.mark.parametrize("origin", [None, "https://evil.example"])
+async def test_websocket_over_tls_needs_a_token_if_it_has_an_origin(
+    origin: str | None, tmp_path: Path, ca: Authority
+) -> None:
+    """A page could read any WebSocket of a browser with a certificate (RFC 6455 10.2)."""
+
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    caller_ca = CallerCa.create(tmp_path)
+    caller_ca.server()
+    caller_ca.client("billing", uri(SPIFFE_ID))
+    async with serve(echo, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        config = integration(f"http://up.test:{port}") + "    upgrade: [websocket]\n"
+        async with serving(config, tmp_path, ca, hosts={"up.test": ["127.0.0.1"]}, head=head(REQUIRED)) as app:
+            url = f"wss://localhost:{app.port}/i/it/x"
+            fields = {} if origin is None else {"Origin": origin}
+            opening = client(url, ssl=caller_ca.context("billing"), additional_headers=fields, proxy=None)
+            if origin is None:
+                async with opening as socket:
+                    large = bytes(range(256)) * (4 << 10)
+                    await socket.send(large)
+                    assert await socket.recv() == large
+                return
+            with pytest.raises(InvalidStatus) as refused:
+                await opening
+            assert refused.value.response.status_code == 403
+            assert await denials(app, "browser") == 1
