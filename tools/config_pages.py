@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from sidekey.config import profiles
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.schema import model_schema, schema
+from sidekey.config.schema import SHAPES, model_schema, schema
 from sidekey.credentials.certificates.settings import CertificateSettings
 from sidekey.credentials.destination import keys_of
 from sidekey.credentials.injection import AddedSettings
@@ -256,6 +256,9 @@ def _default(property_schema: dict[str, Any]) -> str:
 
 def _type(node: dict[str, Any]) -> str:
     """Describe a schema in words, or by its title if that is the name of a type."""
+    shape = SHAPES["file"].get(node.get("$ref", "").rpartition("/")[2])
+    if shape is not None:
+        return _type(shape)
     if "$ref" in node or "discriminator" in node:
         return "mapping, see below"
     if "const" in node:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sidekey.config.schema import SHAPES
 from support import helm
 
 CHART_SCHEMA = helm.ROOT / "helm" / "values.schema.json"
@@ -48,6 +49,8 @@ def combine(chart: Schema, config: Schema) -> Schema:
 
     If both have a definition, the chart's keywords and single properties have precedence.
     """
+    config = _with_values(config, config["$defs"])
+    config["$defs"] = _without(config["$defs"], *SHAPES["file"])
     combined = dict(_Converter(config["$defs"]).convert_all({**config["$defs"], "Config": _without(config, "$defs")}))
     combined["Config"] = _with_empty_sections(combined)
     for name, replacement in chart["definitions"].items():
@@ -58,6 +61,18 @@ def combine(chart: Schema, config: Schema) -> Schema:
     needed = _referenced(_without(chart, "definitions"), combined)
     definitions = _Shared({name: combined[name] for name in sorted(combined) if name in needed}).definitions
     return {**chart, "definitions": definitions}
+
+
+def _with_values(node: Any, definitions: dict[str, Schema]) -> Any:
+    """Replace references to the schemas of values (`sidekey.config.schema.SHAPES`) by these schemas."""
+    if isinstance(node, list):
+        return [_with_values(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    name = str(node.get("$ref", "")).rpartition("/")[2]
+    if name in SHAPES["file"]:
+        return {**definitions[name], **_without(node, "$ref")}
+    return {key: _with_values(item, definitions) for key, item in node.items()}
 
 
 def _with_empty_sections(definitions: dict[str, Schema]) -> Schema:

@@ -93,7 +93,7 @@ def test_list_of_secrets_counts_as_one() -> None:
 
 def test_keys_that_every_integration_may_change_freely() -> None:
     """After any other change, the editor must enter the secrets again."""
-    assert harmless(IntegrationSettings) == {"title", "description", "tags", "methods"}
+    assert harmless(IntegrationSettings) == {"title", "description", "tags", "methods", "upgrade"}
     assert harmless(IntegrationLimits) == {"in_flight"}
     assert harmless(TestSettings) == {"method", "path"}
     assert harmless(CertificateSettings) == {"certificate", "allow_private_ca", "refresh"}

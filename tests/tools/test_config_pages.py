@@ -133,5 +133,5 @@ def test_table_has_the_safe_keys_of_every_kind() -> None:
     assert "`grant.rotates`, `grant.key_id`, `grant.certificate`, `client_id`" in page
     assert "| auth, type headers | `query`, `body`, `provider` |" in page
     assert "| add |" not in page
-    freely = "`title`, `description`, `tags`, `methods`, `limits.in_flight`, `test.method`, `test.path`"
+    freely = "`title`, `description`, `tags`, `methods`, `limits.in_flight`, `upgrade`, `test.method`, `test.path`"
     assert f"| the integration | {freely} |" in page

@@ -114,7 +114,7 @@ _SECRET_FORMS: Final[tuple[Schema, ...]] = (_object_with_one_of("file", "env", "
 _SECRET: Final[Schema] = {"title": "Secret", "oneOf": [*_SECRET_FORMS]}
 _REFERENCES: Final[tuple[Schema, ...]] = (_object_with_one_of("file", "env"), _ENTRY)
 _TEXT_OR_REFERENCE: Final[Schema] = {"title": "Text", "oneOf": [_TEXT, *_REFERENCES]}
-_SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
+SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
     "file": {
         "secret": _SECRET,
         "pem_secret": {**_SECRET, "title": "Secret in PEM"},
@@ -148,6 +148,7 @@ _SHAPES: Final[Mapping[Target, Mapping[Shape, Schema]]] = {
         "trusted_ca": {"anyOf": [{"enum": ["mozilla", "system"]}, _object_with_one_of("inline")]},
     },
 }
+"""The schemas of values by target and name. In the schema of files they are definitions."""
 
 
 def schema() -> Schema:
@@ -188,16 +189,17 @@ def definitions(models: Sequence[type[BaseModel]], target: Target, *, profiles: 
 def _reachable(generated: dict[str, Schema], roots: Sequence[type[BaseModel]], target: Target) -> dict[str, Schema]:
     """Adapt the definitions that `roots` need to the target, and drop all other definitions.
 
-    A value with a schema of its own (`_SHAPES`) no longer refers to its model.
+    A value with a schema of its own (`SHAPES`) no longer refers to its model.
     """
     adapted: dict[str, Schema] = {}
+    shapes = {str(name): schema for name, schema in SHAPES[target].items()}
     pending = [model.__name__ for model in roots]
     while pending:
         name = pending.pop()
         if name not in adapted:
-            adapted[name] = _adapt(generated[name], target)
+            adapted[name] = _adapt(generated[name], target) if name in generated else shapes[name]
             pending += _references(adapted[name])
-    return {name: adapted[name] for name in generated if name in adapted}
+    return {name: adapted[name] for name in (*generated, *shapes) if name in adapted}
 
 
 def _references(node: Any) -> Iterator[str]:
@@ -211,6 +213,12 @@ def _references(node: Any) -> Iterator[str]:
             yield from _references(item)
 
 
+def _shape(name: Shape, target: Target) -> Schema:
+    """Return the schema of a value, in files as a reference to its definition."""
+    schema = SHAPES[target][name]
+    return {"$ref": f"{_PREFIX[target]}{name}"} if target == "file" and len(schema) > 1 else schema
+
+
 def _adapt(node: Any, target: Target) -> Any:
     """Replace the markers in a schema by the schemas of the target, and remove file-only keys from bodies."""
     if isinstance(node, list):
@@ -220,7 +228,7 @@ def _adapt(node: Any, target: Target) -> Any:
     adapted: Schema = {}
     for key, value in node.items():
         if key == SHAPE:
-            adapted |= _SHAPES[target][value]
+            adapted |= _shape(value, target)
         elif key in _NAMED_SCHEMAS:
             allowed = {name: item for name, item in value.items() if target == "file" or FILE_ONLY not in item}
             adapted[key] = {name: _adapt(item, target) for name, item in allowed.items()}
