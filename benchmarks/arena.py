@@ -101,11 +101,11 @@ class Arena:
         command = peer.command(job)
         began = time.perf_counter()
         program = stack.enter_context(Program(command, folder / "output.log", self.cores.proxy))
-        await_response(program, job.port, peer.path(CHECK), peer.fields)
+        await_response(program, job.port, peer.path(CHECK), peer.fields, tls=peer.only_tls)
         seconds = time.perf_counter() - began
         for page in peer.pages:
             read_page(job.admin_port, page)
-        tls = "" if upstream.ca is None else negotiated_tls(job.port, peer.path(TLS), peer.fields)
+        tls = "" if upstream.ca is None else negotiated_tls(job.port, peer.path(TLS), peer.fields, tls=peer.only_tls)
         time.sleep(self.settle)
         return Running(subject, peer, program, job, seconds, program.resident_bytes(), program.private_bytes(), tls)
 

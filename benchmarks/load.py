@@ -99,6 +99,8 @@ class Wrk:
     keep: bool = True
     spread: Spread | None = None
     body_bytes: int = len(REQUEST_BODY)
+    tls: bool = False
+    """Of the connections to the peer."""
 
     def brief(self) -> Self:
         """The same load, long enough to warm up."""
@@ -116,7 +118,7 @@ class Wrk:
         ran = subprocess.run(
             [
                 *(wrk, "-t1", f"-c{self.connections}", f"-d{self.seconds}s"),
-                *("-s", str(script), f"http://127.0.0.1:{port}{path}"),
+                *("-s", str(script), f"{'https' if self.tls else 'http'}://127.0.0.1:{port}{path}"),
             ],
             capture_output=True,
             text=True,

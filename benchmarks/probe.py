@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 from benchmarks.processes import MeasureFailed, Program
 
@@ -27,8 +28,10 @@ _GROUPS = {"0x11ec": "X25519MLKEM768"}
 _TIMEOUT = 5.0
 
 
-def await_response(program: Program, port: int, path: str, headers: Mapping[str, str], limit: float = 30.0) -> None:
-    """Request the check path until the upstream has received exactly the one credential.
+def await_response(
+    program: Program, port: int, path: str, headers: Mapping[str, str], limit: float = 30.0, *, tls: bool = False
+) -> None:
+    """Request the check path, over TLS or not, until the upstream has received exactly the one credential.
 
     Raises MeasureFailed where the program ends, where it sends another credential, and after `limit` seconds.
     """
@@ -37,7 +40,7 @@ def await_response(program: Program, port: int, path: str, headers: Mapping[str,
     while time.monotonic() < deadline:
         program.check_alive()
         try:
-            status, text = _request("POST", port, path, headers)
+            status, text = _request("POST", port, path, headers, tls=tls)
         except (OSError, HTTPException):
             time.sleep(0.001)
             continue
@@ -62,10 +65,10 @@ def read_page(port: int, path: str) -> str:
     return text
 
 
-def negotiated_tls(port: int, path: str, headers: Mapping[str, str]) -> str:
+def negotiated_tls(port: int, path: str, headers: Mapping[str, str], *, tls: bool = False) -> str:
     """Return TLS version and group of a proxy's connection to the nginx upstream. Raises MeasureFailed."""
     try:
-        status, text = _request("POST", port, path, headers)
+        status, text = _request("POST", port, path, headers, tls=tls)
     except (OSError, HTTPException) as error:
         raise MeasureFailed(f"POST {path} failed: {error!r}") from error
     version, _, group = text.partition(" ")
@@ -74,8 +77,13 @@ def negotiated_tls(port: int, path: str, headers: Mapping[str, str]) -> str:
     return f"{version} {_GROUPS.get(group, group)}"
 
 
-def _request(method: str, port: int, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+def _request(method: str, port: int, path: str, headers: Mapping[str, str], *, tls: bool = False) -> tuple[int, str]:
     connection = HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
+    if tls:
+        # The certificate has another name.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = HTTPSConnection("127.0.0.1", port, timeout=_TIMEOUT, context=context)
     try:
         connection.request(method, path, b"{}" if method == "POST" else None, dict(headers))
         response = connection.getresponse()

@@ -39,6 +39,11 @@ class Peer(Protocol):
         ...
 
     @property
+    def only_tls(self) -> bool:
+        """Whether its callers must use TLS."""
+        ...
+
+    @property
     def fields(self) -> Mapping[str, str]:
         """Header fields that a caller must send."""
         ...
@@ -65,6 +70,7 @@ class Installed:
 
     name: ClassVar[str]
     pages: ClassVar[tuple[str, ...]] = ()
+    only_tls: ClassVar[bool] = False
 
     @property
     def fields(self) -> Mapping[str, str]:

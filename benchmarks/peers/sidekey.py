@@ -59,7 +59,8 @@ class Sidekey:
     `tunnel_hosts`, where it is not None, gives it a local CA of its own, and so many hosts more, h0 and on under HOST,
     of integrations g0 and on, each with GROUP of them. `store` gives it a store, of which `bench` is where
     that is filled, and one caller and one operator, whose token is TOKEN; and a sender with SENDER_TOKEN, where the
-    store has presets. `callers` gives it that caller without a store. With `signed`, requests of `bench` are signed as
+    store has presets. `callers` gives it that caller without a store. With `only_tls`, its callers use TLS, with the
+    certificate of the https upstream. With `signed`, requests of `bench` are signed as
     Standard Webhooks says.
     """
 
@@ -75,6 +76,7 @@ class Sidekey:
     store: Filled | None = None
     callers: bool = False
     signed: bool = False
+    only_tls: bool = False
 
     @property
     def fields(self) -> dict[str, str]:
@@ -142,7 +144,11 @@ class Sidekey:
             network["trusted_ca"] = {"file": str(ca)}
         return {
             "version": 1,
-            "listen": {"proxy": f"127.0.0.1:{job.port}", "admin": f"127.0.0.1:{job.admin_port}"},
+            "listen": {
+                "proxy": f"127.0.0.1:{job.port}",
+                "admin": f"127.0.0.1:{job.admin_port}",
+                **(_server_certificate(job.upstream) if self.only_tls else {}),
+            },
             "network": network,
             "limits": {"request_body": self.request_body},
             "log": {"access": self.access},
@@ -197,6 +203,16 @@ def _sender(store: Filled) -> dict[str, Any]:
 def _integration(prefix: str | list[str]) -> dict[str, Any]:
     auth = {"type": "basic", "username": USER, "password": {"file": "password"}}
     return {"endpoint_prefix": prefix, "auth": auth}
+
+
+def _server_certificate(upstream: Upstream) -> dict[str, Any]:
+    if upstream.own is None:
+        return {}
+    return {
+        "tls": {
+            key: {"file": str(path)} for key, path in zip(("certificate", "private_key"), upstream.own, strict=True)
+        }
+    }
 
 
 def _client_certificate(client: ClientPair | None) -> dict[str, Any]:

@@ -130,4 +130,22 @@ ROWS = (
         },
         rounds=3,
     ),
+    Throughput(
+        "tls32",
+        "requests of callers over TLS to an https upstream, 32 kept connections on both sides",
+        Wrk(32, tls=True),
+        side="https",
+        columns=("sidekey", "envoy"),
+        configured={"sidekey": Sidekey(only_tls=True), "envoy": Envoy(terminating=True)},
+        rounds=3,
+    ),
+    Throughput(
+        "newtls",
+        "a new TLS connection of a caller for each request, to an https upstream, 32 at a time",
+        Wrk(32, keep=False, tls=True),
+        side="https",
+        columns=("sidekey", "envoy"),
+        configured={"sidekey": Sidekey(only_tls=True), "envoy": Envoy(terminating=True)},
+        rounds=3,
+    ),
 )
