@@ -163,6 +163,17 @@ def test_ipv6_socket_that_accepts_ipv4_is_refused(tmp_path: Path) -> None:
     assert f"listen.proxy: [::]:{port} accepts IPv4 too at the passed socket: write BindIPv6Only=ipv6-only" in output
 
 
+def test_socket_with_reuse_port_is_refused(tmp_path: Path) -> None:
+    """Another process of its user could bind the port too, and receive callers' tokens."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listening:
+        output = refused(sharing(listening, tmp_path, config(9)))
+        port = listening.getsockname()[1]
+    assert (
+        f"listen.proxy: 127.0.0.1:{port} can be shared by other processes at the passed socket (SO_REUSEPORT): remove "
+        "ReusePort= from the socket unit"
+    ) in output
+
+
 def udp() -> socket.socket:
     """Return a UDP socket."""
     return socket.socket(type=socket.SOCK_DGRAM)

@@ -167,7 +167,10 @@ async def listen(
 
 
 def _check_inherited(sock: socket.socket, address: Address, key: str) -> None:
-    """Raise ListenError if a passed socket has another address: the config decides by it who needs a token."""
+    """Raise ListenError if a passed socket has another address, or a port that others may bind too.
+
+    The config decides by the address who needs a token.
+    """
     actual = Address(*sock.getsockname()[:2])
     if actual != address:
         remedy = (
@@ -177,6 +180,13 @@ def _check_inherited(sock: socket.socket, address: Address, key: str) -> None:
     if address.host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         raise ListenError(
             key, address, "accepts IPv4 too at the passed socket: write BindIPv6Only=ipv6-only in the socket unit"
+        )
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        raise ListenError(
+            key,
+            address,
+            "can be shared by other processes at the passed socket (SO_REUSEPORT): remove ReusePort= from the socket "
+            "unit",
         )
 
 
