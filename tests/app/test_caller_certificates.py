@@ -177,6 +177,8 @@ FORGED = (f"X-Forwarded-Client-Cert: URI={SPIFFE_ID}", "Client-Cert: :AA==:", "C
         ("", FORGED, None, "token_missing"),
         ("nobody", FORGED, None, "certificate_unknown"),
         ("billing", ("Origin: https://evil.example",), None, "browser"),
+        ("billing", ("Origin: https://evil.example", "Proxy-Authorization: Basic aXQ6"), None, "browser"),
+        ("billing", ("Origin: https://evil.example", "Sidekey-Token:"), None, "browser"),
         ("billing", ("Origin: https://app.example", *BILLING), "billing", ""),
     ],
 )

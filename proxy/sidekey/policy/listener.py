@@ -8,6 +8,7 @@ from sidekey.errors import Problem
 from sidekey.policy.addresses import parse_address
 from sidekey.policy.callers import Callers
 from sidekey.policy.headers import Role
+from sidekey.policy.identifiers import parse_proxy_authorization
 from sidekey.policy.integration_rules import Candidate
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.routes import Routes
@@ -36,15 +37,16 @@ def check_origin(head: RequestHead, callers: Callers | None) -> Problem | None:
     """Refuse requests with Origin if there are no callers, or if only a certificate identifies the caller.
 
     At the forward proxy this is for WebSocket handshakes: web pages can read any WebSocket (RFC 6455 10.2), while the
-    same-origin policy keeps them from reading other responses.
+    same-origin policy keeps them from reading other responses. Raises InvalidIdentifiers for a malformed
+    Proxy-Authorization.
     """
     if head.control_header(Role.ORIGIN) is None:
         return None
     if callers is None:
         detail = "requests from web pages are refused (Origin) where no callers are configured"
         return Problem("door_denied", detail, denial="browser")
-    if callers.has_certificate and head.token is None and head.proxy_authorization is None:
-        # A browser presents its certificate for every page, but a page cannot know a token.
+    if callers.has_certificate and not (head.token or parse_proxy_authorization(head.proxy_authorization).token):
+        # A browser presents its certificate for every page, but a page cannot know a token. An empty one is no token.
         detail = "requests from web pages are refused (Origin) unless they carry a token"
         return Problem("door_denied", detail, denial="browser")
     return None
