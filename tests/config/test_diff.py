@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from sidekey.config.diff import compare_snapshots
 from sidekey.config.load import Loader
+from sidekey.policy.callers import Caller, certificate_key, jwt_key
 from sidekey.publish import Changes
 from sidekey.snapshot.snapshot import Snapshot, StoredObjects
 from support.private_ca import Authority
@@ -116,6 +118,24 @@ def test_rebuilt_config_has_no_changes(tmp_path: Path) -> None:
 )
 def test_change_is_reported_by_its_path(old: str, new: str, expected: dict[str, Any], tmp_path: Path) -> None:
     assert changes(tmp_path, edited((old, new))) == expected
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (certificate_key("dns:old.example.test"), certificate_key("dns:new.example.test"), "certificate"),
+        (jwt_key("issuer", "subject-of-20-bytes-1"), jwt_key("issuer", "subject-of-20-bytes-2"), "jwt"),
+    ],
+)
+def test_identity_as_long_as_the_digest_of_a_token_is_reported_by_its_path(
+    old: bytes, new: bytes, kind: str, tmp_path: Path
+) -> None:
+    assert len(old) == len(new) == hashlib.sha256().digest_size
+    before, after = (
+        replace(snapshot_of(tmp_path / "sidekey.yaml", CONFIG), callers={key: Caller("web", None)})
+        for key in (old, new)
+    )
+    assert compare_snapshots(before, after).changed == (f"callers.web.{kind}",)
 
 
 def test_removed_integration_preset_and_caller_are_reported(tmp_path: Path) -> None:

@@ -50,9 +50,9 @@ def jwt_key(issuer: str, subject: str) -> bytes:
 
 def key_kind(key: bytes) -> str:
     """Return the key of a caller's settings that this key comes from."""
-    if len(key) == hashlib.sha256().digest_size:
-        return "token"
-    return "certificate" if key.startswith(b"certificate ") else "jwt"
+    # Not by the length: names may have that of a digest. One of 2**32 digests begins with `jwt `, for a log line only.
+    kind, separator, _ = key.partition(b" ")
+    return kind.decode() if separator and kind in (b"certificate", b"jwt") else "token"
 
 
 class Unidentified:
