@@ -267,6 +267,34 @@ def test_test_runs_commands_only_with_permission(tmp_path: Path) -> None:
         assert run_process(*arguments, *ALLOW).returncode == 0
 
 
+def test_test_runs_only_permitted_programs_of_its_integration(tmp_path: Path) -> None:
+    path = program(tmp_path, f"echo one >> {tmp_path}/ran; echo secret", "allowed")
+    other = program(tmp_path, f"echo two >> {tmp_path}/ran; echo secret", "other")
+    with Nginx(tmp_path) as nginx:
+        text = HEAD.format(proxy=1, admin=2) + "integrations:\n"
+        for name, command in (("one", path), ("two", other)):
+            text += integration(name, nginx.port, command) + "    test: {method: GET, path: /whoami}\n"
+        # Permitted too, but of another integration.
+        text += integration("three", nginx.port, path).replace(ARGUMENT, "another-argument")
+        (tmp_path / "sidekey.yaml").write_text(text)
+        arguments = ("test", "--config", str(tmp_path / "sidekey.yaml"))
+        assert run_process(*arguments, "one", *ALLOW).returncode == 0
+        assert (tmp_path / "ran").read_text() == "one\n"
+        assert run_process(*arguments, f"--allow-commands={path}", "one").returncode == 0
+        denied = run_process(*arguments, f"--allow-commands={path}", "two")
+        assert denied.returncode == 1
+        assert f"auth.password: {other} was not run" in denied.stdout
+        assert (tmp_path / "ran").read_text() == "one\none\n"
+
+
+@pytest.mark.parametrize("command", ["run", "test"])
+def test_permission_for_a_program_without_its_absolute_path_is_refused(command: str) -> None:
+    """Such as an ID after --allow-commands, which click takes for the option's program."""
+    result = run_process(command, "--allow-commands", "crm")
+    assert result.returncode == 2
+    assert "Invalid value for '--allow-commands': write --allow-commands=PROGRAM with an absolute path" in result.stderr
+
+
 def test_commands_of_a_refused_config_do_not_run(tmp_path: Path) -> None:
     """At the start and at a reload."""
     path = program(tmp_path, f"touch {tmp_path}/ran; echo secret")

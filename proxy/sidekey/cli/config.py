@@ -50,12 +50,12 @@ def load_with_store(loader: Loader) -> tuple[Loaded, StoreRules]:
     return loaded, loaded.snapshot.store
 
 
-def load_snapshot(config: str | None, *, allow_commands: bool = False) -> Snapshot:
+def load_snapshot(config: str | None, commands: Commands | None = None) -> Snapshot:
     """Load the config and its store. Exit if the config has an error; unreadable secrets are no error here.
 
-    With `allow_commands`, run the config's commands once.
+    Run `commands` once, and close them.
     """
-    loader = create_loader(config, Commands() if allow_commands else None)
+    loader = create_loader(config, commands)
     try:
         loaded = loader.load()
     finally:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 from types import FrameType
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import click
 
 from sidekey import app
 from sidekey.cli.config import create_loader
-from sidekey.cli.options import config_option
+from sidekey.cli.options import allow_commands_option, config_option, create_commands
 from sidekey.cli.terminal import fail
-from sidekey.config.commands import Commands
 from sidekey.config.errors import ConfigError
 from sidekey.errors import StartError
 from sidekey.observe.log import configure, get_logger
 from sidekey.observe.output import Format, open_standard_error
 from sidekey.observe.writer import LineWriter
-
-ANY_PROGRAM: Final = "*"
 
 
 @click.command()
@@ -31,24 +28,14 @@ ANY_PROGRAM: Final = "*"
     help="Do not start if a secret or CA file cannot be read, other users can change one, or a preset does not fit "
     "its integration.",
 )
-@click.option(
-    "--allow-commands",
-    "allowed_commands",
-    metavar="[PROGRAM]",
-    is_flag=False,
-    flag_value=ANY_PROGRAM,
-    multiple=True,
-    help="Run this program if the config names it as the source of a secret. Repeat it for each program. Without a "
-    "program, run all of them.",
-)
-def command(config: str | None, strict: bool, allowed_commands: tuple[str, ...]) -> None:
+@allow_commands_option
+def command(config: str | None, strict: bool, allowed: tuple[str, ...]) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
     On a second signal, Sidekey exits at once.
     """
-    commands = None
-    if allowed_commands:
-        commands = Commands(None if ANY_PROGRAM in allowed_commands else frozenset(allowed_commands))
+    commands = create_commands(allowed)
+    if commands is not None:
         # The load may wait for programs, which must not outlive it. The app replaces this handler.
         signal.signal(signal.SIGTERM, _exit_at_signal)
     loader = create_loader(config, commands)

@@ -12,7 +12,7 @@ import click
 
 from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
-from sidekey.cli.options import config_option, json_option
+from sidekey.cli.options import allow_commands_option, config_option, create_commands, json_option
 from sidekey.cli.terminal import fail, print_result
 from sidekey.diagnostics.probe import ProbeResult, probe, target_of
 from sidekey.errors import StartError
@@ -71,14 +71,15 @@ async def _open_ledger(rules: StoreRules | None) -> AsyncIterator[Ledger | None]
 @click.command()
 @config_option
 @json_option
-@click.option("--allow-commands", is_flag=True, help="Run the programs that the config names as sources of secrets.")
+@allow_commands_option
 @click.argument("integration_id", metavar="ID", shell_complete=complete_id)
-def command(config: str | None, as_json: bool, allow_commands: bool, integration_id: str) -> None:
+def command(config: str | None, as_json: bool, allowed: tuple[str, ...], integration_id: str) -> None:
     """Send an integration's test request to its upstream.
 
-    The request goes through the data plane, without a listener. Only 200 is success.
+    The request goes through the data plane, without a listener. Only 200 is success. Of the permitted programs, only
+    those of the integration run.
     """
-    snapshot = load_snapshot(config, allow_commands=allow_commands)
+    snapshot = load_snapshot(config, create_commands(allowed, integration_id))
     integration = find_integration(snapshot, integration_id)
     if integration.test is None:
         fail(f"integrations.{integration.id}.test: this key is missing: write test: {{method: GET, path: /whoami}}")

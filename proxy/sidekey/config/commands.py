@@ -86,9 +86,10 @@ class _State(SecretHolder):
 class Commands(SecretHolder):
     """The commands of a running process, which several threads use.
 
-    `programs` are the paths of the programs that may run, or None for all. A load registers a command at its first use
-    with `require`, and starts the new ones together with `run_new`. From then on, `poll` refreshes a secret, until
-    `retain` drops its command. Only `run_new` blocks. `runs` counts runs by outcome.
+    `programs` are the paths of the programs that may run, or None for all. With an `integration`, for a test, only its
+    commands run. A load registers a command at its first use with `require`, and starts the new ones together with
+    `run_new`. From then on, `poll` refreshes a secret, until `retain` drops its command. Only `run_new` blocks. `runs`
+    counts runs by outcome.
     """
 
     __slots__ = (
@@ -97,17 +98,27 @@ class Commands(SecretHolder):
         "_environ",
         "_loaded",
         "_new",
+        "_permitted",
         "_pool",
         "_programs",
         "_runner",
         "_states",
         "_version",
+        "integration",
         "runs",
     )
 
-    def __init__(self, programs: Collection[str] | None = None, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        programs: Collection[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        *,
+        integration: str | None = None,
+    ) -> None:
         self.runs = {"ok": 0, "failed": 0}
         self._programs = programs
+        self.integration = integration
+        self._permitted: frozenset[Command] | None = None
         self._environ = os.environ if environ is None else environ
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="command")
         self._runner = ProgramRunner()
@@ -120,7 +131,9 @@ class Commands(SecretHolder):
 
     def allows(self, command: Command) -> bool:
         """Return True if the program may run."""
-        return self._programs is None or command.program in self._programs
+        return (self._programs is None or command.program in self._programs) and (
+            self._permitted is None or command in self._permitted
+        )
 
     def failures(self) -> dict[str, int]:
         """Return 1 for each integration with a command whose last run failed, and 0 for each other one."""
@@ -161,12 +174,15 @@ class Commands(SecretHolder):
                 raise (ValueError if state.expires_at is None else SecretExpired)(state.reason)
             return state.value
 
-    def run_new(self) -> bool:
+    def run_new(self, users: Iterable[tuple[str, Command]]) -> bool:
         """Run the commands that a load has registered, and wait at most their longest `timeout`. False without any.
 
-        Blocks.
+        `users` are the integrations with their commands. Blocks.
         """
         with self._changed:
+            if self.integration is not None:
+                self._permitted = frozenset(command for name, command in users if name == self.integration)
+                self._forget(self._new.keys() - self._permitted)
             new, self._new = self._new, {}
             for command, state in new.items():
                 state.reason = _NOT_FINISHED
@@ -183,9 +199,7 @@ class Commands(SecretHolder):
     def forget_new(self) -> None:
         """Forget the commands that a load has registered, because its config is not used."""
         with self._changed:
-            for command in self._new:
-                del self._states[command]
-            self._new = {}
+            self._forget(set(self._new))
 
     def poll(self) -> bool:
         """Start the runs that are due, and drop expired secrets.
@@ -227,6 +241,10 @@ class Commands(SecretHolder):
             self._changed.notify_all()
         self._runner.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, new: Iterable[Command]) -> None:
+        for command in new:
+            del self._states[command], self._new[command]
 
     def _start(self, command: Command, state: _State) -> None:
         if not self._closed:
