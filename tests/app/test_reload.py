@@ -26,7 +26,7 @@ from support.serving import RunningApp, serving
 from support.upstream import RawUpstream
 from support.wire import Message
 
-PARTS = 11
+PARTS = 12
 NOT_RELOADED = "the config was not reloaded because of a defect in Sidekey; the previous one stays in use"
 IN_PART = "the config was reloaded only in part because of a defect in Sidekey: restart it"
 RELOADED = "config reloaded"

@@ -10,12 +10,14 @@ import ssl
 from base64 import b64encode
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 
 import pytest
+from joserfc.jwk import ECKey
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from support.caller_certificates import CallerCa
 from support.certificate_files import mount, require_client_certificate, valid_now
 from support.http_get import get
 from support.ports import free_port
@@ -31,7 +33,10 @@ ALERTS = FILES / "alerts.yaml"
 DASHBOARD = json.loads((FILES / "dashboard.json").read_text("utf-8"))
 HEAD = """\
 version: 1
-listen: {{proxy: "127.0.0.1:{proxy}", admin: "127.0.0.1:{admin}"}}
+listen:
+  proxy: "127.0.0.1:{proxy}"
+  admin: "127.0.0.1:{admin}"
+  tls: {{certificate: {{file: server.crt}}, private_key: {{file: server.key}}}}
 """
 TOKEN = {"Sidekey-Token": "t0ken"}
 PATHS = (
@@ -55,6 +60,7 @@ REQUESTS = (
     *["/i/down/200"] * 3,
 )
 OPERATOR = "an-operators-token"
+ISSUER_KEY = ECKey.generate_key("P-256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,8 @@ async def respond(connection: RawConnection) -> None:
         status, body = target[-3:], {}
         if target == "/token":
             status, body = "200", {"access_token": "tok", "expires_in": 3600}
+        elif target == "/keys":
+            status, body = "200", {"keys": [ISSUER_KEY.as_dict(private=False)]}
         elif target == "/refused":
             status, body = "401", {"error": "invalid_client"}
         body = json.dumps(body).encode()
@@ -123,6 +131,12 @@ network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], tr
 ca: {{folder: state}}
 store: {{path: store.db, keys: [{{id: k1, key: {{env: STORE_KEY}}}}]}}
 admin: {{tokens: {{ops: {{token: {{env: OPS}}, role: admin}}}}}}
+jwt_issuers:
+  cluster:
+    issuer: https://issuer.test
+    audience: sidekey
+    jwks: {{url: "https://up.test:{port}/keys"}}
+    trusted_ca: {{file: {ca.bundle}}}
 callers: {{all: {{token: {{env: TOKEN}}, integrations: "*", presets: [hook]}}}}
 presets:
   hook: {{integration: plain, url: "https://up.test:{port}/api/hook", content_type: text/plain}}
@@ -138,12 +152,24 @@ integrations:
 """
 
 
-def status_in_tunnel(proxy: int, port: int) -> int:
-    """Send a request for no target of `plain` without TLS in a tunnel, and return its status."""
-    with closing(HTTPConnection("127.0.0.1", proxy, timeout=DEADLINE)) as connection:
-        connection.set_tunnel("up.test", port, {"X-Integration-Id": "plain", **TOKEN})
-        connection.request("GET", "/")
+def status_of(proxy: int, path: str, trust: ssl.SSLContext) -> int:
+    """Send a request over TLS, and return its status."""
+    with closing(HTTPSConnection("127.0.0.1", proxy, timeout=DEADLINE, context=trust)) as connection:
+        connection.request("GET", path, headers=TOKEN)
         return connection.getresponse().status
+
+
+def status_in_tunnel(proxy: int, port: int, trust: ssl.SSLContext) -> int:
+    """Send a request for no target of `plain` in a tunnel without TLS of its own, and return its status."""
+    with closing(HTTPSConnection("127.0.0.1", proxy, timeout=DEADLINE, context=trust)) as connection:
+        connection.request("CONNECT", f"up.test:{port}", headers={"X-Integration-Id": "plain", **TOKEN})
+        with HTTPResponse(connection.sock, method="CONNECT") as opened:
+            opened.begin()
+            assert opened.status == 200
+        connection.sock.sendall(f"GET / HTTP/1.1\r\nHost: up.test:{port}\r\n\r\n".encode())
+        with HTTPResponse(connection.sock) as response:
+            response.begin()
+            return response.status
 
 
 def operate(admin: int) -> int:
@@ -165,12 +191,17 @@ async def scrape(ca: Authority, folder: Path) -> Scraped:
     """Return the metrics of a process after all these requests."""
     context = require_client_certificate(ca.server_context("up.test"), mount(folder, valid_now()))
     context.verify_mode = ssl.CERT_OPTIONAL
+    callers = CallerCa.create(folder)
+    callers.server()
+    trust = callers.context()
     async with RawUpstream(respond, ssl_context=context) as upstream:
         text = config(ca, upstream.port, free_port())
         variables = {"SECRET": "s3cret", "TOKEN": "t0ken", "STORE_KEY": b64encode(bytes(32)).decode(), "OPS": OPERATOR}
         with SidekeyProcess(text, folder, head=HEAD, arguments=["--allow-commands"], environment=variables) as child:
-            statuses = [(await asyncio.to_thread(get, child.proxy_port, path, TOKEN)).status for path in REQUESTS]
-            assert await asyncio.to_thread(status_in_tunnel, child.proxy_port, upstream.port) == 403
+            statuses = [await asyncio.to_thread(status_of, child.proxy_port, path, trust) for path in REQUESTS]
+            assert await asyncio.to_thread(status_in_tunnel, child.proxy_port, upstream.port, trust) == 403
+            with pytest.raises((OSError, HTTPException)):
+                await asyncio.to_thread(get, child.proxy_port, "/i/plain/200")
             assert await asyncio.to_thread(operate, child.admin_port) == 404
             page = (await asyncio.to_thread(get, child.admin_port, "/metrics")).body
             figures = process(child.process.pid)

@@ -178,6 +178,7 @@ HARMLESS_EDITS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "description": (BASIC, {"description": "ours"}),
     "tags": (BASIC, {"tags": ["crm"]}),
     "methods": (BASIC, {"methods": ["GET", "PUT"]}),
+    "upgrade": (BASIC, {"upgrade": ["websocket"]}),
     "limits.in_flight": (BASIC, {"limits": {"in_flight": 7}}),
     "test.method": ({**BASIC, "test": {"path": "/x"}}, {"test": {"method": "HEAD"}}),
     "test.path": (BASIC, {"test": {"path": "/x"}}),

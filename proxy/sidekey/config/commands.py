@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from sidekey.config.errors import FindingKind
 from sidekey.config.programs import ProgramOutput, ProgramRunner
+from sidekey.config.secrets import SecretExpired
 from sidekey.credentials.commands import Command
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.observe.log import get_logger, report_defect
@@ -19,11 +19,6 @@ from sidekey.refresh import backoff
 
 PARALLEL: Final = 4
 """Maximum number of programs that run at the same time."""
-
-NOT_RUN: Final = (
-    "was not run: only `sidekey run` and `sidekey test` run it, with --allow-commands or --allow-commands=PROGRAM"
-)
-"""The reason without permission to run a command. It continues a sentence that begins with the program."""
 
 _EARLIEST, _LATEST = 0.7, 0.8
 """Shares of its lifetime after which a secret is refreshed, so that many processes do not run at once."""
@@ -36,18 +31,6 @@ _GRACE: Final = 1.0
 
 _NOT_RUN_YET = "has not run yet"
 _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the same time"
-
-
-class SecretExpired(ValueError):
-    """The last secret of a command has expired, so that it must not be used any longer."""
-
-
-def kind_of(reason: str) -> FindingKind:
-    """Return the kind of a finding about a value that cannot be read.
-
-    `check` runs no command, so it only warns of one; `run` does not start without the permission.
-    """
-    return "absent" if reason.endswith(NOT_RUN) else "unreadable"
 
 
 class _State(SecretHolder):

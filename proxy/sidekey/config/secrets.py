@@ -12,9 +12,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Final, NamedTuple, Protocol
 
-from sidekey.config.commands import NOT_RUN, Commands, SecretExpired
+from sidekey.config.errors import FindingKind
 from sidekey.config.file_entries import find_entry
 from sidekey.config.file_stamps import UNREAD, Stamp, StampCache, stamp
 from sidekey.credentials.commands import Command
@@ -45,6 +45,44 @@ class Recorded(NamedTuple):
     files: Stamps = ()
     commands: Versions = ()
     has_expired: bool = False
+
+
+NOT_RUN: Final = (
+    "was not run: only `sidekey run` and `sidekey test` run it, with --allow-commands or --allow-commands=PROGRAM"
+)
+"""The reason without permission to run a command. It continues a sentence that begins with the program."""
+
+
+class SecretExpired(ValueError):
+    """The last secret of a command has expired, so that it must not be used any longer."""
+
+
+def kind_of(reason: str) -> FindingKind:
+    """Return the kind of a finding about a value that cannot be read.
+
+    `check` runs no command, so it only warns of one; `run` does not start without the permission.
+    """
+    return "absent" if reason.endswith(NOT_RUN) else "unreadable"
+
+
+class CommandResults(Protocol):
+    """The methods of `config.commands.Commands` that a reader calls. Not every reader has a log, as `Commands` needs."""
+
+    def allows(self, command: Command) -> bool:
+        """Return True if the program may run."""
+        ...
+
+    def require(self, command: Command) -> int:
+        """Return the version of a command's result. Register the command if it is new."""
+        ...
+
+    def version(self, command: Command) -> int | None:
+        """Return the version of a command's result, or None for an unknown command."""
+        ...
+
+    def read(self, command: Command) -> str:
+        """Return the last secret of a command. Raises ValueError, or SecretExpired."""
+        ...
 
 
 def describe_source(source: Source, name: str) -> str:
@@ -101,7 +139,7 @@ class SecretReader(ReferenceReader):
     folder_name: ClassVar = "the config file's folder"
     """How errors call `folder`."""
 
-    def __init__(self, folder: Path, environ: Mapping[str, str], commands: Commands | None = None) -> None:
+    def __init__(self, folder: Path, environ: Mapping[str, str], commands: CommandResults | None = None) -> None:
         self._folder = folder
         self._environ = environ
         self._commands = commands
@@ -201,7 +239,7 @@ class RecordingReader(SecretReader):
         environ: Mapping[str, str],
         stamp_of: StampCache,
         secrets: set[Path] | None = None,
-        commands: Commands | None = None,
+        commands: CommandResults | None = None,
     ) -> None:
         super().__init__(folder, environ, commands)
         self.stamp_of = stamp_of

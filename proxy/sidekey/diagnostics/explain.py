@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidekey.config.addresses import describe_route, route_refusal
-from sidekey.config.commands import kind_of
 from sidekey.config.field_types import check_method
+from sidekey.config.secrets import kind_of
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import HTTP_TOKEN, Keys
 from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules

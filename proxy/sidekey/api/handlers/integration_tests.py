@@ -194,6 +194,8 @@ def _explain(integration: Integration, url: str, sample: Sample, snapshot: Snaps
         explanation["profile"] = {path: text for path, text in explanation["profile"].items() if path not in hidden}
     # The response of `/integrations/{id}` has `status` instead.
     del explanation["usable"]
+    # Operators need not know the files of Sidekey's machine.
+    del explanation["token_files"]
     return Explanation.model_validate(explanation)
 
 

@@ -11,11 +11,18 @@ from sidekey.config import checks
 from sidekey.config.build.certificates import build_certificate_loader, secret_files
 from sidekey.config.build.integration import build_integration
 from sidekey.config.build.trust import TrustOf
-from sidekey.config.commands import kind_of
 from sidekey.config.errors import Finding, FindingKind, LocatedList, LocatedMapping, loc_of
 from sidekey.config.file_stamps import StampCache
 from sidekey.config.models import IntegrationSettings, ProxySettings
-from sidekey.config.secrets import Recorded, RecordingReader, ReferenceReader, SecretReader, Stamps, Versions
+from sidekey.config.secrets import (
+    Recorded,
+    RecordingReader,
+    ReferenceReader,
+    SecretReader,
+    Stamps,
+    Versions,
+    kind_of,
+)
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
 from sidekey.policy.addresses import NetworkOverride
