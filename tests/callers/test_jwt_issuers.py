@@ -33,6 +33,8 @@ from support.nginx import Nginx
 from support.plane import eventually
 from support.private_ca import Authority
 
+DAY = 86_400
+"""Seconds. Parametrized tokens are signed long before their test runs."""
 ISSUER = "https://issuer.example"
 RSA = RSAKey.import_key(private_key("RS256"), {"kid": "rsa"})
 EC = ECKey.import_key(private_key("ES256"), {"kid": "ec"})
@@ -60,7 +62,7 @@ class Clock:
 def claims(**changes: Any) -> dict[str, Any]:
     """Build the claims of a valid JWT. A value of None removes a claim."""
     now = int(time.time())
-    usual = {"iss": ISSUER, "aud": "sidekey", "sub": "billing", "iat": now, "exp": now + 600}
+    usual = {"iss": ISSUER, "aud": "sidekey", "sub": "billing", "iat": now, "exp": now + DAY}
     return {name: value for name, value in (usual | changes).items() if value is not None}
 
 
@@ -124,7 +126,7 @@ def with_file(keys: Any = JWKS, **changes: Any) -> Snapshot:
         (sign(exp=True), "the JWT has no valid time in `exp`"),
         (sign(exp="2050"), "the JWT has no valid time in `exp`"),
         (sign(exp=int(time.time()) - 1), "the JWT has expired: compare the clocks of Sidekey and the issuer"),
-        (sign(nbf=time.time() + 3000), "the JWT is from the future: compare the clocks of Sidekey and the issuer"),
+        (sign(nbf=time.time() + DAY), "the JWT is from the future: compare the clocks of Sidekey and the issuer"),
         (sign(aud=None), "the JWT is for another audience: request one with the audience in `jwt_issuers`"),
         (sign(aud="Sidekey"), "the JWT is for another audience: request one with the audience in `jwt_issuers`"),
         (sign(aud=["sidekey", ISSUER]), "the JWT is also for its issuer: request one for Sidekey alone"),
@@ -160,7 +162,7 @@ def test_verified_jwt_counts_until_it_expires() -> None:
     clock = Clock()
     issuers = issuers_of(clock=clock)
     issuers.prepare(with_file())()
-    token = sign()
+    token = sign(exp=int(time.time()) + 600)
     assert verify(issuers, token) == BILLING
     clock.ahead = 590
     assert verify(issuers, token) == BILLING
@@ -285,7 +287,7 @@ async def test_failed_fetch_keeps_the_keys_for_a_day(tmp_path: Path, ca: Authori
         old = sign(OTHER, "ES256", iat=time.time() - 600)
         assert verify(found.issuers, old) == "60: the JWT's key is not here yet"
         found.clock.ahead = 86_401
-        exp = time.time() + 2 * 86_400
+        exp = time.time() + 2 * DAY
         assert verify(found.issuers, sign(exp=exp)) == "5: the keys of the JWT's issuer cannot be fetched now"
 
 
