@@ -365,6 +365,34 @@ async def test_target_of_a_caller_is_not_left_to_the_proxy(ca: Authority, tmp_pa
     assert [name.rpartition(" ")[2] for name in names if name] == ["api.example.com:443", "ADDRESS:443"]
 
 
+@pytest.mark.parametrize("own", [False, True])
+async def test_host_that_a_caller_chooses_under_a_wildcard_is_not_left_to_the_proxy(
+    own: bool, ca: Authority, tmp_path: Path
+) -> None:
+    """With `resolve: proxy`, of the network or of the integration, the proxy resolves only names of the config."""
+    named = ["up.invalid", "named.up.invalid"]
+    tls = ca.server_context(*named)
+    async with RawUpstream(serve_tokens, ssl_context=tls) as upstream, ScriptedProxy(upstream.port) as proxy:
+        setting = f'{{url: "http://127.0.0.1:{proxy.port}", resolve: proxy}}'
+        domains = json.dumps(["https://*.up.invalid", *(f"https://{host}" for host in named)])
+        keys = f"allow_other_domains: true, allowed_domains: {domains}{f', proxy: {setting}' if own else ''}"
+        auth = "type: oauth2, token_endpoint: 'https://up.invalid/token', client_id: c, client_secret: {env: SECRET}"
+        text = f"  it: {{{keys}, auth: {{{auth}}}}}\n"
+        start = head('{url: "http://127.0.0.1:9"}' if own else setting)
+        async with serving(text, tmp_path, ca, environ=SECRETS, head=start) as sidekey:
+            for host in named:
+                assert (await sidekey.forward(f"https://{host}/")).status == 200
+            # RFC 6761 6.4: nothing under `invalid` has an address.
+            failed = problem(await sidekey.forward("https://10-0-0-5.up.invalid/"))
+            assert failed["code"] == "upstream_unreachable"
+            assert "set `resolve: proxy` of `proxy` in a config file, and name the host there" in failed["detail"]
+        assert {request.split()[1] for request in proxy.heads} == {f"{host}:443".encode() for host in named}
+    command = "explain", "--config", str(tmp_path / "sidekey.yaml"), "--json", "it"
+    for host, sent in (("named.up.invalid", "named.up.invalid:443"), ("other.up.invalid", "ADDRESS:443")):
+        explained = await asyncio.to_thread(run_cli, *command, f"https://{host}/", environment=SECRETS)
+        assert json.loads(explained.stdout)["note"].rpartition(" ")[2] == sent
+
+
 def test_commands_show_the_way_through_the_proxy(ca: Authority, tmp_path: Path) -> None:
     config = tmp_path / "sidekey.yaml"
     text = f"""\

@@ -111,7 +111,7 @@ def command(
     explanation = explain(integration, url, snapshot.passthrough, sample)
     host = explanation.dialled_host
     if host is not None:
-        choice = "checked" if explanation.passes else integration.proxy
+        choice = "checked" if explanation.passes else integration.proxy_for(host)
         addresses = () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
         explanation = apply_address_rules(explanation, snapshot, addresses)
     if as_json:

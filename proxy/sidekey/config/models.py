@@ -302,7 +302,8 @@ class ProxySettings(Section):
     resolve: Literal["sidekey", "proxy"] = Field(
         default="sidekey",
         description="Who resolves host names of targets: `sidekey` checks the addresses and sends one to the proxy; "
-        "`proxy` sends the name, so that the proxy alone can prevent connections to private addresses.",
+        "`proxy` sends each name that the config file has without a wildcard, so that the proxy alone can prevent "
+        "connections to private addresses.",
     )
 
 

@@ -290,7 +290,7 @@ def apply_address_rules(
     host, integration, target = explanation.dialled_host, explanation.integration, explanation.decision.target
     if host is None or target is None:
         return explanation
-    network, allow_private, choice = snapshot.network, integration.allow_private, integration.proxy
+    network, allow_private, choice = snapshot.network, integration.allow_private, integration.proxy_for(host)
     if explanation.passes:
         allow_private, choice = (), "checked"
     reason = route_refusal(host, allow_private, choice, network, dns_addresses)

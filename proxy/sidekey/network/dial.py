@@ -225,7 +225,8 @@ class _Network(NamedTuple):
             if parent is None or raised.problem.error not in ("dns_error", "dns_timeout"):
                 raise
             detail = (
-                f"{raised.problem.detail}; if only the parent proxy can resolve it, set `resolve: proxy` of `proxy`"
+                f"{raised.problem.detail}; if only the parent proxy can resolve it, set `resolve: proxy` of `proxy` in "
+                "a config file, and name the host there, without a wildcard"
             )
             raise ProblemError(replace(raised.problem, detail=detail)) from None
 

@@ -44,5 +44,5 @@ ProxyChoice = ParentProxy | Literal["none", "checked"] | None
 """The parent proxy of an integration: its own, or None for `NetworkRules.proxy`. `none` connects directly.
 
 `checked` is `NetworkRules.proxy` with addresses that Sidekey has checked, although the proxy resolves names for others:
-not the operator, but an editor or a caller chooses these targets.
+an editor or a caller chooses these targets, not the operator.
 """

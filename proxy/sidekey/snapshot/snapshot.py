@@ -139,6 +139,20 @@ class Integration:
         signing = self.traits.signing
         return frozenset() if signing is None else signing.caller_fields
 
+    def proxy_for(self, host: str) -> ProxyChoice:
+        """Return the parent proxy for a request to a host.
+
+        Callers choose the hosts under a wildcard domain, so the proxy resolves only hosts that the policy names.
+        """
+        policy = self.policy
+        if any(prefix.origin.host == host for prefix in policy.prefixes) or any(
+            domain.origin.host == host and not domain.wildcard for domain in policy.domains
+        ):
+            return self.proxy
+        if isinstance(self.proxy, ParentProxy):
+            return replace(self.proxy, resolves=False)
+        return self.proxy or "checked"
+
     @property
     def usable(self) -> bool:
         """Return True if secrets and client certificate are loaded and usable, or only a fetch is missing."""

@@ -35,7 +35,7 @@ class PoolKey(NamedTuple):
     source_address: Address | None = None
     """The integration's own `source_address`. The global one applies to all pools."""
     proxy: ProxyChoice = None
-    """The integration's own parent proxy. As with `source_address`, the global one applies to all pools."""
+    """The integration's parent proxy for this origin. As with `source_address`, the global one applies to all pools."""
     fingerprint: str = ""
     """The fingerprint of the client certificate, or empty."""
 
@@ -43,9 +43,8 @@ class PoolKey(NamedTuple):
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> PoolKey:
     """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    return PoolKey(
-        origin, integration.trust, integration.allow_private, integration.source_address, integration.proxy, fingerprint
-    )
+    proxy = integration.proxy_for(origin.host)
+    return PoolKey(origin, integration.trust, integration.allow_private, integration.source_address, proxy, fingerprint)
 
 
 def may_use(integration: Integration | None, key: PoolKey) -> bool:
