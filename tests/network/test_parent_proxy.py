@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -14,7 +15,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.guard import OwnListener
 from sidekey.network.parent_proxy import MAX_HEAD_SIZE
 from sidekey.network.resolve import HostsFile, Resolver
-from sidekey.policy.addresses import Network, NetworkOverride
+from sidekey.policy.addresses import Address, Network, NetworkOverride
 from sidekey.policy.parent_proxy import NoProxy
 from sidekey.policy.urls import Authority, Origin
 from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
@@ -528,6 +529,41 @@ async def test_proxy_is_no_target(ca: CertificateAuthority, host: str, choice: P
             await setup.connect(f"http://{host}", proxy.port, choice=choice)
         assert failed.value.problem.denial == "parent_proxy"
         assert proxy.heads == []
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_unresolvable_proxy_does_not_stop_targets_at_its_port(ca: CertificateAuthority, *, hangs: bool) -> None:
+    """It may be the proxy of another integration. Once Sidekey has resolved it, its last addresses are no target."""
+    release = threading.Event()
+    addresses = {name: (ip_address("127.0.0.1"),) for name in ("up.example.", "proxy.example.")}
+
+    def lookup(name: str) -> tuple[Address, ...]:
+        if name not in addresses:
+            if hangs:
+                release.wait(DEADLINE)
+            raise socket.gaierror(socket.EAI_NONAME, "secret text")
+        return addresses[name]
+
+    async with RawUpstream() as upstream:
+        rules = {"hosts": {}, "proxies": frozenset({Authority("proxy.example", upstream.port)})}
+        known, unknown = Setup(ca, None, **rules), Setup(ca, None, **rules)
+        for setup in (known, unknown):
+            resolver = Resolver(setup.rules, hosts_file=HostsFile(), lookup=lookup)
+            setup.dialer = Dialer(setup.rules, resolver=resolver)
+        try:
+            with pytest.raises(ProblemError, match="destination_denied"):
+                await known.connect("http://up.example", upstream.port)
+            del addresses["proxy.example."]
+            await exchange(unknown, "http://up.example", upstream.port)
+            for host in ("up.example", "proxy.example", "127.0.0.1"):
+                with pytest.raises(ProblemError) as failed:
+                    await known.connect(f"http://{host}", upstream.port)
+                assert failed.value.problem.denial == "parent_proxy"
+        finally:
+            release.set()
+            for thread in threading.enumerate():
+                if thread.name == "sidekey-dns":
+                    await asyncio.to_thread(thread.join)
 
 
 async def test_integration_connects_directly_or_through_its_own_proxy(ca: CertificateAuthority) -> None:

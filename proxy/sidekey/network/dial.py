@@ -35,7 +35,7 @@ from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
 from sidekey.policy.addresses import Address, AllowPrivate, Network, NetworkOverride, is_loopback, parse_address, unwrap
 from sidekey.policy.parent_proxy import LOCAL_NAME, is_local_name
-from sidekey.policy.urls import Authority, Origin
+from sidekey.policy.urls import Origin
 from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 
@@ -43,6 +43,9 @@ P = TypeVar("P", bound=asyncio.Protocol)
 
 MAX_AUTHORITIES: Final = 2
 """Addresses of the upstream that a parent proxy is asked to connect to: an IPv4 and an IPv6 one if there are both."""
+
+PROXY_LOOKUP_TIMEOUT: Final = 1.0
+"""Seconds to wait for the names of parent proxies at the target's port. They may belong to other integrations."""
 
 _LATE: Final = Problem("upstream_timeout", "the connection to the upstream took too long", error="connection_timeout")
 
@@ -62,6 +65,7 @@ class Dialer:
         self.instance = ""
         self._sends_via = False
         self._rules = rules
+        self._proxy_addresses: dict[str, Sequence[Address]] = {}
         self._resolver = Resolver(rules) if resolver is None else resolver
         self._contexts = TlsContexts()
         self._identity_contexts = IdentityContexts()
@@ -83,6 +87,8 @@ class Dialer:
                 self.rules_version += 1
             self._rules, self._resolver, self._sends_via = rules, resolver, sends_via
             self._contexts.deny(denied)
+            for host in self._proxy_addresses.keys() - {authority.host for authority in rules.proxies}:
+                del self._proxy_addresses[host]
 
         return commit
 
@@ -123,7 +129,7 @@ class Dialer:
         """
         deadline = asyncio.get_running_loop().time() + timeout
         # The rules may change during the lookup, whose result belongs to the earlier ones.
-        network = _Network(self._rules, self._resolver, self.own_listeners)
+        network = _Network(self._rules, self._resolver, self.own_listeners, self._proxy_addresses)
         rules = network.rules
         source = rules.source_address if source_address is None else source_address
         allowed = (
@@ -136,7 +142,8 @@ class Dialer:
             parent = None
         addresses: Sequence[Address] = ()
         if parent is not None and parent.receives_name(origin.host, rules.hosts):
-            _require_public_name(origin, rules.proxies)
+            _require_no_proxy(origin.host, [host for host, port in rules.proxies if port == origin.port])
+            _require_public_name(origin.host)
         else:
             addresses = await network.resolve_target(origin, allowed, parent, deadline)
             if loopback_only:
@@ -195,11 +202,15 @@ class Dialer:
 
 
 class _Network(NamedTuple):
-    """The rules, the resolver and the listeners for one connection."""
+    """The rules, the resolver and the listeners for one connection.
+
+    `proxy_addresses` has the last addresses of parent proxies by host, for all connections.
+    """
 
     rules: NetworkRules
     resolver: Resolver
     own_listeners: Sequence[OwnListener]
+    proxy_addresses: dict[str, Sequence[Address]]
 
     async def resolve_permitted(
         self, origin: Origin, allowed: Sequence[Network], deadline: float, proxies: Collection[Address] = ()
@@ -212,13 +223,9 @@ class _Network(NamedTuple):
         self, origin: Origin, allowed: Sequence[Network], parent: ParentProxy | None, deadline: float
     ) -> list[Address]:
         """Resolve the host of an upstream, which must not be a parent proxy. Raises ProblemError."""
-        proxies: set[Address] = set()
-        for host, port in self.rules.proxies:
-            if port == origin.port:
-                try:
-                    proxies.update(map(unwrap, await self.resolver.resolve(host, deadline)))
-                except ProblemError as raised:
-                    raise ProblemError(problem_of_proxy(raised.problem)) from None
+        hosts = [host for host, port in self.rules.proxies if port == origin.port]
+        _require_no_proxy(origin.host, hosts)
+        proxies: Collection[Address] = await self._resolve_proxies(hosts, deadline) if hosts else ()
         try:
             return await self.resolve_permitted(origin, allowed, deadline, proxies)
         except ProblemError as raised:
@@ -229,6 +236,23 @@ class _Network(NamedTuple):
                 "a config file, and name the host there, without a wildcard"
             )
             raise ProblemError(replace(raised.problem, detail=detail)) from None
+
+    async def _resolve_proxies(self, hosts: Sequence[str], deadline: float) -> set[Address]:
+        """Return the addresses of parent proxies. If a lookup fails, use the host's last addresses, if any.
+
+        An error here would stop all integrations with targets at the port of the proxy.
+        """
+        now = asyncio.get_running_loop().time()
+        # Half of the time remains for the target.
+        lookup_deadline = min(now + PROXY_LOOKUP_TIMEOUT, (now + deadline) / 2)
+        lookups = (self.resolver.resolve(host, lookup_deadline) for host in hosts)
+        results = await asyncio.gather(*lookups, return_exceptions=True)
+        for host, result in zip(hosts, results, strict=True):
+            if not isinstance(result, BaseException):
+                self.proxy_addresses[host] = result
+            elif not isinstance(result, ProblemError):
+                raise result
+        return {unwrap(address) for host in hosts for address in self.proxy_addresses.get(host, ())}
 
 
 class _Direct:
@@ -315,12 +339,16 @@ class _Tunnel:
         return problem
 
 
-def _require_public_name(origin: Origin, proxies: Collection[Authority]) -> None:
-    """Raise ProblemError (destination_denied) for a name that a parent proxy must not resolve, or that of a proxy."""
-    if (origin.host, origin.port) in proxies:
+def _require_no_proxy(host: str, proxies: Collection[str]) -> None:
+    """Raise ProblemError (destination_denied) if the host is one of these parent proxies."""
+    if host in proxies:
         detail = "the target is a parent proxy, which receives requests of Sidekey itself only"
         raise ProblemError(Problem("destination_denied", detail, denial="parent_proxy"))
-    if is_local_name(origin.host):
+
+
+def _require_public_name(host: str) -> None:
+    """Raise ProblemError (destination_denied) for a name that a parent proxy must not resolve."""
+    if is_local_name(host):
         detail = f"the parent proxy resolves names, and {LOCAL_NAME}"
         raise ProblemError(Problem("destination_denied", detail, denial="local_name"))
 
