@@ -41,7 +41,16 @@ from support.raw_connection import DEADLINE, RawConnection
 from support.scripted import RecordingTransport, ScriptedPlane, send_request, settle, single_response
 from support.tunnels import connect_request, tunnel, tunnel_get
 from support.upstream import OK, RawUpstream
-from support.websocket import ACCEPT, HANDSHAKE, KEY, SWITCHING, switching, websocket_integration
+from support.websocket import (
+    ACCEPT,
+    HANDSHAKE,
+    KEY,
+    SWITCHING,
+    accept,
+    last_key,
+    switching,
+    websocket_integration,
+)
 from support.wire import first_response
 
 H = websocket_integration("h", base_url(1))
@@ -53,7 +62,7 @@ FRAME = b"\x81\x85\0\0\0\0hello"
 async def switch(connection: RawConnection) -> None:
     """Complete the handshake as the upstream."""
     await connection.until_contains(b"\r\n\r\n")
-    await connection.send(switching())
+    await connection.send(switching(connection.received))
 
 
 @asynccontextmanager
@@ -74,7 +83,7 @@ async def ends(sidekey: ScriptedPlane) -> tuple[RecordingTransport, RecordingTra
     """Return both transports of an open WebSocket, the caller's first."""
     caller, upstream = await send_request(sidekey, RAW)
     upstream.read()
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     assert single_response(caller).status == 101
     return caller, upstream
 
@@ -88,15 +97,16 @@ async def test_handshake_is_forwarded_with_the_credential() -> None:
     connection = "Connection: keep-alive, Upgrade, X-Hop"
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, get("/a", connection, "X-Hop: 1", *HANDSHAKE[1:], *fields))
-    lines = [line.encode() for line in (*HANDSHAKE[2:], *fields, *HANDSHAKE[:2])]
+    key = f"Sec-WebSocket-Key: {last_key(upstream.history)}"
+    lines = [line.encode() for line in (key, HANDSHAKE[3], *fields, *HANDSHAKE[:2])]
     assert upstream.read() == forwarded(1, b"GET", b"/api/a", *lines, word=sidekey.plane.worker.instance)
-    upstream.feed(switching("Sec-WebSocket-Protocol: v2", "Set-Cookie: a=b", "Keep-Alive: timeout=1"))
+    upstream.feed(switching(upstream.history, "Sec-WebSocket-Protocol: v2", "Set-Cookie: a=b", "Keep-Alive: timeout=1"))
     response = single_response(caller)
     assert response.start == b"HTTP/1.1 101 Switching Protocols"
     assert response.fields == (
-        (b"sec-websocket-accept", ACCEPT.encode()),
         (b"sec-websocket-protocol", b"v2"),
         (b"set-cookie", b"a=b"),
+        (b"sec-websocket-accept", ACCEPT.encode()),
         (b"connection", b"Upgrade"),
         (b"upgrade", b"websocket"),
         (b"via", b"1.1 sidekey (%b)" % sidekey.plane.worker.instance),
@@ -110,7 +120,8 @@ async def test_handshake_may_be_written_in_other_ways(pieces: str) -> None:
     caller = sidekey.caller()
     caller.feed(*([raw] if pieces == "whole" else [raw[at : at + 1] for at in range(len(raw))]))
     upstream = await sidekey.upstream()
-    upstream.feed(switching().replace(b"websocket", b"WebSocket").replace(b": Upgrade", b": keep-alive, uPGRADE"))
+    raw = switching(upstream.history)
+    upstream.feed(raw.replace(b"websocket", b"WebSocket").replace(b": Upgrade", b": keep-alive, uPGRADE"))
     assert single_response(caller).status == 101
 
 
@@ -149,19 +160,21 @@ async def test_invalid_handshake_is_400(raw: bytes, detail: str) -> None:
     assert sidekey.upstreams == []
 
 
+RIGHT = "Sec-WebSocket-Accept: {right}"
 WRONG_RESPONSES = {
-    "no Accept": ("HTTP/1.1", *SWITCHING[:2]),
-    "another Accept": ("HTTP/1.1", *SWITCHING[:2], f"Sec-WebSocket-Accept: {KEY}"),
-    "an Accept in lower case": ("HTTP/1.1", *SWITCHING[:2], f"Sec-WebSocket-Accept: {ACCEPT.lower()}"),
-    "two Accepts": ("HTTP/1.1", *SWITCHING, SWITCHING[2]),
-    "no Upgrade": ("HTTP/1.1", SWITCHING[0], SWITCHING[2]),
-    "another Upgrade": ("HTTP/1.1", SWITCHING[0], "Upgrade: h2c", SWITCHING[2]),
-    "two Upgrades": ("HTTP/1.1", *SWITCHING, "Upgrade: h2c"),
-    "no Connection": ("HTTP/1.1", *SWITCHING[1:]),
-    "a length": ("HTTP/1.1", *SWITCHING, "Content-Length: 0"),
-    "chunks": ("HTTP/1.1", *SWITCHING, "Transfer-Encoding: chunked"),
-    "HTTP/1.0": ("HTTP/1.0", *SWITCHING),
-    "many fields": ("HTTP/1.1", *SWITCHING, *["X: 1"] * 300),
+    "no Accept": ("HTTP/1.1", *SWITCHING),
+    "another Accept": ("HTTP/1.1", *SWITCHING, f"Sec-WebSocket-Accept: {KEY}"),
+    "the Accept of the caller's key": ("HTTP/1.1", *SWITCHING, f"Sec-WebSocket-Accept: {ACCEPT}"),
+    "an Accept in lower case": ("HTTP/1.1", *SWITCHING, "Sec-WebSocket-Accept: {lower}"),
+    "two Accepts": ("HTTP/1.1", *SWITCHING, RIGHT, RIGHT),
+    "no Upgrade": ("HTTP/1.1", SWITCHING[0], RIGHT),
+    "another Upgrade": ("HTTP/1.1", SWITCHING[0], "Upgrade: h2c", RIGHT),
+    "two Upgrades": ("HTTP/1.1", *SWITCHING, RIGHT, "Upgrade: h2c"),
+    "no Connection": ("HTTP/1.1", SWITCHING[1], RIGHT),
+    "a length": ("HTTP/1.1", *SWITCHING, RIGHT, "Content-Length: 0"),
+    "chunks": ("HTTP/1.1", *SWITCHING, RIGHT, "Transfer-Encoding: chunked"),
+    "HTTP/1.0": ("HTTP/1.0", *SWITCHING, RIGHT),
+    "many fields": ("HTTP/1.1", *SWITCHING, RIGHT, *["X: 1"] * 300),
 }
 
 
@@ -171,7 +184,9 @@ async def test_invalid_101_is_502(fields: tuple[str, ...]) -> None:
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, RAW)
     version, *lines = fields
-    upstream.feed("\r\n".join((f"{version} 101 Switching", *lines, "", "")).encode() + FRAME)
+    right = accept(last_key(upstream.history))
+    raw = "\r\n".join((f"{version} 101 Switching", *lines, "", "")).format(right=right, lower=right.lower())
+    upstream.feed(raw.encode() + FRAME)
     response = single_response(caller)
     assert (response.status, problem(response)["code"]) == (502, "upstream_protocol_error")
     assert (caller.ended, upstream.aborted) == (True, True)
@@ -183,7 +198,7 @@ async def test_101_without_a_handshake_is_502(raw: bytes) -> None:
     """Even if it fits a key of RFC 6455."""
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, raw)
-    upstream.feed(switching() + FRAME)
+    upstream.feed(switching(RAW) + FRAME)
     assert problem(single_response(caller))["code"] == "upstream_protocol_error"
     assert upstream.aborted
 
@@ -192,19 +207,30 @@ async def test_101_without_a_handshake_is_502(raw: bytes) -> None:
 async def test_101_may_follow_an_interim_response(interim: bytes) -> None:
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, RAW)
-    upstream.feed(interim + switching() + FRAME)
+    upstream.feed(interim + switching(upstream.history) + FRAME)
     assert caller.read().endswith(b"\r\n\r\n" + FRAME)
 
 
-@pytest.mark.parametrize("cut", range(0, len(switching()) + len(FRAME), 7))
+@pytest.mark.parametrize("cut", range(0, len(switching(RAW)) + len(FRAME), 7))
 async def test_101_may_arrive_in_two_reads(cut: int) -> None:
     """With the first bytes of the WebSocket behind it."""
     sidekey = ScriptedPlane(H)
     caller, upstream = await send_request(sidekey, RAW)
-    raw = switching() + FRAME
+    raw = switching(upstream.history) + FRAME
     upstream.feed(*filter(None, (raw[:cut], raw[cut:])))
     assert caller.read().endswith(b"\r\n\r\n" + FRAME)
     assert not caller.aborted
+
+
+async def test_each_handshake_has_a_key_that_its_caller_does_not_know() -> None:
+    """Otherwise an endpoint that relays the response of the caller's own server would return a valid 101."""
+    sidekey = ScriptedPlane(H)
+    keys = {KEY}
+    for number in range(4):
+        sidekey.caller().feed(RAW)
+        upstream = await sidekey.upstream(number)
+        keys.add(last_key(upstream.history))
+    assert len(keys) == 5
 
 
 async def test_any_other_response_is_ordinary() -> None:
@@ -240,7 +266,7 @@ async def test_rejected_token_is_renewed_before_the_101() -> None:
     handshake = second.read()
     assert b"Authorization: Bearer new-token" in handshake
     assert b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" in handshake
-    second.feed(switching())
+    second.feed(switching(second.history))
     assert single_response(caller).status == 101
 
 
@@ -251,7 +277,7 @@ async def test_secret_in_the_101_is_redacted() -> None:
     grant = Grant(headers=(("Authorization", secret),), secrets=(secret.encode(),))
     sidekey = ScriptedPlane(served, sources={"h": RenewedSource(grant)})
     caller, upstream = await send_request(sidekey, RAW)
-    upstream.feed(switching(f"X-Echo: {secret}"))
+    upstream.feed(switching(upstream.history, f"X-Echo: {secret}"))
     assert single_response(caller).values(b"x-echo") == [b"[redacted]"]
 
 
@@ -306,7 +332,7 @@ async def test_origin_needs_callers(target: bytes) -> None:
     caller, upstream = await send_request(
         sidekey, get("/a", *HANDSHAKE, "Origin: https://app.test", "Sidekey-Token: t")
     )
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     assert single_response(caller).status == 101
 
 
@@ -332,7 +358,7 @@ async def test_handshake_through_the_forward_proxy(raw: bytes) -> None:
     sidekey = ScriptedPlane(H, matching=True)
     caller, upstream = await send_request(sidekey, raw)
     assert upstream.read().startswith(b"GET /api/a HTTP/1.1\r\nHost: up.test:1\r\nAuthorization: ")
-    upstream.feed(switching() + FRAME)
+    upstream.feed(switching(upstream.history) + FRAME)
     assert caller.read().endswith(FRAME)
 
 
@@ -368,7 +394,7 @@ async def test_bytes_before_the_101_close_both_connections(behind: list[bytes]) 
     upstream.read()
     caller.feed(*behind)
     await settle()
-    upstream.feed(switching() + FRAME)
+    upstream.feed(switching(upstream.history) + FRAME)
     response = first_response(caller.read())
     assert response is not None
     assert (response.status, problem(response)["code"], problem(response)["sent"]) == (400, "request_invalid", "maybe")
@@ -385,7 +411,7 @@ async def test_unread_bytes_before_the_101_close_both_connections() -> None:
         caller.sock = near
         far.send(b"x")
         upstream.read()
-        upstream.feed(switching())
+        upstream.feed(switching(upstream.history))
         assert problem(single_response(caller))["code"] == "request_invalid"
         assert (upstream.aborted, upstream.read()) == (True, b"")
 
@@ -398,7 +424,7 @@ async def test_request_before_the_handshake_is_served_first() -> None:
     assert single_response(caller).body == b"ok"
     await settle()
     assert upstream.read().startswith(b"GET /api/a ")
-    upstream.feed(switching() + FRAME)
+    upstream.feed(switching(upstream.history) + FRAME)
     assert caller.read().endswith(FRAME)
 
 
@@ -435,7 +461,7 @@ def test_bytes_arrive_unchanged_and_in_order(pieces: list[tuple[bool, bytes]], f
         sidekey = ScriptedPlane(H)
         caller, upstream = await send_request(sidekey, RAW)
         upstream.read()
-        upstream.feed(switching() + first)
+        upstream.feed(switching(upstream.history) + first)
         head, end, received = caller.read().partition(b"\r\n\r\n")
         assert (head.split(b"\r\n")[0], end) == (b"HTTP/1.1 101 Switching Protocols", b"\r\n\r\n")
         caller.feed(*(FRAME[:1], FRAME[1:]) if first else (FRAME,))
@@ -514,7 +540,7 @@ async def test_caller_that_is_full_at_the_101_pauses_the_upstream() -> None:
     upstream.block_writes()
     upstream.protocol.pause_writing()
     caller.block_writes()
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     assert (caller.reading, upstream.reading) == (False, False)
     upstream.protocol.resume_writing()
     assert (caller.reading, upstream.reading) == (True, False)
@@ -598,7 +624,8 @@ async def test_caller_has_at_most_half_of_the_tunnels() -> None:
         number = len(sidekey.upstreams)
         caller = sidekey.caller()
         caller.feed(get("/a", *HANDSHAKE, f"Sidekey-Token: {token}"))
-        (await sidekey.upstream(number)).feed(switching())
+        upstream = await sidekey.upstream(number)
+        upstream.feed(switching(upstream.history))
         return caller, single_response(caller).status
 
     first, status = await open_as("one")
@@ -626,7 +653,7 @@ async def test_caller_has_at_most_half_of_the_tunnels() -> None:
 async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, Any], cut: bool) -> None:
     sidekey = ScriptedPlane(H, tokens={"t": None})
     caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     assert single_response(caller).status == 101
     if "callers" in config and config["callers"] == callers_of({"other": None}):
         # `callers_of` names callers by their position.
@@ -635,7 +662,20 @@ async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, An
     assert (caller.aborted, upstream.aborted) == (cut, cut)
 
 
-@pytest.mark.parametrize("first", [b"GET /api/admin HTTP/1.1\r\n", b"\x81\x05hello", b"\x80\x80", b"\x83\x80", b"\r\n"])
+FIRST = {
+    "a request": b"GET /api/admin HTTP/1.1\r\n",
+    "no mask": b"\x81\x05hello",
+    "a continuation": b"\x80\x80",
+    "an unknown opcode": b"\x83\x80",
+    "an empty line": b"\r\n",
+    "a fragment of a ping": b"\x09\x85DELETE /admin HTTP/1.1\r\n",
+    "a compressed ping": b"\xc9\x85DELETE /admin HTTP/1.1\r\n",
+    "RSV2": b"\xa1\x80",
+    "RSV3": b"\x91\x80",
+}
+
+
+@pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
 @pytest.mark.parametrize("dribbled", [False, True])
 async def test_first_bytes_must_be_a_masked_frame(first: bytes, dribbled: bool) -> None:
     """An upstream that relays the response of another server may still speak HTTP: it gets no request unjudged."""
@@ -712,7 +752,7 @@ async def test_handshake_that_ends_after_the_drain_has_begun_is_503() -> None:
     caller, upstream = await send_request(sidekey, RAW)
     end = asyncio.create_task(sidekey.plane.finish(DEADLINE))
     await settle()
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     error = problem(single_response(caller))
     assert (error["status"], error["code"]) == (503, "overloaded")
     assert upstream.aborted
@@ -825,5 +865,5 @@ async def test_http_is_upgraded_to_https() -> None:
     sidekey = ScriptedPlane(served, matching=True)
     caller, upstream = await send_request(sidekey, RAW.replace(b"/i/h/a", b"http://up.test/api/a"))
     assert upstream.read().startswith(b"GET /api/a HTTP/1.1\r\nHost: up.test\r\nAuthorization: ")
-    upstream.feed(switching())
+    upstream.feed(switching(upstream.history))
     assert single_response(caller).status == 101

@@ -40,6 +40,8 @@ class RecordingTransport(asyncio.Transport):
     def __init__(self, protocol: asyncio.Protocol) -> None:
         super().__init__()
         self.written = bytearray()
+        self.history = bytearray()
+        """All written bytes, also those that `read` has returned."""
         self.ended = False
         """FIN follows the written bytes."""
         self.aborted = False
@@ -59,6 +61,7 @@ class RecordingTransport(asyncio.Transport):
         if self._lost or self.ended:
             return
         self.written += data
+        self.history += data
         if self._blocked and not self._full:
             self._full = True
             self.protocol.pause_writing()

@@ -31,6 +31,7 @@ class Role(IntEnum):
     TOKEN = auto()
     PROXY_CONNECTION = auto()
     KEEP_ALIVE = auto()
+    WEBSOCKET_KEY = auto()
 
 
 REQUEST_ROLES: Final = {

@@ -98,6 +98,29 @@ class RequestHead:
             self.proxy_authorization,
         )
 
+    def with_websocket_key(self, key: bytes) -> RequestHead:
+        """Return a copy of a WebSocket handshake with another key. The caller's becomes a control header."""
+        at = self.names.index(b"sec-websocket-key")
+        name, _, callers_key = self.fields[at].partition(b":")
+        fields = list(self.fields)
+        fields[at] = name + b": " + key
+        return RequestHead(
+            self.method,
+            self.target,
+            self.host,
+            fields,
+            self.names,
+            {**(self.control_headers or NO_CONTROL_HEADERS), Role.WEBSOCKET_KEY: callers_key.strip(b" \t")},
+            self.connection,
+            self.length,
+            self.has_content_length,
+            self.http_1_1,
+            self.keep_alive,
+            self.token,
+            self.integration_id,
+            self.proxy_authorization,
+        )
+
     @property
     def expects_continue(self) -> bool:
         """Whether the caller waits for 100 before it sends the body (RFC 9110 10.1.1). HTTP/1.0 has no 100."""

@@ -8,7 +8,7 @@ from hashlib import sha1
 from typing import Final
 
 from sidekey.errors import Problem
-from sidekey.policy.headers import line_values, nominated, tokens
+from sidekey.policy.headers import Role, line_values, nominated, tokens
 from sidekey.policy.messages import RequestHead, ResponseHead
 
 SWITCHING_PROTOCOLS: Final = 101
@@ -25,8 +25,11 @@ _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
 """16 bytes in base64."""
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MASK: Final = 0x80
-_FIRST_OPCODES: Final = frozenset({1, 2, 8, 9, 10})
-"""Text, binary, close, ping and pong. A continuation cannot come first."""
+_RSV1: Final = 0x40
+_CONTROL_STARTS: Final = frozenset({0x88, 0x89, 0x8A})
+"""Close, ping and pong, each with FIN."""
+_MESSAGE_STARTS: Final = frozenset({0x01, 0x02, 0x81, 0x82})
+"""Text and binary, without and with FIN. A continuation cannot come first."""
 
 
 def find_request_error(head: RequestHead) -> Problem | None:
@@ -54,25 +57,42 @@ def _invalid(rule: str, *headers: tuple[str, str]) -> Problem:
     return Problem("request_invalid", f"a WebSocket handshake {rule}", headers=headers)
 
 
+def replace_key(request: RequestHead, random: bytes) -> RequestHead:
+    """Return the handshake for the upstream, with these 16 random bytes as its key (RFC 6455 4.1).
+
+    An endpoint may relay the response of a server that the caller has chosen. That server could answer the caller's
+    key, but it does not know this one.
+    """
+    return request.with_websocket_key(b64encode(random))
+
+
 def find_response_error(request: RequestHead, response: ResponseHead) -> str:
     """Return the reason why a 101 response does not complete the handshake of this request, or an empty string."""
-    if not request.is_websocket:
+    if request.control_header(Role.WEBSOCKET_KEY) is None:
         return "the upstream switched protocols without a request for it"
     if [protocol.lower() for protocol in line_values(response.fields, b"upgrade")] != [b"websocket"]:
         return "the upstream's 101 response must have one Upgrade, which must be websocket"
     if b"upgrade" not in tokens(response.connection or b""):
         return "the upstream's 101 response must list Upgrade in Connection"
     (key,) = line_values(request.fields, b"sec-websocket-key")
-    accepted = b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
-    if line_values(response.fields, b"sec-websocket-accept") != [accepted]:
-        return "the upstream's 101 response must have one Sec-WebSocket-Accept, which must match the request's key"
+    if line_values(response.fields, b"sec-websocket-accept") != [_accept(key)]:
+        return "the upstream's 101 response must have one Sec-WebSocket-Accept, which must match the key that was sent"
     return ""
 
 
-def may_begin_stream(start: bytes) -> bool:
-    """Return True if these two bytes of a caller may begin its first frame (RFC 6455 5.2), and no HTTP request.
+def accept_line(request: RequestHead) -> bytes:
+    """Return the line of Sec-WebSocket-Accept for the caller, after the preceding CRLF."""
+    return b"\r\nSec-WebSocket-Accept: " + _accept(request.control_header(Role.WEBSOCKET_KEY) or b"")
 
-    An endpoint that relays the status and the headers of another server can send a valid 101 while its own server still
-    speaks HTTP. Requests behind such a response would be subject to no policy.
+
+def _accept(key: bytes) -> bytes:
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+
+
+def may_begin_stream(start: bytes) -> bool:
+    """Return True if these two bytes of a caller may begin its first frame (RFC 6455 5.2, 5.5).
+
+    The frame must be masked and its opcode known. A control frame must not be a fragment. RSV1 may mark a compressed
+    message (RFC 7692 6), and no registered extension uses RSV2 or RSV3.
     """
-    return start[0] & 0x0F in _FIRST_OPCODES and bool(start[1] & _MASK)
+    return bool(start[1] & _MASK) and (start[0] in _CONTROL_STARTS or start[0] & ~_RSV1 in _MESSAGE_STARTS)

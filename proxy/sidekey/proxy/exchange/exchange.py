@@ -7,6 +7,7 @@ A grant is what Sidekey adds to a request: headers, query parameters and body fi
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -18,12 +19,12 @@ from sidekey.policy.callers import Callers
 from sidekey.policy.decide import apply_rules, decide, decide_again
 from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.framing import CHUNKED
-from sidekey.policy.headers import is_plain
+from sidekey.policy.headers import drop_fields, is_plain
 from sidekey.policy.identifiers import preset_id, read_identifiers
 from sidekey.policy.messages import WEBSOCKET_LINES, RequestHead, ResponseHead
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelContext
-from sidekey.policy.websocket import find_response_error
+from sidekey.policy.websocket import accept_line, find_response_error, replace_key
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
@@ -64,6 +65,7 @@ _KEEP_ALIVE: Final = b"\r\nConnection: keep-alive\r\n\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _EXPECT: Final = frozenset({b"expect"})
+_ACCEPT: Final = frozenset({b"sec-websocket-accept"})
 _NO_BODY: Final[list[bytes]] = []
 """An empty body; never changed."""
 _STEPS_PER_TURN: Final = 16
@@ -275,6 +277,7 @@ class Exchange(ExchangeBase):
         if request.head.is_websocket:
             # Whatever the response is, bytes behind a handshake are never read as another request.
             self._keep_alive = False
+            request.replace_head(replace_key(request.head, os.urandom(16)))
         rules = request.rules
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
@@ -878,8 +881,10 @@ class Exchange(ExchangeBase):
             return
         self._time_response_head()
         self._status = head.status
-        fields = head.fields if self._redactor is None else self._redactor.clean(head.fields)
-        ending = WEBSOCKET_LINES + request.rules.head_end
+        fields = drop_fields(head.fields, _ACCEPT)
+        if self._redactor is not None:
+            fields = self._redactor.clean(fields)
+        ending = accept_line(request.head) + WEBSOCKET_LINES + request.rules.head_end
         pieces = response_head(head, fields, self.request_id, ending, chunked=False, to_head=False)
         self._enter_response(states.COMPLETE)
         self._deliver(b"".join(pieces))
