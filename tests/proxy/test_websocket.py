@@ -662,6 +662,53 @@ async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, An
     assert (caller.aborted, upstream.aborted) == (cut, cut)
 
 
+REVOKING: dict[str, dict[str, Any]] = {
+    "no caller": {"callers": callers_of({"other": None})},
+    "no permission": {"callers": callers_of({"t": frozenset({"k"})})},
+    "no integration": {"integrations": {}},
+    "no upgrade": {"integrations": {"h": integration("h", base_url(1))}},
+    "another origin": {"integrations": {"h": websocket_integration("h", base_url(2))}},
+    "another prefix": {"integrations": {"h": websocket_integration("h", base_url(1) + "/b")}},
+}
+
+
+@pytest.mark.parametrize("config", REVOKING.values(), ids=REVOKING)
+async def test_reload_before_the_101_refuses_the_socket(config: dict[str, Any]) -> None:
+    """The upstream took its time, and the config no longer allows the handshake."""
+    sidekey = ScriptedPlane(H, tokens={"t": None})
+    caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
+    sidekey.plane.prepare(replace(sidekey.snapshot, **config))()
+    upstream.feed(switching(upstream.history))
+    response = single_response(caller)
+    assert response.status >= 400
+    assert problem(response)["sent"] == "maybe"
+    assert (caller.ended, upstream.aborted) == (True, True)
+    assert sidekey.metrics.tunnels["websocket"] == 0
+
+
+async def test_reload_before_the_101_keeps_an_allowed_handshake() -> None:
+    sidekey = ScriptedPlane(H, tokens={"t": None})
+    caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
+    served = websocket_integration("h", base_url(1))
+    sidekey.plane.prepare(replace(sidekey.snapshot, integrations={"h": served}))()
+    upstream.feed(switching(upstream.history))
+    assert single_response(caller).status == 101
+
+
+@pytest.mark.parametrize("config", [value for name, value in REVOKING.items() if name.startswith("no ")])
+async def test_handshake_that_waits_is_judged_when_its_turn_comes(config: dict[str, Any]) -> None:
+    """By the config of that moment: it is not sent with the credential of a config from long before."""
+    sidekey = ScriptedPlane(H, tokens={"t": None})
+    handshake = get("/a", *HANDSHAKE, "Sidekey-Token: t")
+    caller, upstream = await send_request(sidekey, get("/first", "Sidekey-Token: t") + handshake)
+    sidekey.plane.prepare(replace(sidekey.snapshot, **config))()
+    upstream.feed(OK)
+    await settle()
+    assert b"pgrade" not in upstream.history
+    assert len(sidekey.upstreams) == 1
+    assert caller.ended
+
+
 FIRST = {
     "a request": b"GET /api/admin HTTP/1.1\r\n",
     "no mask": b"\x81\x05hello",

@@ -39,7 +39,8 @@ _PROXY_AUTHORIZATION: Final = Role.PROXY_AUTHORIZATION
 class CallerRequest:
     """One request as it arrives: its head, and the pieces of its body that its exchange has not taken yet.
 
-    A CONNECT has no body. `rules` are the limits, timeouts and callers at the start of the request. `received` counts
+    A CONNECT has no body. `rules` are the limits, timeouts and callers at the start of the request, or for a WebSocket
+    handshake at its admission. `received` counts
     the bytes of the body. `complete` is True once the body has ended. `problem` is set if the request could not be
     read: Sidekey responds with it and never forwards the request.
     """
@@ -48,7 +49,7 @@ class CallerRequest:
 
     def __init__(self, head: RequestHead, rules: RequestRules) -> None:
         self.head = head
-        self.rules: Final = rules
+        self.rules = rules
         self.complete = False
         self.received = 0
         self.problem: Problem | None = None
@@ -57,6 +58,10 @@ class CallerRequest:
     def replace_head(self, head: RequestHead) -> None:
         """Replace the head: by its absolute form in a tunnel, or by the head that a preset has built."""
         self.head = head
+
+    def pin(self, rules: RequestRules) -> None:
+        """Use these rules instead of those at the start of the request."""
+        self.rules = rules
 
     def replace(self, head: RequestHead, body: bytes) -> None:
         """Replace the head, and the body by a complete one."""
@@ -151,6 +156,11 @@ class RequestReader(Connection):
         self._last_name = _FIRST
         self._start_head(b"")
         self._reset_parser()
+
+    def current_rules(self) -> RequestRules:
+        """Return the rules for a request that begins now."""
+        certified = self.certified
+        return self.worker.rules if certified is None else certified.pin()
 
     def _start_head(self, target: bytes) -> None:
         self._target = target

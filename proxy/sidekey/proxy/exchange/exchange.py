@@ -47,6 +47,7 @@ from sidekey.proxy.transport import append_piece
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.upstream.request_writer import field_lines, line_without_method, request_head
 from sidekey.proxy.worker import Worker
+from sidekey.snapshot.request_rules import RequestRules
 from sidekey.snapshot.snapshot import NO_INTEGRATION
 
 T = TypeVar("T")
@@ -278,6 +279,8 @@ class Exchange(ExchangeBase):
             # Whatever the response is, bytes behind a handshake are never read as another request.
             self._keep_alive = False
             request.replace_head(replace_key(request.head, os.urandom(16)))
+            # The handshake may have waited behind another request for long, and a WebSocket lives long.
+            request.pin(self._caller_connection.current_rules())
         rules = request.rules
         return self._apply_decision(self._decide(rules.callers, awaits_store=rules.awaits_store))
 
@@ -875,7 +878,10 @@ class Exchange(ExchangeBase):
         if caller.has_more_input:
             self._fail(AFTER_HANDSHAKE)
             return
-        problem = STOPPING if worker.finishing else worker.enter_tunnel(self._caller_name, request.rules)
+        rules = caller.current_rules()
+        problem = None if rules is request.rules else self._check_again(rules)
+        if problem is None:
+            problem = STOPPING if worker.finishing else worker.enter_tunnel(self._caller_name, rules)
         if problem is not None:
             self._fail(problem)
             return
@@ -896,6 +902,23 @@ class Exchange(ExchangeBase):
         self._upstream = None
         self._end("", None, upstream_completed=True)
         websocket.open(connection, data)
+
+    def _check_again(self, rules: RequestRules) -> Problem | None:
+        """Return the problem if the handshake would be refused by these rules, which a reload has set since then."""
+        decision = self._decide(rules.callers, awaits_store=rules.awaits_store)
+        if isinstance(decision, Denied):
+            return decision.problem
+        target, destination = decision.target, self._require_destination()
+        is_same = (
+            target is not None
+            and target.origin == destination.route.origin
+            and target.request_target.encode("latin-1") == destination.path
+        )
+        if not is_same:
+            detail = "the integration has another target since a reload: connect again"
+            return Problem("target_denied", detail, denial="outside_policy")
+        self._caller_name = decision.caller or self._caller_name
+        return None
 
     def response_received(self, head: ResponseHead | None, body: list[bytes], *, whole: bool) -> None:
         if head is not None and self._redactor is not None and self._require_integration().redacts:
