@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.asyncio.client import connect as client
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from support import programs
 from support.caller_certificates import SPIFFE_ID, CallerCa, dns, uri
@@ -286,6 +286,40 @@ async def test_change_of_the_ca_refuses_what_only_the_removed_one_verified(tmp_p
         assert await denials(app, "certificate_invalid") == 1
 
 
+async def _echo(socket: ServerConnection) -> None:
+    async for message in socket:
+        await socket.send(message)
+
+
+@pytest.mark.parametrize("removed", ["the CA", "the name"])
+async def test_reload_cuts_websockets_of_certificates_that_no_longer_count(
+    removed: str, tmp_path: Path, ca: Authority
+) -> None:
+    caller_ca = CallerCa.create(tmp_path)
+    caller_ca.server()
+    caller_ca.client("billing", uri(SPIFFE_ID))
+    new = CallerCa.create(tmp_path, "new")
+    async with serve(_echo, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        config = integration(f"http://up.test:{port}") + "    upgrade: [websocket]\n"
+        async with serving(config, tmp_path, ca, hosts={"up.test": ["127.0.0.1"]}, head=head(REQUIRED)) as app:
+            url = f"wss://localhost:{app.port}/i/it/x"
+            async with client(url, ssl=caller_ca.context("billing"), proxy=None) as socket:
+                bundle, written = tmp_path / "callers.crt", tmp_path / "sidekey.yaml"
+                bundle.write_bytes(caller_ca.issued.pem + new.issued.pem)
+                app.hang_up()
+                await eventually(lambda: _reloads(app) == 1)
+                await socket.send("still open")
+                assert await socket.recv() == "still open"
+                if removed == "the CA":
+                    bundle.write_bytes(new.issued.pem)
+                else:
+                    written.write_text(written.read_text().replace(SPIFFE_ID, "spiffe://example.org/other"))
+                app.hang_up()
+                with pytest.raises(ConnectionClosed):
+                    await asyncio.wait_for(socket.recv(), 10)
+
+
 def _reloads(app: RunningApp) -> int:
     return sum(line["event"] == "config reloaded" for line in app.lines())
 
@@ -380,14 +414,10 @@ async def test_websocket_over_tls_needs_a_token_if_it_has_an_origin(
 ) -> None:
     """A page could read any WebSocket of a browser with a certificate (RFC 6455 10.2)."""
 
-    async def echo(socket: ServerConnection) -> None:
-        async for message in socket:
-            await socket.send(message)
-
     caller_ca = CallerCa.create(tmp_path)
     caller_ca.server()
     caller_ca.client("billing", uri(SPIFFE_ID))
-    async with serve(echo, "127.0.0.1", 0) as server:
+    async with serve(_echo, "127.0.0.1", 0) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         config = integration(f"http://up.test:{port}") + "    upgrade: [websocket]\n"
         async with serving(config, tmp_path, ca, hosts={"up.test": ["127.0.0.1"]}, head=head(REQUIRED)) as app:

@@ -638,38 +638,42 @@ async def test_caller_has_at_most_half_of_the_tunnels() -> None:
     assert (await open_as("one"))[1] == 101
 
 
-@pytest.mark.parametrize(
-    ("config", "cut"),
-    [
-        ({}, False),
-        ({"integrations": {"h": integration("h", base_url(1))}}, True),
-        ({"integrations": {}}, True),
-        ({"callers": callers_of({"other": None})}, True),
-        ({"callers": callers_of({"t": frozenset({"k"})})}, True),
-        ({"callers": None}, False),
-    ],
-    ids=["nothing", "no upgrade", "no integration", "no caller", "no permission", "no callers"],
-)
-async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, Any], cut: bool) -> None:
-    sidekey = ScriptedPlane(H, tokens={"t": None})
-    caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
-    upstream.feed(switching(upstream.history))
-    assert single_response(caller).status == 101
-    if "callers" in config and config["callers"] == callers_of({"other": None}):
-        # `callers_of` names callers by their position.
-        config = {"callers": {key: Caller("other", None) for key in config["callers"]}}
-    sidekey.plane.prepare(replace(sidekey.snapshot, **config))()
-    assert (caller.aborted, upstream.aborted) == (cut, cut)
-
-
 REVOKING: dict[str, dict[str, Any]] = {
-    "no caller": {"callers": callers_of({"other": None})},
+    "no caller": {"callers": {}},
+    "no such token": {"callers": callers_of({"other": None})},
     "no permission": {"callers": callers_of({"t": frozenset({"k"})})},
     "no integration": {"integrations": {}},
     "no upgrade": {"integrations": {"h": integration("h", base_url(1))}},
     "another origin": {"integrations": {"h": websocket_integration("h", base_url(2))}},
     "another prefix": {"integrations": {"h": websocket_integration("h", base_url(1) + "/b")}},
 }
+
+
+RENAMING: dict[str, Any] = {"callers": {key: Caller("other", None) for key in callers_of({"t": None}) or ()}}
+HARMLESS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "no callers": {"callers": None},
+    "another caller": {"callers": callers_of({"t": None, "u": None})},
+    "the same integration": {"integrations": {"h": websocket_integration("h", base_url(1))}},
+    "a second prefix": {"integrations": {"h": websocket_integration("h", base_url(1), base_url(2))}},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "cut"),
+    [
+        *((config, True) for config in (*REVOKING.values(), RENAMING)),
+        *((config, False) for config in HARMLESS.values()),
+    ],
+    ids=[*REVOKING, "another name", *HARMLESS],
+)
+async def test_reload_cuts_sockets_that_it_no_longer_allows(config: dict[str, Any], cut: bool) -> None:
+    sidekey = ScriptedPlane(H, tokens={"t": None})
+    caller, upstream = await send_request(sidekey, get("/a", *HANDSHAKE, "Sidekey-Token: t"))
+    upstream.feed(switching(upstream.history))
+    assert single_response(caller).status == 101
+    sidekey.plane.prepare(replace(sidekey.snapshot, **config))()
+    assert (caller.aborted, upstream.aborted) == (cut, cut)
 
 
 @pytest.mark.parametrize("config", REVOKING.values(), ids=REVOKING)
@@ -834,7 +838,7 @@ async def test_access_line_is_written_at_the_end(tmp_path: Path) -> None:
     assert line["duration"] >= line["first_byte"] > 0
 
 
-@pytest.mark.parametrize("reason", ["tunnel_idle", "total", "drain", "no longer allows WebSocket"])
+@pytest.mark.parametrize("reason", ["tunnel_idle", "total", "drain", "no longer allows this WebSocket"])
 async def test_cut_socket_is_logged_with_the_reason(tmp_path: Path, reason: str) -> None:
     """Also if only errors are logged."""
     log = tmp_path / "log"

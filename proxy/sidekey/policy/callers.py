@@ -90,11 +90,12 @@ class JwtVerifier(Protocol):
 class Callers:
     """The callers by key, as one connection may use them. `jwts` is None if the config has no issuers.
 
-    If the connection has a certificate, `certified` has the callers that it identifies. `refused` is set if nothing on
-    this connection counts any more, because the certificate that it began with is no longer valid.
+    If the connection has a certificate, `_certificate` has the keys of callers in it, and `_certified` the callers that
+    it identifies. `refused` is set if nothing on this connection counts any more, because the certificate that it began
+    with is no longer valid.
     """
 
-    __slots__ = ("_by_key", "_certified", "_jwts", "_refused", "has_certificate")
+    __slots__ = ("_by_key", "_certificate", "_certified", "_jwts", "_refused", "has_certificate")
 
     def __init__(
         self,
@@ -106,8 +107,8 @@ class Callers:
         self._by_key: Final = by_key
         self._jwts: Final = jwts
         self.has_certificate: Final = certificate is not None
-        found = [by_key[key] for key in certificate or () if key in by_key]
-        self._certified: Final = list(dict.fromkeys(found))
+        self._certificate: Final = [key for key in certificate or () if key in by_key]
+        self._certified: Final = list(dict.fromkeys([by_key[key] for key in self._certificate]))
         self._refused: Final = refused
 
     def on_connection(self, certificate: Iterable[bytes], refused: Unidentified | None) -> Callers:
@@ -159,6 +160,18 @@ class Callers:
         if callers:
             return callers[0]
         return _CERTIFICATE_UNKNOWN if self.has_certificate else _TOKEN_MISSING
+
+    def keys(self, token: bytes | None) -> frozenset[bytes]:
+        """Return the keys by which the credentials of an authenticated request identify its caller."""
+        keys = set(self._certificate)
+        if token:
+            digest = hashlib.sha256(token).digest()
+            key = digest if digest in self._by_key else None
+            if key is None and self._jwts is not None:
+                key = self._jwts.find(digest)
+            if key is not None:
+                keys.add(key)
+        return frozenset(keys)
 
     def _find_by_token(self, token: bytes) -> Caller | Unidentified:
         digest = hashlib.sha256(token).digest()

@@ -93,6 +93,14 @@ def identify(
     return RequestIdentity(candidate, caller, name, proxy_user.token or head.token or None)
 
 
+def caller_keys(head: RequestHead, callers: Callers | None, tunnel: TunnelContext | None = None) -> frozenset[bytes]:
+    """Return the keys by which an admitted request identifies its caller, or none if callers are not checked."""
+    if callers is None:
+        return frozenset()
+    proxy_user = parse_proxy_authorization(head.proxy_authorization)
+    return callers.keys(single_value(proxy_user.token, head.token, None if tunnel is None else tunnel.token))
+
+
 def authenticate(
     head: RequestHead,
     callers: Callers | None,

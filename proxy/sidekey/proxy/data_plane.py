@@ -110,10 +110,9 @@ class DataPlane:
         """Cut the WebSockets that the snapshot no longer allows."""
         if not self.worker.metrics.tunnels["websocket"]:
             return
-        callers = None if snapshot.callers is None else {caller.name: caller for caller in snapshot.callers.values()}
         for connection in self.worker.connections:
             if isinstance(connection, WebSocket):
-                connection.apply_rules(snapshot.integrations, callers)
+                connection.apply_rules(self.router.find(connection.integration.encode()), snapshot.callers)
 
     def drain(self) -> None:
         """Close each connection with its next response."""

@@ -33,13 +33,18 @@ class CertifiedRules:
         self._rules = worker.rules
         self.is_ending = False
 
+    @property
+    def is_trusted(self) -> bool:
+        """True if the config still has the CAs that verified the certificate."""
+        return self._cas <= self._worker.rules.client_cas
+
     def pin(self) -> RequestRules:
         """Return the rules for a request that begins now."""
         base, left = self._worker.rules, self._certificate.not_after - self._worker.wall()
         refused: Unidentified | None = None
         if left <= 0:
             refused = _EXPIRED
-        elif not self._cas <= base.client_cas:
+        elif not self.is_trusted:
             refused = _CA_REMOVED
         self.is_ending = refused is not None or left <= base.timeouts.keep_alive
         if base is not self._base or refused is not self._refused:

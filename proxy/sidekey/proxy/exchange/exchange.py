@@ -21,6 +21,7 @@ from sidekey.policy.decision import Admitted, Denied
 from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import drop_fields, is_plain
 from sidekey.policy.identifiers import preset_id, read_identifiers
+from sidekey.policy.identify import caller_keys
 from sidekey.policy.messages import WEBSOCKET_LINES, RequestHead, ResponseHead
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelContext
@@ -897,7 +898,14 @@ class Exchange(ExchangeBase):
         counter, self._in_flight_counter = self._in_flight_counter, None
         line = self._line("", worker.clock() - self._began, True, None)
         websocket = WebSocket(
-            worker, request.rules.timeouts.tunnel_idle, self.deadline, caller=caller, counter=counter, line=line
+            worker,
+            request.rules.timeouts.tunnel_idle,
+            self.deadline,
+            caller=caller,
+            counter=counter,
+            line=line,
+            keys=caller_keys(request.head, rules.callers, self._tunnel),
+            destination=self._require_destination(),
         )
         self._upstream = None
         self._end("", None, upstream_completed=True)

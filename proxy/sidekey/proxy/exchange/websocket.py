@@ -7,13 +7,17 @@ from typing import Final
 
 from sidekey.observe.access import AccessLine
 from sidekey.policy.callers import Caller
+from sidekey.policy.decide import apply_rules
+from sidekey.policy.decision import Denied
+from sidekey.policy.headers import Role
+from sidekey.policy.messages import RequestHead
 from sidekey.policy.websocket import may_begin_stream
 from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.limits import InFlightCounter
 from sidekey.proxy.relay import Relay, RelayEnd
+from sidekey.proxy.routing.compiled import CompiledIntegration, Destination
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.snapshot import Integration
 
 
 class CallerEnd(RelayEnd):
@@ -47,10 +51,11 @@ class WebSocket(Relay):
     """A WebSocket that an exchange has opened. It stays in flight, and counts as a tunnel, until it ends.
 
     `counter` is the slot of its destination. `line` is the access line of the request, whose duration and bytes are
-    those of the response head. `caller` is the connection that carried the handshake.
+    those of the response head. `caller` is the connection that carried the handshake, and `keys` identified the caller.
+    `destination` is that of the handshake.
     """
 
-    __slots__ = ("_began", "_caller", "_counter", "_line")
+    __slots__ = ("_began", "_caller", "_counter", "_handshake", "_keys", "_line", "_origin")
 
     def __init__(
         self,
@@ -61,12 +66,19 @@ class WebSocket(Relay):
         caller: CallerConnection,
         counter: InFlightCounter | None,
         line: AccessLine,
+        keys: frozenset[bytes],
+        destination: Destination,
     ) -> None:
         super().__init__(worker, idle_timeout, expires)
         self._caller_end = CallerEnd(self)
         self._caller: Final = caller
         self._counter: Final = counter
         self._line: Final = line
+        self._keys: Final = keys
+        route = destination.route
+        self._origin: Final = route.origin
+        url = b"%b://%b%b" % (route.scheme, route.authority, destination.path)
+        self._handshake: Final = RequestHead(b"GET", url, None, [], [], {Role.UPGRADE: b"websocket"})
         self._began = 0.0
 
     def open(self, connection: UpstreamConnection, data: bytes) -> None:
@@ -84,14 +96,35 @@ class WebSocket(Relay):
         if data:
             upstream_end.data_received(data)
 
-    def apply_rules(self, integrations: Mapping[str, Integration], callers: Mapping[str, Caller] | None) -> None:
-        """Cut the WebSocket unless a new config still allows its caller to open one. `callers` are keyed by name."""
-        integration = integrations.get(self._line.integration)
-        caller = None if callers is None else callers.get(self._line.caller)
-        if integration is None or not integration.websocket:
-            self.cut("the integration no longer allows WebSocket")
-        elif callers is not None and (caller is None or not caller.may_use(integration.id)):
-            self.cut("the caller may no longer use the integration")
+    @property
+    def integration(self) -> str:
+        """The ID of the integration."""
+        return self._line.integration
+
+    def apply_rules(self, integration: CompiledIntegration | None, callers: Mapping[bytes, Caller] | None) -> None:
+        """Cut the WebSocket unless a new config still allows it to its caller. `callers` are those of the config."""
+        certified = self._caller.certified
+        if integration is None or not self._is_allowed(integration):
+            self.cut("the integration no longer allows this WebSocket")
+        elif callers is not None and not self._is_caller(callers, integration):
+            self.cut("the caller may no longer use the integration, or has other credentials")
+        elif certified is not None and not certified.is_trusted:
+            self.cut("the CA of the client certificate is no longer trusted")
+
+    def _is_allowed(self, integration: CompiledIntegration) -> bool:
+        """Return True if the integration still allows the handshake at the same origin."""
+        decision = apply_rules(self._handshake, integration)
+        if isinstance(decision, Denied):
+            return False
+        return decision.target is not None and decision.target.origin == self._origin
+
+    def _is_caller(self, callers: Mapping[bytes, Caller], integration: CompiledIntegration) -> bool:
+        """Return True if all keys still identify the caller, and it may use the integration."""
+        found = [callers.get(key) for key in self._keys]
+        return bool(found) and all(
+            caller is not None and caller.name == self._line.caller and caller.may_use(integration.name)
+            for caller in found
+        )
 
     def _ended(self, received: int, sent: int) -> None:
         worker, line, reason = self._worker, self._line, self._cut_reason
