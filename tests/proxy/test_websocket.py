@@ -20,6 +20,7 @@ from sidekey.credentials.base import Grant
 from sidekey.policy.callers import Caller
 from sidekey.proxy.transport import WRITE_BUFFER
 from sidekey.snapshot.request_rules import Limits, Timeouts
+from support import wire
 from support.leaves import IssuedLeaves
 from support.plane import (
     UPSTREAM,
@@ -614,6 +615,42 @@ async def test_open_socket_stays_in_flight() -> None:
     upstream.feed(OK)
     assert single_response(again).status == 200
     assert sidekey.metrics.in_flight == 0
+
+
+@pytest.mark.parametrize("several_origins", [False, True])
+async def test_websockets_of_one_caller_leave_room_for_requests_of_another(several_origins: bool) -> None:
+    """They take at most half of the slots of an origin, and give them back."""
+    other = [websocket_integration("k", base_url(2))] if several_origins else []
+    in_flight = 12 if several_origins else 6
+    sidekey = ScriptedPlane(H, *other, limits=Limits(in_flight=in_flight), tokens={"one": None, "two": None})
+
+    async def open_as(token: str) -> tuple[RecordingTransport, wire.Message]:
+        number = len(sidekey.upstreams)
+        caller = sidekey.caller()
+        caller.feed(get("/a", *HANDSHAKE, f"Sidekey-Token: {token}"))
+        upstream = await sidekey.upstream(number)
+        upstream.feed(switching(upstream.history))
+        return caller, single_response(caller)
+
+    opened = [await open_as("one") for _ in range(3)]
+    assert [response.status for _, response in opened] == [101] * 3
+    refused = problem((await open_as("one"))[1])
+    assert (refused["status"], refused["code"]) == (503, "overloaded")
+    assert "limits.in_flight" in refused["detail"]
+    assert [(await open_as("two"))[1].status for _ in range(3)] == [101] * 3
+    opened[0][0].fail(ConnectionResetError())
+    await settle()
+    assert (await open_as("one"))[1].status == 101
+
+
+async def test_only_caller_may_open_as_many_websockets_as_may_be_in_flight() -> None:
+    sidekey = ScriptedPlane(H, limits=Limits(in_flight=3), tokens={"one": None})
+    for number in range(3):
+        caller = sidekey.caller()
+        caller.feed(get("/a", *HANDSHAKE, "Sidekey-Token: one"))
+        upstream = await sidekey.upstream(number)
+        upstream.feed(switching(upstream.history))
+        assert single_response(caller).status == 101
 
 
 async def test_caller_has_at_most_half_of_the_tunnels() -> None:

@@ -400,7 +400,8 @@ class LimitSettings(Section):
         default=_LIMITS.in_flight,
         description="Requests at the same time. If integrations name several origins (scheme, host and port; a "
         "wildcard domain counts as one, and so does `forward.unmatched: pass`), each origin may use "
-        "half, rounded up. Integrations with their own `limits` are an exception.",
+        "half, rounded up. Integrations with their own `limits` are an exception. If `callers` has several entries, "
+        "the WebSockets of each may take half of the slots of an origin.",
     )
     pipelined: Count = Field(default=_LIMITS.pipelined, description="Requests waiting on one connection.")
     tunnels: Count = Field(

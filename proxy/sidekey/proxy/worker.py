@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -92,6 +93,7 @@ class Worker:
         "_report",
         "_tasks",
         "_tunnels_by_caller",
+        "_websockets_by_caller",
         "access",
         "audit",
         "clock",
@@ -151,6 +153,7 @@ class Worker:
         self._passthroughs: set[DrainableConnection] = set()
         self.tunnel_count = 0
         self._tunnels_by_caller: dict[str, int] = {}
+        self._websockets_by_caller: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _build_rules(self, snapshot: Snapshot) -> RequestRules:
@@ -326,6 +329,28 @@ class Worker:
         self.tunnel_count += 1
         self._tunnels_by_caller[caller] = caller_count + 1
         return None
+
+    def enter_websocket(self, caller: str, rules: RequestRules) -> Problem | None:
+        """Count a WebSocket, also as a tunnel, or return the problem if it exceeds a limit.
+
+        A WebSocket stays in flight for as long as its caller likes. So those of one of several callers may take at most
+        half of the slots of an origin.
+        """
+        caller_count = self._websockets_by_caller[caller]
+        if rules.has_several_callers and caller_count >= max(1, self.origin_limit // 2):
+            detail = "the caller's WebSockets have half of the slots of one origin (limits.in_flight), the most for one"
+            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+        problem = self.enter_tunnel(caller, rules)
+        if problem is None:
+            self._websockets_by_caller[caller] += 1
+        return problem
+
+    def leave_websocket(self, caller: str) -> None:
+        """Count a WebSocket as ended."""
+        self.leave_tunnel(caller)
+        self._websockets_by_caller[caller] -= 1
+        if not self._websockets_by_caller[caller]:
+            del self._websockets_by_caller[caller]
 
     def leave_tunnel(self, caller: str) -> None:
         """Count a tunnel or a WebSocket as ended."""

@@ -57,6 +57,7 @@ class RequestRules:
         "awaits_store",
         "callers",
         "client_cas",
+        "has_several_callers",
         "head_end",
         "limits",
         "timeouts",
@@ -81,8 +82,8 @@ class RequestRules:
         self.awaits_store: Final = awaits_store
         self.client_cas: Final = client_cas
         self.head_end: Final = via + b"\r\n\r\n"
-        several = callers is not None and callers.count() > 1
-        self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if several else limits.tunnels
+        self.has_several_callers: Final = callers is not None and callers.count() > 1
+        self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if self.has_several_callers else limits.tunnels
 
     def for_certificate(self, keys: Iterable[bytes], refused: Unidentified | None) -> RequestRules:
         """Return the rules for a connection whose certificate identifies the callers with these keys."""

@@ -882,7 +882,7 @@ class Exchange(ExchangeBase):
         rules = caller.current_rules()
         problem = None if rules is request.rules else self._check_again(rules)
         if problem is None:
-            problem = STOPPING if worker.finishing else worker.enter_tunnel(self._caller_name, rules)
+            problem = STOPPING if worker.finishing else worker.enter_websocket(self._caller_name, rules)
         if problem is not None:
             self._fail(problem)
             return

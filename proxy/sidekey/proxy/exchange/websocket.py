@@ -130,7 +130,7 @@ class WebSocket(Relay):
         worker, line, reason = self._worker, self._line, self._cut_reason
         seconds = line.duration + worker.end_request(self._began)
         worker.metrics.tunnels["websocket"] -= 1
-        worker.leave_tunnel(line.caller)
+        worker.leave_websocket(line.caller)
         if self._counter is not None:
             self._counter.leave()
         self._caller.transport_closed()
