@@ -617,6 +617,15 @@ async def test_open_socket_stays_in_flight() -> None:
     assert sidekey.metrics.in_flight == 0
 
 
+async def test_reload_that_requires_https_cuts_sockets_without_it() -> None:
+    """A new handshake to the same URL would be changed to https."""
+    sidekey = ScriptedPlane(websocket_integration("h", "http://up.test/api"))
+    caller, upstream = await ends(sidekey)
+    served = websocket_integration("h", "https://up.test/api")
+    sidekey.plane.prepare(replace(sidekey.snapshot, integrations={"h": served}))()
+    assert (caller.aborted, upstream.aborted) == (True, True)
+
+
 @pytest.mark.parametrize("several_origins", [False, True])
 async def test_websockets_of_one_caller_leave_room_for_requests_of_another(several_origins: bool) -> None:
     """They take at most half of the slots of an origin, and give them back."""

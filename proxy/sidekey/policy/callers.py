@@ -166,11 +166,12 @@ class Callers:
         keys = set(self._certificate)
         if token:
             digest = hashlib.sha256(token).digest()
-            key = digest if digest in self._by_key else None
-            if key is None and self._jwts is not None:
-                key = self._jwts.find(digest)
-            if key is not None:
-                keys.add(key)
+            if digest in self._by_key:
+                keys.add(digest)
+            elif self._jwts is not None:
+                key = self._jwts.find(digest) or self._jwts.verify(token, digest)
+                if not isinstance(key, Unidentified):
+                    keys.add(key)
         return frozenset(keys)
 
     def _find_by_token(self, token: bytes) -> Caller | Unidentified:
