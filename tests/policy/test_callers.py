@@ -75,6 +75,11 @@ def test_all_credentials_must_identify_one_caller(
         assert expected == {result}
         assert is_valid
         assert not (is_refused and keys is not None)
+        presented = {key for key in keys or [] if key in CERTIFIED}
+        digest = hashlib.sha256(token).digest()
+        presented |= {SUBJECTS.get(token, digest)} if token else set()
+        # A WebSocket ends if a reload removes one of these.
+        assert callers.keys(token) == presented
     fast = callers.find(token)
     assert fast is None or fast is result
     if isinstance(result, Caller) and (remembers or not token.startswith(b"ey")):
