@@ -9,9 +9,10 @@ import pytest
 
 from sidekey.cli import healthcheck
 from sidekey.cli.healthcheck import NotReady, check_health
+from support.caller_certificates import CallerCa
 from support.commands import imported_by
 from support.ports import free_port, listening_socket
-from support.sidekey_process import SidekeyProcess, run_cli
+from support.sidekey_process import HEAD, SidekeyProcess, run_cli, run_process
 from support.single_response import respond_once
 
 READY = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -48,6 +49,17 @@ def test_startup_is_checked_at_the_admin_listener(tmp_path: Path) -> None:
     with respond_once(listener, DRAINING) as received:
         assert run_cli("healthcheck", "--startup", "--config", path).returncode == 1
     assert received[0].startswith(b"GET /startupz HTTP/1.1\r\n")
+
+
+def test_proxy_listener_with_tls_does_not_change_the_check(tmp_path: Path) -> None:
+    CallerCa.create(tmp_path).server()
+    tls = "{certificate: {file: server.crt}, private_key: {file: server.key}, client_ca: {file: callers.crt}}"
+    # Doubled braces, because the head is a template for the ports.
+    head = HEAD.replace("}}", f", tls: {tls.replace('{', '{{').replace('}', '}}')}}}}}", 1)
+    with SidekeyProcess("", tmp_path, head=head) as child:
+        for options in ((), ("--startup",)):
+            result = run_process("healthcheck", *options, "--config", str(child.config))
+            assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
 
 
 def test_listener_on_all_addresses_is_reached_by_loopback(tmp_path: Path) -> None:

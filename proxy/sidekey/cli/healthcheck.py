@@ -17,6 +17,7 @@ from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
 from sidekey.config.files import MISSING_CONFIG_REMEDY, ConfigDocuments, default_config_path, read_config
 from sidekey.config.models import ListenSettings
+from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot.snapshot import Address
 
@@ -48,7 +49,7 @@ def _find_listener(documents: ConfigDocuments) -> tuple[Address, bool]:
         raise NotReady("\n".join(map(str, documents.errors)))
     listen: dict[str, Any] = documents.globals.get("listen") or {}
     try:
-        settings = ListenSettings.model_validate(listen)
+        settings = ListenSettings.model_validate(listen, context=Context("file"))
     except ValidationError:
         raise NotReady("the config has errors under listen: run `sidekey check`") from None
     admin = mapping(documents.globals.get("admin"))
