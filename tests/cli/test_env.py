@@ -36,6 +36,21 @@ def test_env_prints_https_for_a_listener_with_tls(tmp_path: Path) -> None:
     assert "export HTTPS_PROXY=https://crm:x@sidekey.example.com:8443" in named.stdout.splitlines()
 
 
+def test_env_leaves_the_password_empty_if_all_callers_have_certificates(tmp_path: Path) -> None:
+    CallerCa.create(tmp_path).server()
+    tls = "{certificate: {file: server.crt}, private_key: {file: server.key}, client_ca: {file: callers.crt}}"
+    callers = 'web: {certificate: {san: "dns:web.example.org"}, integrations: [crm]}'
+    path = write_config(tmp_path, f"{GOOD}ca: {{folder: state}}\nlisten: {{tls: {tls}}}\ncallers: {{{callers}}}\n")
+    result = run_cli("env", "crm", "--config", path)
+    assert "export HTTPS_PROXY=https://crm:@127.0.0.1:8080" in result.stdout.splitlines()
+    assert result.stderr == ""
+    both = callers.replace("integrations", "token: {insecure_value: token-of-web}, integrations")
+    path = write_config(tmp_path, f"{GOOD}ca: {{folder: state}}\nlisten: {{tls: {tls}}}\ncallers: {{{both}}}\n")
+    result = run_cli("env", "crm", "--config", path)
+    assert "export HTTPS_PROXY=https://crm:PUT-THE-CALLERS-TOKEN-HERE@127.0.0.1:8080" in result.stdout.splitlines()
+    assert result.stderr == "warning: with a client certificate, remove PUT-THE-CALLERS-TOKEN-HERE from the URLs\n"
+
+
 def test_env_without_a_tcp_listener_is_an_error(tmp_path: Path) -> None:
     """HTTP_PROXY cannot name a unix socket."""
     text = f"{GOOD}listen: {{proxy: 'unix:{tmp_path}/s'}}\n"

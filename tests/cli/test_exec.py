@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sidekey.cli.exec import TokenError, read_token
-from support.commands import CALLERS, write_config
+from support.caller_certificates import CallerCa
+from support.commands import CALLERS, GOOD, write_config
 from support.sidekey_process import run_code, run_process
 
 
@@ -66,3 +67,29 @@ def test_exec_needs_a_token_if_the_config_has_callers(tmp_path: Path) -> None:
         "exec", "--config", write_config(tmp_path, CALLERS), "crm", "--token-file", "/nowhere", "--", "echo", "ran"
     )
     assert (result.returncode, result.stdout) == (1, "")
+
+
+CERTIFICATES = (
+    GOOD
+    + """\
+listen: {tls: {certificate: {file: server.crt}, private_key: {file: server.key}, client_ca: {file: callers.crt}}}
+ca: {folder: state}
+callers:
+  web: {certificate: {san: "dns:web.example.org"}, integrations: [crm]}
+  job: {token: {insecure_value: token-of-the-job}, integrations: [sms]}
+"""
+)
+
+
+def test_exec_leaves_the_password_empty_for_a_caller_with_a_certificate(tmp_path: Path) -> None:
+    """Whatever is sent beside a certificate must be valid, so not even `x`. `sms` has no such caller."""
+    CallerCa.create(tmp_path).server()
+    path = write_config(tmp_path, CERTIFICATES)
+    result = run_process("exec", "--config", path, "crm", "--", "printenv", "HTTPS_PROXY")
+    assert (result.returncode, result.stdout) == (0, "https://crm:@127.0.0.1:8080\n"), result.stderr
+    token = {"SIDEKEY_TOKEN": "t0"}
+    result = run_process("exec", "--config", path, "crm", "--", "printenv", "HTTPS_PROXY", environment=token)
+    assert result.stdout == "https://crm:t0@127.0.0.1:8080\n"
+    result = run_process("exec", "--config", path, "sms", "--", "printenv", "HTTPS_PROXY")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "callers need a token" in result.stderr

@@ -45,8 +45,12 @@ def command(
         raise click.UsageError("name an integration, or use --by-host")
     location = find_proxy(config, integration_id, proxy, trust)
     format_variables, in_place = FORMATS[shell]
-    # Without a config, callers are unknown. Without callers, the password can be any word.
-    token = TOKEN_PLACEHOLDER if location.has_callers is not False else None
+    keys = location.caller_keys
+    if keys == {"certificate"}:
+        token: str | None = ""
+    else:
+        # Without a config, callers are unknown. Without callers, the password can be any word.
+        token = None if location.is_known and keys is None else TOKEN_PLACEHOLDER
     try:
         if in_place:
             location.check_trust()
@@ -56,6 +60,8 @@ def command(
         text = json.dumps(variables.values, indent=2) + "\n" if as_json else format_variables(variables.values)
     except (TrustError, InvalidValue) as error:
         fail(error)
+    if token and keys is not None and "certificate" in keys:
+        click.echo(f"warning: with a client certificate, remove {TOKEN_PLACEHOLDER} from the URLs", err=True)
     for note in variables.notes:
         click.echo(f"warning: {note}", err=True)
     # Write bytes: an existing value need not be UTF-8.

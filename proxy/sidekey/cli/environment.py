@@ -19,10 +19,11 @@ from sidekey.cli.no_proxy import LOOPBACK, entries_of, find_exclusions
 from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
 from sidekey.cli.trust_variables import TrustError, trust_variables
+from sidekey.policy.callers import key_kind
 from sidekey.policy.identifiers import NO_ID, valid_id
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import InvalidTarget, parse_origin
-from sidekey.snapshot.snapshot import Address
+from sidekey.snapshot.snapshot import Address, Snapshot
 
 TOKEN_PLACEHOLDER = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - a placeholder
 """Placeholder for the caller's token, which is never printed."""
@@ -49,9 +50,13 @@ class Proxy:
 
     @classmethod
     def of(cls, address: Address, integration: str | None, token: str | None, scheme: str = "http") -> Proxy:
-        """Build the proxy for an integration, or for `match_by_host` if `integration` is None."""
+        """Build the proxy for an integration, or for `match_by_host` if `integration` is None.
+
+        `token` is None if there are no callers, and empty for a caller with a certificate: whatever such a caller
+        sends as a token must be valid.
+        """
         if integration is not None:
-            return cls(address, integration, token or _ANY_PASSWORD, scheme)
+            return cls(address, integration, _ANY_PASSWORD if token is None else token, scheme)
         # Without a token, Sidekey needs no credentials. Java depends on that: it sends none without a challenge.
         return cls(address, NO_ID.decode(), token, scheme) if token else cls(address, scheme=scheme)
 
@@ -66,13 +71,15 @@ class Proxy:
 class ProxyLocation:
     """Address of a proxy listener and its trust folder, with facts from the config.
 
-    `policies` are those of the integrations in use. If the options replace the config, `has_callers` is None and
-    `policies` is empty.
+    `policies` are those of the integrations in use. `caller_keys` are the kinds of keys (`policy.callers.key_kind`)
+    that identify the callers of these integrations, or None without callers. If the options replace the config,
+    `is_known` is False, and the config's facts are missing.
     """
 
     address: Address
     trust: Path
-    has_callers: bool | None = None
+    is_known: bool = False
+    caller_keys: frozenset[str] | None = None
     policies: tuple[Policy, ...] = ()
     scheme: str = "http"
 
@@ -252,9 +259,21 @@ def find_proxy(config: str | None, integration_id: str | None, proxy: str | None
         return ProxyLocation(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
-            snapshot.callers is not None,
+            True,
+            _caller_keys(snapshot, integration_id),
             tuple(integration.policy for integration in integrations),
             scheme or ("http" if snapshot.listen.tls is None else "https"),
         )
     except (NoProxyUrl, CaError) as error:
         fail(error)
+
+
+def _caller_keys(snapshot: Snapshot, integration_id: str | None) -> frozenset[str] | None:
+    """Return the kinds of keys of the callers that may use the integration, or of all callers if it is None."""
+    if snapshot.callers is None:
+        return None
+    return frozenset(
+        key_kind(key)
+        for key, caller in snapshot.callers.items()
+        if integration_id is None or caller.may_use(integration_id)
+    )

@@ -134,8 +134,10 @@ def command(
     location = find_proxy(config, integration_id, proxy, trust)
     try:
         token = read_token(token_file, os.environ)
-        if location.has_callers and token is None:
-            fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
+        if token is None and location.caller_keys is not None:
+            if "certificate" not in location.caller_keys:
+                fail(f"callers need a token: set {TOKEN}, or name its file with --token-file")
+            token = ""
         location.check_trust()
         address = Proxy.of(location.address, integration_id, token, location.scheme)
         variables = build_variables(address, location.trust, start.environment, java=java, policies=location.policies)
