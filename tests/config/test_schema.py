@@ -12,6 +12,7 @@ from sidekey.config.models import LimitSettings, ListenSettings, TimeoutSettings
 from sidekey.config.schema import schema, written_defaults
 from sidekey.config.yaml_reader import parse
 from support import programs
+from support.sidekey_process import run_cli
 
 CONFIG = Path(__file__).parents[2] / "config"
 SCHEMA = schema()
@@ -111,6 +112,12 @@ def test_every_example_names_its_schema_for_editors(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
 def test_schema_accepts_every_example(path: Path) -> None:
     assert list(problems(SCHEMA, parse(path.name, path.read_bytes())[0])) == []
+
+
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_integration_of_an_example_allows_requests(path: Path) -> None:
+    result = run_cli("check", "--config", str(path))
+    assert "no request passes" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
