@@ -36,6 +36,22 @@ def test_env_prints_https_for_a_listener_with_tls(tmp_path: Path) -> None:
     assert "export HTTPS_PROXY=https://crm:x@sidekey.example.com:8443" in named.stdout.splitlines()
 
 
+def test_env_warns_if_the_certificate_does_not_name_the_listener(tmp_path: Path) -> None:
+    """Clients would refuse the printed URL. `--proxy` names the host."""
+    CallerCa.create(tmp_path).server()
+    files = "certificate: {file: server.crt}, private_key: {file: server.key}"
+    listen = f'listen: {{proxy: "127.0.0.2:8443", tls: {{{files}}}}}\n'
+    path = write_config(tmp_path, f"{GOOD}ca: {{folder: state}}\n{listen}")
+    result = run_cli("env", "crm", "--config", path)
+    assert "export HTTPS_PROXY=https://crm:x@127.0.0.2:8443" in result.stdout.splitlines()
+    assert result.stderr == (
+        "warning: the certificate of listen.tls does not name 127.0.0.2, so clients refuse this proxy: use --proxy "
+        "https://localhost:8443 with a name of the certificate that resolves to Sidekey\n"
+    )
+    named = run_cli("env", "crm", "--proxy", "https://localhost:8443", "--config", path)
+    assert (named.returncode, named.stderr) == (0, "")
+
+
 def test_env_leaves_the_password_empty_if_all_callers_have_certificates(tmp_path: Path) -> None:
     CallerCa.create(tmp_path).server()
     tls = "{certificate: {file: server.crt}, private_key: {file: server.key}, client_ca: {file: callers.crt}}"

@@ -62,7 +62,7 @@ def command(
         fail(error)
     if token and keys is not None and "certificate" in keys:
         click.echo(f"warning: with a client certificate, remove {TOKEN_PLACEHOLDER} from the URLs", err=True)
-    for note in variables.notes:
+    for note in (*([location.note] if location.note else []), *variables.notes):
         click.echo(f"warning: {note}", err=True)
     # Write bytes: an existing value need not be UTF-8.
     click.echo(os.fsencode(text), nl=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,6 +12,14 @@ from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import click
+from cryptography.x509 import (
+    DNSName,
+    DuplicateExtension,
+    ExtensionNotFound,
+    IPAddress,
+    SubjectAlternativeName,
+    load_pem_x509_certificates,
+)
 
 from sidekey.ca.trust_folder import TRUSTSTORE, find_missing_file
 from sidekey.cli.ca import CaError, trust_folder
@@ -23,7 +32,7 @@ from sidekey.policy.callers import key_kind
 from sidekey.policy.identifiers import NO_ID, valid_id
 from sidekey.policy.targets import Policy
 from sidekey.policy.urls import InvalidTarget, parse_origin
-from sidekey.snapshot.snapshot import Address, Snapshot
+from sidekey.snapshot.snapshot import Address, Listen, Snapshot
 
 TOKEN_PLACEHOLDER = "PUT-THE-CALLERS-TOKEN-HERE"  # noqa: S105 - a placeholder
 """Placeholder for the caller's token, which is never printed."""
@@ -82,6 +91,8 @@ class ProxyLocation:
     caller_keys: frozenset[str] | None = None
     policies: tuple[Policy, ...] = ()
     scheme: str = "http"
+    note: str = ""
+    """A warning of an address that clients will refuse, or empty."""
 
     def check_trust(self) -> None:
         """Raise TrustError if a file of the trust folder is missing."""
@@ -263,6 +274,7 @@ def find_proxy(config: str | None, integration_id: str | None, proxy: str | None
             _caller_keys(snapshot, integration_id),
             tuple(integration.policy for integration in integrations),
             scheme or ("http" if snapshot.listen.tls is None else "https"),
+            _name_warning(snapshot.listen) if address is None else "",
         )
     except (NoProxyUrl, CaError) as error:
         fail(error)
@@ -276,4 +288,25 @@ def _caller_keys(snapshot: Snapshot, integration_id: str | None) -> frozenset[st
         key_kind(key)
         for key, caller in snapshot.callers.items()
         if integration_id is None or caller.may_use(integration_id)
+    )
+
+
+def _name_warning(listen: Listen) -> str:
+    """Warn if the certificate of the proxy listener does not name the address that callers on this machine use."""
+    if listen.tls is None:
+        return ""
+    host, names, addresses = listen.proxy.reachable().host, list[str](), list[str]()
+    with suppress(ValueError, ExtensionNotFound, DuplicateExtension):
+        extensions = load_pem_x509_certificates(listen.tls.certificate.chain)[0].extensions
+        alternatives = extensions.get_extension_for_class(SubjectAlternativeName).value
+        names, addresses = (
+            alternatives.get_values_for_type(DNSName),
+            list(map(str, alternatives.get_values_for_type(IPAddress))),
+        )
+    if host in addresses:
+        return ""
+    example = next((name for name in names if "*" not in name), "NAME")
+    return (
+        f"the certificate of listen.tls does not name {host}, so clients refuse this proxy: use "
+        f"--proxy https://{example}:{listen.proxy.port} with a name of the certificate that resolves to Sidekey"
     )

@@ -143,7 +143,7 @@ def command(
         variables = build_variables(address, location.trust, start.environment, java=java, policies=location.policies)
     except (TrustError, TokenError) as error:
         fail(error)
-    for note in variables.notes:
+    for note in (*([location.note] if location.note else []), *variables.notes):
         click.echo(f"warning: {note}", err=True)
     try:
         replace_process(program, variables.values, start)
