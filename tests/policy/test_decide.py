@@ -636,6 +636,22 @@ TOKEN = "send the caller's token in Sidekey-Token or as the proxy user's passwor
         (decide(head("/i/h/"), ONE_CALLER, integration_table(H)), TOKEN),
         (decide(head("https://a.test/"), ONE_CALLER, integration_table(H)), TOKEN),
         (
+            decide(head("/i/h/", token="wrong"), ONE_CALLER, integration_table(H)),
+            "no caller has this token: send a caller's token in Sidekey-Token or as the proxy user's password",
+        ),
+        (
+            decide(head("/i/h/", token="Bearer one"), ONE_CALLER, integration_table(H)),
+            "no caller has this token: send it without the word Bearer",
+        ),
+        (
+            decide(head("/i/h/", token="eyJhbGciOiJSUzI1NiJ9.eyJ"), ONE_CALLER, integration_table(H)),
+            "no caller has this token: send the whole JWT, and configure its issuer in jwt_issuers",
+        ),
+        (
+            decide(head("/i/h/", token="x"), ONE_CALLER.on_connection((), None), integration_table(H)),
+            "no caller has this token: with a client certificate, send none, and leave the proxy password empty",
+        ),
+        (
             decide(head("https://a.test/", host=b"a.test"), tokens(two=None), integration_table(H), ENTRY),
             "the caller that opened the tunnel is no longer in the config: open another one with a valid token",
         ),

@@ -113,14 +113,28 @@ def authenticate(
     token = single_value(proxy_user.token, head.token, None if tunnel is None else tunnel.token)
     caller = callers.authenticate(token)
     if isinstance(caller, Unidentified):
-        return _unknown_caller(caller, forward=is_forward(head.target), inside=tunnel is not None)
+        remedy = _token_remedy(token, has_certificate=callers.has_certificate)
+        return _unknown_caller(caller, remedy, forward=is_forward(head.target), inside=tunnel is not None)
     return caller
 
 
-def _unknown_caller(reason: Unidentified, *, forward: bool, inside: bool) -> Problem:
+def _token_remedy(token: bytes | None, *, has_certificate: bool) -> str:
+    """Return what to change for a request without a caller's token. It never repeats the token."""
+    if not token:
+        return "send the caller's token in Sidekey-Token or as the proxy user's password"
+    if token[:7].lower() == b"bearer ":
+        return "no caller has this token: send it without the word Bearer"
+    if has_certificate:
+        return "no caller has this token: with a client certificate, send none, and leave the proxy password empty"
+    if token.startswith(b"ey"):
+        return "no caller has this token: send the whole JWT, and configure its issuer in jwt_issuers"
+    return "no caller has this token: send a caller's token in Sidekey-Token or as the proxy user's password"
+
+
+def _unknown_caller(reason: Unidentified, remedy: str, *, forward: bool, inside: bool) -> Problem:
     if reason.retry_after:
         return Problem("issuer_unavailable", reason.detail, headers=(("Retry-After", str(reason.retry_after)),))
-    detail = reason.detail or "send the caller's token in Sidekey-Token or as the proxy user's password"
+    detail = reason.detail or remedy
     denial = reason.denial
     if inside:
         # No challenge: the CONNECT was authenticated, and the server that the client talks to would send none.
