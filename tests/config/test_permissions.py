@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from support import programs
+from support.caller_certificates import CallerCa
 from support.certificates import issue
 from support.configmap_mount import ConfigMapMount
 from support.sidekey_process import SidekeyProcess, run_cli, run_process
@@ -207,6 +208,19 @@ def test_readable_secrets_are_one_warning(folder: Path) -> None:
     ]
     (folder / "files").chmod(0o750)
     assert check(folder, status=0) == []
+
+
+def test_public_file_beside_an_error_is_no_secret(folder: Path) -> None:
+    CallerCa.create(folder).server()
+    tls = "certificate: {file: server.crt}, private_key: {file: server.key}, client_ca: {file: callers.crt}"
+    path = folder / "tls.yaml"
+    path.write_text(f"version: 1\nlisten: {{tls: {{{tls}, client_auth: maybe}}}}\n")
+    for name in ("server.crt", "callers.crt"):
+        (folder / name).chmod(0o644)
+    (folder / "server.key").chmod(0o600)
+    result = run_cli("check", "--config", str(path))
+    printed = result.stdout + result.stderr
+    assert (result.returncode, "listen.tls.client_auth" in printed, "can read secrets" in printed) == (1, True, False)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")

@@ -101,7 +101,8 @@ def find_unreadable(document: Mapping[str, Any], errors: Sequence[Finding], read
             continue
         try:
             # Bytes, since a certificate may be DER. Their content is checked once the section is valid.
-            read.raw(external_reference(source, value), MAX_BUNDLE_SIZE)
+            # As a public text, because only a valid section tells which files are secrets.
+            read.raw(external_reference(source, value, form="text"), MAX_BUNDLE_SIZE)
         except ValueError as error:
             yield Finding(loc, str(error))
     # Forget these files: no integration was built from them, so none has to be rebuilt if they change.
