@@ -222,7 +222,12 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "secret or CA file cannot be read; what needs it is unavailable until it can be read", "error", ("place",)
         ),
         Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
-        Event("new secret or CA file cannot be used; the previous one stays in use", "error", ("integration", "place")),
+        Event(
+            "new secret or CA file cannot be used; the previous one stays in use",
+            "error",
+            ("integration", "place"),
+            "For files of `listen.tls`, `integration` is missing.",
+        ),
         Event(
             "command failed; its last secret stays in use",
             "warning",

@@ -362,6 +362,19 @@ async def test_changed_certificate_serves_new_connections(tmp_path: Path, ca: Au
         assert await app.metric("sidekey_listener_certificate_expiry_timestamp_seconds") == end
 
 
+async def test_new_key_of_another_certificate_is_not_used(tmp_path: Path, ca: Authority) -> None:
+    """Nothing is unavailable, so the log must not claim it."""
+    async with running(tmp_path, ca) as (app, caller_ca, _):
+        caller_ca.server("second")
+        (tmp_path / "second.key").replace(tmp_path / "server.key")
+        app.hang_up()
+        line = await app.logged("new secret or CA file cannot be used; the previous one stays in use")
+        assert "listen.tls.private_key: must be the key of the first certificate" in line["place"]
+        async with connect(app.port, ssl_context=caller_ca.context()) as after:
+            assert (await ask(after, *JOB)).status == 200
+        assert not [line for line in app.lines() if "unavailable" in line["event"]]
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_each_version_of_tls(version: ssl.TLSVersion, tmp_path: Path, ca: Authority) -> None:
     """Sessions with a certificate are not resumed, so that each connection verifies it."""

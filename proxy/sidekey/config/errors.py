@@ -13,11 +13,14 @@ Loc = tuple[str | int, ...]
 LocatedErrors = list[tuple[Loc, str]]
 """Locations, each with the message of an error."""
 
-FindingKind = Literal["error", "warning", "unreadable", "refused", "absent", "unwritable", "mismatched", "writable"]
+FindingKind = Literal[
+    "error", "warning", "unreadable", "retained", "refused", "absent", "unwritable", "mismatched", "writable"
+]
 """The kind of a finding. `config.load_result` defines which kinds stop a command.
 
 - `error`: the config is invalid.
 - `unreadable`: a secret or a CA file cannot be read.
+- `retained`: a changed secret or CA file cannot be used, and its previous value stays in use.
 - `refused`: a client certificate was read, and must not be used.
 - `absent`: this machine does not have a source address.
 - `unwritable`: the log file cannot be written.

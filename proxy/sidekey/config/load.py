@@ -406,7 +406,7 @@ class _Loading:
             return listen
         previous = None if self._previous is None else self._previous.listen.tls
         tls, reasons = read_listen_tls(settings.listen.tls, self._recorder, previous)
-        self._add("error" if tls is None else "unreadable", reasons)
+        self._add("error" if tls is None else "retained", reasons)
         return replace(listen, tls=tls)
 
     def _build_trust(self, settings: GlobalSettings) -> snapshot.Trust:

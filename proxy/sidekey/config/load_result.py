@@ -16,7 +16,7 @@ from sidekey.snapshot.snapshot import Snapshot
 BLOCKING: Final[tuple[FindingKind, ...]] = ("error", "absent", "unwritable")
 """Kinds of findings with which `run` does not start. `check` may run on another machine: it warns of `absent`."""
 
-DEGRADING: Final[tuple[FindingKind, ...]] = ("unreadable", "refused", "mismatched", "writable")
+DEGRADING: Final[tuple[FindingKind, ...]] = ("unreadable", "retained", "refused", "mismatched", "writable")
 """Kinds of findings with which `run` starts, but some integration or feature is unavailable or unsafe.
 
 They are errors for `check` and `run --strict`.

@@ -47,6 +47,7 @@ Arguments = TypeVarTuple("Arguments")
 
 _EVENTS: Final[Mapping[FindingKind, str]] = {
     "unreadable": "secret or CA file cannot be read; what needs it is unavailable until it can be read",
+    "retained": "new secret or CA file cannot be used; the previous one stays in use",
     "refused": "client certificate must not be used; what needs it is unavailable",
     "mismatched": "preset cannot be used with its integration",
     "writable": "other users can change a file that Sidekey trusts",
@@ -61,11 +62,7 @@ def log_load(loaded: Loaded) -> None:
             log.error(_EVENTS[kind], place=str(error))
     for name, retained in loaded.retained.items():
         for error in retained.reasons:
-            log.error(
-                "new secret or CA file cannot be used; the previous one stays in use",
-                integration=name,
-                place=str(error),
-            )
+            log.error(_EVENTS["retained"], integration=name, place=str(error))
     warnings = loaded.warnings
     if warnings:
         log.warning("the config has warnings; run `sidekey check` to list them", count=len(warnings))
