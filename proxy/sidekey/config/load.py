@@ -25,7 +25,7 @@ from sidekey.config.build.jwt_issuers import build_jwt_issuers
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
 from sidekey.config.build.presets import PresetChecker, document_json, pairing_errors, parse_preset
 from sidekey.config.build.proxy import build_proxy
-from sidekey.config.build.server_certificate import read_listen_tls
+from sidekey.config.build.server_certificate import find_warnings, read_listen_tls
 from sidekey.config.build.snapshot import FileContent, build_network, build_snapshot
 from sidekey.config.build.store import BuiltStore, build_store
 from sidekey.config.build.trust import build_trust
@@ -229,6 +229,7 @@ class _Loading:
             self._trust_of,
         )
         self._add("unreadable", (*callers.unreadable, *issuers.unreadable))
+        self._add("warning", issuers.warnings)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
@@ -407,6 +408,8 @@ class _Loading:
         previous = None if self._previous is None else self._previous.listen.tls
         tls, reasons = read_listen_tls(settings.listen.tls, self._recorder, previous)
         self._add("error" if tls is None else "retained", reasons)
+        if tls is not None:
+            self._add("warning", find_warnings(tls, self.now))
         return replace(listen, tls=tls)
 
     def _build_trust(self, settings: GlobalSettings) -> snapshot.Trust:

@@ -17,10 +17,11 @@ _MAX_SIZE: Final = 256 << 10
 
 
 class BuiltIssuers(NamedTuple):
-    """The issuers by name, with the values that could not be read."""
+    """The issuers by name, with the values that could not be read, and warnings."""
 
     issuers: Mapping[str, JwtIssuer]
     unreadable: LocatedErrors
+    warnings: LocatedErrors
 
 
 def build_jwt_issuers(
@@ -36,6 +37,7 @@ def build_jwt_issuers(
     a previous one, an issuer has no keys, so that its JWTs are refused. `trust` is that of `network.trusted_ca`.
     """
     unreadable: LocatedErrors = []
+    warnings: LocatedErrors = []
     issuers: dict[str, JwtIssuer] = {}
     for name, entry in settings.items():
         base: Loc = ("jwt_issuers", name)
@@ -59,7 +61,10 @@ def build_jwt_issuers(
         keys: JwtKeys | None = None
         if entry.jwks is not None and entry.jwks.file is not None:
             try:
-                keys = _read_keys(entry.jwks.file, read)
+                keys, has_private = _read_keys(entry.jwks.file, read)
+                if has_private:
+                    text = "has private keys, with which anyone who reads it can make JWTs: write only public keys"
+                    warnings.append(((*base, "jwks", "file"), text))
             except ValueError as error:
                 unreadable.append(((*base, "jwks", "file"), str(error)))
                 keys = () if old is None or old.keys is None or old.issuer != entry.issuer else old.keys
@@ -73,10 +78,11 @@ def build_jwt_issuers(
             tuple(entry.allow_private),
             token,
         )
-    return BuiltIssuers(issuers, unreadable)
+    return BuiltIssuers(issuers, unreadable, warnings)
 
 
-def _read_keys(name: str, read: RecordingReader) -> JwtKeys:
+def _read_keys(name: str, read: RecordingReader) -> tuple[JwtKeys, bool]:
+    """Return the usable public keys, and True if the file has a private one too (RFC 7518 6.2.2, 6.3.2, 6.4)."""
     subject = describe_source("file", name)
     try:
         document = parse_json_object(read.content(name, _MAX_SIZE))
@@ -85,4 +91,5 @@ def _read_keys(name: str, read: RecordingReader) -> JwtKeys:
     keys = () if document is None else usable_keys(document.get("keys"))
     if not keys:
         raise ValueError(f"{subject} must be a JWKS (RFC 7517) with a key for RS256 or ES256")
-    return keys
+    listed = [] if document is None else document["keys"]
+    return keys, any(isinstance(key, dict) and ("d" in key or "k" in key) for key in listed)

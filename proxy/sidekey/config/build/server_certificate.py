@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import (
+    BasicConstraints,
+    Certificate,
+    DuplicateExtension,
+    ExtendedKeyUsage,
+    ExtensionNotFound,
+    ExtensionType,
+    load_der_x509_certificate,
+    load_pem_x509_certificates,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sidekey.config.build.certificates import MAX_SIZE
 from sidekey.config.errors import Loc, LocatedErrors
@@ -55,6 +66,32 @@ def read_listen_tls(
     return ListenTls(
         certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional"
     ), reasons
+
+
+def find_warnings(tls: ListenTls, now: float) -> Iterator[tuple[Loc, str]]:
+    """Yield warnings of a server certificate that clients refuse, and of a client CA that is none."""
+    certificate = load_pem_x509_certificates(tls.certificate.chain)[0]
+    if tls.expires_at <= now:
+        end = certificate.not_valid_after_utc
+        yield ("listen", "tls", "certificate"), f"expired at {end:%Y-%m-%dT%H:%M:%SZ}, so clients refuse it: renew it"
+    usages = _extension(certificate, ExtendedKeyUsage)
+    if usages is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+        yield ("listen", "tls", "certificate"), "is not for servers (extended key usage serverAuth): clients refuse it"
+    for der in tls.client_cas:
+        constraints = _extension(load_der_x509_certificate(der), BasicConstraints)
+        if constraints is None or not constraints.ca:
+            yield ("listen", "tls", "client_ca"), "has a certificate that is no CA: write the CA that issued it"
+            return
+
+
+E = TypeVar("E", bound=ExtensionType)
+
+
+def _extension(certificate: Certificate, kind: type[E]) -> E | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (ExtensionNotFound, DuplicateExtension, ValueError):
+        return None
 
 
 def _certificates(pem: bytes) -> frozenset[bytes]:
