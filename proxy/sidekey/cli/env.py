@@ -46,7 +46,7 @@ def command(
     location = find_proxy(config, integration_id, proxy, trust)
     format_variables, in_place = FORMATS[shell]
     keys = location.caller_keys
-    if keys == {"certificate"}:
+    if keys == frozenset({"certificate"}):
         token: str | None = ""
     else:
         # Without a config, callers are unknown. Without callers, the password can be any word.
