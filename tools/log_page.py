@@ -263,15 +263,28 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event("a token response could not be stored: its refresh token may be lost", "error"),
     ),
     "Callers": (
-        Event("a caller does not trust the certificate of listen.tls: give it the CA", "warning", ("peer",)),
+        Event(
+            "a caller does not trust the certificate of listen.tls: give it the CA",
+            "warning",
+            ("outcome", "reason", "peer"),
+        ),
         Event(
             "a caller has no client certificate, which listen.tls.client_auth requires",
             "warning",
-            ("peer",),
-            "Each of these lines comes at most once a minute; see [callers.md](callers.md#when-it-does-not-work).",
+            ("outcome", "reason", "peer"),
+            "Each of these lines comes at most once a minute. `reason` is null unless a certificate does not verify. See "
+            "[callers.md](callers.md#when-it-does-not-work).",
         ),
-        Event("a caller's client certificate does not verify: see listen.tls.client_ca", "warning", ("peer",)),
-        Event("TLS with a caller failed: Sidekey speaks TLS 1.2 or newer", "warning", ("peer",)),
+        Event(
+            "a caller's client certificate does not verify: see listen.tls.client_ca",
+            "warning",
+            ("outcome", "reason", "peer"),
+        ),
+        Event(
+            "TLS with a caller failed: it must use https://, and TLS 1.2 or newer",
+            "warning",
+            ("outcome", "reason", "peer"),
+        ),
         Event(
             "the keys of a JWT issuer cannot be fetched",
             "warning",

@@ -222,15 +222,17 @@ LOGGED = {
 
 
 @pytest.mark.parametrize(
-    ("certificate", "outcome"),
+    ("certificate", "outcome", "reason"),
     [
-        ("", "certificate_missing"),
-        ("foreign", "certificate_refused"),
-        ("expired", "certificate_refused"),
-        ("for-servers", "certificate_refused"),
+        ("", "certificate_missing", None),
+        ("foreign", "certificate_refused", "unable to get local issuer certificate"),
+        ("expired", "certificate_refused", "certificate has expired"),
+        ("for-servers", "certificate_refused", "unsuitable certificate purpose"),
     ],
 )
-async def test_required_certificate_must_verify(certificate: str, outcome: str, tmp_path: Path, ca: Authority) -> None:
+async def test_required_certificate_must_verify(
+    certificate: str, outcome: str, reason: str | None, tmp_path: Path, ca: Authority
+) -> None:
     """The handshake fails: no request is read. The log and the metric say why."""
     async with running(tmp_path, ca, REQUIRED) as (app, caller_ca, _):
         CallerCa.create(tmp_path, "other").client("foreign", uri(SPIFFE_ID))
@@ -240,8 +242,18 @@ async def test_required_certificate_must_verify(certificate: str, outcome: str, 
             await send(app, caller_ca.context(certificate), *BILLING)
         series = f'sidekey_failed_handshakes_total{{outcome="{outcome}"}}'
         assert await app.metric(series) == 1
-        await app.logged(LOGGED[outcome])
+        line = await app.logged(LOGGED[outcome])
+        assert (line["outcome"], line["reason"]) == (outcome, reason)
         assert all(line["event"] != "request" for line in app.lines())
+
+
+async def test_plain_http_to_the_listener_is_logged(tmp_path: Path, ca: Authority) -> None:
+    async with running(tmp_path, ca) as (app, _, _):
+        async with connect(app.port) as caller:
+            await caller.send(request(*BILLING))
+            await caller.until_ended()
+        line = await app.logged("TLS with a caller failed: it must use https://, and TLS 1.2 or newer")
+        assert line["outcome"] == "tls_failed"
 
 
 async def test_removed_caller_is_refused_on_an_open_connection(tmp_path: Path, ca: Authority) -> None:

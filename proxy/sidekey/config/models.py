@@ -166,7 +166,8 @@ class ListenSettings(Section):
     )
     tls: ListenTlsSettings | None = Field(
         default=None,
-        description="The TLS of the proxy listener; default: plain HTTP. A change of the key needs a restart.",
+        description="The TLS of the proxy listener; default: plain HTTP. Adding or removing it needs a restart; "
+        "changes below it are reloaded.",
     )
     names: list[field_types.HostName] = Field(
         default=[], description="Further host names of the proxy listener, such as a Service's."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -24,7 +25,7 @@ _LOGGED_OUTCOMES: Final = {
     "ca_untrusted": "a caller does not trust the certificate of listen.tls: give it the CA",
     "certificate_missing": "a caller has no client certificate, which listen.tls.client_auth requires",
     "certificate_refused": "a caller's client certificate does not verify: see listen.tls.client_ca",
-    "tls_failed": "TLS with a caller failed: Sidekey speaks TLS 1.2 or newer",
+    "tls_failed": "TLS with a caller failed: it must use https://, and TLS 1.2 or newer",
 }
 
 
@@ -43,14 +44,17 @@ class CallerTls:
         """Return the protocol of a new connection, whose requests `start` begins."""
         return Handshake(self, start)
 
-    def count_failure(self, outcome: str, peer: str) -> None:
-        """Count a handshake that failed, and log it if a caller or an operator can fix it."""
+    def count_failure(self, outcome: str, peer: str, reason: str | None) -> None:
+        """Count a handshake that failed, and log it if a caller or an operator can fix it.
+
+        `reason` is OpenSSL's text of why a certificate does not verify.
+        """
         self.worker.metrics.failed_handshakes[outcome] += 1
         message = _LOGGED_OUTCOMES.get(outcome)
         now = self.worker.deadlines.now
         if message is not None and now - self._logged.get(outcome, -_LOG_EVERY) >= _LOG_EVERY:
             self._logged[outcome] = now
-            self._log.warning(message, peer=peer)
+            self._log.warning(message, outcome=outcome, reason=reason, peer=peer)
 
 
 class TlsConnection(CallerConnection):
@@ -116,11 +120,12 @@ class Handshake(asyncio.Protocol):
     def _ended(self, ready: asyncio.Future[None]) -> None:
         error = None if ready.cancelled() else ready.exception()
         if error is not None and self._tls is not None:
-            self._fail(handshake_outcome(error, certificate_sent=self._tls.has_spoken))
+            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else None
+            self._fail(handshake_outcome(error, certificate_sent=self._tls.has_spoken), reason)
 
-    def _fail(self, outcome: str) -> None:
+    def _fail(self, outcome: str, reason: str | None = None) -> None:
         self.release()
-        self._caller_tls.count_failure(outcome, self._peer)
+        self._caller_tls.count_failure(outcome, self._peer, reason)
 
     def release(self) -> None:
         """Leave the connection to its successor, or to nobody if the handshake failed."""
