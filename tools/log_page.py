@@ -272,8 +272,8 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
             "a caller has no client certificate, which listen.tls.client_auth requires",
             "warning",
             ("outcome", "reason", "peer"),
-            "Each of these lines comes at most once a minute. `reason` is null unless a certificate does not verify. See "
-            "[callers.md](callers.md#when-it-does-not-work).",
+            "Each of these lines comes at most once a minute. `reason` is null unless a certificate does not verify. "
+            "See [callers.md](callers.md#when-it-does-not-work).",
         ),
         Event(
             "a caller's client certificate does not verify: see listen.tls.client_ca",
