@@ -77,7 +77,7 @@ def verify_signature(token: str, header: Mapping[str, Any], key: Mapping[str, An
         payload = jws.deserialize_compact(token, public, registry=_REGISTRIES[algorithm]).payload
     except (JoseError, KeyError, TypeError, ValueError):
         # The messages of the library may repeat parts of the token.
-        raise ValueError("has no valid signature") from None
+        raise ValueError("has no valid RS256 or ES256 signature") from None
     if is_short:
         raise ValueError("is signed with a key that is too short")
     claims = parse_json_object(payload or b"")
@@ -93,7 +93,7 @@ def check_times(claims: Mapping[str, Any], now: float, *, required: Iterable[str
     """
     expires = _time(claims, "exp")
     if expires <= now - leeway:
-        raise ValueError("has expired: compare the clocks of Sidekey and the issuer")
+        raise ValueError("has expired: get a new one, or compare the clocks of Sidekey and the issuer")
     for name in ("iat", "nbf", "auth_time"):
         if (name in required or name in claims) and _time(claims, name) > now + LEEWAY:
             raise ValueError("is from the future: compare the clocks of Sidekey and the issuer")
