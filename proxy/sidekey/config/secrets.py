@@ -66,7 +66,7 @@ def kind_of(reason: str) -> FindingKind:
 
 
 class CommandResults(Protocol):
-    """The methods of `config.commands.Commands` that a reader calls. Not every reader has a log, as `Commands` needs."""
+    """The methods of `config.commands.Commands` that a reader calls. Not every reader has a log, which that needs."""
 
     def allows(self, command: Command) -> bool:
         """Return True if the program may run."""
