@@ -10,8 +10,9 @@ from typing import NoReturn
 import click
 
 from sidekey import app
+from sidekey.cli.command_options import allow_commands_option, create_commands
 from sidekey.cli.config import create_loader
-from sidekey.cli.options import allow_commands_option, config_option, create_commands
+from sidekey.cli.options import config_option
 from sidekey.cli.terminal import fail
 from sidekey.config.errors import ConfigError
 from sidekey.errors import StartError

@@ -11,8 +11,9 @@ from functools import partial
 import click
 
 from sidekey.app import App, command_log, run_logged
+from sidekey.cli.command_options import allow_commands_option, create_commands
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
-from sidekey.cli.options import allow_commands_option, config_option, create_commands, json_option
+from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
 from sidekey.diagnostics.probe import ProbeResult, probe, target_of
 from sidekey.errors import StartError
