@@ -219,7 +219,10 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the config was reloaded only in part because of a defect in Sidekey: restart it", "error"),
         Event(
-            "secret or CA file cannot be read; what needs it is unavailable until it can be read", "error", ("place",)
+            "secret or CA file cannot be read; its last valid value stays in use, if there is one",
+            "error",
+            ("place",),
+            "Without one, what needs it is unavailable until it can be read.",
         ),
         Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
         Event(

@@ -137,8 +137,14 @@ async def test_squid_requires_the_password_that_a_reload_rotates(ca: Authority, 
                 assert counts == [1, 1]
                 [change] = [line for line in sidekey.lines() if line["event"] == "config changed"]
                 assert change["changed_keys"] == ["network.proxy"]
+                password.unlink()
+                sidekey.hang_up()
+                await sidekey.logged(
+                    "secret or CA file cannot be read; its last valid value stays in use, if there is one"
+                )
+                assert problem(await sidekey.reverse("/"))["code"] == "upstream_tls_failed"
                 logged = sidekey.log.read_text()
-            assert [target for _, _, target in squid.requests(2)] == [f"up.example.com:{upstream.port}"] * 2
+            assert [target for _, _, target in squid.requests(3)] == [f"up.example.com:{upstream.port}"] * 3
     for secret in ("old-password", USER[1], b64encode(b"sidekey:old-password").decode()):
         assert secret not in logged
         assert secret.encode() not in failed.body
