@@ -65,6 +65,7 @@ HIDDEN_FROM_VIEWERS: Final = HiddenFromViewers()
 SEND_VALUE = "send {value: SECRET}, which is sealed"
 
 _NO_TEXT = "must be a text, {file: PATH} or {env: NAME}: put numbers, true, false and null in quotes"
+_ENTRY_OPTIONS: Final = frozenset({"format", "key"})
 _UNSUPPORTED = {
     "store": "secrets of a store are not supported yet",
     "secrets": "secrets of a store are not supported yet",
@@ -376,8 +377,13 @@ def single_source(raw: Mapping[Any, Any], sources: tuple[str, ...], remedy: str)
     refused = next((reason for key, reason in _UNSUPPORTED.items() if key in raw and key not in sources), None)
     if refused is not None:
         raise ValueError(f"{refused}; {remedy}")
-    if len(raw) != 1 or next(iter(raw)) not in sources:
+    if "file" in sources and raw.keys() & _ENTRY_OPTIONS:
+        raise ValueError(f"format and key are not supported here, only a whole file: {remedy}")
+    if len(raw) != 1:
         raise ValueError(f"a reference must have exactly one key: {remedy}")
+    if next(iter(raw)) not in sources:
+        # The key may be a secret that was pasted by mistake.
+        raise ValueError(f"a reference may not have this key here: {remedy}")
     source, value = next(iter(raw.items()))
     if not isinstance(value, str):
         raise ValueError(f"{source} must be a text: put it in quotes")  # noqa: TRY004 - as above
