@@ -304,8 +304,16 @@ class OrNone:
         return {"anyOf": [{"const": "none"}, *handler(schema)["anyOf"]]}
 
 
+def refuse_empty(raw: object) -> object:
+    """Refuse a key without a value, which would otherwise connect directly. Raises ValueError."""
+    if raw is None:
+        raise ValueError("must not be empty: add url, or remove this key")
+    return raw
+
+
 def _none_or_section(raw: object, validate: Callable[[object], object]) -> object:
-    if isinstance(raw, str) and raw != "none":
+    refuse_empty(raw)
+    if isinstance(raw, bool | int | float | list | str) and raw != "none":
         raise ValueError("must be a mapping, or none")
     return raw if raw == "none" else validate(raw)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from sidekey.ca.roots import certificates
 from sidekey.config import field_types
@@ -330,7 +330,7 @@ class NetworkSettings(Section):
         "certificates; default: the system chooses. Sidekey then connects only to addresses of the same "
         "family (IPv4 or IPv6).",
     )
-    proxy: ProxySettings | None = Field(
+    proxy: Annotated[ProxySettings | None, BeforeValidator(field_types.refuse_empty)] = Field(
         default=None,
         description="The parent proxy of all outgoing connections, also those for tokens and certificates; default: "
         "Sidekey connects directly. It ignores `HTTPS_PROXY` and the like.",
