@@ -42,6 +42,9 @@ HOSTS = {
 """No test connects to these public addresses: the scripted proxy connects to an upstream of the test."""
 
 
+REMEDY = "is `url` of `proxy` an HTTP proxy, and is its scheme right?"
+
+
 def parent(port: int, scheme: str = "http", host: str = "proxy.test", **more: object) -> ParentProxy:
     return replace(ParentProxy(Origin(scheme, host, port)), **more)  # type: ignore[arg-type]
 
@@ -265,11 +268,14 @@ async def test_https_proxy_is_verified(ca: CertificateAuthority) -> None:
         problem = await setup.failure()
         assert proxy.heads == []
     assert summary(problem) == ("parent_proxy_failed", 502, "tls_certificate_error")
-    assert problem.detail.startswith("the parent proxy's certificate is refused")
+    assert problem.detail == "the parent proxy's certificate is refused: it is for another host name"
+    async with ScriptedProxy(ssl_context=ca.server_context("proxy.test")) as proxy:
+        problem = await Setup(ca, parent(proxy.port, "https")).failure()
+    assert problem.detail.endswith(": its issuer is not trusted; set `trusted_ca` of `proxy` to the CA that signed it")
     async with plain_server(greeting=b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         problem = await Setup(ca, parent(port, "https", trust=ca.trust)).failure()
     assert summary(problem) == ("parent_proxy_failed", 502, "tls_protocol_error")
-    assert problem.detail == "the parent proxy does not speak TLS on this port"
+    assert problem.detail == f"the parent proxy does not speak TLS on this port: {REMEDY}"
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
@@ -282,6 +288,7 @@ async def test_proxy_that_closes_is_a_problem(ca: CertificateAuthority, end: str
     async with ScriptedProxy(respond=respond) as proxy:
         problem = await Setup(ca, parent(proxy.port)).failure()
     assert summary(problem) == ("parent_proxy_failed", 502, "connection_terminated")
+    assert problem.detail.endswith(REMEDY)
 
 
 async def test_unreachable_proxy_is_a_problem_of_its_own(ca: CertificateAuthority) -> None:
@@ -456,6 +463,7 @@ async def test_local_name_is_not_left_to_the_proxy(ca: CertificateAuthority, hos
     async with ScriptedProxy() as proxy:
         problem = await Setup(ca, parent(proxy.port, resolves=True)).failure(f"https://{host}")
         assert (problem.code, problem.denial) == ("destination_denied", "local_name")
+        assert problem.detail.endswith("write the full name, or add the host to `network.hosts` or `no_proxy`")
         assert proxy.heads == []
 
 

@@ -22,10 +22,14 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [^\r\n]*)?
 
 _CREDENTIALS: Final = "Proxy-Authorization: "
 
-_GARBAGE: Final = Problem("parent_proxy_failed", "the parent proxy did not return a valid HTTP/1.1 response to CONNECT")
+_REMEDY: Final = "is `url` of `proxy` an HTTP proxy, and is its scheme right?"
+
+_GARBAGE: Final = Problem(
+    "parent_proxy_failed", f"the parent proxy did not return a valid HTTP/1.1 response to CONNECT: {_REMEDY}"
+)
 _CLOSED: Final = Problem(
     "parent_proxy_failed",
-    "the parent proxy closed the connection before it responded to CONNECT",
+    f"the parent proxy closed the connection before it responded to CONNECT: {_REMEDY}",
     error="connection_terminated",
 )
 LATE: Final = Problem(
@@ -141,7 +145,7 @@ def _status_problem(status: int, request: bytes) -> Problem | None:
     if status in (502, 503, 504):
         detail = f"the parent proxy could not connect to the upstream ({status})"
         return Problem("upstream_unreachable", detail, error="destination_unavailable")
-    return Problem("parent_proxy_failed", f"the parent proxy responded {status} to CONNECT")
+    return Problem("parent_proxy_failed", f"the parent proxy responded {status} to CONNECT: {_REMEDY}")
 
 
 def _denial_remedy(request: bytes) -> str:
@@ -161,6 +165,10 @@ def problem_of_proxy(problem: Problem) -> Problem:
     detail = problem.detail
     for peer in ("the upstream", "the target"):
         detail = detail.replace(peer, "the parent proxy")
+    if problem.error == "tls_certificate_error" and detail.endswith("trusted"):
+        detail = f"{detail}; set `trusted_ca` of `proxy` to the CA that signed it"
+    elif problem.error == "tls_protocol_error":
+        detail = f"{detail}: {_REMEDY}"
     denied = problem.code == "destination_denied"
     return Problem(
         "parent_proxy_failed",

@@ -12,7 +12,7 @@ _LOCAL_SUFFIXES: Final = frozenset({"internal", "local", "localhost", "svc"})
 
 LOCAL_NAME: Final = (
     "must not receive this one: a name without a dot, one that ends like an address, and names under local, internal "
-    "and svc may mean private addresses"
+    "and svc may mean private addresses; write the full name, or add the host to `network.hosts` or `no_proxy`"
 )
 """Why a parent proxy that resolves names does not receive a name for which `is_local_name` is true."""
 
