@@ -423,10 +423,12 @@ integrations:
         assert explained.returncode == 0, explained.stdout
         notes[name] = json.loads(explained.stdout)["note"]
     through = "Sidekey connects through the parent proxy"
+    fails = "this fails, because 10.0.0.1 is not a global address (private): add 10.0.0.1/32 to"
     assert notes == {
-        "a": f"{through} http://10.0.0.1:3128: CONNECT {PUBLIC}:443",
+        "a": f"{through} http://10.0.0.1:3128: CONNECT {PUBLIC}:443; {fails} network.allow_private",
         "b": "Sidekey connects directly: the host is in `no_proxy`",
-        "c": f"{through} https://10.0.0.1:3129, which resolves the name: CONNECT other.example.com:443",
+        "c": f"{through} https://10.0.0.1:3129, which resolves the name: CONNECT other.example.com:443; "
+        f"{fails} allow_private of the integration",
         "d": "Sidekey connects directly: `proxy` of the integration is none",
     }
     checked = run_cli("check", "--config", str(config), environment=SECRETS).stdout
@@ -443,4 +445,32 @@ integrations:
     ]
     tested = run_cli("test", "--config", str(config), "a", environment=SECRETS).stdout
     assert "the parent proxy's host has only addresses that may not be dialled (private)" in tested
-    assert "note: through the parent proxy http://10.0.0.1:3128, unless `no_proxy` has the target" in tested
+    assert f"note: {notes['a']}" in tested
+
+
+def test_test_names_the_way_of_its_request(tmp_path: Path) -> None:
+    """The way past the proxy too, and no parent proxy is a target by its address."""
+    port, other = free_port(), free_port()
+    text = f"""\
+version: 1
+network:
+  allow_private: [127.0.0.1/32, 10.0.0.1/32]
+  hosts: {{proxy.example.com: [10.0.0.1], same.example.com: [10.0.0.1]}}
+  proxy: {{url: "http://proxy.example.com:{other}"}}
+integrations:
+"""
+    text += basic("loopback", f"http://127.0.0.1:{port}", "test: {path: /}")
+    text += basic("same", f"http://same.example.com:{other}", "test: {path: /}")
+    config = tmp_path / "sidekey.yaml"
+    config.write_text(text)
+    tested = run_cli("test", "--config", str(config), "loopback", environment=SECRETS).stdout
+    assert "note: Sidekey connects directly: 127.0.0.1 is in `no_proxy`, or this machine" in tested
+    is_proxy = (
+        "the target is a parent proxy, which receives requests of Sidekey itself only: use the URL of the service"
+    )
+    explained = run_cli("explain", "--config", str(config), "same", "/", environment=SECRETS)
+    assert explained.returncode == 1
+    assert is_proxy in explained.stdout
+    assert is_proxy in run_cli("check", "--config", str(config), environment=SECRETS).stdout
+    tested = run_cli("test", "--config", str(config), "same", environment=SECRETS).stdout
+    assert "(a parent proxy: use the URL of the service itself)" in tested

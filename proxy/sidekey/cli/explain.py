@@ -17,6 +17,7 @@ from sidekey.diagnostics.explain import Sample, apply_address_rules, explain, pa
 from sidekey.errors import ProblemError
 from sidekey.network.resolve import Resolver
 from sidekey.policy.addresses import Address
+from sidekey.snapshot.parent_proxy import ProxyChoice
 from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -56,6 +57,11 @@ def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
     except ProblemError:
         # No DNS here, or no such name: the explanation then leaves out addresses.
         return ()
+
+
+def look_up_target(snapshot: Snapshot, host: str, choice: ProxyChoice) -> tuple[Address, ...]:
+    """Look up the host of a target, unless a parent proxy resolves it."""
+    return () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
 
 
 @click.command()
@@ -111,8 +117,8 @@ def command(
     explanation = explain(integration, url, snapshot.passthrough, sample)
     host = explanation.dialled_host
     if host is not None:
-        choice = "checked" if explanation.passes else integration.proxy_for(host)
-        addresses = () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
+        choice: ProxyChoice = "checked" if explanation.passes else integration.proxy_for(host)
+        addresses = look_up_target(snapshot, host, choice)
         explanation = apply_address_rules(explanation, snapshot, addresses)
     if as_json:
         print_json(explanation.as_json())

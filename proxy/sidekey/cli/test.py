@@ -13,8 +13,11 @@ import click
 from sidekey.app import App, command_log, run_logged
 from sidekey.cli.command_options import allow_commands_option, create_commands
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
+from sidekey.cli.explain import look_up_target
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
+from sidekey.config.addresses import describe_route
+from sidekey.diagnostics.explain import explain
 from sidekey.diagnostics.probe import ProbeResult, probe, target_of
 from sidekey.errors import StartError
 from sidekey.observe.writer import LineWriter
@@ -69,6 +72,23 @@ async def _open_ledger(rules: StoreRules | None) -> AsyncIterator[Ledger | None]
         await store.close()
 
 
+def _describe_route(snapshot: Snapshot, integration: Integration, test: TestRequest) -> str | None:
+    """Describe the way of the test request, or return None without a parent proxy."""
+    if snapshot.network.proxy is None and integration.proxy is None:
+        return None
+    explanation = explain(integration, test.path, snapshot.passthrough)
+    target = explanation.decision.target
+    if explanation.dialled_host is None or target is None:
+        return None
+    return describe_route(
+        target.origin,
+        integration.proxy,
+        snapshot.network,
+        look_up_target(snapshot, target.origin.host, integration.proxy),
+        integration.allow_private,
+    )
+
+
 @click.command()
 @config_option
 @json_option
@@ -88,9 +108,8 @@ def command(config: str | None, as_json: bool, allowed: tuple[str, ...], integra
         result = send_test(snapshot, integration, integration.test)
     except StartError as error:
         fail(error)
-    parent = snapshot.network.parent_for(integration.proxy)
-    if parent is not None:
-        route = f"through the parent proxy {parent.origin}, unless `no_proxy` has the target"
+    route = _describe_route(snapshot, integration, integration.test)
+    if route is not None:
         result = replace(result, note=route if result.note is None else f"{result.note}; {route}")
     print_result(result.as_json(), (str(result),), as_json=as_json)
     raise SystemExit(0 if result.ok else 1)

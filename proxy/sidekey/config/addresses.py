@@ -18,16 +18,21 @@ from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules
 
 ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
 
+PARENT_PROXY: Final = (
+    "the target is a parent proxy, which receives requests of Sidekey itself only: use the URL of the service itself"
+)
+
 _ALL_NETWORKS: Final = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _ABSENT_ERRORS: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 def address_warnings(integration: Integration, network: NetworkRules) -> Iterator[tuple[Loc, str]]:
     """Report the hosts of an integration to which no connection is allowed, without a DNS look-up."""
-    hosts: dict[str, Loc] = {domain.origin.host: () for domain in integration.policy.domains if not domain.wildcard}
-    hosts |= {prefix.origin.host: ("endpoint_prefix",) for prefix in integration.policy.prefixes}
-    for host, loc in hosts.items():
-        reason = route_refusal(host, integration.allow_private, integration.proxy, network)
+    domains = (domain.origin for domain in integration.policy.domains if not domain.wildcard)
+    origins: dict[str, tuple[Origin, Loc]] = {origin.host: (origin, ()) for origin in domains}
+    origins |= {prefix.origin.host: (prefix.origin, ("endpoint_prefix",)) for prefix in integration.policy.prefixes}
+    for origin, loc in origins.values():
+        reason = route_refusal(origin, integration.allow_private, integration.proxy, network)
         if reason is not None:
             yield loc, reason
 
@@ -39,40 +44,69 @@ def leaves_name(host: str, choice: ProxyChoice, network: NetworkRules) -> bool:
 
 
 def describe_route(
-    origin: Origin, choice: ProxyChoice, network: NetworkRules, dns_addresses: Sequence[Address] = ()
+    origin: Origin,
+    choice: ProxyChoice,
+    network: NetworkRules,
+    dns_addresses: Sequence[Address] = (),
+    allow_private: AllowPrivate = (),
 ) -> str | None:
-    """Describe the way to an origin through or past the parent proxy, or return None without one."""
+    """Describe the way to an origin through or past the parent proxy, or return None without one.
+
+    `allow_private` belongs to the integration.
+    """
     parent = network.parent_for(choice)
     if parent is None:
         return None if network.proxy is None else "Sidekey connects directly: `proxy` of the integration is none"
     if parent.no_proxy.covers_host(origin.host):
         return "Sidekey connects directly: the host is in `no_proxy`"
     through = f"Sidekey connects through the parent proxy {parent.origin}"
+    where, own = (
+        ("allow_private of the integration", allow_private) if parent is choice else ("network.allow_private", ())
+    )
+    refusal = address_refusal(parent.origin.host, own, network, where=where)
+    end = "" if refusal is None else f"; this fails, because {refusal}"
     if parent.receives_name(origin.host, network.hosts):
-        return f"{through}, which resolves the name: CONNECT {origin.host}:{origin.port}"
+        return f"{through}, which resolves the name: CONNECT {origin.host}:{origin.port}{end}"
     addresses = configured_addresses(origin.host, network) or dns_addresses
     direct = next(filter(parent.no_proxy.covers_address, addresses), None)
     if direct is not None:
         return f"Sidekey connects directly: {direct} is in `no_proxy`, or this machine"
     host = str(unwrap(addresses[0])) if addresses else "ADDRESS"
-    return f"{through}: CONNECT {f'[{host}]' if ':' in host else host}:{origin.port}"
+    return f"{through}: CONNECT {f'[{host}]' if ':' in host else host}:{origin.port}{end}"
 
 
 def route_refusal(
-    host: str,
+    origin: Origin,
     allow_private: AllowPrivate,
     choice: ProxyChoice,
     network: NetworkRules,
     dns_addresses: Sequence[Address] = (),
 ) -> str | None:
-    """Return why no connection to a host is allowed and how to allow one, or None if it is allowed.
+    """Return why no connection to an origin is allowed and how to allow one, or None if it is allowed.
 
     `allow_private` and `choice` belong to the integration. `dns_addresses` are used if the config has no address for
     the host, and no parent proxy resolves it.
     """
+    host = origin.host
+    if _is_parent_proxy(origin, choice, network, dns_addresses):
+        return PARENT_PROXY
     if leaves_name(host, choice, network):
         return f"the parent proxy resolves names, and {LOCAL_NAME}" if is_local_name(host) else None
     return address_refusal(host, allow_private, network, dns_addresses)
+
+
+def _is_parent_proxy(
+    origin: Origin, choice: ProxyChoice, network: NetworkRules, dns_addresses: Sequence[Address]
+) -> bool:
+    """Return True if an origin is a parent proxy, by its name or by all of its addresses."""
+    if (origin.host, origin.port) in network.proxies:
+        return True
+    if leaves_name(origin.host, choice, network):
+        return False
+    hosts = [host for host, port in network.proxies if port == origin.port]
+    proxies = {unwrap(address) for host in hosts for address in configured_addresses(host, network)}
+    addresses = configured_addresses(origin.host, network) or dns_addresses
+    return bool(addresses) and all(unwrap(address) in proxies for address in addresses)
 
 
 def proxy_findings(

@@ -293,11 +293,9 @@ def apply_address_rules(
     network, allow_private, choice = snapshot.network, integration.allow_private, integration.proxy_for(host)
     if explanation.passes:
         allow_private, choice = (), "checked"
-    reason = route_refusal(host, allow_private, choice, network, dns_addresses)
-    if reason is None and (host, target.origin.port) in network.proxies:
-        reason = "the target is a parent proxy, which receives requests of Sidekey itself only"
+    reason = route_refusal(target.origin, allow_private, choice, network, dns_addresses)
     if reason is None:
-        route = describe_route(target.origin, choice, network, dns_addresses)
+        route = describe_route(target.origin, choice, network, dns_addresses, allow_private)
         return explanation if route is None else replace(explanation, notes=(*explanation.notes, route))
     denied = Verdict(False, "destination_denied", reason, explanation.decision.target)
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")

@@ -15,7 +15,7 @@ from sidekey.policy.addresses import CLOUD_METADATA, Address, Network, refusal_r
 from sidekey.snapshot.snapshot import Address as ListenerAddress
 
 _OWN_LISTENER: Final = "a listener of Sidekey itself"
-_PARENT_PROXY: Final = "a parent proxy"
+_PARENT_PROXY: Final = "a parent proxy: use the URL of the service itself"
 
 
 class OwnListener(NamedTuple):
