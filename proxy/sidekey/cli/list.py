@@ -16,6 +16,7 @@ from sidekey.cli.admin_client import NoResponse, get
 from sidekey.cli.config import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_result, table, terminal_width
+from sidekey.config.secrets import kind_of
 from sidekey.snapshot.snapshot import Integration, Snapshot
 from sidekey.snapshot.status import IntegrationStatus, Status, status_of
 
@@ -60,7 +61,11 @@ _NARROW_COLUMNS: Final = 7
 
 
 ListedStatus = Status | Literal["unknown"]
-"""`unknown`: the config has no problem with the integration, and no running Sidekey reports on its requests."""
+"""`unknown`: the config has no problem with the integration, and no running Sidekey reports on its requests, or on the
+secret that a program writes."""
+
+
+_NEEDS_COMMANDS: Final = "a program writes its secret, which only the running Sidekey knows"
 
 
 class ListedIntegration(NamedTuple):
@@ -104,10 +109,27 @@ def list_integrations(
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
         details = _status(name, integration, problems.get(name, ""), running, now)
-        status: ListedStatus = "unknown" if running.reason and details.status == "ok" else details.status
+        status: ListedStatus = details.status
+        if details.status == "unusable" and integration is not None and _needs_commands_only(integration, details):
+            # The running Sidekey may have the secret.
+            failing_since = details.failing_since
+            details = details._replace(status="ok" if failing_since is None else "failing", problem=_NEEDS_COMMANDS)
+            status = "unknown" if failing_since is None else "failing"
+        elif running.reason and details.status == "ok":
+            status = "unknown"
         if details.usable or not usable:
             result.append(ListedIntegration(name, status, details, integration))
     return result
+
+
+def _needs_commands_only(integration: Integration, details: IntegrationStatus) -> bool:
+    """Return True if the only problem is that this command runs no program that writes a secret."""
+    unreadable = integration.secrets.unreadable
+    return (
+        unreadable is not None
+        and details.problem == str(unreadable)
+        and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
+    )
 
 
 def _status(
@@ -192,7 +214,9 @@ def _cells(item: ListedIntegration, running: RunningStatus) -> Iterator[str]:
 def describe(item: ListedIntegration, running: RunningStatus) -> dict[str, Any]:
     """Build the JSON of a listed integration."""
     integration = item.integration
-    problem = running.reason if item.status == "unknown" else item.details.problem
+    problem = item.details.problem
+    if item.status == "unknown":
+        problem = problem or running.reason
     return {
         "id": item.id,
         "kind": None if integration is None else integration.kind,
@@ -247,7 +271,7 @@ def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bo
     tags, public header values and description. Integrations with the status `ok`, `expiring` or `failing` can be used.
     From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads which
     integrations are failing, the number of requests since the start, and when tokens expire. Without these metrics,
-    the status is `unknown` instead of `ok`.
+    the status is `unknown` instead of `ok`. It is also `unknown` if a program writes the integration's secret.
     """
     snapshot = load_snapshot(config)
     running = read_running_status(snapshot)
