@@ -166,6 +166,20 @@ def test_integration_whose_command_fails_at_the_start_is_unavailable_until_a_run
             assert child.stop() == 0
 
 
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exit 0", "must not be empty"),
+        ("printf 'a\\tb'", "must not contain a control character"),
+        ("printf 'a\\n\\n'", "must not end with more than one newline"),
+    ],
+)
+def test_error_names_the_output_of_a_program(tmp_path: Path, script: str, reason: str) -> None:
+    path = program(tmp_path, script)
+    with SidekeyProcess(config(integration("one", 1, path)), tmp_path, arguments=ALLOW) as child:
+        assert problem_of(child, "one") == f"auth.password: the output of {path} {reason}"
+
+
 def test_strict_does_not_start_while_a_command_fails(tmp_path: Path) -> None:
     path = program(tmp_path, "exit 3")
     child = SidekeyProcess(config(integration("one", 1, path)), tmp_path, arguments=(*ALLOW, "--strict"))

@@ -217,11 +217,15 @@ class SecretReader(ReferenceReader):
         if self._commands is None or not self._commands.allows(command):
             raise ValueError(f"{program} {NOT_RUN}")
         try:
-            return clean_value(reference, self._commands.read(command))
+            output = self._commands.read(command)
         except SecretExpired as error:
             raise SecretExpired(f"{program} {error}") from None
         except ValueError as error:
             raise ValueError(f"{program} {error}") from None
+        try:
+            return clean_value(reference, output)
+        except ValueError as error:
+            raise ValueError(f"the output of {program} {error}") from None
 
 
 class RecordingReader(SecretReader):

@@ -259,6 +259,8 @@ def clean(text: str) -> str:
         return text
     text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
     if _CONTROL.search(text):
+        if not _CONTROL.search(text.rstrip("\r\n")):
+            raise ValueError("must not end with more than one newline")
         raise ValueError("must not contain a control character")
     if _SURROGATE.search(text):
         # YAML allows \uD800 to \uDFFF: half a character, which cannot be encoded.
