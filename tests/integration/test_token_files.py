@@ -188,7 +188,7 @@ async def test_token_in_use_survives_a_missing_file(ca: Authority, tmp_path: Pat
     ("content", "reason"),
     [
         (b"", "must not be empty"),
-        (b"two words", "must be a token: visible ASCII characters only"),
+        (b"two words", "token must be a token: visible ASCII characters only"),
         (b"\xc3\xa9", "must be a token: visible ASCII characters only"),
         (b"\xff", "must be UTF-8"),
         (b"a\nb", "must not contain a control character"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -101,6 +101,18 @@ def check_token(text: str) -> None:
             "must not be a token for the Kubernetes API server, with which its receiver could act in the cluster: "
             "project a ServiceAccount token with the audience of the token endpoint"
         )
+
+
+def token_check(reference: Reference) -> Callable[[str], None]:
+    """Return `check_token` for a file, whose path its errors name."""
+
+    def check(text: str) -> None:
+        try:
+            check_token(text)
+        except ValueError as error:
+            raise ValueError(f"{reference.value} {error}") from None
+
+    return check
 
 
 def _read_claims(token: str) -> Mapping[str, Any]:

@@ -39,7 +39,7 @@ from sidekey.credentials.fields import (
     literal_check,
     mapping,
 )
-from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
+from sidekey.credentials.token_file import FileToken, TokenFile, needs_file, token_check
 from sidekey.policy.canonical import CanonicalForm
 from sidekey.policy.targets import Forbidden
 
@@ -221,7 +221,7 @@ class AwsSigV4Settings(KindSettings):
         if identity is not None:
             yield SecretInput(("web_identity", "role_arn"), identity.role_arn, _check_role)
             yield SecretInput(("web_identity", "session_name"), identity.session_name, _check_session)
-            yield SecretInput(_TOKEN_KEYS, identity.token, check_token)
+            yield SecretInput(_TOKEN_KEYS, identity.token, token_check(identity.token))
 
     def destinations(self, values: Mapping[Keys, str]) -> Destinations | None:
         """Forbid the endpoint of STS as a target, because it returns access keys. At AWS, forbid its whole host."""

@@ -18,7 +18,7 @@ from sidekey.credentials.jws_algorithms import SecretAlgorithm
 from sidekey.credentials.oauth2.assertion import AssertionSettings, KeyAssertionSettings
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
+from sidekey.credentials.token_file import FileToken, TokenFile, needs_file, token_check
 
 # joserfc comes with the extra `jwt`. Without it `check_library` refuses every key that needs it.
 with suppress(ImportError):
@@ -150,7 +150,7 @@ class AssertionFileSettings(Section):
 
     def inputs(self) -> Iterator[SecretInput]:
         """Yield the file."""
-        yield SecretInput(self.KEY, self.assertion, check_token)
+        yield SecretInput(self.KEY, self.assertion, token_check(self.assertion))
 
     def token(self, values: Mapping[Keys, str]) -> FileToken:
         """Return the assertion."""

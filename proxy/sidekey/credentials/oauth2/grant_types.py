@@ -27,7 +27,7 @@ from sidekey.credentials.oauth2.assertion import KeyAssertionSettings
 from sidekey.credentials.oauth2.client_authentication import Sign
 from sidekey.credentials.oauth2.parameters import Parameters
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.credentials.token_file import FileToken, TokenFile, check_token, needs_file
+from sidekey.credentials.token_file import FileToken, TokenFile, needs_file, token_check
 
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105 - a name
@@ -252,7 +252,7 @@ class TokenExchangeSettings(Section):
 
     def inputs(self) -> Iterator[SecretInput]:
         """Yield the file."""
-        yield SecretInput(self.KEY, self.subject_token, check_token)
+        yield SecretInput(self.KEY, self.subject_token, token_check(self.subject_token))
 
     def build_grant_type(self, values: Mapping[Keys, str]) -> GrantType:
         """Build the grant type."""
