@@ -52,7 +52,7 @@ def test_inline_value_is_not_expanded(read: SecretReader, source: str) -> None:
     [
         ("NONE", "environment variable NONE is not set"),
         ("EMPTY", "environment variable EMPTY must not be empty"),
-        ("BREAK", "environment variable BREAK must not contain a control character"),
+        ("BREAK", "environment variable BREAK must not end with more than one newline"),
         ("BYTES", "environment variable BYTES must be UTF-8"),
     ],
 )

@@ -172,9 +172,22 @@ def parse_proxy_url(raw: object) -> Origin:
         raise ValueError(rule) from None
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_no_proxy(raw: object) -> str | addresses.Network:
     """Parse a host name, a suffix that begins with a dot, an IP address or a network."""
     text = raw if isinstance(raw, str) else ""
+    if _is_network(text):
+        # Its error names the network to write.
+        return parse_network(text)
+    if text.endswith("."):
+        raise ValueError("must not end with a dot")
     try:
         if "/" in text or ":" in text or addresses.parse_address(text) is not None:
             return parse_network(text)
