@@ -62,6 +62,10 @@ def test_limits_do_not_make_another_command() -> None:
         ({"command": ["/bin/x"], "env": ["A=b"]}, "env must be a list of names of Sidekey's environment variables"),
         ({"command": ["/bin/x"], "shell": True}, "a command may have the keys command, ttl, timeout and env only"),
         ({"command": ["/bin/x"], "file": "x"}, "a command may have the keys command, ttl, timeout and env only"),
+        (
+            {"command": ["/bin/x"], "tll": "5m"},
+            "a command may have the keys command, ttl, timeout and env only: did you mean ttl?",
+        ),
     ],
 )
 def test_invalid_command_has_a_reason(raw: Any, reason: str) -> None:

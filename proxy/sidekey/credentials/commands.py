@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Final
 
 from sidekey.credentials.units import format_duration, parse_duration
@@ -62,7 +63,10 @@ def parse_command(raw: Mapping[Any, Any]) -> Command:
     """Parse a mapping that has the key `command`. Raises ValueError without the value of an argument."""
     unknown = [key for key in raw if key not in OPTIONS]
     if unknown:
-        raise ValueError("a command may have the keys command, ttl, timeout and env only")
+        # A key may be a secret that was pasted by mistake, so the message does not repeat it.
+        guess = get_close_matches(str(unknown[0]), OPTIONS - raw.keys(), 1)
+        hint = f": did you mean {guess[0]}?" if guess else ""
+        raise ValueError(f"a command may have the keys command, ttl, timeout and env only{hint}")
     return Command(
         _parse_argv(raw["command"]),
         _parse_env(raw.get("env", [])),
