@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.explain import look_up, parse_sample
+from sidekey.cli.explain import parse_sample
+from sidekey.cli.look_up import look_up
 from sidekey.diagnostics.explain import Sample
 from sidekey.snapshot.snapshot import Snapshot
 from support.commands import GOOD, TOKENS, write_config

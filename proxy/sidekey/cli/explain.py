@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, Final, TypeVar
+from typing import BinaryIO, TypeVar
 
 import click
 
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
+from sidekey.cli.look_up import look_up_target
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
-from sidekey.config.addresses import leaves_name
 from sidekey.diagnostics.explain import Sample, apply_address_rules, explain, parse_header, parse_method, parse_moment
-from sidekey.errors import ProblemError
-from sidekey.network.resolve import Resolver
-from sidekey.policy.addresses import Address
 from sidekey.snapshot.parent_proxy import ProxyChoice
-from sidekey.snapshot.snapshot import Snapshot
 
 T = TypeVar("T")
-
-_DNS_TIMEOUT: Final = 2.0
-"""Seconds until a lookup times out."""
 
 
 def parse_sample(at: str | None, method: str, headers: Sequence[str], body: bytes, *, now: float) -> Sample:
@@ -44,24 +36,6 @@ def _parse(option: str, parse: Callable[..., T], *texts: str) -> T:
         return parse(*texts)
     except ValueError as error:
         raise ValueError(f"{option} {error}") from None
-
-
-def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
-    """Look up a host as a running Sidekey would, or return no addresses if the lookup fails."""
-
-    async def main() -> tuple[Address, ...]:
-        return await Resolver(snapshot.network).resolve(host, asyncio.get_running_loop().time() + _DNS_TIMEOUT)
-
-    try:
-        return asyncio.run(main())
-    except ProblemError:
-        # No DNS here, or no such name: the explanation then leaves out addresses.
-        return ()
-
-
-def look_up_target(snapshot: Snapshot, host: str, choice: ProxyChoice) -> tuple[Address, ...]:
-    """Look up the host of a target, unless a parent proxy resolves it."""
-    return () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
 
 
 @click.command()

@@ -13,7 +13,7 @@ import click
 from sidekey.app import App, command_log, run_logged
 from sidekey.cli.command_options import allow_commands_option, create_commands
 from sidekey.cli.config import complete_id, find_integration, load_snapshot
-from sidekey.cli.explain import look_up_target
+from sidekey.cli.look_up import look_up_target
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_result
 from sidekey.config.addresses import describe_route
