@@ -358,7 +358,7 @@ async def test_token_of_the_clusters_api_server_is_never_sent(ca: Authority, tmp
         async with serving(auth(server.token_endpoint), tmp_path, ca, whole=False) as sidekey:
             detail = problem(await sidekey.reverse("/api/orders"))["detail"]
             assert detail.startswith(
-                "auth.client_authentication.assertion: must not be a token for the Kubernetes API server"
+                "auth.client_authentication.assertion: token must not be a token for the Kubernetes API server"
             )
         assert not server.received
 
