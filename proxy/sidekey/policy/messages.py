@@ -81,22 +81,7 @@ class RequestHead:
 
     def with_target(self, target: bytes) -> RequestHead:
         """Return a copy of the head with another target."""
-        return RequestHead(
-            self.method,
-            target,
-            self.host,
-            self.fields,
-            self.names,
-            self.control_headers,
-            self.connection,
-            self.length,
-            self.has_content_length,
-            self.http_1_1,
-            self.keep_alive,
-            self.token,
-            self.integration_id,
-            self.proxy_authorization,
-        )
+        return self._copy(target, self.fields, self.control_headers)
 
     def with_websocket_key(self, key: bytes) -> RequestHead:
         """Return a copy of a WebSocket handshake with another key. The caller's becomes a control header."""
@@ -104,13 +89,18 @@ class RequestHead:
         name, _, callers_key = self.fields[at].partition(b":")
         fields = list(self.fields)
         fields[at] = name + b": " + key
+        control_headers = dict(self.control_headers or NO_CONTROL_HEADERS)
+        control_headers[Role.WEBSOCKET_KEY] = callers_key.strip(b" \t")
+        return self._copy(self.target, fields, control_headers)
+
+    def _copy(self, target: bytes, fields: list[bytes], control_headers: dict[Role, bytes] | None) -> RequestHead:
         return RequestHead(
             self.method,
-            self.target,
+            target,
             self.host,
             fields,
             self.names,
-            {**(self.control_headers or NO_CONTROL_HEADERS), Role.WEBSOCKET_KEY: callers_key.strip(b" \t")},
+            control_headers,
             self.connection,
             self.length,
             self.has_content_length,
