@@ -57,7 +57,7 @@ class ListenerTls:
 class PeerCertificate(NamedTuple):
     """A caller's verified certificate: the keys of `policy.callers` for its names, and its end in Unix time.
 
-    `cas` has the CA of `client_ca` that verified it, as DER. It is empty after the resumption of a session.
+    `cas` has the CA of `client_ca` that verified it, as DER. Sessions are not resumed, so there always is one.
     """
 
     keys: tuple[bytes, ...]

@@ -26,8 +26,7 @@ class CertifiedRules:
     def __init__(self, worker: Worker, certificate: PeerCertificate) -> None:
         self._worker: Final = worker
         self._certificate: Final = certificate
-        # A resumed session has no chain: then any of the CAs may have verified it.
-        self._cas: Final = certificate.cas or worker.rules.client_cas
+        self._cas: Final = certificate.cas
         self._base: RequestRules | None = None
         self._refused: Unidentified | None = None
         self._rules = worker.rules
@@ -36,7 +35,7 @@ class CertifiedRules:
     @property
     def is_trusted(self) -> bool:
         """True if the config still has the CAs that verified the certificate."""
-        return self._cas <= self._worker.rules.client_cas
+        return bool(self._cas) and self._cas <= self._worker.rules.client_cas
 
     def pin(self) -> RequestRules:
         """Return the rules for a request that begins now."""
