@@ -91,7 +91,8 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     assert mark.get("/whoami")["presets"] == ["greeting", "hook-of-a-file"]
 
     page.get_by_role("button", name="New token for mark-gross").click()
-    confirm(page)
+    with page.expect_response(lambda response: response.url.endswith("/tokens")):
+        confirm(page)
     new = admin.by(take_token(page))
     assert mark.request("GET", "/whoami").status == 401
     assert new.get("/whoami")["identity"] == who["identity"]
@@ -143,7 +144,8 @@ def test_caller_gets_presets_and_a_new_token(console: Console, shared: Any) -> N
     expect(row).to_contain_text("hook-of-a-file")
     wait_until(lambda: status(token) != 401)
     row.get_by_role("button", name="New token for journeys").click()
-    confirm(page)
+    with page.expect_response(lambda response: response.url.endswith("/callers")):
+        confirm(page)
     new = take_token(page)
     wait_until(lambda: (status(token), status(new) == 401) == (401, False))
     row.get_by_role("link", name="Edit journeys").click()

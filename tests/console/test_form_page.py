@@ -47,7 +47,6 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     """The form has endpoint, domains, client, additional fields and a test."""
     console.upstream.body = json.dumps({"access_token": "t", "token_type": "Bearer", "expires_in": 3600}).encode()
     page = console.open("editor", "/add/integrations/oauth2")
-    page.set_default_timeout(5000)
     box(page, "Name").fill("Criteo Marketing")
     assert box(page, "ID").input_value() == "criteo-marketing"
     box(page, "Token endpoint").fill(f"{console.upstream.url}/token")

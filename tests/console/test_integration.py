@@ -52,7 +52,7 @@ def test_failed_test_has_a_reason_and_a_link_to_the_form(console: Console) -> No
     page.get_by_text("Not used yet").wait_for()
     assert page.get_by_role("definition").filter(has_text="example").inner_text() == "https://a.example, b.example"
     page.get_by_role("button", name="Test integration").click()
-    page.get_by_text("It does not work: token endpoint returned 401 invalid_client").wait_for()
+    page.locator(".banner", has_text="It does not work: token endpoint returned 401 invalid_client").wait_for()
     page.get_by_text("The client ID, the user or the secret is refused").wait_for()
     failure = "Sidekey could not get the credential: token endpoint returned 401 invalid_client"
     page.get_by_role("row").filter(has_text=failure).wait_for()

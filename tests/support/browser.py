@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from playwright.sync_api import ProxySettings, sync_playwright
+from playwright.sync_api import ProxySettings, expect, sync_playwright
 
 from support.programs import require
 
@@ -23,6 +23,11 @@ ARGUMENTS: Final = (
     # Pages are small, and left before another thread could make what they run any faster.
     "--js-flags=--single-threaded",
 )
+
+TIMEOUT: Final = 30_000
+"""Milliseconds to wait for what a page shows, also on a busy machine."""
+
+expect.set_options(timeout=TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class Chromium:
             ignore_https_errors=window.any_certificate,
             permissions=["clipboard-read", "clipboard-write"],
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(TIMEOUT)
         return context.new_page()
 
 

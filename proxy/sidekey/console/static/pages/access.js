@@ -47,13 +47,14 @@ function Person({ token, act }) {
   const { name, role, source, expires_at: expires, last_used_at: used } = token;
   const isMe = me.value?.name === name && me.value.source === source;
   const path = `/tokens/${encodeURIComponent(name)}`;
-  const rotate = () =>
-    act(`${name} has a new token.`, async () => {
-      const why = `${name} gets a new token. The present one and its sessions end at once.`;
-      const result = await confirmAndCall(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) }));
-      if (result?.ok) await showToken(name, result.body.token, "person");
-      return result;
-    });
+  const rotate = () => {
+    const why = `${name} gets a new token. The present one and its sessions end at once.`;
+    return act(
+      `${name} has a new token.`,
+      () => confirmAndCall(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) })),
+      (body) => showToken(name, body.token, "person"),
+    );
+  };
   const revoke = () =>
     act(`The token of ${name} is revoked.`, async () => {
       const text = isMe
@@ -94,12 +95,13 @@ function OneCaller({ caller, act }) {
   const { name, source, integrations, presets } = caller;
   const path = `/callers/${encodeURIComponent(name)}`;
   const rotate = () =>
-    act(`${name} has a new token.`, async () => {
-      const why = `The caller ${name} gets a new token. Requests with the present one are refused at once.`;
-      const result = await confirmAndCall(why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(caller) }));
-      if (result?.ok) await showToken(name, result.body.token, "caller");
-      return result;
-    });
+    act(
+      `${name} has a new token.`,
+      () =>
+        confirmAndCall(`The caller ${name} gets a new token. Requests with the present one are refused at once.`, (confirmation) =>
+          post(`${path}/rotate`, confirmation, { etag: etagOf(caller) })),
+      (body) => showToken(name, body.token, "caller"),
+    );
   const deleteCaller = () =>
     act(`The caller ${name} is deleted.`, async () => {
       const sure = await ask({ title: `Delete the caller ${name}?`, text: "Its requests are refused at once.", yes: "Delete", danger: true });
@@ -151,8 +153,8 @@ function OneSession({ session, act }) {
 }
 
 /**
- * @typedef {(text: string, work: () => Promise<import("../api.js").Result | null>) => Promise<void>} Act
- * Runs an action of a row, then reloads the list. Null: the person cancelled it.
+ * @typedef {(text: string, work: () => Promise<import("../api.js").Result | null>, show?: (body: any) => Promise<unknown>) => Promise<void>} Act
+ * Runs an action of a row, reloads the list and shows the result. Null: the person cancelled it.
  */
 
 /** @param {{ path: string, after: string | null, columns: string[], empty: string, row: (item: any, act: Act) => any }} props */
@@ -160,13 +162,18 @@ function ResourceTable({ path, after, columns, empty, row }) {
   const { body, problem, loading, reload } = useCall(path, { after }, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   /** @type {Act} */
-  const act = async (text, work) => {
+  const act = async (text, work, show) => {
     setFailed(null);
     const result = await work();
     if (result === null) return;
-    if (result.ok) showNotice(text);
-    else setFailed(result.problem);
+    // While `show` waits for the person, so that the next action has the new version.
     reload();
+    if (!result.ok) {
+      setFailed(result.problem);
+      return;
+    }
+    await show?.(result.body);
+    showNotice(text);
   };
   if (!body) return loading ? html`<${Busy} />` : html`<${Problem} problem=${problem} />`;
   return html`

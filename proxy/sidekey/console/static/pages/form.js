@@ -151,7 +151,7 @@ function Editor({ start, again }) {
     loggedOut.current = result.status === 401;
     // Text that is no YAML has errors, too. Other problems, such as a lost connection, are said when something is saved.
     const checked = result.ok ? result.body : result.problem.code === "malformed" ? { ...UNCHECKED, errors: result.problem.errors } : null;
-    if (checked !== null) setPreview({ ...checked, body });
+    if (checked !== null) setPreview({ ...checked, body, values });
     return checked?.errors ?? [];
   };
   useEffect(() => {
@@ -194,7 +194,8 @@ function Editor({ start, again }) {
   };
   /** @param {Field} field */
   const errorOf = (field) => {
-    if (!attempted && isSame(values[field.key], initial[field.key])) return "";
+    // The check may be older than what was typed: an empty field that was checked is no error of a text in it.
+    if (!attempted && isSame((lastCheck.values ?? initial)[field.key], initial[field.key])) return "";
     if (field.key === "test" && tested === "missing" && values.test.path === "") return `Add a request to test with, such as GET ${context.example}.`;
     if (field.key === "id" && values.id === "") return attempted ? "Fill this in." : "";
     // The input for a new secret or domain has just been opened.
