@@ -61,7 +61,7 @@ async def gateway(folder: Path, ca: Authority) -> AsyncIterator[tuple[RunningApp
             text = EXAMPLE.read_text()
             for old, new in {
                 "proxy: 0.0.0.0:8443": 'proxy: "127.0.0.1:0"\n  admin: "127.0.0.1:0"',
-                "https://kubernetes.default.svc/openid": f"https://127.0.0.1:{nginx.tls_port}/openid",
+                "https://kubernetes.default.svc.cluster.local/openid": f"https://127.0.0.1:{nginx.tls_port}/openid",
                 "[10.0.0.0/8]": "[127.0.0.0/8]",
                 "https://token.actions.githubusercontent.com": f"https://127.0.0.1:{nginx.tls_port}",
                 "https://api.example.com/v1": f"https://up.test:{upstream.port}/v1",
