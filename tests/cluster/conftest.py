@@ -125,10 +125,14 @@ def upstream(cluster: Cluster) -> Iterator[Upstream]:
         yield Upstream(namespace.get("service", "upstream")["spec"]["clusterIP"], authority)
 
 
-def authority_secret(namespace: Namespace, name: str, authority: Authority, folder: Path) -> None:
-    """Create a Secret with a CA for callers, as cert-manager does."""
-    authority.save(folder / "ca")
-    entries = {f"tls.{end}": base64.b64encode((folder / f"ca.{end}").read_bytes()).decode() for end in ("crt", "key")}
+def tls_secret(namespace: Namespace, name: str, stem: Path, authority: Authority) -> None:
+    """Create or change a Secret with the key and certificate of `stem`, as cert-manager does."""
+    files = {
+        "ca.crt": authority.certificate,
+        "tls.crt": stem.with_suffix(".crt").read_bytes(),
+        "tls.key": stem.with_suffix(".key").read_bytes(),
+    }
+    entries = {file: base64.b64encode(content).decode() for file, content in files.items()}
     namespace.apply(
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "kubernetes.io/tls", "data": entries}
     )

@@ -190,6 +190,29 @@ class Namespace:
         """POST to each URL from CLIENT with a caller's token, and return the bodies. Raises CommandFailed."""
         return self.execute(CLIENT, PYTHON, "-c", _SEND, token, *urls).splitlines()
 
+    def start_load(
+        self,
+        token: str,
+        url: str,
+        senders: int,
+        pause: float,
+        connections: str,
+        environment: Sequence[str] = (),
+        *,
+        seconds: int,
+    ) -> subprocess.Popen[str]:
+        """Start the load generator in CLIENT with a caller's token. `counts` returns what it counted."""
+        return self.cluster.start(
+            *("kubectl", f"--namespace={self.name}", "exec", CLIENT, "--", "env", *environment),
+            *(PYTHON, "/load/load.py", url, str(seconds), str(senders), str(pause), connections),
+            f"Sidekey-Token={token}",
+        )
+
+    def counts(self, loads: Mapping[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
+        """Wait for load generators and return their counts."""
+        outputs = {name: self.cluster.finish(process) for name, process in loads.items()}
+        return {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
+
 
 def pod(
     name: str,

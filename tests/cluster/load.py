@@ -1,17 +1,23 @@
 """Send requests and count the lost ones: those without a response 200 that has the ID of the request.
 
-Usage: load.py URL SECONDS SENDERS PAUSE keep|new [NAME=VALUE ...]; prints one line of JSON. Proxies come from the
-environment; with a proxy, `keep` keeps the tunnel.
+Usage: load.py URL SECONDS SENDERS PAUSE keep|new [NAME=VALUE ...]; prints `sending` after the first response, and at
+the end one line of JSON. It ends early when the file STOP exists. The proxy is that of HTTPS_PROXY; with a proxy,
+`keep` keeps the tunnel.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
+from pathlib import Path
+from typing import Final
 
 import aiohttp
+
+STOP: Final = Path("/tmp/stop")
 
 
 class Load:
@@ -27,7 +33,7 @@ class Load:
     async def send(self, session: aiohttp.ClientSession, sender: int, end: float) -> None:
         """Send requests one after another until `end`."""
         number = 0
-        while time.time() < end:
+        while time.time() < end and not STOP.exists():
             number += 1
             self.total += 1
             name = f"{sender}-{number}"
@@ -35,6 +41,8 @@ class Load:
                 headers = {**self._headers, "X-Id": name}
                 async with session.post(self._url, data=b"x" * 1000, headers=headers) as response:
                     text = await response.text()
+                if name == "0-1":
+                    print("sending", flush=True)
                 if response.status != 200 or json.loads(text)["id"] != name:
                     self.lost.append(f"{time.strftime('%X')} {response.status} {text[:200]}")
             except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
@@ -48,7 +56,9 @@ async def main() -> None:
     load = Load(url, float(pause), dict(field.split("=", 1) for field in fields))
     connector = aiohttp.TCPConnector(limit=0, force_close=connections == "new")
     timeout = aiohttp.ClientTimeout(total=40)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session:
+    # With `trust_env`, aiohttp would ignore the URL of an https proxy.
+    proxy = os.environ.get("HTTPS_PROXY")
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, proxy=proxy) as session:
         end = time.time() + float(seconds)
         await asyncio.gather(*(load.send(session, sender, end) for sender in range(int(senders))))
     print(json.dumps({"total": load.total, "lost": len(load.lost), "first": load.lost[:5]}))

@@ -163,9 +163,12 @@ class Node:
         authority = Authority("node-ca")
         pki = self.folder / "pki"
         (pki / "ca.crt").write_bytes(authority.certificate)
-        names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")
+        service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
         authority.issue(
-            pki / "apiserver", "kube-apiserver", names=names, addresses=(ADDRESS, "127.0.0.1", _API_SERVICE)
+            pki / "apiserver",
+            "kube-apiserver",
+            names=(*service, "localhost"),
+            addresses=(ADDRESS, "127.0.0.1", _API_SERVICE),
         )
         authority.issue(
             pki / "kubelet", f"system:node:{self.name}", "system:nodes", names=(self.name,), addresses=(ADDRESS,)

@@ -14,19 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFETIME: Final = datetime.timedelta(days=2)
-
-_SIGNS: Final = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
+_KEY_USAGES: Final = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
 )
-"""Python 3.13 and newer verify strictly: a CA without key usage is refused (RFC 5280 4.2.1.3)."""
 
 
 class Authority:
@@ -38,7 +36,8 @@ class Authority:
         certificate = (
             self._builder(self._name, self._key.public_key())
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_SIGNS, critical=True)
+            # Python 3.13 and newer verify strictly: a CA without key usage is refused (RFC 5280 4.2.1.3).
+            .add_extension(_usage("key_cert_sign", "crl_sign"), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -70,6 +69,24 @@ class Authority:
         ]
         if alternatives:
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        self._sign(builder, key, stem)
+
+    def issue_as_cert_manager(self, stem: Path, *names: str) -> None:
+        """Write a server's key and its certificate as cert-manager issues them for a Certificate with only `dnsNames`.
+
+        The subject is empty, so the alternative names are critical (RFC 5280 4.2.1.6). There is no extended key usage.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            self._builder(x509.Name([]), key.public_key())
+            .add_extension(_usage("digital_signature", "key_encipherment"), critical=True)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=True)
+        )
+        self._sign(builder, key, stem)
+
+    def _sign(self, builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey, stem: Path) -> None:
         certificate = builder.sign(self._key, hashes.SHA256())
         stem.with_suffix(".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         stem.with_suffix(".key").write_bytes(_pem(key))
@@ -87,7 +104,12 @@ class Authority:
         )
 
 
+def _usage(*names: str) -> x509.KeyUsage:
+    return x509.KeyUsage(**{name: name in names for name in _KEY_USAGES})
+
+
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    # The default of cert-manager.
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from cluster.conftest import HOST, Upstream, authority_secret
-from cluster.kube import CHART, CLIENT, PYTHON, Cluster, CommandFailed, Namespace, eventually, pod
+from cluster.conftest import HOST, Upstream, tls_secret
+from cluster.kube import CHART, Cluster, CommandFailed, Namespace, eventually, pod
 from cluster.pki import Authority
 
 TOKEN = "billing-caller-token-0001"
@@ -38,37 +39,17 @@ class Gateway:
         [body] = self.namespace.send(TOKEN, f"{self.url}/x")
         return json.loads(body)
 
-    def load(
-        self,
-        url: str,
-        senders: int,
-        pause: float,
-        connections: str,
-        environment: tuple[str, ...] = (),
-        seconds: int = SECONDS,
-    ) -> subprocess.Popen[str]:
-        """Start the load generator in the client."""
-        return self.namespace.cluster.start(
-            *("kubectl", f"--namespace={self.namespace.name}", "exec", CLIENT, "--", "env", *environment),
-            *(PYTHON, "/load/load.py", url, str(seconds), str(senders), str(pause), connections),
-            f"Sidekey-Token={TOKEN}",
-        )
-
     def loads(self) -> dict[str, subprocess.Popen[str]]:
         """Start the four kinds of load."""
         proxy = self.url.removesuffix("/i/crm").replace("//", f"//crm:{TOKEN}@")
         tunnel = (f"HTTPS_PROXY={proxy}", "SSL_CERT_FILE=/load/ca.crt")
+        load = functools.partial(self.namespace.start_load, TOKEN, seconds=SECONDS)
         return {
-            "kept connections": self.load(f"{self.url}/x", 6, 0.03, "keep"),
-            "new connections": self.load(f"{self.url}/x", 4, 0.03, "new"),
-            "requests of 12 s": self.load(f"{self.url}/x?ms=12000", 4, 0.05, "keep"),
-            "tunnels": self.load(f"https://{HOST}/hooks/v1/x", 4, 0.1, "keep", tunnel),
+            "kept connections": load(f"{self.url}/x", 6, 0.03, "keep"),
+            "new connections": load(f"{self.url}/x", 4, 0.03, "new"),
+            "requests of 12 s": load(f"{self.url}/x?ms=12000", 4, 0.05, "keep"),
+            "tunnels": load(f"https://{HOST}/hooks/v1/x", 4, 0.1, "keep", tunnel),
         }
-
-    def counts(self, loads: Mapping[str, subprocess.Popen[str]]) -> dict[str, dict[str, Any]]:
-        """Wait for load generators and return their counts."""
-        outputs = {name: self.namespace.cluster.finish(process) for name, process in loads.items()}
-        return {name: json.loads(output.splitlines()[-1]) for name, output in outputs.items()}
 
     def roll(self, seconds: float) -> int:
         """Restart all pods repeatedly, and return how often."""
@@ -86,7 +67,9 @@ def gateway(cluster: Cluster, upstream: Upstream, tmp_path_factory: pytest.TempP
     """An installed gateway with two pods."""
     with cluster.namespace("sidekey-gateway") as namespace:
         authority = Authority("callers-ca")
-        authority_secret(namespace, "callers-ca", authority, tmp_path_factory.mktemp("ca"))
+        stem = tmp_path_factory.mktemp("ca") / "ca"
+        authority.save(stem)
+        tls_secret(namespace, "callers-ca", stem, authority)
         upstream.prepare(namespace, "one")
         values = {
             **upstream.values(cluster),
@@ -124,7 +107,7 @@ def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
     loads = gateway.loads()
     time.sleep(3)
     rollouts = gateway.roll(SECONDS - 20)
-    counts = gateway.counts(loads)
+    counts = gateway.namespace.counts(loads)
     for name, count in counts.items():
         print(f"{rollouts} rolling updates, {name}: {count['total']} requests, {count['lost']} lost")
     assert rollouts >= 3
@@ -135,9 +118,9 @@ def test_rolling_updates_lose_no_request(gateway: Gateway) -> None:
 def test_rolling_updates_without_a_drain_delay_lose_requests(gateway: Gateway) -> None:
     """The control: the load generator notices a gateway that stops listening while its Service still has it."""
     gateway.upgrade(config={**gateway.values["config"], "timeouts": {"drain_delay": "0s"}})
-    load = gateway.load(f"{gateway.url}/x", 8, 0.01, "new", seconds=40)
+    load = gateway.namespace.start_load(TOKEN, f"{gateway.url}/x", 8, 0.01, "new", seconds=40)
     rollouts = gateway.roll(30)
-    [count] = gateway.counts({"": load}).values()
+    [count] = gateway.namespace.counts({"": load}).values()
     print(f"{rollouts} rolling updates without a drain delay: {count['total']} requests, {count['lost']} lost")
     gateway.upgrade()
     assert count["lost"] > 0
