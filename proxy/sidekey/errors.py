@@ -328,6 +328,13 @@ class Problem:
         """Reason phrase, which is all that many clients show of a response to CONNECT."""
         return f"{self.code}: {self.title}"
 
+    def detail_about(self, peer: str, possessive: str) -> str:
+        """Return the detail with another word for the peer, which it calls `the upstream` or `the target`."""
+        detail = self.detail
+        for name in ("the upstream", "the target"):
+            detail = detail.replace(f"{name}'s", possessive).replace(name, peer)
+        return detail
+
     def maybe_sent(self) -> Problem:
         """Copy this problem for a request that the upstream may have received."""
         return replace(self, sent="maybe")

@@ -25,6 +25,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.policy.callers import Unidentified, jwt_key
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer, usable_keys
 from sidekey.snapshot.snapshot import Snapshot
 from support.dialling import LOOPBACK, RULES
@@ -232,7 +233,7 @@ async def fetched(folder: Path, ca: Authority) -> AsyncIterator[Fetched]:
     issuers = issuers_of(clock=clock)
     with Nginx(folder, snippet, leaf=ca.leaf("127.0.0.1")) as nginx:
         url = f"https://127.0.0.1:{nginx.tls_port}"
-        rules = JwtIssuer("cluster", ISSUER, "sidekey", None, f"{url}/jwks", ca.trust, LOOPBACK, "s3cret")
+        rules = JwtIssuer("cluster", ISSUER, "sidekey", None, f"{url}/jwks", Egress(ca.trust, LOOPBACK), "s3cret")
         found = Fetched(nginx, served, issuers, clock, rules)
         found.serve("jwks", JWKS)
         try:

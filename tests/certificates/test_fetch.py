@@ -16,8 +16,9 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.snapshot.snapshot import Integration, NetworkRules, Trust
+from sidekey.snapshot.snapshot import Integration, NetworkRules
 from support.dialling import HOSTS, LOOPBACK
 from support.private_ca import Authority
 from support.raw_connection import RawConnection
@@ -43,10 +44,8 @@ def tls(ca: Authority) -> ssl.SSLContext:
 @pytest.fixture
 def integration(ca: Authority) -> Integration:
     secrets = SecretLoader(lambda: FixedCredential(Grant()))
-    trust = ca.trust
-    return Integration(
-        "bank", "mtls", Policy(), None, secrets, CredentialTraits(InjectionPoints()), trust, allow_private=LOOPBACK
-    )
+    egress = Egress(ca.trust, LOOPBACK)
+    return Integration("bank", "mtls", Policy(), None, secrets, CredentialTraits(InjectionPoints()), egress)
 
 
 def loader_at(port: int, *keys: Keys) -> CertificateLoader:
@@ -146,10 +145,10 @@ async def test_server_certificate_and_address_are_checked(integration: Integrati
     """Only the trust and the private addresses of the integration apply."""
     async with RawUpstream(ssl_context=tls) as upstream:
         loader = loader_at(upstream.port, CERTIFICATE)
-        assert await errors_of(build_fetch(replace(integration, trust=Trust()), loader)) == {
+        assert await errors_of(build_fetch(replace(integration, egress=Egress(allow_private=LOOPBACK)), loader)) == {
             CERTIFICATE: "the server: its certificate is refused: its issuer is not trusted"
         }
-        assert await errors_of(build_fetch(replace(integration, allow_private=()), loader)) == {
+        assert await errors_of(build_fetch(replace(integration, egress=Egress(integration.egress.trust)), loader)) == {
             CERTIFICATE: "the server: its host has only addresses that may not be dialled (loopback)"
         }
         assert upstream.requests == []

@@ -38,7 +38,7 @@ def test_unusable_network_ca_keeps_the_previous_content(loader: Loader, tmp_path
     (tmp_path / "ca.pem").unlink()
     write(tmp_path, f"a {prefix('a')}, {TENANT}", f"b {prefix('b')}, {TENANT}", top=f"network: {{{CA}}}\n")
     loaded = loader.load()
-    assert loaded_snapshot(loaded).integrations["b"].trust is first.trust
+    assert loaded_snapshot(loaded).integrations["b"].egress.trust is first.egress.trust
     assert loaded_snapshot(loaded).integrations["a"] is first
     assert [error.path for error in loaded.of("unreadable")] == ["network.trusted_ca"]
     assert loaded.retained == {}
@@ -49,7 +49,7 @@ def test_unusable_network_ca_at_another_path_is_not_replaced_by_the_previous(loa
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top=f"network: {{{CA}}}\n")
     loaded_snapshot(loader.load())
     write(tmp_path, f"a {prefix('a')}, {TENANT}", top="network: {trusted_ca: {file: other.pem}}\n")
-    assert not loaded_snapshot(loader.load()).integrations["a"].trust.usable
+    assert not loaded_snapshot(loader.load()).integrations["a"].egress.trust.usable
 
 
 def test_reasons_for_a_retained_integration_are_in_the_order_of_the_file(loader: Loader, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_replaced_objects_are_freed_without_the_collector(loader: Loader, tmp_pa
     """Frozen objects in cycles would leak."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     write(tmp_path, f"a {prefix('a')}, {SECRET}, {CA}", f"b {prefix('b')}, {TENANT}")
-    freed = weakref.ref(loaded_snapshot(loader.load()).integrations["a"].trust)
+    freed = weakref.ref(loaded_snapshot(loader.load()).integrations["a"].egress.trust)
     assert freed() is not None
     write(tmp_path, *([f"a {prefix('other')}, {TENANT}"] if there else []), f"b {prefix('b')}, {TENANT}")
     enabled = gc.isenabled()

@@ -30,6 +30,7 @@ from sidekey.diagnostics.explain import (
 )
 from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.targets import Policy, parse_domain, parse_prefix
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
 from support.certificate_files import mount, valid_now
 from support.plane import secrets_of
@@ -536,12 +537,12 @@ def test_host_with_only_refused_addresses_is_denied() -> None:
     assert apply_address_rules(allowed, snapshot) is allowed
     outside = explain(CRM, "/../x")
     assert apply_address_rules(outside, snapshot, result) is outside
-    own = replace(CRM, allow_private=(ip_network("10.0.0.0/8"),))
+    own = replace(CRM, egress=Egress(allow_private=(ip_network("10.0.0.0/8"),)))
     assert apply_address_rules(explain(own, "/x"), snapshot, result).allowed
 
 
 def test_config_allows_addresses_of_stored_integrations() -> None:
     network = NetworkRules(allow_private=(ip_network("10.0.0.0/8"),))
-    stored = explain(replace(CRM, stored=True, allow_private=NetworkOverride()), "/x")
+    stored = explain(replace(CRM, stored=True, egress=Egress(allow_private=NetworkOverride())), "/x")
     denied = apply_address_rules(stored, Snapshot({}, network=network), addresses_of("10.1.2.3"))
     assert denied.decision.reason.endswith("the operator must add 10.1.2.3/32 to store.allow_private")

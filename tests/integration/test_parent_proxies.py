@@ -17,6 +17,7 @@ import pytest
 
 from sidekey.config.addresses import describe_route
 from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.store.audit import AuditEntry
 from sidekey.store.state import Put
 from support import programs
@@ -365,8 +366,7 @@ async def test_target_of_a_caller_is_not_left_to_the_proxy(ca: Authority, tmp_pa
             network, passthrough = sidekey.app.snapshot.network, sidekey.app.snapshot.passthrough
             assert passthrough is not None
             origin = Origin("https", "api.example.com", 443)
-            choices = None, passthrough.integration.proxy
-            names = [describe_route(origin, choice, network) for choice in choices]
+            names = [describe_route(origin, egress, network) for egress in (Egress(), passthrough.integration.egress)]
         assert proxy.heads == []
     assert [name.rpartition(" ")[2] for name in names if name] == ["api.example.com:443", "ADDRESS:443"]
 

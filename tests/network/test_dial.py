@@ -17,6 +17,7 @@ from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
 from support.blackhole import Blackhole
 from support.dialling import HOSTS, LOOPBACK, RULES, LoopbackDialer, RecordingProtocol, summary, upstream
@@ -202,9 +203,7 @@ async def test_failing_factory_leaves_no_socket_open(dial: LoopbackDialer, silen
             await dial.dialer.connect(
                 fail,
                 Origin(scheme, "up.test", silent),
-                trust=dial.trust,
-                allow_private=(),
-                source_address=None,
+                Egress(dial.trust),
                 timeout=DEADLINE,
             )
 
@@ -255,9 +254,7 @@ def test_checked_address_is_the_dialled_one() -> None:
         connection = await Dialer(rules).connect(
             RecordingProtocol,
             Origin("http", "mapped.test", port),
-            trust=Trust(),
-            allow_private=(),
-            source_address=None,
+            Egress(),
             timeout=DEADLINE,
         )
         result = str(connection.transport.get_extra_info("peername")[0])

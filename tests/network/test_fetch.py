@@ -20,6 +20,7 @@ from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import OwnListener
 from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address, Network
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import NetworkRules, Trust
 from support.blackhole import Blackhole
 from support.dialling import HOSTS, LOOPBACK, RULES
@@ -56,9 +57,7 @@ class Calls:
         """Make a call with the step "token endpoint"."""
         return await self.fetcher.fetch(
             Call("token endpoint", method, url, headers, body),
-            trust=self.trust,
-            allow_private=allow_private,
-            source_address=source_address,
+            Egress(self.trust, allow_private, source_address),
             timeout=timeout,
             max_size=LARGEST,
         )

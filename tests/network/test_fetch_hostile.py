@@ -20,6 +20,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot
 from support import wire
 from support.dialling import HOSTS, RULES
@@ -50,9 +51,7 @@ class Calls:
                 (("Authorization", f"Bearer {SECRET}"),),
                 b"" if method == "GET" else f"client_secret={SECRET}".encode(),
             ),
-            trust=self._trust,
-            allow_private=(),
-            source_address=None,
+            Egress(self._trust),
             timeout=timeout,
             max_size=1 << 10,
         )
@@ -177,9 +176,7 @@ async def test_target_is_sent_byte_for_byte(ca: Authority, target: str) -> None:
     """A signature may cover it."""
     async with RawUpstream() as upstream:
         call = Call("login", "GET", f"http://127.0.0.1:{upstream.port}{target}")
-        await Fetcher(Dialer(RULES), 1).fetch(
-            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, max_size=9
-        )
+        await Fetcher(Dialer(RULES), 1).fetch(call, Egress(ca.trust), timeout=DEADLINE, max_size=9)
     assert upstream.requests[0].start == f"GET {target} HTTP/1.1".encode()
 
 
@@ -187,9 +184,7 @@ async def test_header_values_are_sent_as_their_bytes(ca: Authority) -> None:
     """Each character is one byte of UTF-8."""
     async with RawUpstream() as upstream:
         call = Call("login", "POST", f"http://127.0.0.1:{upstream.port}/", (("X-Name", "\xc3\xa9t\xc3\xa9"),))
-        await Fetcher(Dialer(RULES), 1).fetch(
-            call, trust=ca.trust, allow_private=(), source_address=None, timeout=DEADLINE, max_size=9
-        )
+        await Fetcher(Dialer(RULES), 1).fetch(call, Egress(ca.trust), timeout=DEADLINE, max_size=9)
     assert upstream.requests[0].values(b"x-name") == ["été".encode()]
 
 
@@ -292,9 +287,7 @@ async def test_unread_request_is_dropped_with_its_connection(
     async def call(port: int) -> Reply:
         return await Fetcher(Dialer(RULES), 1).fetch(
             Call("login", "POST", f"{scheme}://{'up.test' if scheme == 'https' else '127.0.0.1'}:{port}/", (), body),
-            trust=ca.trust,
-            allow_private=(),
-            source_address=None,
+            Egress(ca.trust),
             timeout=DEADLINE if response else 0.8,
             max_size=9,
         )

@@ -15,6 +15,7 @@ from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
+from sidekey.snapshot.egress import Egress
 from support.certificate_files import client_certificate_of, identity_of, require_client_certificate, valid_now
 from support.dialling import RULES
 from support.private_ca import Authority
@@ -32,9 +33,7 @@ class Calls:
     async def fetch(self, port: int, identity: ClientIdentity | None) -> Reply:
         return await self._fetcher.fetch(
             Call("token endpoint", "POST", f"https://up.test:{port}/"),
-            trust=self._trust,
-            allow_private=(),
-            source_address=None,
+            Egress(self._trust),
             timeout=DEADLINE,
             max_size=1 << 10,
             identity=identity,

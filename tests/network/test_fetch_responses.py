@@ -11,7 +11,7 @@ import pytest
 from sidekey.credentials.base import Call, CallError, Reply
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
-from sidekey.snapshot.snapshot import Trust
+from sidekey.snapshot.egress import Egress
 from support.dialling import RULES
 from support.leak_check import assert_no_leaks
 from support.raw_connection import DEADLINE, RawConnection
@@ -32,9 +32,7 @@ async def reply_to(script: Script) -> Reply:
     async with assert_no_leaks(), RawUpstream(script) as upstream:
         return await Fetcher(Dialer(RULES), 16).fetch(
             Call("login", "GET", f"http://127.0.0.1:{upstream.port}/token"),
-            trust=Trust(),
-            allow_private=(),
-            source_address=None,
+            Egress(),
             timeout=DEADLINE,
             max_size=LARGEST,
         )

@@ -7,6 +7,7 @@ import socket
 import threading
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
+from typing import Literal
 
 import pytest
 
@@ -18,7 +19,8 @@ from sidekey.network.resolve import HostsFile, Resolver
 from sidekey.policy.addresses import Address, Network, NetworkOverride
 from sidekey.policy.parent_proxy import NoProxy
 from sidekey.policy.urls import Authority, Origin
-from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
+from sidekey.snapshot.egress import Egress
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.snapshot import NetworkRules, Snapshot
 from support.blackhole import Blackhole
 from support.dialling import LOOPBACK, summary
@@ -65,7 +67,8 @@ class Setup:
         port: int = 443,
         *,
         timeout: float = DEADLINE,
-        choice: ProxyChoice = None,
+        proxy: ParentProxy | Literal["none"] | None = None,
+        resolve_locally: bool = False,
         allow_private: tuple[Network, ...] | NetworkOverride = (),
         loopback_only: bool = False,
     ) -> RawConnection:
@@ -73,10 +76,7 @@ class Setup:
         return await self.dialer.connect(
             RawConnection,
             Origin(scheme, host, port),
-            trust=self._trust,
-            allow_private=allow_private,
-            source_address=None,
-            proxy=choice,
+            Egress(self._trust, allow_private, None, proxy, resolve_locally),
             timeout=timeout,
             loopback_only=loopback_only,
         )
@@ -489,7 +489,7 @@ async def test_names_that_others_choose_are_checked(ca: CertificateAuthority) ->
         resolver = Resolver(setup.rules, hosts_file=HostsFile(), lookup=lookup)  # type: ignore[arg-type]
         setup.dialer = Dialer(setup.rules, resolver=resolver)
         with pytest.raises(ProblemError, match="destination_denied"):
-            await setup.connect("https://10-0-0-5.example.com", choice="checked")
+            await setup.connect("https://10-0-0-5.example.com", resolve_locally=True)
         assert proxy.heads == []
 
 
@@ -506,7 +506,7 @@ async def test_networks_of_an_integration_allow_its_own_proxy_only(ca: Certifica
         with pytest.raises(ProblemError, match="parent_proxy_failed"):
             await setup.connect("http://up.test", 80, allow_private=LOOPBACK)
         setup = Setup(ca, None, allow_private=())
-        await exchange(setup, "http://up.test", 80, allow_private=LOOPBACK, choice=own)
+        await exchange(setup, "http://up.test", 80, allow_private=LOOPBACK, proxy=own)
         assert len(proxy.heads) == 1
 
 
@@ -514,7 +514,7 @@ async def test_stored_integrations_reach_a_private_proxy(ca: CertificateAuthorit
     """The network's `allow_private` is for the proxy, the store's for their targets."""
     async with RawUpstream() as upstream, ScriptedProxy(upstream.port) as proxy:
         setup = Setup(ca, parent(proxy.port))
-        await exchange(setup, "http://up.test", 80, allow_private=NetworkOverride(), choice="checked")
+        await exchange(setup, "http://up.test", 80, allow_private=NetworkOverride(), resolve_locally=True)
         assert len(proxy.heads) == 1
 
 
@@ -529,12 +529,12 @@ async def test_own_listener_is_no_proxy(ca: CertificateAuthority) -> None:
 
 @pytest.mark.parametrize("host", ["proxy.test", "127.0.0.1", "localhost"])
 @pytest.mark.parametrize("choice", [None, "none"])
-async def test_proxy_is_no_target(ca: CertificateAuthority, host: str, choice: ProxyChoice) -> None:
+async def test_proxy_is_no_target(ca: CertificateAuthority, host: str, choice: Literal["none"] | None) -> None:
     """A caller could make requests as Sidekey, through an address that is allowed for the proxy alone."""
     async with ScriptedProxy() as proxy:
         setup = Setup(ca, parent(proxy.port))
         with pytest.raises(ProblemError) as failed:
-            await setup.connect(f"http://{host}", proxy.port, choice=choice)
+            await setup.connect(f"http://{host}", proxy.port, proxy=choice)
         assert failed.value.problem.denial == "parent_proxy"
         assert proxy.heads == []
 
@@ -579,10 +579,10 @@ async def test_integration_connects_directly_or_through_its_own_proxy(ca: Certif
         unused = parent(free_port())
         hosts = {**HOSTS, "up.test": ("127.0.0.1",)}
         setup = Setup(ca, unused, hosts=hosts)
-        await exchange(setup, "http://up.test", upstream.port, choice="none")
+        await exchange(setup, "http://up.test", upstream.port, proxy="none")
         assert proxy.heads == []
         setup = Setup(ca, unused)
-        await exchange(setup, "http://up.test", 80, choice=parent(proxy.port))
+        await exchange(setup, "http://up.test", 80, proxy=parent(proxy.port))
         assert len(proxy.heads) == 1
 
 

@@ -18,6 +18,7 @@ from sidekey.network.resolve import Resolver
 from sidekey.network.tls_sessions import Sessions
 from sidekey.policy.addresses import Address, AllowPrivate, Network
 from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import NetworkRules
 from support.leak_check import assert_no_leaks
 from support.private_ca import Authority
@@ -87,9 +88,7 @@ class LoopbackDialer:
         return await self.dialer.connect(
             factory,
             Origin(scheme, host, port),
-            trust=self.trust,
-            allow_private=allow_private,
-            source_address=source_address,
+            Egress(self.trust, allow_private, source_address),
             timeout=timeout,
             identity=identity,
             sessions=sessions,

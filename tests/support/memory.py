@@ -17,8 +17,8 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.guard import OwnListener, require_permitted
 from sidekey.network.resolve import Resolver
-from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import NetworkRules
 from support import plane
 from support.protocols import receive
@@ -212,11 +212,10 @@ def link(client: P, server: asyncio.Protocol) -> P:
 class MemoryDialer(GatedDialer):
     """Resolves and checks addresses like the real dialer, and connects to listeners in this process."""
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, *, timeout: float, **rest: Any) -> P:
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, *, timeout: float, **_: Any) -> P:
         await self.pass_gate()
         deadline = asyncio.get_running_loop().time() + timeout
-        own = rest["allow_private"]
-        allowed = own.networks if isinstance(own, NetworkOverride) else (*self._rules.allow_private, *own)
+        allowed = self._rules.allowed_networks(egress.allow_private)
         resolved = await self._resolver.resolve(origin.host, deadline)
         addresses = require_permitted(resolved, origin.port, allowed, self.own_listeners)
         listener = _listening.get(origin.port)

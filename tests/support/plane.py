@@ -30,6 +30,7 @@ from sidekey.policy.callers import Caller
 from sidekey.policy.targets import Forbidden, Policy, parse_domain, parse_prefix
 from sidekey.proxy.data_plane import DataPlane
 from sidekey.publish import Publisher
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot, Trust
@@ -150,8 +151,7 @@ def integration(
         traits=CredentialTraits(InjectionPoints(headers=tuple(name for name, _ in headers)))
         if traits is None
         else traits,
-        trust=trust,
-        allow_private=allow_private,
+        egress=Egress(trust, allow_private),
     )
 
 

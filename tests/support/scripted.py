@@ -22,6 +22,7 @@ from sidekey.observe.writer import LineWriter
 from sidekey.policy.urls import Origin
 from sidekey.proxy.data_plane import DataPlane
 from sidekey.proxy.upstream.connection import UpstreamConnection
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules, Preset, Snapshot
 from support import wire
@@ -191,7 +192,7 @@ class ScriptedDialer(GatedDialer):
         super().__init__(NetworkRules())
         self.transports: list[RecordingTransport] = []
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **_: Any) -> P:
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, **_: Any) -> P:
         await self.pass_gate()
         protocol = factory()
         self.transports.append(RecordingTransport(protocol))

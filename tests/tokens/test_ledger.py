@@ -12,6 +12,7 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.policy.targets import Policy
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import Chain, ChainState, NoLedger, SharedToken, TokenOrigin, Unavailable, origin_of
@@ -92,7 +93,7 @@ def test_origin_has_lineage_trust_certificate_and_destinations() -> None:
     """The content of CAs and certificate counts, not their path."""
     trust = Trust("file", "/ca.pem", "digest", "PEM")
     assert origin_of(CRM) == TokenOrigin(LINEAGE, ("mozilla", ""), "")
-    result = origin_of(replace(CRM, trust=trust, certificate=certificate(IDENTITY)))
+    result = origin_of(replace(CRM, egress=Egress(trust), certificate=certificate(IDENTITY)))
     assert result == TokenOrigin(LINEAGE, ("file", "digest"), IDENTITY.fingerprint)
     stored = origin_of(replace(CRM, destinations=("a", "b")))
     assert stored == TokenOrigin(LINEAGE, ("mozilla", ""), "", ("a", "b"))
@@ -103,7 +104,7 @@ def test_origin_has_lineage_trust_certificate_and_destinations() -> None:
     [
         replace(CRM, secrets=secrets(None)),
         replace(CRM, secrets=secrets(FixedCredential(Grant()))),
-        replace(CRM, trust=Trust("file", "/ca.pem")),
+        replace(CRM, egress=Egress(Trust("file", "/ca.pem"))),
         replace(CRM, certificate=certificate(None)),
     ],
     ids=["secret", "kind", "ca", "certificate"],

@@ -16,8 +16,9 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.policy.targets import Policy
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
-from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot, Trust
+from sidekey.snapshot.snapshot import Integration, NetworkRules, Snapshot
 from sidekey.tokens.flow import AuthFlow
 from sidekey.tokens.ledger import Ledger, NoLedger
 from sidekey.tokens.service import Tokens
@@ -52,7 +53,7 @@ def integration(ca: Authority, port: int, client: str = "one") -> Integration:
     secrets = SecretLoader(lambda: Kind(port, client))
     secrets.load()
     traits = CredentialTraits(InjectionPoints(("Authorization",)), calls=True)
-    return Integration("crm", "oauth2", Policy(), None, secrets, traits, ca.trust, allow_private=LOOPBACK)
+    return Integration("crm", "oauth2", Policy(), None, secrets, traits, Egress(ca.trust, LOOPBACK))
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ async def test_call_uses_the_integrations_trust_and_private_addresses(
 
 async def test_endpoint_is_not_trusted_without_the_integrations_ca(tokens: Tokens, ca: Authority) -> None:
     async with RawUpstream(ssl_context=ca.server_context("up.test")) as upstream:
-        source = tokens.source(replace(integration(ca, upstream.port), trust=Trust()))
+        source = tokens.source(replace(integration(ca, upstream.port), egress=Egress(allow_private=LOOPBACK)))
         with pytest.raises(ProblemError) as failed:
             await source.obtain()
     assert failed.value.problem.detail == "token endpoint: its certificate is refused: its issuer is not trusted"

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from sidekey.credentials.base import CallError, FixedCredential, Grant, Lineage, Reply
 from sidekey.errors import Problem, ProblemError
 from sidekey.policy.targets import Policy
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Trust
 from sidekey.tokens.ledger import NoLedger, TokenLeaseLost, TokenOrigin, Unavailable
@@ -305,7 +306,7 @@ async def test_rejected_token_is_not_used_again_after_a_change(cluster: Cluster)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"scope": "more"}, {"trust": Trust("file", "ca.pem", "digest", "pem")}], ids=["scope", "CA"]
+    "changes", [{"scope": "more"}, {"egress": Egress(Trust("file", "ca.pem", "digest", "pem"))}], ids=["scope", "CA"]
 )
 async def test_another_token_is_requested_with_the_newest_refresh_token(
     changes: dict[str, Any], cluster: Cluster
@@ -313,13 +314,13 @@ async def test_another_token_is_requested_with_the_newest_refresh_token(
     """Also after a change of the CA: the configured refresh token is spent."""
     node = cluster.node()
     assert await node.token() == "t1"
-    trust = {key: value for key, value in changes.items() if key == "trust"}
+    egress = {key: value for key, value in changes.items() if key == "egress"}
     kind = RotatingKind(cluster.endpoint, scope=changes.get("scope", ""))
-    node.change(kind, **trust)
+    node.change(kind, **egress)
     assert await node.token() == "t2"
     await node.die()
     again = cluster.node()
-    again.change(kind, **trust)
+    again.change(kind, **egress)
     assert await again.token() == "t2"
     assert cluster.presented == ["r0", "r1"]
 

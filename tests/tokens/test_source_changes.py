@@ -13,6 +13,7 @@ from sidekey.credentials.base import Credential, Grant, Lineage
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.fields import SecretUnreadable
 from sidekey.errors import Problem, ProblemError
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Trust
 from sidekey.tokens.source import TokenSource
@@ -147,8 +148,8 @@ async def test_a_test_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> N
     "change",
     [
         {"client": ("another",)},
-        {"trust": Trust("system")},
-        {"trust": Trust("file", "/ca.pem", "another", "PEM")},
+        {"egress": Egress(Trust("system"))},
+        {"egress": Egress(Trust("file", "/ca.pem", "another", "PEM"))},
         {"certificate": "another"},
     ],
     ids=str,
@@ -156,14 +157,14 @@ async def test_a_test_keeps_a_token_that_a_new_one_would_revoke(trait: str) -> N
 async def test_another_client_takes_over_nothing(rig: Rig, change: dict[str, Any]) -> None:
     """A change of the CA or client certificate counts as another client."""
     rig.source = rig.make(
-        rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
+        rig.loaded(rig.kind), egress=Egress(Trust("file", "/ca.pem", "one", "PEM")), certificate=Certificate("one")
     )
     old = await rig.source.obtain()
     previous = rig.source
     kind = credential_with(rig, client=change["client"]) if "client" in change else Kind(rig.endpoint)
     source = rig.change(
         kind,
-        trust=change.get("trust", Trust("file", "/moved.pem", "one", "PEM")),
+        egress=change.get("egress", Egress(Trust("file", "/moved.pem", "one", "PEM"))),
         certificate=Certificate(change.get("certificate", "one")),
     )
     assert token_of(await source.obtain()) == "t2"
@@ -175,10 +176,10 @@ async def test_another_client_takes_over_nothing(rig: Rig, change: dict[str, Any
 
 async def test_moved_ca_and_certificate_files_change_nothing(rig: Rig) -> None:
     rig.source = rig.make(
-        rig.loaded(rig.kind), trust=Trust("file", "/ca.pem", "one", "PEM"), certificate=Certificate("one")
+        rig.loaded(rig.kind), egress=Egress(Trust("file", "/ca.pem", "one", "PEM")), certificate=Certificate("one")
     )
     old = await rig.source.obtain()
-    source = rig.change(trust=Trust("file", "/moved.pem", "one", "PEM"), certificate=Certificate("one"))
+    source = rig.change(egress=Egress(Trust("file", "/moved.pem", "one", "PEM")), certificate=Certificate("one"))
     assert await source.obtain() is old
 
 
@@ -421,11 +422,11 @@ async def test_source_waits_for_its_certificate_before_it_takes_over(rig: Rig) -
 
 async def test_unreadable_ca_file_keeps_the_state_for_the_next_change(rig: Rig) -> None:
     trust = Trust("file", "/ca.pem", "one", "PEM")
-    rig.source = rig.make(rig.loaded(rig.kind), trust=trust)
+    rig.source = rig.make(rig.loaded(rig.kind), egress=Egress(trust))
     old = await rig.source.obtain()
     rig.endpoint.call_error = DOWN
-    await failure(rig.change(trust=Trust("file", "/ca.pem")).obtain())
-    assert await rig.change(trust=trust).obtain() is old
+    await failure(rig.change(egress=Egress(Trust("file", "/ca.pem"))).obtain())
+    assert await rig.change(egress=Egress(trust)).obtain() is old
 
 
 async def test_expired_token_is_not_taken_over(rig: Rig) -> None:

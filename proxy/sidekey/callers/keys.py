@@ -181,9 +181,7 @@ class IssuerKeys:
             headers = (*headers, ("Authorization", f"Bearer {self.rules.token}"))
         reply = await self._fetcher.fetch(
             Call(step, "GET", url, headers, b""),
-            trust=self.rules.trust,
-            allow_private=self.rules.allow_private,
-            source_address=None,
+            self.rules.egress,
             timeout=_TIMEOUT,
             max_size=_MAX_RESPONSE_SIZE,
         )

@@ -60,10 +60,7 @@ class UrlFetch:
             async with self._slots:
                 reply = await self._fetcher.fetch(
                     Call("the server", "GET", url, headers),
-                    trust=self._integration.trust,
-                    allow_private=self._integration.allow_private,
-                    source_address=self._integration.source_address,
-                    proxy=self._integration.proxy,
+                    self._integration.egress,
                     timeout=TIMEOUT,
                     max_size=MAX_BODY_SIZE,
                 )

@@ -53,7 +53,7 @@ def check_urls(loaded: Loaded) -> None:
 
 
 def _may_fetch(integration: Integration, snapshot: Snapshot) -> bool:
-    certificate, source = integration.certificate, integration.source_address or snapshot.network.source_address
+    certificate, source = integration.certificate, integration.egress.source_address or snapshot.network.source_address
     return certificate is not None and bool(certificate.urls) and (source is None or is_local(source))
 
 

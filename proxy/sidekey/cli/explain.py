@@ -13,7 +13,6 @@ from sidekey.cli.look_up import look_up_target
 from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import fail, print_json
 from sidekey.diagnostics.explain import Sample, apply_address_rules, explain, parse_header, parse_method, parse_moment
-from sidekey.snapshot.parent_proxy import ProxyChoice
 
 T = TypeVar("T")
 
@@ -91,8 +90,7 @@ def command(
     explanation = explain(integration, url, snapshot.passthrough, sample)
     host = explanation.dialled_host
     if host is not None:
-        choice: ProxyChoice = "checked" if explanation.passes else integration.proxy_for(host)
-        addresses = look_up_target(snapshot, host, choice)
+        addresses = look_up_target(snapshot, host, explanation.egress_for(host))
         explanation = apply_address_rules(explanation, snapshot, addresses)
     if as_json:
         print_json(explanation.as_json())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from sidekey.config.addresses import leaves_name
 from sidekey.errors import ProblemError
 from sidekey.network.resolve import Resolver
 from sidekey.policy.addresses import Address
-from sidekey.snapshot.parent_proxy import ProxyChoice
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Snapshot
 
 _DNS_TIMEOUT: Final = 2.0
@@ -29,6 +28,6 @@ def look_up(snapshot: Snapshot, host: str) -> tuple[Address, ...]:
         return ()
 
 
-def look_up_target(snapshot: Snapshot, host: str, choice: ProxyChoice) -> tuple[Address, ...]:
+def look_up_target(snapshot: Snapshot, host: str, egress: Egress) -> tuple[Address, ...]:
     """Look up the host of a target, unless a parent proxy resolves it."""
-    return () if leaves_name(host, choice, snapshot.network) else look_up(snapshot, host)
+    return () if snapshot.network.leaves_name(host, egress) else look_up(snapshot, host)

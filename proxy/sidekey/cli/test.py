@@ -74,19 +74,14 @@ async def _open_ledger(rules: StoreRules | None) -> AsyncIterator[Ledger | None]
 
 def _describe_route(snapshot: Snapshot, integration: Integration, test: TestRequest) -> str | None:
     """Describe the way of the test request, or return None without a parent proxy."""
-    if snapshot.network.proxy is None and integration.proxy is None:
+    if snapshot.network.proxy is None and integration.egress.proxy is None:
         return None
     explanation = explain(integration, test.path, snapshot.passthrough)
-    target = explanation.decision.target
-    if explanation.dialled_host is None or target is None:
+    host, target = explanation.dialled_host, explanation.decision.target
+    if host is None or target is None:
         return None
-    return describe_route(
-        target.origin,
-        integration.proxy,
-        snapshot.network,
-        look_up_target(snapshot, target.origin.host, integration.proxy),
-        integration.allow_private,
-    )
+    egress = explanation.egress_for(host)
+    return describe_route(target.origin, egress, snapshot.network, look_up_target(snapshot, host, egress))
 
 
 @click.command()

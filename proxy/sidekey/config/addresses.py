@@ -13,7 +13,8 @@ from sidekey.network.guard import is_own, own_listeners
 from sidekey.policy.addresses import Address, AllowPrivate, NetworkOverride, parse_address, refusal_reason, unwrap
 from sidekey.policy.parent_proxy import LOCAL_NAME, is_local_name
 from sidekey.policy.urls import Origin
-from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
+from sidekey.snapshot.egress import Egress
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.snapshot import Integration, Listen, NetworkRules
 
 ABSENT: Final = "must be an address of the machine that Sidekey runs on: this machine does not have it"
@@ -32,40 +33,24 @@ def address_warnings(integration: Integration, network: NetworkRules) -> Iterato
     origins: dict[str, tuple[Origin, Loc]] = {origin.host: (origin, ()) for origin in domains}
     origins |= {prefix.origin.host: (prefix.origin, ("endpoint_prefix",)) for prefix in integration.policy.prefixes}
     for origin, loc in origins.values():
-        reason = route_refusal(origin, integration.allow_private, integration.proxy, network)
+        reason = route_refusal(origin, integration.egress, network)
         if reason is not None:
             yield loc, reason
 
 
-def leaves_name(host: str, choice: ProxyChoice, network: NetworkRules) -> bool:
-    """Return True if a parent proxy resolves the host, for an integration with this choice of a proxy."""
-    parent = network.parent_for(choice)
-    return parent is not None and not parent.no_proxy.covers_host(host) and parent.receives_name(host, network.hosts)
-
-
 def describe_route(
-    origin: Origin,
-    choice: ProxyChoice,
-    network: NetworkRules,
-    dns_addresses: Sequence[Address] = (),
-    allow_private: AllowPrivate = (),
+    origin: Origin, egress: Egress, network: NetworkRules, dns_addresses: Sequence[Address] = ()
 ) -> str | None:
-    """Describe the way to an origin through or past the parent proxy, or return None without one.
-
-    `allow_private` belongs to the integration.
-    """
-    parent = network.parent_for(choice)
+    """Describe the way to an origin through or past the parent proxy, or return None without one."""
+    parent = network.parent_for(egress)
     if parent is None:
         return None if network.proxy is None else "Sidekey connects directly: `proxy` of the integration is none"
     if parent.no_proxy.covers_host(origin.host):
         return "Sidekey connects directly: the host is in `no_proxy`"
     through = f"Sidekey connects through the parent proxy {parent.origin}"
-    where, own = (
-        ("allow_private of the integration", allow_private) if parent is choice else ("network.allow_private", ())
-    )
-    refusal = address_refusal(parent.origin.host, own, network, where=where)
+    refusal = _proxy_refusal(parent, network, egress)
     end = "" if refusal is None else f"; this fails, because {refusal}"
-    if parent.receives_name(origin.host, network.hosts):
+    if network.leaves_name(origin.host, egress):
         return f"{through}, which resolves the name: CONNECT {origin.host}:{origin.port}{end}"
     addresses = configured_addresses(origin.host, network) or dns_addresses
     direct = next(filter(parent.no_proxy.covers_address, addresses), None)
@@ -76,32 +61,25 @@ def describe_route(
 
 
 def route_refusal(
-    origin: Origin,
-    allow_private: AllowPrivate,
-    choice: ProxyChoice,
-    network: NetworkRules,
-    dns_addresses: Sequence[Address] = (),
+    origin: Origin, egress: Egress, network: NetworkRules, dns_addresses: Sequence[Address] = ()
 ) -> str | None:
     """Return why no connection to an origin is allowed and how to allow one, or None if it is allowed.
 
-    `allow_private` and `choice` belong to the integration. `dns_addresses` are used if the config has no address for
-    the host, and no parent proxy resolves it.
+    `dns_addresses` are used if the config has no address for the host, and no parent proxy resolves it.
     """
     host = origin.host
-    if _is_parent_proxy(origin, choice, network, dns_addresses):
+    if _is_parent_proxy(origin, egress, network, dns_addresses):
         return PARENT_PROXY
-    if leaves_name(host, choice, network):
+    if network.leaves_name(host, egress):
         return f"the parent proxy resolves names, and {LOCAL_NAME}" if is_local_name(host) else None
-    return address_refusal(host, allow_private, network, dns_addresses)
+    return address_refusal(host, egress.allow_private, network, dns_addresses)
 
 
-def _is_parent_proxy(
-    origin: Origin, choice: ProxyChoice, network: NetworkRules, dns_addresses: Sequence[Address]
-) -> bool:
+def _is_parent_proxy(origin: Origin, egress: Egress, network: NetworkRules, dns_addresses: Sequence[Address]) -> bool:
     """Return True if an origin is a parent proxy, by its name or by all of its addresses."""
     if (origin.host, origin.port) in network.proxies:
         return True
-    if leaves_name(origin.host, choice, network):
+    if network.leaves_name(origin.host, egress):
         return False
     hosts = [host for host, port in network.proxies if port == origin.port]
     proxies = {unwrap(address) for host in hosts for address in configured_addresses(host, network)}
@@ -110,22 +88,28 @@ def _is_parent_proxy(
 
 
 def proxy_findings(
-    proxy: ParentProxy, network: NetworkRules, listen: Listen, integration: Integration | None = None
+    proxy: ParentProxy, network: NetworkRules, listen: Listen, egress: Egress
 ) -> Iterator[tuple[FindingKind, str]]:
     """Yield an error if the proxy is a listener of Sidekey, or a warning if its address is not allowed.
 
-    `integration` has this proxy, or is None for the network's. There is no DNS look-up.
+    There is no DNS look-up.
     """
     host, port = proxy.origin.host, proxy.origin.port
     own = own_listeners((listen.proxy, listen.admin, listen.metrics))
     if any(is_own(address, port, own) for address in configured_addresses(host, network)):
         yield "error", "must not be a listener of Sidekey itself: write the address of the next proxy"
         return
-    where = "network.allow_private" if integration is None else "allow_private of the integration"
-    allow_private = () if integration is None else integration.allow_private
-    reason = address_refusal(host, allow_private, network, where=where)
+    reason = _proxy_refusal(proxy, network, egress)
     if reason is not None:
         yield "warning", reason
+
+
+def _proxy_refusal(proxy: ParentProxy, network: NetworkRules, egress: Egress) -> str | None:
+    """Return why no connection to a parent proxy is allowed. An integration's own networks are for its own proxy."""
+    if proxy is egress.proxy:
+        where = "allow_private of the integration"
+        return address_refusal(proxy.origin.host, egress.allow_private, network, where=where)
+    return address_refusal(proxy.origin.host, (), network, where="network.allow_private")
 
 
 def configured_addresses(host: str, network: NetworkRules) -> list[Address]:
@@ -148,12 +132,7 @@ def address_refusal(
     `where` names the key that allows an address.
     """
     addresses = configured_addresses(host, network) or dns_addresses
-    stored = isinstance(allow_private, NetworkOverride)
-    allowed = (
-        allow_private.networks
-        if isinstance(allow_private, NetworkOverride)
-        else (*network.allow_private, *allow_private)
-    )
+    allowed = network.allowed_networks(allow_private)
     if not addresses or any(refusal_reason(address, allowed) is None for address in addresses):
         return None
     address = next((item for item in addresses if refusal_reason(item, _ALL_NETWORKS) is None), addresses[0])
@@ -163,7 +142,7 @@ def address_refusal(
         return f"{subject} is never dialled ({reason}), even with allow_private: use another address"
     # Networks are compared with the IPv4 address inside an IPv6 one.
     network_to_allow = ip_network(unwrap(address))
-    if stored:
+    if isinstance(allow_private, NetworkOverride):
         remedy = f"the operator must add {network_to_allow} to store.allow_private"
     else:
         remedy = f"add {network_to_allow} to {where}"

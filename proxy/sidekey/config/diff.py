@@ -102,7 +102,7 @@ def _globals(snapshot: Snapshot) -> dict[str, Any]:
     tokens = {name: _token(token) for name, token in admin.tokens.items()}
     oidc = settings["admin"].oidc
     if oidc is not None and admin.oidc is not None:
-        resolved = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.trust}
+        resolved = {"client_secret": admin.oidc.client_secret, "trusted_ca": admin.oidc.egress.trust}
         oidc = {**_fields(oidc), **resolved}
     return {
         **settings,
@@ -142,9 +142,9 @@ def _integration(integration: Integration) -> Any:
     document = _fields(integration.settings)
     if document["trusted_ca"] is not None:
         # Contains the digest of the file, which the settings only name.
-        document["trusted_ca"] = integration.trust
-    if isinstance(integration.proxy, ParentProxy):
-        document["proxy"] = integration.proxy
+        document["trusted_ca"] = integration.egress.trust
+    if isinstance(integration.egress.proxy, ParentProxy):
+        document["proxy"] = integration.egress.proxy
     return document
 
 

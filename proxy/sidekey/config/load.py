@@ -45,6 +45,7 @@ from sidekey.credentials.context import Context
 from sidekey.credentials.fields import mapping
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.store import StoreRules
 
@@ -446,11 +447,12 @@ class _Loading:
     ) -> None:
         """Refuse parent proxies that are a listener of Sidekey, and warn of those at an address that is not allowed."""
         if network.proxy is not None:
-            for kind, message in proxy_findings(network.proxy, network, listen):
+            for kind, message in proxy_findings(network.proxy, network, listen, Egress()):
                 self._add(kind, [(("network", "proxy", "url"), message)])
         for name, entry in entries.items():
-            if entry.integration is not None and isinstance(entry.integration.proxy, ParentProxy):
-                for kind, message in proxy_findings(entry.integration.proxy, network, listen, entry.integration):
+            egress = Egress() if entry.integration is None else entry.integration.egress
+            if isinstance(egress.proxy, ParentProxy):
+                for kind, message in proxy_findings(egress.proxy, network, listen, egress):
                     error = error_at(entry.source, ("proxy", "url"), message, base=("integrations", name))
                     self._loaded.add(kind, [error])
 
@@ -497,7 +499,7 @@ class _Loading:
             loaded.retained[name] = RetainedIntegration(
                 [error_of(raw, finding, base=base) for finding in entry.retained_for], entry.files
             )
-        source = None if entry.integration is None else entry.integration.source_address
+        source = None if entry.integration is None else entry.integration.egress.source_address
         if source is not None and not self._is_local(source):
             loaded.add("absent", [error_at(raw, ("source_address",), ABSENT, base=base)])
 

@@ -26,6 +26,7 @@ from sidekey.policy.targets import Policy, Verdict, judge_target
 from sidekey.policy.urls import DEFAULT_PORTS, InvalidTarget, Origin, Target, parse_target
 from sidekey.proxy.content_coding import accept_encoding_line
 from sidekey.proxy.upstream.request_writer import field_lines
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Integration, Passthrough, Snapshot
 
 CONNECT_NOTE = (
@@ -201,6 +202,10 @@ class Explanation:
             return None
         return target.origin.host
 
+    def egress_for(self, host: str) -> Egress:
+        """Return the rules of connections to a host. Callers choose the targets that pass without a credential."""
+        return Egress(resolve_locally=True) if self.passes else self.integration.egress_for(host)
+
     @property
     def _origin(self) -> str | None:
         """The origin that would receive the credential, or None if only the token response determines it."""
@@ -287,15 +292,13 @@ def apply_address_rules(
 
     Add a note about the parent proxy to an allowed one.
     """
-    host, integration, target = explanation.dialled_host, explanation.integration, explanation.decision.target
+    host, target = explanation.dialled_host, explanation.decision.target
     if host is None or target is None:
         return explanation
-    network, allow_private, choice = snapshot.network, integration.allow_private, integration.proxy_for(host)
-    if explanation.passes:
-        allow_private, choice = (), "checked"
-    reason = route_refusal(target.origin, allow_private, choice, network, dns_addresses)
+    egress = explanation.egress_for(host)
+    reason = route_refusal(target.origin, egress, snapshot.network, dns_addresses)
     if reason is None:
-        route = describe_route(target.origin, choice, network, dns_addresses, allow_private)
+        route = describe_route(target.origin, egress, snapshot.network, dns_addresses)
         return explanation if route is None else replace(explanation, notes=(*explanation.notes, route))
     denied = Verdict(False, "destination_denied", reason, explanation.decision.target)
     return replace(explanation, decision=denied, passes=False, signed=(), unsigned="")

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar, cast
 
 from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import public_key
@@ -26,18 +26,18 @@ from sidekey.network.parent_proxy import (
     ConnectHandshake,
     connect_request,
     problem_of_proxy,
-    unusable_problem,
 )
 from sidekey.network.resolve import Resolver
 from sidekey.network.source_address import local_error, require_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
 from sidekey.network.tls_sessions import IdentityContexts, Sessions
 from sidekey.network.tls_transport import TlsTransport
-from sidekey.policy.addresses import Address, AllowPrivate, Network, NetworkOverride, is_loopback, parse_address, unwrap
+from sidekey.policy.addresses import Address, Network, is_loopback, parse_address, unwrap
 from sidekey.policy.parent_proxy import LOCAL_NAME, is_local_name
 from sidekey.policy.urls import Origin
-from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
-from sidekey.snapshot.snapshot import NetworkRules, Snapshot, Trust
+from sidekey.snapshot.egress import Egress
+from sidekey.snapshot.parent_proxy import ParentProxy
+from sidekey.snapshot.snapshot import NetworkRules, Snapshot
 
 P = TypeVar("P", bound=asyncio.Protocol)
 
@@ -55,7 +55,7 @@ class Dialer:
 
     The dialer never connects to `own_listeners`, which the caller sets once they are bound. `rules_version` increases
     when the rules change: do not reuse a connection that was made under an earlier version. `proxy_connects` counts
-    connections through a parent proxy by outcome (`_Tunnel`). `instance` is the word of this process in `Via`.
+    connections through a parent proxy by outcome. `instance` is the word of this process in `Via`.
     """
 
     def __init__(self, rules: NetworkRules, *, resolver: Resolver | None = None) -> None:
@@ -105,11 +105,8 @@ class Dialer:
         self,
         factory: Callable[[], P],
         origin: Origin,
+        egress: Egress,
         *,
-        trust: Trust,
-        allow_private: AllowPrivate,
-        source_address: Address | None,
-        proxy: ProxyChoice = None,
         timeout: float,  # noqa: ASYNC109 - one budget for steps with different errors
         identity: ClientIdentity | None = None,
         sessions: Sessions | None = None,
@@ -117,117 +114,100 @@ class Dialer:
     ) -> P:
         """Create a protocol and connect it to a permitted address. For https, the TLS handshake is complete.
 
-        `timeout` covers lookup, TCP, CONNECT and TLS together, in seconds. `allow_private`, `source_address` and
-        `proxy` come from the integration; `source_address` and `proxy` replace the config's. The connection presents
-        `identity` if the upstream requests a certificate. `sessions` must belong to this origin, trust, identity and
-        proxy only; without it, no session is resumed. With `loopback_only`, the dialer connects to loopback addresses
-        only.
+        `timeout` covers lookup, TCP, CONNECT and TLS together, in seconds. The connection presents `identity` if the
+        upstream requests a certificate. `sessions` must belong to this origin, egress and identity only; without it, no
+        session is resumed. With `loopback_only`, the dialer connects to loopback addresses only.
 
         Raises ProblemError: upstream_unreachable, upstream_timeout, upstream_tls_failed, parent_proxy_failed,
         destination_denied, credential_unavailable (trusted_ca, identity, proxy) or overloaded. No request was sent in
         any of these cases.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        # The rules may change during the lookup, whose result belongs to the earlier ones.
-        network = _Network(self._rules, self._resolver, self.own_listeners, self._proxy_addresses)
-        rules = network.rules
-        source = rules.source_address if source_address is None else source_address
-        allowed = (
-            allow_private.networks
-            if isinstance(allow_private, NetworkOverride)
-            else (*rules.allow_private, *allow_private)
+        attempt = _Attempt(
+            self._rules, self._resolver, self.own_listeners, self._proxy_addresses, origin, egress, deadline
         )
-        parent = None if loopback_only else rules.parent_for(proxy)
-        if parent is not None and parent.no_proxy.covers_host(origin.host):
-            parent = None
-        addresses: Sequence[Address] = ()
-        if parent is not None and parent.receives_name(origin.host, rules.hosts):
-            _require_no_proxy(origin.host, [host for host, port in rules.proxies if port == origin.port])
-            _require_public_name(origin.host)
-        else:
-            addresses = await network.resolve_target(origin, allowed, parent, deadline)
-            if loopback_only:
-                addresses = _require_loopback(addresses)
-        if parent is not None and (direct := [*filter(parent.no_proxy.covers_address, addresses)]):
-            addresses, parent = direct, None
-        context = self._contexts.get(trust, identity) if origin.scheme == "https" else None
-        route: _Direct | _Tunnel
-        if parent is None:
-            route = _Direct(addresses if source is None else require_family(addresses, source), origin.port, source)
-        else:
-            # An integration's own networks are for its own proxy only.
-            allowed = allowed if parent is proxy else rules.allow_private
-            route = await self._prepare_tunnel(network, parent, allowed, source, deadline)
-            route.authorities = _authorities(origin, addresses)
+        parent, addresses = await attempt.resolve_target(loopback_only=loopback_only)
+        context = self._contexts.get(egress.trust, identity) if origin.scheme == "https" else None
+        tunnel = None if parent is None else await self._prepare_tunnel(attempt, parent, addresses)
+        route: _Route = attempt.direct(addresses, origin.port) if tunnel is None else tunnel
+        if context is not None:
+            route = _Tls(route, origin.host, context, sessions)
+            if identity is not None and sessions is not None:
+                # Limits the number of TLS contexts with a client certificate.
+                self._identity_contexts.use(sessions)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
-                if context is None:
-                    await route.connect(protocol)
-                else:
-                    if identity is not None and sessions is not None:
-                        # Limits the number of TLS contexts with a client certificate.
-                        self._identity_contexts.use(sessions)
-                    await _connect_tls(protocol, route, origin.host, context, sessions)
+                await route.connect(protocol)
         except TimeoutError:
-            raise ProblemError(route.late_problem()) from None
+            raise ProblemError(_LATE if tunnel is None else tunnel.late_problem()) from None
         return protocol
 
-    async def _prepare_tunnel(
-        self,
-        network: _Network,
-        proxy: ParentProxy,
-        allowed: Sequence[Network],
-        source: Address | None,
-        deadline: float,
-    ) -> _Tunnel:
-        """Resolve the proxy's host to permitted addresses. Raises ProblemError."""
-        if proxy.problem:
+    async def _prepare_tunnel(self, attempt: _Attempt, parent: ParentProxy, addresses: Sequence[Address]) -> _Tunnel:
+        """Resolve the proxy's host to permitted addresses, and build the requests to it. Raises ProblemError."""
+        if parent.problem:
             # A direct connection may not be allowed.
-            raise ProblemError(unusable_problem(proxy))
-        origin = proxy.origin
+            raise ProblemError(Problem("credential_unavailable", parent.problem, error="proxy_configuration_error"))
+        via = f"Via: 1.1 sidekey ({self.instance})\r\n" if self._sends_via else ""
+        requests = [connect_request(parent, authority, via) for authority in _authorities(attempt.origin, addresses)]
         try:
-            addresses = await network.resolve_permitted(origin, allowed, deadline)
-            direct = _Direct(addresses if source is None else require_family(addresses, source), origin.port, source)
-            context = self._contexts.get(proxy.trust) if origin.scheme == "https" else None
+            route: _Route = await attempt.to_proxy(parent)
+            if parent.origin.scheme == "https":
+                # No session is resumed: connections of different integrations share the proxy.
+                route = _Tls(route, parent.origin.host, self._contexts.get(parent.trust), None)
         except ProblemError as raised:
             problem = problem_of_proxy(raised.problem)
-            self._count_proxy_connect(problem.error)
+            self._count_proxy_connect(problem)
             raise ProblemError(problem) from None
-        via = f"Via: 1.1 sidekey ({self.instance})\r\n" if self._sends_via else ""
-        return _Tunnel(proxy, direct, context, via, self._count_proxy_connect)
+        return _Tunnel(requests, route, self._count_proxy_connect)
 
-    def _count_proxy_connect(self, outcome: str) -> None:
+    def _count_proxy_connect(self, problem: Problem | None) -> None:
+        """Count a connection through a proxy: `ok`, a code that blames the upstream, or an error that blames the proxy.
+
+        The errors are those of RFC 9209 2.3.
+        """
+        outcome = "ok" if problem is None else problem.code
+        if problem is not None and problem.code == "parent_proxy_failed":
+            outcome = problem.error
         self.proxy_connects[outcome] = self.proxy_connects.get(outcome, 0) + 1
 
 
-class _Network(NamedTuple):
-    """The rules, the resolver and the listeners for one connection.
+class _Attempt(NamedTuple):
+    """One connection attempt, under the rules at its start, which may change during a lookup.
 
-    `proxy_addresses` has the last addresses of parent proxies by host, for all connections.
+    `proxy_addresses` has the last addresses of parent proxies by host, for all attempts.
     """
 
     rules: NetworkRules
     resolver: Resolver
     own_listeners: Sequence[OwnListener]
     proxy_addresses: dict[str, Sequence[Address]]
+    origin: Origin
+    egress: Egress
+    deadline: float
 
-    async def resolve_permitted(
-        self, origin: Origin, allowed: Sequence[Network], deadline: float, proxies: Collection[Address] = ()
-    ) -> list[Address]:
-        """Resolve a host to at least one permitted address. Raises ProblemError."""
-        addresses = await self.resolver.resolve(origin.host, deadline)
-        return require_permitted(addresses, origin.port, allowed, self.own_listeners, proxies)
+    async def resolve_target(self, *, loopback_only: bool) -> tuple[ParentProxy | None, Sequence[Address]]:
+        """Return the parent proxy of this connection, if any, and the permitted addresses. Raises ProblemError.
 
-    async def resolve_target(
-        self, origin: Origin, allowed: Sequence[Network], parent: ParentProxy | None, deadline: float
-    ) -> list[Address]:
-        """Resolve the host of an upstream, which must not be a parent proxy. Raises ProblemError."""
-        hosts = [host for host, port in self.rules.proxies if port == origin.port]
-        _require_no_proxy(origin.host, hosts)
-        proxies: Collection[Address] = await self._resolve_proxies(hosts, deadline) if hosts else ()
+        There are no addresses if the proxy resolves the name.
+        """
+        rules, host, port = self.rules, self.origin.host, self.origin.port
+        proxies_at_port = [proxy.host for proxy in rules.proxies if proxy.port == port]
+        if host in proxies_at_port:
+            detail = "the target is a parent proxy, which receives requests of Sidekey itself only"
+            raise ProblemError(Problem("destination_denied", detail, denial="parent_proxy"))
+        parent = None if loopback_only else rules.parent_for(self.egress)
+        if parent is not None and parent.no_proxy.covers_host(host):
+            parent = None
+        if parent is not None and rules.leaves_name(host, self.egress):
+            if is_local_name(host):
+                detail = f"the parent proxy resolves names, and {LOCAL_NAME}"
+                raise ProblemError(Problem("destination_denied", detail, denial="local_name"))
+            return parent, ()
+        proxies = await self._resolve_proxies(proxies_at_port) if proxies_at_port else ()
         try:
-            return await self.resolve_permitted(origin, allowed, deadline, proxies)
+            allowed = rules.allowed_networks(self.egress.allow_private)
+            addresses = await self._resolve(self.origin, allowed, proxies)
         except ProblemError as raised:
             if parent is None or raised.problem.error not in ("dns_error", "dns_timeout"):
                 raise
@@ -236,16 +216,28 @@ class _Network(NamedTuple):
                 "a config file, and name the host there, without a wildcard"
             )
             raise ProblemError(replace(raised.problem, detail=detail)) from None
+        if loopback_only:
+            return None, _require_loopback(addresses)
+        if parent is not None and (direct := [*filter(parent.no_proxy.covers_address, addresses)]):
+            return None, direct
+        return parent, addresses
 
-    async def _resolve_proxies(self, hosts: Sequence[str], deadline: float) -> set[Address]:
+    async def _resolve(
+        self, origin: Origin, allowed: Sequence[Network], proxies: Collection[Address] = ()
+    ) -> list[Address]:
+        """Resolve a host to at least one permitted address. Raises ProblemError."""
+        addresses = await self.resolver.resolve(origin.host, self.deadline)
+        return require_permitted(addresses, origin.port, allowed, self.own_listeners, proxies)
+
+    async def _resolve_proxies(self, hosts: Sequence[str]) -> set[Address]:
         """Return the addresses of parent proxies. If a lookup fails, use the host's last addresses, if any.
 
         An error here would stop all integrations with targets at the port of the proxy.
         """
         now = asyncio.get_running_loop().time()
         # Half of the time remains for the target.
-        lookup_deadline = min(now + PROXY_LOOKUP_TIMEOUT, (now + deadline) / 2)
-        lookups = (self.resolver.resolve(host, lookup_deadline) for host in hosts)
+        deadline = min(now + PROXY_LOOKUP_TIMEOUT, (now + self.deadline) / 2)
+        lookups = (self.resolver.resolve(host, deadline) for host in hosts)
         results = await asyncio.gather(*lookups, return_exceptions=True)
         for host, result in zip(hosts, results, strict=True):
             if not isinstance(result, BaseException):
@@ -254,70 +246,117 @@ class _Network(NamedTuple):
                 raise result
         return {unwrap(address) for host in hosts for address in self.proxy_addresses.get(host, ())}
 
+    async def to_proxy(self, parent: ParentProxy) -> _Direct:
+        """Return the route to a parent proxy. Raises ProblemError."""
+        # An integration's own networks are for its own proxy only.
+        own = self.egress.allow_private if parent is self.egress.proxy else ()
+        addresses = await self._resolve(parent.origin, self.rules.allowed_networks(own))
+        return self.direct(addresses, parent.origin.port)
 
-class _Direct:
-    """A connection to one of some permitted addresses."""
+    def direct(self, addresses: Sequence[Address], port: int) -> _Direct:
+        """Return the route to some permitted addresses. Raises ProblemError."""
+        own, source = self.egress.source_address, self.rules.source_address
+        source = source if own is None else own
+        return _Direct(addresses if source is None else require_family(addresses, source), port, source)
 
-    def __init__(self, addresses: Sequence[Address], port: int, source: Address | None) -> None:
-        self._addresses = addresses
-        self._port = port
-        self._source = source
+
+class _Route(Protocol):
+    """A way to connect to a server."""
 
     async def connect(self, protocol: asyncio.BaseProtocol) -> None:
-        """Connect a protocol by TCP. Raises ProblemError and leaves no socket open."""
-        await _connect(protocol, self._addresses, self._port, self._source)
+        """Connect a protocol. Raises ProblemError and leaves no socket open."""
+        ...
 
-    def late_problem(self) -> Problem:
-        """Return the problem of an attempt that took too long."""
-        return _LATE
+
+class _Direct(NamedTuple):
+    """TCP to one of some permitted addresses."""
+
+    addresses: Sequence[Address]
+    port: int
+    source: Address | None
+
+    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
+        addresses, port, source = self
+        loop = asyncio.get_running_loop()
+        if len(addresses) == 1 and source is None:
+            try:
+                # Without AI_NUMERICHOST a second lookup could return an address that nobody has checked.
+                await loop.create_connection(lambda: protocol, str(addresses[0]), port, flags=socket.AI_NUMERICHOST)
+            except OSError as error:
+                raise ProblemError(connect_problem((local_error(error, addresses[0], None),))) from None
+            return
+        connection = await first_connected(addresses, port, source)
+        has_transport = False
+
+        def take_over() -> asyncio.BaseProtocol:
+            nonlocal has_transport
+            # From here on the transport closes the socket: closing it below would break the transport.
+            has_transport = True
+            return protocol
+
+        try:
+            await loop.create_connection(take_over, sock=connection)
+        finally:
+            if not has_transport:
+                connection.close()
+
+
+class _Tls(NamedTuple):
+    """TLS to a host over another route."""
+
+    route: _Route
+    host: str
+    context: ssl.SSLContext
+    sessions: Sessions | None
+
+    async def connect(self, protocol: asyncio.BaseProtocol) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        transport = TlsTransport(
+            cast(asyncio.Protocol, protocol), self.context, _server_name(self.host), self.sessions, ready
+        )
+        try:
+            await self.route.connect(transport)
+            try:
+                await ready
+            except OSError as error:
+                raise ProblemError(tls_problem(error)) from None
+            except BaseException:
+                transport.abort()
+                raise
+        finally:
+            # After a cancellation nobody retrieves the result of the handshake.
+            ready.cancel()
+            # An exception in `ready` refers to this frame: only the garbage collector could free that cycle.
+            del ready, transport
 
 
 class _Tunnel:
-    """A connection through a parent proxy, which `direct` reaches. `context` is that of a proxy whose scheme is https.
+    """CONNECT over a route to a parent proxy: the first of the `requests` whose address the proxy can reach.
 
-    The proxy connects to the first of the `authorities` that it can reach. `via` is Sidekey's header line, by which it
-    detects loops. `count` counts the outcome: `ok`, a code that blames the upstream, or an error type of RFC 9209 2.3
-    that blames the proxy.
+    `count` receives the problem, or None for an open tunnel.
     """
 
-    def __init__(
-        self,
-        proxy: ParentProxy,
-        direct: _Direct,
-        context: ssl.SSLContext | None,
-        via: str,
-        count: Callable[[str], None],
-    ) -> None:
-        self.authorities: Sequence[str] = ()
-        self._proxy = proxy
-        self._direct = direct
-        self._context = context
-        self._via = via
+    def __init__(self, requests: Sequence[bytes], route: _Route, count: Callable[[Problem | None], None]) -> None:
+        self._requests = requests
+        self._route = route
         self._count = count
         self._handshake: ConnectHandshake | None = None
 
     async def connect(self, protocol: asyncio.BaseProtocol) -> None:
-        """Connect a protocol by CONNECT. Raises ProblemError and leaves no socket open."""
         problem: Problem | None = None
-        for authority in self.authorities:
-            problem = await self._try(protocol, authority)
+        for request in self._requests:
+            problem = await self._try(protocol, request)
             if problem is None or problem.code != "upstream_unreachable":
                 break
+        self._count(problem)
         if problem is not None:
-            self._count(problem.error if problem.code == "parent_proxy_failed" else problem.code)
             raise ProblemError(problem)
-        self._count("ok")
 
-    async def _try(self, protocol: asyncio.BaseProtocol, authority: str) -> Problem | None:
+    async def _try(self, protocol: asyncio.BaseProtocol, request: bytes) -> Problem | None:
         result: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
-        request = connect_request(self._proxy, authority, self._via)
         handshake = self._handshake = ConnectHandshake(request, protocol, result)
         try:
-            if self._context is None:
-                await self._direct.connect(handshake)
-            else:
-                # No session is resumed: connections of different integrations share the proxy.
-                await _connect_tls(handshake, self._direct, self._proxy.origin.host, self._context, None)
+            await self._route.connect(handshake)
             problem = await result
         except ProblemError as raised:
             return problem_of_proxy(raised.problem)
@@ -330,27 +369,13 @@ class _Tunnel:
         return problem
 
     def late_problem(self) -> Problem:
-        """Return the problem of an attempt that took too long, and count it."""
+        """Return the problem of an attempt that took too long, and count it unless the tunnel is open."""
         handshake = self._handshake
         if handshake is not None and handshake.is_open:
             return _LATE
         problem = SILENT if handshake is not None and handshake.transport is not None else LATE
-        self._count(problem.error if problem is LATE else problem.code)
+        self._count(problem)
         return problem
-
-
-def _require_no_proxy(host: str, proxies: Collection[str]) -> None:
-    """Raise ProblemError (destination_denied) if the host is one of these parent proxies."""
-    if host in proxies:
-        detail = "the target is a parent proxy, which receives requests of Sidekey itself only"
-        raise ProblemError(Problem("destination_denied", detail, denial="parent_proxy"))
-
-
-def _require_public_name(host: str) -> None:
-    """Raise ProblemError (destination_denied) for a name that a parent proxy must not resolve."""
-    if is_local_name(host):
-        detail = f"the parent proxy resolves names, and {LOCAL_NAME}"
-        raise ProblemError(Problem("destination_denied", detail, denial="local_name"))
 
 
 def _authorities(origin: Origin, addresses: Sequence[Address]) -> list[str]:
@@ -372,60 +397,6 @@ def _require_loopback(addresses: Sequence[Address]) -> Sequence[Address]:
             )
         )
     return loopback
-
-
-async def _connect(
-    protocol: asyncio.BaseProtocol, addresses: Sequence[Address], port: int, source: Address | None
-) -> None:
-    """Connect a protocol by TCP to one of the addresses. Raises ProblemError and leaves no socket open."""
-    loop = asyncio.get_running_loop()
-    if len(addresses) == 1 and source is None:
-        try:
-            # Without AI_NUMERICHOST a second lookup could return an address that nobody has checked.
-            await loop.create_connection(lambda: protocol, str(addresses[0]), port, flags=socket.AI_NUMERICHOST)
-        except OSError as error:
-            raise ProblemError(connect_problem((local_error(error, addresses[0], None),))) from None
-        return
-    connection = await first_connected(addresses, port, source)
-    has_transport = False
-
-    def take_over() -> asyncio.BaseProtocol:
-        nonlocal has_transport
-        # From here on the transport closes the socket: closing it below would break the transport.
-        has_transport = True
-        return protocol
-
-    try:
-        await loop.create_connection(take_over, sock=connection)
-    finally:
-        if not has_transport:
-            connection.close()
-
-
-async def _connect_tls(
-    protocol: asyncio.Protocol,
-    route: _Direct | _Tunnel,
-    host: str,
-    context: ssl.SSLContext,
-    sessions: Sessions | None,
-) -> None:
-    """Connect a protocol by TLS over a route to the host. Raises ProblemError and leaves no socket open."""
-    ready = asyncio.get_running_loop().create_future()
-    transport = TlsTransport(protocol, context, _server_name(host), sessions, ready)
-    try:
-        await route.connect(transport)
-        try:
-            await ready
-        except OSError as error:
-            raise ProblemError(tls_problem(error)) from None
-        except BaseException:
-            transport.abort()
-            raise
-    finally:
-        # After a cancellation nobody retrieves the result of the handshake.
-        ready.cancel()
-        # An exception in `ready` refers to this frame: only the garbage collector could free that cycle.
-        del ready, transport
 
 
 @lru_cache(maxsize=1024)

@@ -27,10 +27,8 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.tls import client_certificate_refused, tls_problem
 from sidekey.policy import framing
-from sidekey.policy.addresses import Address, AllowPrivate
 from sidekey.policy.urls import Origin, Target, parse_target
-from sidekey.snapshot.parent_proxy import ProxyChoice
-from sidekey.snapshot.snapshot import Trust
+from sidekey.snapshot.egress import Egress
 
 RESPONSE_SHARE = 0.1
 """Share of a call's timeout that is reserved for the response. With less time left, Sidekey sends no request."""
@@ -93,11 +91,8 @@ class Fetcher:
     async def fetch(
         self,
         call: Call,
+        egress: Egress,
         *,
-        trust: Trust,
-        allow_private: AllowPrivate,
-        source_address: Address | None,
-        proxy: ProxyChoice = None,
         timeout: float,  # noqa: ASYNC109 - one budget, which the lookup and the rest share
         max_size: int,
         identity: ClientIdentity | None = None,
@@ -105,8 +100,8 @@ class Fetcher:
         """Send the request of a call and return the response, whatever its status.
 
         For an http URL, Sidekey connects to a loopback address only. `timeout` is in seconds and covers the whole call.
-        `max_size` limits the response's body in bytes, encoded and decoded. `allow_private`, `source_address` and
-        `proxy` come from the integration. `identity` is the client certificate for a server that requests one.
+        `max_size` limits the response's body in bytes, encoded and decoded. `identity` is the client certificate for a
+        server that requests one.
 
         Raises CallError (timeout, unreachable or invalid). Its reason names the step, and no address, URL or byte of
         the response; `unspent` is set if no byte of the request was sent.
@@ -121,12 +116,9 @@ class Fetcher:
                 protocol = await self._dialer.connect(
                     partial(_Protocol, loop, max_size),
                     target.origin,
+                    egress,
                     # Whatever `localhost` resolves to, the secret must not leave this machine in the clear.
                     loopback_only=target.origin.scheme != "https",
-                    trust=trust,
-                    allow_private=allow_private,
-                    source_address=source_address,
-                    proxy=proxy,
                     timeout=send_by - loop.time(),
                     identity=identity,
                 )
@@ -375,12 +367,9 @@ def _build_request_headers(call: Call, target: Target) -> Pairs:
 
 def _call_error(step: str, problem: Problem, *, unspent: bool = False) -> CallError:
     """Convert a connection's problem to a CallError: "token endpoint: its certificate is refused: ..."."""
-    detail = problem.detail
-    for peer in ("the upstream", "the target"):
-        detail = detail.replace(f"{peer}'s", "its").replace(peer, "it")
     return CallError(
         _OUTCOMES.get(problem.error, "unreachable"),
-        f"{step}: {detail}",
+        f"{step}: {problem.detail_about('it', 'its')}",
         needs_config_change=problem.code == "destination_denied" or problem.error == "proxy_configuration_error",
         unspent=unspent,
     )

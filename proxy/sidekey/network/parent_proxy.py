@@ -160,11 +160,9 @@ def _denial_remedy(request: bytes) -> str:
 
 def problem_of_proxy(problem: Problem) -> Problem:
     """Turn the problem of a connection to an upstream into one of the connection to the proxy."""
-    if problem.code in ("overloaded", "parent_proxy_failed"):
+    if problem.code == "overloaded":
         return problem
-    detail = problem.detail
-    for peer in ("the upstream", "the target"):
-        detail = detail.replace(peer, "the parent proxy")
+    detail = problem.detail_about("the parent proxy", "the parent proxy's")
     if problem.error == "tls_certificate_error" and detail.endswith("trusted"):
         detail = f"{detail}; set `trusted_ca` of `proxy` to the CA that signed it"
     elif problem.error == "tls_protocol_error":
@@ -176,8 +174,3 @@ def problem_of_proxy(problem: Problem) -> Problem:
         status=504 if problem.status == 504 else 502,
         error="proxy_configuration_error" if denied else problem.error,
     )
-
-
-def unusable_problem(proxy: ParentProxy) -> Problem:
-    """Return the problem of a proxy whose settings cannot be read."""
-    return Problem("credential_unavailable", proxy.problem, error="proxy_configuration_error")

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.policy.addresses import Network
-from sidekey.snapshot.trust import Trust
+from sidekey.snapshot.egress import Egress
 
 Role = Literal["viewer", "editor", "admin", "sender"]
 
@@ -88,8 +87,7 @@ class OidcRules(SecretHolder):
     client_secret: str
     redirect_url: str
     scopes: tuple[str, ...]
-    trust: Trust
-    allow_private: tuple[Network, ...]
+    egress: Egress
     roles_claim: str
     roles: Mapping[str, Role]
     presets_claim: str

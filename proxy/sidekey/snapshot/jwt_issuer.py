@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidekey.credentials.secret_holder import SecretHolder
-from sidekey.policy.addresses import Network
-from sidekey.snapshot.trust import Trust
+from sidekey.snapshot.egress import Egress
 
 JwtKeys = tuple[Mapping[str, Any], ...]
 """The public keys of an issuer (JWK, RFC 7517)."""
@@ -44,8 +43,7 @@ class JwtIssuer(SecretHolder):
     audience: str
     keys: JwtKeys | None = None
     jwks_url: str = ""
-    trust: Trust = field(default_factory=Trust)
-    allow_private: tuple[Network, ...] = ()
+    egress: Egress = field(default_factory=Egress)
     token: str = field(default="", compare=False)
 
     def __repr__(self) -> str:

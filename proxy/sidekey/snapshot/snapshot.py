@@ -20,13 +20,15 @@ from sidekey.policy.integration_rules import IntegrationRules
 from sidekey.policy.match import Matching
 from sidekey.policy.origins import has_several, target_origins
 from sidekey.policy.parameters import JSON
+from sidekey.policy.parent_proxy import is_localhost
 from sidekey.policy.targets import Policy, Prefix
 from sidekey.policy.urls import Authority
 from sidekey.presets.preset import PresetRules
 from sidekey.snapshot.admin import AdminRules, ListenTls
 from sidekey.snapshot.certificate_loader import CertificateLoader
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer
-from sidekey.snapshot.parent_proxy import ParentProxy, ProxyChoice
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.request_rules import Limits, Timeouts
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.store import StoreRules
@@ -55,15 +57,10 @@ class Integration:
     base: Prefix | None
     secrets: SecretLoader
     traits: CredentialTraits
-    trust: Trust = field(default_factory=Trust)
+    egress: Egress = field(default_factory=Egress)
     certificate: CertificateLoader | None = None
-    allow_private: AllowPrivate = ()
     in_flight: int = 0
     """Limit of requests in flight for this integration. 0: only the limit of the origin applies."""
-    source_address: addresses.Address | None = None
-    """Local address of its connections, which replaces that of `NetworkRules`."""
-    proxy: ProxyChoice = None
-    """Parent proxy of its connections, which replaces that of `NetworkRules`."""
     title: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -102,7 +99,7 @@ class Integration:
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
-        needed = (https and self.trust.source == "mozilla") or _needs_mozilla(self.proxy)
+        needed = (https and self.egress.trust.source == "mozilla") or _needs_mozilla(self.egress.proxy)
         object.__setattr__(self, "needs_mozilla", needed)
 
     @property
@@ -139,19 +136,16 @@ class Integration:
         signing = self.traits.signing
         return frozenset() if signing is None else signing.caller_fields
 
-    def proxy_for(self, host: str) -> ProxyChoice:
-        """Return the parent proxy for a request to a host.
-
-        Callers choose the hosts under a wildcard domain, so the proxy resolves only hosts that the policy names.
-        """
+    def egress_for(self, host: str) -> Egress:
+        """Return the rules of connections to a host. Callers choose the hosts under a wildcard domain."""
         policy = self.policy
-        if any(prefix.origin.host == host for prefix in policy.prefixes) or any(
-            domain.origin.host == host and not domain.wildcard for domain in policy.domains
+        if (
+            self.egress.resolve_locally
+            or any(prefix.origin.host == host for prefix in policy.prefixes)
+            or any(domain.origin.host == host and not domain.wildcard for domain in policy.domains)
         ):
-            return self.proxy
-        if isinstance(self.proxy, ParentProxy):
-            return replace(self.proxy, resolves=False)
-        return self.proxy or "checked"
+            return self.egress
+        return replace(self.egress, resolve_locally=True)
 
     @property
     def usable(self) -> bool:
@@ -162,7 +156,7 @@ class Integration:
         )
 
 
-def _needs_mozilla(proxy: ProxyChoice) -> bool:
+def _needs_mozilla(proxy: ParentProxy | Literal["none"] | None) -> bool:
     return isinstance(proxy, ParentProxy) and proxy.origin.scheme == "https" and proxy.trust.source == "mozilla"
 
 
@@ -265,13 +259,33 @@ class NetworkRules:
     proxies: frozenset[Authority] = frozenset()
     """Hosts and ports of `proxy` and the integrations' own parent proxies. They are no targets."""
 
-    def parent_for(self, choice: ProxyChoice) -> ParentProxy | None:
-        """Return the parent proxy for an integration's choice, or None for direct connections."""
-        if isinstance(choice, ParentProxy):
-            return choice
-        if choice == "none" or self.proxy is None:
-            return None
-        return replace(self.proxy, resolves=False) if choice == "checked" else self.proxy
+    def allowed_networks(self, allow_private: AllowPrivate) -> tuple[Network, ...]:
+        """Return the networks to which an integration with these own ones may connect besides global addresses."""
+        if isinstance(allow_private, NetworkOverride):
+            return allow_private.networks
+        return (*self.allow_private, *allow_private)
+
+    def parent_for(self, egress: Egress) -> ParentProxy | None:
+        """Return the parent proxy, or None for direct connections. `no_proxy` may still cover a target."""
+        if egress.proxy is None:
+            return self.proxy
+        return None if egress.proxy == "none" else egress.proxy
+
+    def leaves_name(self, host: str, egress: Egress) -> bool:
+        """Return True if a parent proxy resolves this host.
+
+        Sidekey itself resolves literals, `localhost` and the names in `hosts`.
+        """
+        parent = self.parent_for(egress)
+        return (
+            parent is not None
+            and parent.resolves
+            and not egress.resolve_locally
+            and not parent.no_proxy.covers_host(host)
+            and host not in self.hosts
+            and addresses.parse_address(host) is None
+            and not is_localhost(host)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,9 +405,11 @@ class Snapshot:
         )
         passing = () if self.passthrough is None else (NO_INTEGRATION,)
         object.__setattr__(self, "has_several_origins", has_several(chain(origins, passing)))
-        passthrough = self.passthrough is not None and self.passthrough.integration.trust.source == "mozilla"
-        oidc = self.admin.oidc is not None and self.admin.oidc.trust.source == "mozilla"
-        jwts = any(issuer.trust.source == "mozilla" for issuer in self.jwt_issuers.values() if issuer.keys is None)
+        passthrough = self.passthrough is not None and self.passthrough.integration.egress.trust.source == "mozilla"
+        oidc = self.admin.oidc is not None and self.admin.oidc.egress.trust.source == "mozilla"
+        jwts = any(
+            issuer.egress.trust.source == "mozilla" for issuer in self.jwt_issuers.values() if issuer.keys is None
+        )
         needed = (
             passthrough
             or oidc

@@ -174,7 +174,7 @@ class TokenOrigin(NamedTuple):
 
 def origin_of(integration: Integration) -> TokenOrigin | None:
     """Return the origin of an integration's token, or None while a secret, its CAs or its certificate is unreadable."""
-    credential, trust, certificate = integration.secrets.credential, integration.trust, integration.certificate
+    credential, trust, certificate = integration.secrets.credential, integration.egress.trust, integration.certificate
     if credential is None or isinstance(credential, FixedCredential) or not trust.usable:
         return None
     fingerprint = ""

@@ -91,10 +91,7 @@ class Tokens:
         async def fetch(call: Call) -> Reply:
             return await self._fetcher.fetch(
                 call,
-                trust=integration.trust,
-                allow_private=integration.allow_private,
-                source_address=integration.source_address,
-                proxy=integration.proxy,
+                integration.egress,
                 timeout=TOKEN_TIMEOUT,
                 max_size=MAX_RESPONSE_SIZE,
                 # Obtained for each call, because it may have been rotated since the last.

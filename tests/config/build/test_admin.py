@@ -161,7 +161,7 @@ def test_oidc_has_defaults(tmp_path: Path) -> None:
     rules = loaded_snapshot(loaded).admin.oidc
     assert rules is not None
     assert (rules.client_secret, rules.scopes, rules.session_seconds) == ("s3cret", ("openid", "profile"), 12 * 3600)
-    assert (rules.trust.source, rules.presets, "s3cret" in repr(rules)) == ("mozilla", {}, False)
+    assert (rules.egress.trust.source, rules.presets, "s3cret" in repr(rules)) == ("mozilla", {}, False)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_changed_ca_file_changes_the_trust(loader: Loader, tmp_path: Path, top: 
     assert [error.message for error in reasons] == ["ca.pem must contain a certificate in PEM"]
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     second = loaded_snapshot(loader.load()).integrations
-    assert second["a"].trust != first["a"].trust
+    assert second["a"].egress.trust != first["a"].egress.trust
     assert second["b"] is first["b"]
 
 

@@ -64,8 +64,8 @@ def test_passthrough_has_no_credential_and_the_network_s_trust(ca: Authority, tm
     credential = nobody.secrets.credential
     assert isinstance(credential, FixedCredential)
     assert credential.grant == Grant()
-    assert (nobody.trust.path, nobody.trust != Trust()) == (str(ca.bundle), True)
-    assert (nobody.allow_private, nobody.certificate, nobody.usable) == ((), None, True)
+    assert (nobody.egress.trust.path, nobody.egress.trust != Trust()) == (str(ca.bundle), True)
+    assert (nobody.egress.allow_private, nobody.certificate, nobody.usable) == ((), None, True)
 
 
 def test_stored_integrations_cover_only_ca_hosts() -> None:

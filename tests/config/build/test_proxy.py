@@ -30,7 +30,7 @@ PLACES = {
 
 
 def proxy_of(snapshot: Snapshot) -> ParentProxy:
-    proxy = snapshot.network.parent_for(snapshot.integrations["a"].proxy)
+    proxy = snapshot.network.parent_for(snapshot.integrations["a"].egress)
     assert proxy is not None
     return proxy
 
@@ -107,7 +107,6 @@ def test_stored_and_passed_targets_use_checked_addresses(tmp_path: Path) -> None
     assert snapshot.passthrough is not None
     rules = snapshot.network
     assert proxy_of(snapshot).resolves
-    for choice in ("checked", snapshot.passthrough.integration.proxy):
-        checked = rules.parent_for(choice)
-        assert checked is not None
-        assert (checked.origin, checked.resolves) == (proxy_of(snapshot).origin, False)
+    named, passed = snapshot.integrations["a"].egress, snapshot.passthrough.integration.egress
+    assert rules.parent_for(passed) is proxy_of(snapshot)
+    assert (rules.leaves_name("x.example.com", named), rules.leaves_name("x.example.com", passed)) == (True, False)

@@ -89,8 +89,8 @@ def test_every_key_of_an_integration_reaches_the_snapshot(tmp_path: Path) -> Non
     assert [str(domain) for domain in result.policy.domains] == ["https://*.example.com"]
     assert result.policy.methods == {"GET", "POST"}
     assert result.base is result.policy.prefixes[0]
-    assert result.allow_private == (ip_network("10.0.0.0/8"),)
-    assert result.trust == Trust("system")
+    assert result.egress.allow_private == (ip_network("10.0.0.0/8"),)
+    assert result.egress.trust == Trust("system")
     assert result.test is not None
     assert (result.test.method, result.test.path) == ("POST", "/whoami")
 
@@ -159,9 +159,9 @@ def test_ca_path_starts_at_the_config_folder(tmp_path: Path) -> None:
         " auth: {type: headers, headers: {X-Tenant: acme}}}\n"
     )
     snapshot = built(tmp_path, text)
-    assert snapshot.integrations["a"].trust == file_trust(tmp_path / "ca.pem")
-    assert snapshot.integrations["a"].trust.pem == (tmp_path / "ca.pem").read_text()
-    assert snapshot.integrations["b"].trust == Trust("mozilla")
+    assert snapshot.integrations["a"].egress.trust == file_trust(tmp_path / "ca.pem")
+    assert snapshot.integrations["a"].egress.trust.pem == (tmp_path / "ca.pem").read_text()
+    assert snapshot.integrations["b"].egress.trust == Trust("mozilla")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_unusable_ca_file_is_reported(tmp_path: Path, content: str | None, reaso
         ("integrations.a.trusted_ca", reason),
     ]
     assert loaded.snapshot is not None
-    assert not loaded.snapshot.integrations["a"].trust.usable
+    assert not loaded.snapshot.integrations["a"].egress.trust.usable
 
 
 def test_text_between_certificates_may_have_any_encoding(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_text_between_certificates_may_have_any_encoding(tmp_path: Path) -> None
         "integrations:\n  a: {endpoint_prefix: https://a.example.com, trusted_ca: {file: ca.pem},"
         " auth: {type: headers, headers: {X-Tenant: acme}}}\n",
     )
-    assert len(client_context(snapshot.integrations["a"].trust).get_ca_certs()) == 2
+    assert len(client_context(snapshot.integrations["a"].egress.trust).get_ca_certs()) == 2
 
 
 SOCKET = Address(path="/run/sidekey.sock")

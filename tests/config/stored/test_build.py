@@ -112,8 +112,8 @@ def test_every_kind_is_served_with_its_secrets(name: str, joined: ConfigWithStor
     crm = snapshot.integrations["crm"]
     assert (joined.states(snapshot), crm.usable) == ({"crm": "ok"}, True)
     assert crm.stored
-    assert crm.allow_private == NetworkOverride(tuple(stored_content(snapshot).allow_private.networks))
-    assert [str(network) for network in crm.allow_private.networks] == ["10.0.0.0/8"]
+    assert crm.egress.allow_private == NetworkOverride(tuple(stored_content(snapshot).allow_private.networks))
+    assert [str(network) for network in crm.egress.allow_private.networks] == ["10.0.0.0/8"]
     assert snapshot.callers == {}
 
 
@@ -143,7 +143,7 @@ def test_global_setting_rebuilds_only_the_rows_that_use_it(joined: ConfigWithSto
     joined.write("", f"{HEAD}network: {{trusted_ca: system}}\n")
     third = joined.load().integrations
     assert [third[name] is first[name] for name in "ab"] == [False, True]
-    assert third["a"].trust.source == "system"
+    assert third["a"].egress.trust.source == "system"
 
 
 def test_lost_source_address_keeps_a_served_integration(
@@ -175,7 +175,7 @@ def test_changed_ca_file_applies_even_if_a_secret_does_not_open(joined: ConfigWi
     assert joined.load().integrations["crm"] is first
     bundle.write_bytes(private_chain().root.pem)
     second = joined.load()
-    assert second.integrations["crm"].trust == second.trust != first.trust
+    assert second.integrations["crm"].egress.trust == second.trust != first.egress.trust
     assert joined.states(second) == {"crm": "unusable"}
 
 
@@ -396,9 +396,9 @@ def test_limit_of_the_config_applies_to_stored_integrations(joined: ConfigWithSt
 def test_changed_store_allow_private_applies_to_stored_integrations(joined: ConfigWithStore) -> None:
     """An integration that was built before must not keep networks that the operator has removed."""
     joined.put(stored(BASIC))
-    assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("10.0.0.0/8"),))
+    assert joined.load().integrations["crm"].egress.allow_private == NetworkOverride((ip_network("10.0.0.0/8"),))
     joined.write("", HEAD.replace("10.0.0.0/8", "192.168.0.0/16"))
-    assert joined.load().integrations["crm"].allow_private == NetworkOverride((ip_network("192.168.0.0/16"),))
+    assert joined.load().integrations["crm"].egress.allow_private == NetworkOverride((ip_network("192.168.0.0/16"),))
 
 
 def test_status_of_missing_secret_and_expired_certificate_is_computed_on_demand(joined: ConfigWithStore) -> None:
@@ -522,7 +522,7 @@ def test_draft_is_built_from_its_new_secrets_only(joined: ConfigWithStore) -> No
     snapshot = joined.load()
     integration = build_draft("crm", draft(BASIC), stored_content(snapshot), PRESENT)
     assert first_header(integration) == first_header(snapshot.integrations["crm"])
-    assert (integration.stored, integration.allow_private) == (True, stored_content(snapshot).allow_private)
+    assert (integration.stored, integration.egress.allow_private) == (True, stored_content(snapshot).allow_private)
     document: dict[str, Any] = copied(BASIC)
     document["auth"]["password"] = {"set": True, "id": ids(row)["/auth/password"]}
     with pytest.raises(SecretUnreadable, match="send it"):

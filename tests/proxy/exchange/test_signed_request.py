@@ -17,6 +17,7 @@ from sidekey.credentials.base import CredentialTraits, Grant, InjectionPoints
 from sidekey.credentials.signing import OutgoingRequest, RandomIds
 from sidekey.proxy.exchange.signed_request import MAX_INLINE, SignedRequest
 from sidekey.proxy.worker import SIGNING_THREADS
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.request_rules import Limits
 from sidekey.snapshot.snapshot import Integration
 from support import wire
@@ -641,7 +642,8 @@ async def test_grant_that_contradicts_its_integration_is_a_defect() -> None:
 async def test_request_in_a_tunnel_is_signed_with_its_https_url(ca: Authority) -> None:
     signer = HmacSigner()
     async with RawUpstream(always_ok, ssl_context=ca.server_context(UPSTREAM)) as upstream:
-        configured = replace(signing_integration(signer, base=base_url(upstream.port, scheme="https")), trust=ca.trust)
+        unsigned = signing_integration(signer, base=base_url(upstream.port, scheme="https"))
+        configured = replace(unsigned, egress=Egress(ca.trust))
         async with (
             running_on_sockets(configured, leaves=IssuedLeaves(ca)) as sidekey,
             tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}") as caller,

@@ -229,7 +229,8 @@ async def test_nothing_passes_at_the_reverse_proxy(target: str) -> None:
 )
 async def test_network_rules_apply_to_passthrough(host: str) -> None:
     """`allow_private` of an integration does not."""
-    wide = replace(H, allow_private=(*H.allow_private, *map(ip_network, ("10.0.0.0/8", "127.0.0.2/32", "::/0"))))
+    networks = tuple(map(ip_network, ("10.0.0.0/8", "127.0.0.2/32", "::/0")))
+    wide = replace(H, egress=replace(H.egress, allow_private=networks))
     loopback = (ip_network("127.0.0.1/32"),)
     async with running(wide, passing=True, hosts=HOSTS, allow_private=loopback) as sidekey:
         response = await sidekey.send(forward_request(f"http://{host}:1/latest/meta-data", *NAMED))

@@ -13,6 +13,7 @@ import pytest
 
 from sidekey.errors import RESPONSE_KINDS
 from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.request_rules import Timeouts
 from support.leaves import IssuedLeaves, NoLeaves
 from support.plane import UPSTREAM, base_url, eventually, integration, running
@@ -228,8 +229,8 @@ def test_every_code_has_a_phrase_of_its_own() -> None:
 class ClosingDialer(ScriptedDialer):
     """Connects, and closes at once."""
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
-        protocol = await super().connect(factory, origin, **given)
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, **given: Any) -> P:
+        protocol = await super().connect(factory, origin, egress, **given)
         self.transports[-1].fail(ConnectionResetError())
         await settle()
         return protocol
@@ -275,8 +276,8 @@ class SlowDialer(ScriptedDialer):
         super().__init__()
         self.released = asyncio.Event()
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **given: Any) -> P:
-        protocol = await super().connect(factory, origin, **given)
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, **given: Any) -> P:
+        protocol = await super().connect(factory, origin, egress, **given)
         await self.released.wait()
         return protocol
 

@@ -17,6 +17,7 @@ from sidekey.policy.urls import Origin
 from sidekey.proxy.upstream.connection import UpstreamConnection
 from sidekey.proxy.upstream.pool import PROBE_AFTER, is_reusable, key_of, may_use
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.request_rules import Timeouts
 from sidekey.snapshot.snapshot import Trust
 from support.certificate_files import identity_of, valid_now
@@ -201,8 +202,8 @@ def test_pool_key_and_policy_decide_which_connections_are_shared() -> None:
     assert can_share(1, policy=Policy(domains=(parse_domain(base_url(1, "")),)))
     assert not can_share(1, policy=Policy(prefixes=(parse_prefix(base_url(2)),)))
     assert not can_share(1, policy=Policy(domains=(parse_domain("https://*.a.test"),)))
-    assert not can_share(1, trust=Trust("system"))
-    assert not can_share(1, allow_private=LOOPBACK)
+    assert not can_share(1, egress=Egress(Trust("system")))
+    assert not can_share(1, egress=Egress(allow_private=LOOPBACK))
     certificate = CertificateLoader(lambda fetched, now: CertificateResult(identity_of(valid_now())))
     assert can_share(1, certificate=certificate)
     certificate.load(0)
@@ -321,8 +322,8 @@ async def test_stored_integration_uses_no_connection_that_only_files_may_open() 
 class ClosingDialer(ScriptedDialer):
     """Connects, and closes at once."""
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **options: Any) -> P:
-        protocol = await super().connect(factory, origin, **options)
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, **options: Any) -> P:
+        protocol = await super().connect(factory, origin, egress, **options)
         self.transports[-1].finish()
         return protocol
 
@@ -351,11 +352,11 @@ class SlowDialer(ScriptedDialer):
         super().__init__()
         self.pending: list[asyncio.Future[None]] = []
 
-    async def connect(self, factory: Callable[[], P], origin: Origin, **options: Any) -> P:
+    async def connect(self, factory: Callable[[], P], origin: Origin, egress: Egress, **options: Any) -> P:
         pending = asyncio.get_running_loop().create_future()
         self.pending.append(pending)
         await pending
-        return await super().connect(factory, origin, **options)
+        return await super().connect(factory, origin, egress, **options)
 
     def fail(self, number: int) -> None:
         self.pending[number].set_exception(ProblemError(Problem("upstream_unreachable", "nobody answers")))

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from sidekey.policy.urls import Origin
 from sidekey.proxy.upstream.pools import Pools
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Trust
 from support.plane import LOOPBACK, base_url, get, integration
 from support.scripted import ScriptedPlane, certificate, settle
@@ -17,21 +18,22 @@ HERE = Origin("http", "up.test", 1)
 
 
 async def test_pool_is_found_by_its_key() -> None:
-    """Origin, trust, allow_private, source address and certificate."""
+    """Origin, trust, allow_private, source address, parent proxy and certificate."""
     pools = ScriptedPlane(H).plane.pools
     pool = pools.find(HERE, H, None)
     assert pools.find(HERE, replace(H, id="o"), None) is pool
     others = [
         pools.find(HERE._replace(port=2), H, None),
         pools.find(HERE._replace(scheme="https"), H, None),
-        pools.find(HERE, replace(H, trust=Trust("system")), None),
-        pools.find(HERE, replace(H, allow_private=LOOPBACK), None),
-        pools.find(HERE, replace(H, source_address=ip_address("127.0.0.2")), None),
+        pools.find(HERE, replace(H, egress=Egress(Trust("system"))), None),
+        pools.find(HERE, replace(H, egress=Egress(allow_private=LOOPBACK)), None),
+        pools.find(HERE, replace(H, egress=Egress(source_address=ip_address("127.0.0.2"))), None),
+        pools.find(HERE, replace(H, egress=Egress(proxy="none")), None),
         pools.find(HERE, H, certificate("one")),
         pools.find(HERE, H, certificate("other")),
     ]
-    assert len({pool, *others}) == 8
-    assert pools.find(HERE, H, certificate("one")) is others[5]
+    assert len({pool, *others}) == 9
+    assert pools.find(HERE, H, certificate("one")) is others[6]
     assert set(pools.known()) == {pool, *others}
 
 

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from sidekey.config.build.server_certificate import read_server_certificate
-from sidekey.config.build.trust import TrustOf
+from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import LocatedErrors
 from sidekey.config.models import AdminSettings, OidcSettings, OperatorGrants
 from sidekey.config.secrets import RecordingReader
 from sidekey.snapshot.admin import AdminRules, AdminToken, OidcRules
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Snapshot
 from sidekey.snapshot.trust import Trust
 
@@ -83,14 +84,12 @@ def _read_oidc(
 ) -> tuple[OidcRules | None, LocatedErrors]:
     """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
     reasons: LocatedErrors = []
-    if settings.trusted_ca is not None:
-        if settings.trusted_ca.path is not None:
-            read.record(settings.trusted_ca.path)
-        trust, reason = trust_of(settings.trusted_ca)
-        if reason is not None:
-            reasons.append((("admin", "oidc", "trusted_ca"), reason))
-            if previous is not None and (previous.trust.source, previous.trust.path) == (trust.source, trust.path):
-                trust = previous.trust
+    trust, reason = load_trust(settings.trusted_ca, trust, read, trust_of)
+    if reason is not None:
+        reasons.append((("admin", "oidc", "trusted_ca"), reason))
+        old_trust = None if previous is None else previous.egress.trust
+        if old_trust is not None and (old_trust.source, old_trust.path) == (trust.source, trust.path):
+            trust = old_trust
     try:
         secret = read(settings.client_secret)
     except ValueError as error:
@@ -105,8 +104,7 @@ def _read_oidc(
         client_secret=secret,
         redirect_url=settings.redirect_url,
         scopes=tuple(settings.scopes),
-        trust=trust,
-        allow_private=tuple(settings.allow_private),
+        egress=Egress(trust, tuple(settings.allow_private)),
         roles_claim=settings.roles.claim,
         roles=settings.roles.map,
         presets_claim="" if presets is None else presets.claim,

@@ -250,13 +250,14 @@ def _lost_credential_or_trust(old: Integration, new: Integration) -> bool:
     """Return True if the new integration cannot read its credential, CAs or parent proxy, and the old one could."""
     return (
         (old.secrets.credential is not None and new.secrets.credential is None)
-        or (old.trust.usable and not new.trust.usable)
+        or (old.egress.trust.usable and not new.egress.trust.usable)
         or (_has_usable_proxy(old) and not _has_usable_proxy(new))
     )
 
 
 def _has_usable_proxy(integration: Integration) -> bool:
-    return not (isinstance(integration.proxy, ParentProxy) and integration.proxy.problem)
+    proxy = integration.egress.proxy
+    return not (isinstance(proxy, ParentProxy) and proxy.problem)
 
 
 def _uses_global_trust(settings: IntegrationSettings) -> bool:

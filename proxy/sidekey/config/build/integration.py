@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from sidekey.config.build.proxy import build_proxy
-from sidekey.config.build.trust import TrustOf
+from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import format_loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import RecordingReader, ReferenceReader
@@ -39,7 +39,8 @@ from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.headers import normalise
 from sidekey.policy.targets import Domain, Policy, Prefix, parse_prefix
 from sidekey.snapshot.certificate_loader import CertificateLoader
-from sidekey.snapshot.parent_proxy import ProxyChoice
+from sidekey.snapshot.egress import Egress
+from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, TestRequest, Trust
 
@@ -86,11 +87,9 @@ def build_integration(
         tuple(_token_files(settings, read)) if reread else (),
     )
     loader.load()
-    own_trust, trust_errors = _load_trust(settings, trust, trust_of, recorder)
-    proxy, proxy_errors = _load_proxy(settings, trust, read if recorder is None else recorder, trust_of)
-    if stored_networks is not None:
-        # Editors choose the targets.
-        proxy = "checked"
+    egress, egress_errors = _build_egress(
+        settings, trust, read if recorder is None else recorder, trust_of, stored_networks
+    )
     # If the policy could not be resolved, the process builds again once its secret can be read.
     rebuild = partial(
         build_integration,
@@ -108,12 +107,9 @@ def build_integration(
         base=resolved.base,
         secrets=loader,
         traits=traits,
-        trust=own_trust,
+        egress=egress,
         certificate=certificate,
-        allow_private=tuple(settings.allow_private) if stored_networks is None else stored_networks,
         in_flight=settings.limits.in_flight or 0,
-        source_address=settings.source_address,
-        proxy=proxy,
         title=settings.title,
         description=settings.description,
         tags=tuple(settings.tags),
@@ -132,7 +128,7 @@ def build_integration(
         else ("",),
         rebuild=None if resolved.is_complete else lambda: rebuild().integration,
     )
-    return BuildResult(integration, [*resolved.unreadable, *trust_errors, *proxy_errors])
+    return BuildResult(integration, [*resolved.unreadable, *egress_errors])
 
 
 def supplements_of(settings: IntegrationSettings) -> list[SupplementSettings]:
@@ -274,26 +270,26 @@ def resolve_policy(settings: IntegrationSettings, read: ReferenceReader) -> Reso
     return ResolvedPolicy(policy, base, values, reasons, is_complete=True)
 
 
-def _load_trust(
-    settings: IntegrationSettings, trust: Trust, trust_of: TrustOf, recorder: RecordingReader | None
-) -> tuple[Trust, list[UnreadableValue]]:
-    """Return the CAs of an integration, or `trust` if it names none, and the error if they cannot be read."""
-    if settings.trusted_ca is None:
-        return trust, []
-    if recorder is not None and settings.trusted_ca.path is not None:
-        recorder.record(settings.trusted_ca.path)
-    trust, reason = trust_of(settings.trusted_ca)
-    return trust, [(("trusted_ca",), reason)] if reason else []
-
-
-def _load_proxy(
-    settings: IntegrationSettings, trust: Trust, read: ReferenceReader, trust_of: TrustOf
-) -> tuple[ProxyChoice, list[UnreadableValue]]:
-    """Return the parent proxy of an integration, and the errors of its values that cannot be read."""
+def _build_egress(
+    settings: IntegrationSettings,
+    trust: Trust,
+    read: ReferenceReader,
+    trust_of: TrustOf,
+    stored_networks: NetworkOverride | None,
+) -> tuple[Egress, list[UnreadableValue]]:
+    """Build the rules of an integration's connections. Return also the errors of its values that cannot be read."""
+    own_trust, reason = load_trust(settings.trusted_ca, trust, read, trust_of)
+    unreadable: list[UnreadableValue] = [] if reason is None else [(("trusted_ca",), reason)]
+    if stored_networks is not None:
+        # Editors choose the targets.
+        return Egress(own_trust, stored_networks, settings.source_address, resolve_locally=True), unreadable
+    proxy: ParentProxy | Literal["none"] | None
     if settings.proxy is None or settings.proxy == "none":
-        return settings.proxy, []
-    proxy, reasons = build_proxy(settings.proxy, trust, read, trust_of)
-    return proxy, [(("proxy", *keys), reason) for keys, reason in reasons]
+        proxy = settings.proxy
+    else:
+        proxy, reasons = build_proxy(settings.proxy, trust, read, trust_of)
+        unreadable += [(("proxy", *keys), reason) for keys, reason in reasons]
+    return Egress(own_trust, tuple(settings.allow_private), settings.source_address, proxy), unreadable
 
 
 def _canonical_json(destination: Mapping[str, Json]) -> str:

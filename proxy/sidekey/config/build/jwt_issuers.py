@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from sidekey.config.build.trust import TrustOf
+from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import Loc, LocatedErrors
 from sidekey.config.models import JwtIssuerSettings
 from sidekey.config.secrets import RecordingReader, describe_source
 from sidekey.credentials.calls import parse_json_object
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer, JwtKeys, usable_keys
 from sidekey.snapshot.trust import Trust
 
@@ -42,15 +43,12 @@ def build_jwt_issuers(
     for name, entry in settings.items():
         base: Loc = ("jwt_issuers", name)
         old = previous.get(name)
-        own_trust = trust
-        if entry.trusted_ca is not None:
-            if entry.trusted_ca.path is not None:
-                read.record(entry.trusted_ca.path)
-            own_trust, reason = trust_of(entry.trusted_ca)
-            if reason is not None:
-                unreadable.append(((*base, "trusted_ca"), reason))
-                if old is not None and (old.trust.source, old.trust.path) == (own_trust.source, own_trust.path):
-                    own_trust = old.trust
+        own_trust, reason = load_trust(entry.trusted_ca, trust, read, trust_of)
+        if reason is not None:
+            unreadable.append(((*base, "trusted_ca"), reason))
+            old_trust = None if old is None else old.egress.trust
+            if old_trust is not None and (old_trust.source, old_trust.path) == (own_trust.source, own_trust.path):
+                own_trust = old_trust
         token = ""
         if entry.token is not None:
             try:
@@ -74,8 +72,7 @@ def build_jwt_issuers(
             entry.audience,
             keys,
             "" if entry.jwks is None or entry.jwks.url is None else entry.jwks.url,
-            own_trust,
-            tuple(entry.allow_private),
+            Egress(own_trust, tuple(entry.allow_private)),
             token,
         )
     return BuiltIssuers(issuers, unreadable, warnings)

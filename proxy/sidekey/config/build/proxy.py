@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sidekey.config.build.trust import TrustOf
+from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.models import ProxySettings
-from sidekey.config.secrets import RecordingReader, ReferenceReader
+from sidekey.config.secrets import ReferenceReader
 from sidekey.credentials.basic import build_basic, check_user_name
 from sidekey.credentials.fields import Keys
 from sidekey.policy.parent_proxy import NoProxy
@@ -19,13 +19,8 @@ def build_proxy(
 
     `trust` applies if the settings name no CAs. A proxy with an unreadable value has a `problem`.
     """
-    reasons: list[tuple[Keys, str]] = []
-    if settings.trusted_ca is not None:
-        if settings.trusted_ca.path is not None and isinstance(read, RecordingReader):
-            read.record(settings.trusted_ca.path)
-        trust, reason = trust_of(settings.trusted_ca)
-        if reason is not None:
-            reasons.append((("trusted_ca",), reason))
+    trust, reason = load_trust(settings.trusted_ca, trust, read, trust_of)
+    reasons: list[tuple[Keys, str]] = [] if reason is None else [(("trusted_ca",), reason)]
     values: dict[str, str] = {}
     for key, reference in (("username", settings.username), ("password", settings.password)):
         try:

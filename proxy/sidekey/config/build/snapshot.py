@@ -20,6 +20,7 @@ from sidekey.policy.targets import Policy
 from sidekey.policy.urls import Authority
 from sidekey.snapshot import snapshot
 from sidekey.snapshot.admin import AdminRules
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer
 from sidekey.snapshot.parent_proxy import ParentProxy
 from sidekey.snapshot.request_rules import Limits, Timeouts
@@ -90,9 +91,8 @@ def build_passthrough(
             None,
             secrets,
             CredentialTraits(InjectionPoints()),
-            trust,
             # Callers choose these targets.
-            proxy="checked",
+            Egress(trust, resolve_locally=True),
             pass_headers=TARGET_FIELDS,
         ),
         ports=frozenset(ports),
@@ -104,7 +104,7 @@ def build_network(
     settings: NetworkSettings, proxy: ParentProxy | None, integrations: Iterable[Integration]
 ) -> NetworkRules:
     """Build the network rules. `proxy` is built from the settings, and `integrations` are those of the files."""
-    choices = (proxy, *(integration.proxy for integration in integrations))
+    choices = (proxy, *(integration.egress.proxy for integration in integrations))
     proxies = [choice.origin for choice in choices if isinstance(choice, ParentProxy)]
     return NetworkRules(
         hosts={host: tuple(addresses) for host, addresses in settings.hosts.items()},

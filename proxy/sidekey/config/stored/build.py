@@ -28,6 +28,7 @@ from sidekey.policy.addresses import Address, NetworkOverride
 from sidekey.policy.callers import Caller
 from sidekey.policy.match import HostRestriction, Overlap
 from sidekey.policy.targets import Policy
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, StoredObjects, Trust
 from sidekey.snapshot.status import UNVERIFIED
@@ -132,7 +133,7 @@ class _RowBuilder(Builder[IntegrationRow]):
         built = entry.integration
         if built is None or not built.usable:
             return entry.source is source and not self._retry
-        if built.allow_private != self._allow_private:
+        if built.egress.allow_private != self._allow_private:
             return False
         return entry.source is source or _built_content(entry.source) == _built_content(source)
 
@@ -177,7 +178,7 @@ class StoredSource(StoreContent):
         self._served: Mapping[str, Integration] = {}
         self._conditions: tuple[object, ...] = ()
         """The keys, the files and the hour of the last attempt to build unusable rows."""
-        self._build_unusable: Callable[[str], Integration] = partial(_unusable, Trust(), NetworkOverride())
+        self._build_unusable: Callable[[str], Integration] = partial(_unusable, Egress())
         """Builds an integration that refuses its requests, in place of an unusable one."""
 
     def update(self, state: State, sealing_keys: SealingKeys) -> None:
@@ -207,7 +208,7 @@ class StoredSource(StoreContent):
         conditions = sealing_keys.ring, files, now // _RETRY
         retry = conditions != self._conditions
         if retry:
-            self._conditions, self._build_unusable = conditions, cache(partial(_unusable, files.trust, allowed))
+            self._conditions, self._build_unusable = conditions, cache(partial(_unusable, Egress(files.trust, allowed)))
         builder, previous = _RowBuilder(sealing_keys, files, allowed, now, retry=retry), self._entries
         local = cache(is_local)
         self._entries = {
@@ -286,13 +287,13 @@ def _find_problem(
     """
     errors = (finding for kind, finding in entry.findings if kind == "error")
     reasons = [": ".join(filter(None, (format_loc(error.loc), error.message))) for error in errors]
-    source = None if entry.integration is None else entry.integration.source_address
+    source = None if entry.integration is None else entry.integration.egress.source_address
     if source is not None and entry.integration is not served and not local(source):
         reasons.append(f"source_address: {ABSENT}")
     return "; ".join(reasons)
 
 
-def _unusable(trust: Trust, allow_private: NetworkOverride, name: str) -> Integration:
+def _unusable(egress: Egress, name: str) -> Integration:
     """Build an integration that refuses its requests. Without it, callers would get "no such integration"."""
     reason = SecretUnreadable(((("store",), "the integration cannot be used; an operator must look at it"),))
     secrets = SecretLoader(partial(_refuse, reason))
@@ -304,8 +305,7 @@ def _unusable(trust: Trust, allow_private: NetworkOverride, name: str) -> Integr
         None,
         secrets,
         CredentialTraits(InjectionPoints()),
-        trust=trust,
-        allow_private=allow_private,
+        egress,
         stored=True,
         rebuild=partial(_refuse, reason),
     )

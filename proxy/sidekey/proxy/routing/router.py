@@ -325,12 +325,12 @@ class Router:
     def _build_passthrough(self, rules: Passthrough | None) -> PassthroughPolicy[CompiledIntegration] | None:
         """Build the policy for these rules, or return None without rules.
 
-        The policy keeps the compiled stand-in integration, and so its connections, if the trusted CAs are unchanged.
+        The policy keeps the compiled stand-in integration, and so its connections, if its egress is unchanged.
         """
         previous = self._passthrough
         if rules is None:
             return None
-        if previous is not None and previous.candidate.integration.trust == rules.integration.trust:
+        if previous is not None and previous.candidate.integration.egress == rules.integration.egress:
             candidate = previous.candidate
         else:
             candidate = self._compile(rules.integration, self._metrics.passed)

@@ -1,4 +1,4 @@
-"""Connections to one origin with the same TLS trust, client certificate and network rules, and the queue for them.
+"""Connections to one origin with the same egress and client certificate, and the queue for them.
 
 Pools never exchange connections: the key contains everything that decides which integrations may use a connection.
 """
@@ -14,13 +14,12 @@ from sidekey.errors import Problem, ProblemError
 from sidekey.network.dial import Dialer
 from sidekey.network.tls_sessions import Sessions
 from sidekey.observe.metrics import IntegrationStats
-from sidekey.policy.addresses import Address, AllowPrivate
 from sidekey.policy.urls import Origin
 from sidekey.proxy.transport import descriptor_of, has_input
 from sidekey.proxy.upstream.connection import ConnectionOwner, UpstreamConnection
 from sidekey.proxy.worker import Worker
-from sidekey.snapshot.parent_proxy import ProxyChoice
-from sidekey.snapshot.snapshot import Integration, Trust
+from sidekey.snapshot.egress import Egress
+from sidekey.snapshot.snapshot import Integration
 
 PROBE_AFTER: Final = 1.0
 """Seconds of idleness after which the pool probes a connection before its reuse."""
@@ -30,25 +29,20 @@ class PoolKey(NamedTuple):
     """The properties that two exchanges must share to use the same connection."""
 
     origin: Origin
-    trust: Trust
-    allow_private: AllowPrivate
-    source_address: Address | None = None
-    """The integration's own `source_address`. The global one applies to all pools."""
-    proxy: ProxyChoice = None
-    """The integration's parent proxy for this origin. As with `source_address`, the global one applies to all pools."""
+    egress: Egress
+    """The integration's own rules for this origin. The global ones apply to all pools."""
     fingerprint: str = ""
     """The fingerprint of the client certificate, or empty."""
 
 
 def key_of(origin: Origin, integration: Integration, identity: ClientIdentity | None) -> PoolKey:
-    """Return the key for an origin with an integration's trust, dialling rules and client certificate."""
+    """Return the key for an origin with an integration's egress and client certificate."""
     fingerprint = "" if identity is None else identity.fingerprint
-    proxy = integration.proxy_for(origin.host)
-    return PoolKey(origin, integration.trust, integration.allow_private, integration.source_address, proxy, fingerprint)
+    return PoolKey(origin, integration.egress_for(origin.host), fingerprint)
 
 
 def may_use(integration: Integration | None, key: PoolKey) -> bool:
-    """Return True if the integration's policy, trust and certificate allow it to use connections of this key."""
+    """Return True if the integration's policy, egress and certificate allow it to use connections of this key."""
     if integration is None:
         return False
     certificate, policy, origin = integration.certificate, integration.policy, key.origin
@@ -289,10 +283,7 @@ class Pool(ConnectionOwner):
         dialled = self._dialer.connect(
             lambda: UpstreamConnection(worker, self),
             key.origin,
-            trust=key.trust,
-            allow_private=key.allow_private,
-            source_address=key.source_address,
-            proxy=key.proxy,
+            key.egress,
             identity=identity,
             sessions=self._sessions,
             timeout=timeout,

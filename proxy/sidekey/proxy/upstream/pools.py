@@ -30,7 +30,7 @@ class Pools:
         self._in_use: set[Pool] = set()
 
     def find(self, origin: Origin, integration: Integration, identity: ClientIdentity | None) -> Pool:
-        """Return the pool for an origin with an integration's trust, dialling rules and client certificate."""
+        """Return the pool for an origin with an integration's egress and client certificate."""
         key = key_of(origin, integration, identity)
         pool = self._by_key.get(key)
         if pool is None:
@@ -48,7 +48,7 @@ class Pools:
         stats: IntegrationStats,
         timeout: float,  # noqa: ASYNC109 - the dialer's budget
     ) -> None:
-        """Make a connection outside all pools, with an integration's dialling rules. Raises ProblemError.
+        """Make a connection outside all pools, with an integration's egress. Raises ProblemError.
 
         Its outcome counts in `stats`.
         """
@@ -57,10 +57,7 @@ class Pools:
         dialled = self._dialer.connect(
             factory,
             origin,
-            trust=integration.trust,
-            allow_private=integration.allow_private,
-            source_address=integration.source_address,
-            proxy=integration.proxy,
+            integration.egress,
             timeout=timeout,
         )
         await self._worker.count_connecting(dialled, stats)

@@ -152,9 +152,7 @@ class Issuer:
         try:
             return await self._fetcher.fetch(
                 call,
-                trust=self.rules.trust,
-                allow_private=self.rules.allow_private,
-                source_address=None,
+                self.rules.egress,
                 timeout=_TIMEOUT,
                 max_size=_MAX_RESPONSE_SIZE,
             )
