@@ -87,13 +87,14 @@ def _is_parent_proxy(origin: Origin, egress: Egress, network: NetworkRules, dns_
     return bool(addresses) and all(unwrap(address) in proxies for address in addresses)
 
 
-def proxy_findings(
-    proxy: ParentProxy, network: NetworkRules, listen: Listen, egress: Egress
-) -> Iterator[tuple[FindingKind, str]]:
-    """Yield an error if the proxy is a listener of Sidekey, or a warning if its address is not allowed.
+def proxy_findings(egress: Egress, network: NetworkRules, listen: Listen) -> Iterator[tuple[FindingKind, str]]:
+    """Yield an error if the parent proxy is a listener of Sidekey, or a warning if its address is not allowed.
 
     There is no DNS look-up.
     """
+    proxy = network.parent_for(egress)
+    if proxy is None:
+        return
     host, port = proxy.origin.host, proxy.origin.port
     own = own_listeners((listen.proxy, listen.admin, listen.metrics))
     if any(is_own(address, port, own) for address in configured_addresses(host, network)):

@@ -446,13 +446,12 @@ class _Loading:
         entries: Mapping[str, BuiltIntegration[LocatedMapping]],
     ) -> None:
         """Refuse parent proxies that are a listener of Sidekey, and warn of those at an address that is not allowed."""
-        if network.proxy is not None:
-            for kind, message in proxy_findings(network.proxy, network, listen, Egress()):
-                self._add(kind, [(("network", "proxy", "url"), message)])
+        for kind, message in proxy_findings(Egress(), network, listen):
+            self._add(kind, [(("network", "proxy", "url"), message)])
         for name, entry in entries.items():
             egress = Egress() if entry.integration is None else entry.integration.egress
             if isinstance(egress.proxy, ParentProxy):
-                for kind, message in proxy_findings(egress.proxy, network, listen, egress):
+                for kind, message in proxy_findings(egress, network, listen):
                     error = error_at(entry.source, ("proxy", "url"), message, base=("integrations", name))
                     self._loaded.add(kind, [error])
 

@@ -18,15 +18,8 @@ from sidekey.credentials.certificates.identity import ClientIdentity
 from sidekey.credentials.certificates.pem_der import public_key
 from sidekey.errors import Problem, ProblemError
 from sidekey.network.guard import OwnListener, require_permitted
-from sidekey.network.happy_eyeballs import connect_problem, first_connected, interleave
-from sidekey.network.parent_proxy import (
-    CUT,
-    LATE,
-    SILENT,
-    ConnectHandshake,
-    connect_request,
-    problem_of_proxy,
-)
+from sidekey.network.happy_eyeballs import LATE, connect_problem, first_connected, interleave
+from sidekey.network.parent_proxy import CUT, SILENT, ConnectHandshake, connect_request, problem_of_proxy
 from sidekey.network.resolve import Resolver
 from sidekey.network.source_address import local_error, require_family
 from sidekey.network.tls import TlsContexts, prepare_trust, tls_problem
@@ -46,8 +39,6 @@ MAX_AUTHORITIES: Final = 2
 
 PROXY_LOOKUP_TIMEOUT: Final = 1.0
 """Seconds to wait for the names of parent proxies at the target's port. They may belong to other integrations."""
-
-_LATE: Final = Problem("upstream_timeout", "the connection to the upstream took too long", error="connection_timeout")
 
 
 class Dialer:
@@ -140,7 +131,7 @@ class Dialer:
             async with asyncio.timeout_at(deadline):
                 await route.connect(protocol)
         except TimeoutError:
-            raise ProblemError(_LATE if tunnel is None else tunnel.late_problem()) from None
+            raise ProblemError(LATE if tunnel is None else tunnel.late_problem()) from None
         return protocol
 
     async def _prepare_tunnel(self, attempt: _Attempt, parent: ParentProxy, addresses: Sequence[Address]) -> _Tunnel:
@@ -372,8 +363,8 @@ class _Tunnel:
         """Return the problem of an attempt that took too long, and count it unless the tunnel is open."""
         handshake = self._handshake
         if handshake is not None and handshake.is_open:
-            return _LATE
-        problem = SILENT if handshake is not None and handshake.transport is not None else LATE
+            return LATE
+        problem = SILENT if handshake is not None and handshake.transport is not None else problem_of_proxy(LATE)
         self._count(problem)
         return problem
 

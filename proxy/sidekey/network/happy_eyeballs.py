@@ -17,6 +17,8 @@ from sidekey.policy.addresses import Address
 ATTEMPT_DELAY = 0.25
 """Seconds to wait for an attempt before the next one starts (RFC 8305 5, "Connection Attempt Delay")."""
 
+LATE = Problem("upstream_timeout", "the connection to the upstream took too long", error="connection_timeout")
+
 _NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -152,9 +154,5 @@ def connect_problem(errors: Sequence[OSError]) -> Problem:
     if errno.ECONNREFUSED in numbers:
         return Problem("upstream_unreachable", "the upstream refused the connection", error="connection_refused")
     if errno.ETIMEDOUT in numbers:
-        return Problem(
-            "upstream_timeout",
-            "the connection to the upstream took too long",
-            error="connection_timeout",
-        )
+        return LATE
     return Problem("upstream_unreachable", "the upstream is unreachable", error="destination_unavailable")

@@ -32,12 +32,6 @@ _CLOSED: Final = Problem(
     f"the parent proxy closed the connection before it responded to CONNECT: {_REMEDY}",
     error="connection_terminated",
 )
-LATE: Final = Problem(
-    "parent_proxy_failed",
-    "the connection to the parent proxy took too long",
-    status=504,
-    error="connection_timeout",
-)
 CUT: Final = Problem(
     "upstream_protocol_error",
     "the upstream closed the connection, or sent bytes, before the request",

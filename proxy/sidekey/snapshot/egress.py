@@ -1,4 +1,4 @@
-"""How Sidekey connects for one integration, or for calls of its own."""
+"""The rules of outgoing connections that may differ between integrations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sidekey.snapshot.trust import Trust
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """The rules of outgoing connections that one integration, or one issuer of tokens, may set for itself.
+    """How Sidekey connects for one integration, or to one issuer of JWTs or log-ins, beside `NetworkRules`.
 
-    `trust` verifies servers. `allow_private`, `source_address` and `proxy` add to or replace those of `NetworkRules`;
-    the proxy "none" means direct connections. With `resolve_locally`, Sidekey resolves the targets' names and checks
-    the addresses, even if a parent proxy resolves the names of other targets: editors or callers choose these.
+    `trust` verifies servers. `allow_private` extends or replaces that of `NetworkRules`. `source_address` and
+    `proxy` replace those of `NetworkRules`; "none" means direct connections. With `resolve_locally`, Sidekey resolves
+    names and checks the addresses, even if the parent proxy resolves names: editors or callers choose these targets.
     """
 
     trust: Trust = field(default_factory=Trust)
