@@ -93,14 +93,17 @@ class Integration:
 
     needs_mozilla: bool = field(init=False, compare=False)
     """True if Mozilla's CAs may verify a server for it."""
+    wildcard_egress: Egress = field(init=False, repr=False, compare=False)
+    """`egress` for the hosts under a wildcard domain, which callers choose."""
 
     def __post_init__(self) -> None:
-        """Compute `needs_mozilla` once, because each new snapshot reads it for every integration."""
+        """Compute the derived attributes once, because each new snapshot reads them for every integration or pool."""
         policy = self.policy
         origins = (*(prefix.origin for prefix in policy.prefixes), *(domain.origin for domain in policy.domains))
         https = self.traits.calls or any(origin.scheme == "https" for origin in origins)
         needed = (https and self.egress.trust.source == "mozilla") or _needs_mozilla(self.egress.proxy)
         object.__setattr__(self, "needs_mozilla", needed)
+        object.__setattr__(self, "wildcard_egress", replace(self.egress, resolve_locally=True))
 
     @property
     def rules(self) -> IntegrationRules:
@@ -137,15 +140,13 @@ class Integration:
         return frozenset() if signing is None else signing.caller_fields
 
     def egress_for(self, host: str) -> Egress:
-        """Return the rules of connections to a host. Callers choose the hosts under a wildcard domain."""
+        """Return the rules of connections to a host."""
         policy = self.policy
-        if (
-            self.egress.resolve_locally
-            or any(prefix.origin.host == host for prefix in policy.prefixes)
-            or any(domain.origin.host == host and not domain.wildcard for domain in policy.domains)
+        if any(prefix.origin.host == host for prefix in policy.prefixes) or any(
+            domain.origin.host == host and not domain.wildcard for domain in policy.domains
         ):
             return self.egress
-        return replace(self.egress, resolve_locally=True)
+        return self.wildcard_egress
 
     @property
     def usable(self) -> bool:
