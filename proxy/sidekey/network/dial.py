@@ -120,16 +120,16 @@ class Dialer:
         parent, addresses = await attempt.resolve_target(loopback_only=loopback_only)
         context = self._contexts.get(egress.trust, identity) if origin.scheme == "https" else None
         tunnel = None if parent is None else await self._prepare_tunnel(attempt, parent, addresses)
-        route: _Route = attempt.direct(addresses, origin.port) if tunnel is None else tunnel
+        connector: _Connector = attempt.connector(addresses, origin.port) if tunnel is None else tunnel
         if context is not None:
-            route = _Tls(route, origin.host, context, sessions)
+            connector = _Tls(connector, origin.host, context, sessions)
             if identity is not None and sessions is not None:
                 # Limits the number of TLS contexts with a client certificate.
                 self._identity_contexts.use(sessions)
         protocol = factory()
         try:
             async with asyncio.timeout_at(deadline):
-                await route.connect(protocol)
+                await connector.connect(protocol)
         except TimeoutError:
             raise ProblemError(LATE if tunnel is None else tunnel.late_problem()) from None
         return protocol
@@ -142,15 +142,15 @@ class Dialer:
         via = f"Via: 1.1 sidekey ({self.instance})\r\n" if self._sends_via else ""
         requests = [connect_request(parent, authority, via) for authority in _authorities(attempt.origin, addresses)]
         try:
-            route: _Route = await attempt.to_proxy(parent)
+            connector: _Connector = await attempt.proxy_connector(parent)
             if parent.origin.scheme == "https":
                 # No session is resumed: connections of different integrations share the proxy.
-                route = _Tls(route, parent.origin.host, self._contexts.get(parent.trust), None)
+                connector = _Tls(connector, parent.origin.host, self._contexts.get(parent.trust), None)
         except ProblemError as raised:
             problem = problem_of_proxy(raised.problem)
             self._count_proxy_connect(problem)
             raise ProblemError(problem) from None
-        return _Tunnel(requests, route, self._count_proxy_connect)
+        return _Tunnel(requests, connector, self._count_proxy_connect)
 
     def _count_proxy_connect(self, problem: Problem | None) -> None:
         """Count a connection through a proxy: `ok`, a code that blames the upstream, or an error that blames the proxy.
@@ -237,30 +237,30 @@ class _Attempt(NamedTuple):
                 raise result
         return {unwrap(address) for host in hosts for address in self.proxy_addresses.get(host, ())}
 
-    async def to_proxy(self, parent: ParentProxy) -> _Direct:
-        """Return the route to a parent proxy. Raises ProblemError."""
+    async def proxy_connector(self, parent: ParentProxy) -> _Tcp:
+        """Return the connector for a parent proxy. Raises ProblemError."""
         # An integration's own networks are for its own proxy only.
         own = self.egress.allow_private if parent is self.egress.proxy else ()
         addresses = await self._resolve(parent.origin, self.rules.allowed_networks(own))
-        return self.direct(addresses, parent.origin.port)
+        return self.connector(addresses, parent.origin.port)
 
-    def direct(self, addresses: Sequence[Address], port: int) -> _Direct:
-        """Return the route to some permitted addresses. Raises ProblemError."""
+    def connector(self, addresses: Sequence[Address], port: int) -> _Tcp:
+        """Return the connector for some permitted addresses. Raises ProblemError."""
         own, source = self.egress.source_address, self.rules.source_address
         source = source if own is None else own
-        return _Direct(addresses if source is None else require_family(addresses, source), port, source)
+        return _Tcp(addresses if source is None else require_family(addresses, source), port, source)
 
 
-class _Route(Protocol):
-    """A way to connect to a server."""
+class _Connector(Protocol):
+    """Connects protocols to a server."""
 
     async def connect(self, protocol: asyncio.BaseProtocol) -> None:
         """Connect a protocol. Raises ProblemError and leaves no socket open."""
         ...
 
 
-class _Direct(NamedTuple):
-    """TCP to one of some permitted addresses."""
+class _Tcp(NamedTuple):
+    """Connects by TCP to one of some permitted addresses."""
 
     addresses: Sequence[Address]
     port: int
@@ -293,9 +293,9 @@ class _Direct(NamedTuple):
 
 
 class _Tls(NamedTuple):
-    """TLS to a host over another route."""
+    """Connects by TLS to a host, through another connector."""
 
-    route: _Route
+    connector: _Connector
     host: str
     context: ssl.SSLContext
     sessions: Sessions | None
@@ -306,7 +306,7 @@ class _Tls(NamedTuple):
             cast(asyncio.Protocol, protocol), self.context, _server_name(self.host), self.sessions, ready
         )
         try:
-            await self.route.connect(transport)
+            await self.connector.connect(transport)
             try:
                 await ready
             except OSError as error:
@@ -322,14 +322,16 @@ class _Tls(NamedTuple):
 
 
 class _Tunnel:
-    """CONNECT over a route to a parent proxy: the first of the `requests` whose address the proxy can reach.
+    """Connects by CONNECT to the first address that a parent proxy can reach. `requests` has one CONNECT for each.
 
     `count` receives the problem, or None for an open tunnel.
     """
 
-    def __init__(self, requests: Sequence[bytes], route: _Route, count: Callable[[Problem | None], None]) -> None:
+    def __init__(
+        self, requests: Sequence[bytes], connector: _Connector, count: Callable[[Problem | None], None]
+    ) -> None:
         self._requests = requests
-        self._route = route
+        self._connector = connector
         self._count = count
         self._handshake: ConnectHandshake | None = None
 
@@ -347,7 +349,7 @@ class _Tunnel:
         result: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
         handshake = self._handshake = ConnectHandshake(request, protocol, result)
         try:
-            await self._route.connect(handshake)
+            await self._connector.connect(handshake)
             problem = await result
         except ProblemError as raised:
             return problem_of_proxy(raised.problem)
