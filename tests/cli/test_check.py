@@ -338,21 +338,35 @@ def test_integration_with_unfetched_certificate_counts_as_usable(ca: Authority, 
     assert all(integration.usable for integration in loaded.snapshot.integrations.values())
 
 
-def test_check_reports_an_expired_token_of_a_file(tmp_path: Path) -> None:
-    """A running Sidekey makes no call with it."""
+@pytest.mark.parametrize(
+    ("key", "auth"),
+    [
+        (
+            "client_authentication.assertion",
+            "type: oauth2, token_endpoint: https://auth.example.com/token, client_id: id, "
+            "client_authentication: {type: assertion, assertion: {file: token}}",
+        ),
+        (
+            "subject_token",
+            "type: session, provider: google-service-account-impersonation, project_number: '1', pool: kubernetes, "
+            "pool_provider: my-cluster, service_account: robot@shop.iam.gserviceaccount.com, api: storage, "
+            "subject_token: {file: token}",
+        ),
+    ],
+)
+def test_check_reports_an_expired_token_of_a_file(key: str, auth: str, tmp_path: Path) -> None:
+    """A running Sidekey makes no call with it. With a profile, the error is at the key in the document."""
     path, token = tmp_path / "sidekey.yaml", tmp_path / "token"
-    auth = (
-        "{type: oauth2, token_endpoint: https://auth.example.com/token, client_id: id, "
-        "client_authentication: {type: assertion, assertion: {file: token}}}"
-    )
-    path.write_text(f"version: 1\nintegrations:\n  crm: {{auth: {auth}}}\n")
+    line = f"  crm: {{auth: {{{auth}}}}}\n"
+    path.write_text(f"version: 1\nintegrations:\n{line}")
     cluster = Cluster()
     for lifetime, status in ((3600, 0), (-180, 1)):
         token.write_text(cluster.token("https://auth.example.com", lifetime=lifetime))
         token.chmod(0o600)
         result = run_cli("check", "--config", str(path))
         assert result.returncode == status, result.stdout
-    assert result.stdout.startswith(f"{path}:3:15: integrations.crm.auth: the token in token expired on 20")
+    column = line.index("{file: token}") + 1
+    assert result.stdout.startswith(f"{path}:3:{column}: integrations.crm.auth.{key}: the token in token expired on 20")
     assert token.read_text() not in result.stdout
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidekey.credentials.base import CallError
-from sidekey.credentials.token_file import LEEWAY, FileToken, check_token
+from sidekey.credentials.token_file import LEEWAY, FileToken, check_expiry, check_token
 from support.drive_kinds import NOW
 
 API_SERVER = "must not be a token for the Kubernetes API server"
@@ -76,20 +75,14 @@ def test_token_with_another_audience_is_accepted(claims: dict[str, Any]) -> None
 )
 def test_expired_token_is_not_sent(expiry: object, valid: bool) -> None:
     """Values that are no time are the server's affair."""
-    token = FileToken("token", jws({"exp": expiry}))
-    if valid:
-        assert token.read(NOW) == token.text
-        return
-    with pytest.raises(CallError) as raised:
-        token.read(NOW)
-    assert (raised.value.outcome, raised.value.unspent) == ("unreadable", True)
-    assert raised.value.reason.startswith("the token in token expired on ")
+    with nullcontext() if valid else pytest.raises(ValueError, match="the token in token expired on "):
+        check_expiry("token", jws({"exp": expiry}), NOW)
 
 
 def test_time_of_the_expiry_is_named() -> None:
-    with pytest.raises(CallError) as raised:
-        FileToken("/run/secrets/t", jws({"exp": 1_782_864_000})).read(NOW)
-    assert raised.value.reason == (
+    with pytest.raises(ValueError, match="expired") as raised:
+        check_expiry("/run/secrets/t", jws({"exp": 1_782_864_000}), NOW)
+    assert str(raised.value) == (
         "the token in /run/secrets/t expired on 2026-07-01 00:00:00 UTC: is the file still refreshed?"
     )
 
@@ -97,10 +90,9 @@ def test_time_of_the_expiry_is_named() -> None:
 @given(st.one_of(st.binary(), st.text().map(lambda text: json.dumps({"exp": text, "iss": text}).encode())))
 def test_any_payload_is_read_without_a_defect(payload: bytes) -> None:
     for text in (jws(payload), jws(b'{"exp":' + payload + b"}"), "[" * 3 + ".", payload.decode("latin-1")):
-        token = FileToken("token", text)
-        with suppress(CallError):
-            assert token.read(NOW) == text
-        assert len(token.identity) == 3
+        with suppress(ValueError):
+            check_expiry("token", text, NOW)
+        assert len(FileToken("token", text).identity) == 3
 
 
 @pytest.mark.parametrize(
@@ -109,7 +101,7 @@ def test_any_payload_is_read_without_a_defect(payload: bytes) -> None:
 def test_hostile_payload_is_opaque(payload: bytes) -> None:
     token = FileToken("token", jws(payload))
     check_token(token.text)
-    assert token.read(NOW) == token.text
+    check_expiry(token.path, token.text, NOW)
     "".join(token.identity).encode()
 
 

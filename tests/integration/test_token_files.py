@@ -142,8 +142,10 @@ async def test_another_path_obtains_a_token_at_once(ca: Authority, tmp_path: Pat
             assert asked(server)[1]["client_assertion"] == (tmp_path / "other").read_text()
 
 
-@pytest.mark.parametrize("more", [ASSERTION, EXCHANGE])
-async def test_expired_token_is_reported_before_the_call(more: str, ca: Authority, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "key"), [(ASSERTION, "client_authentication.assertion"), (EXCHANGE, "grant.subject_token")]
+)
+async def test_expired_token_is_reported_before_the_call(more: str, key: str, ca: Authority, tmp_path: Path) -> None:
     """The new file is used without a reload. The log has each reason once, and the metric each attempt."""
     cluster = Cluster()
     async with AuthlibServer(ca, workload_key=cluster.public) as server:
@@ -154,7 +156,7 @@ async def test_expired_token_is_reported_before_the_call(more: str, ca: Authorit
                 while sidekey.calls("unreadable") < 2:
                     response = await sidekey.reverse("/api/orders")
                     assert (response.status, problem(response)["code"]) == (502, "credential_unavailable")
-                    assert problem(response)["detail"].startswith("the token in token expired on 20")
+                    assert problem(response)["detail"].startswith(f"auth.{key}: the token in token expired on 20")
                     assert problem(response)["detail"].endswith(" UTC: is the file still refreshed?")
                     await asyncio.sleep(PAUSE)
             assert not server.received

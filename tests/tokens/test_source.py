@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -374,8 +375,8 @@ async def test_reread_secrets_are_read_for_each_attempt() -> None:
             raise SecretUnreadable(((("auth", "token"), "the file does not exist"),))
         return rig.kind
 
-    secrets = SecretLoader(read)
-    rig = Rig(secrets=secrets, traits={"reread_inputs": frozenset({("token",)})})
+    secrets = SecretLoader(read, (Path("token"),))
+    rig = Rig(secrets=secrets)
     secrets.load()
     await rig.source.obtain()
     assert (readings, len(rig.endpoint.calls)) == (2, 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from contextlib import closing
 
 import click
 
@@ -17,7 +16,6 @@ from sidekey.config.addresses import is_local
 from sidekey.config.build.snapshot import FileContent
 from sidekey.config.errors import FindingKind, Loc, error_at
 from sidekey.config.load_result import DEGRADING, Loaded
-from sidekey.credentials.base import Attempt, CallError, FixedCredential
 from sidekey.credentials.fields import Keys, SecretUnreadable
 from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
@@ -80,20 +78,17 @@ async def _fetch_all(snapshot: Snapshot, names: list[str]) -> dict[str, Reasons]
     return dict(zip(names, results, strict=True))
 
 
-def check_token_files(files: FileContent) -> Iterable[tuple[str, str]]:
-    """Yield the ID of each integration whose token in a file has expired, and the reason.
-
-    The credential says so instead of yielding its first call.
-    """
+def check_token_files(loaded: Loaded, files: FileContent) -> None:
+    """Add an error to `loaded` for each token of a file that has expired."""
     for name, integration in files.integrations.items():
-        credential = integration.secrets.credential
-        if not integration.secrets.files or credential is None or isinstance(credential, FixedCredential):
+        secrets = integration.secrets
+        if not secrets.files or secrets.unreadable is not None:
             continue
-        try:
-            with closing(credential.obtain(Attempt(time.time()))) as flow:
-                next(flow)
-        except CallError as error:
-            yield name, error.reason
+        secrets.load()
+        if secrets.unreadable is not None:
+            raw, base = files.entries[name].source, ("integrations", name)
+            loaded.add("unreadable", (error_at(raw, *reason, base=base) for reason in secrets.unreadable.reasons))
+    loaded.sort()
 
 
 @click.command()
@@ -109,9 +104,7 @@ def command(config: str | None, as_json: bool) -> None:
     if any(integration.certificate is not None and integration.certificate.urls for integration in integrations):
         check_urls(loaded)
     if loaded.files is not None:
-        for name, reason in check_token_files(loaded.files):
-            raw = loaded.files.entries[name].source
-            loaded.add("unreadable", [error_at(raw, ("auth",), reason, base=("integrations", name))])
+        check_token_files(loaded, loaded.files)
     errors, warnings = loaded.of("error", "unwritable", *DEGRADING), loaded.of("warning", "absent")
     count = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:

@@ -300,8 +300,7 @@ class CredentialTraits(NamedTuple):
     `verdict`. `renewal_interval`: seconds between two renewals that upstream responses cause. `single_live_token`: a
     new token revokes the previous one. `rotates`: a call may use up its refresh token, which must then never be sent
     again, and return the next one. `signing`: the rules of its signer. `canonical_form`: Sidekey rewrites
-    targets into it before it checks and sends them. `reread_inputs`: keys of inputs that other programs replace, so
-    Sidekey reads them before each attempt.
+    targets into it before it checks and sends them.
     """
 
     injection_points: InjectionPoints
@@ -314,7 +313,6 @@ class CredentialTraits(NamedTuple):
     signing: SigningRules | None = None
     signs_tokens: bool = False
     canonical_form: CanonicalForm | None = None
-    reread_inputs: frozenset[Keys] = frozenset()
 
     @property
     def grants_expire(self) -> bool:

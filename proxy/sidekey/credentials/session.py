@@ -642,7 +642,6 @@ class SessionSettings(KindSettings):
             watched=frozenset(self.rejected),
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
-            reread_inputs=frozenset() if self._exchange is None else frozenset({(*_AUTH, *self._exchange.KEY)}),
         )
 
     @property

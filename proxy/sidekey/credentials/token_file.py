@@ -1,6 +1,6 @@
 """Tokens in files that another program replaces, such as the projected token of a Kubernetes ServiceAccount.
 
-Sidekey reads the file before each call (`CredentialTraits.reread_inputs`), so a rotation needs no reload.
+Sidekey reads the file before each call (`Reference.reread`), so a rotation needs no reload.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import WithJsonSchema
 
-from sidekey.credentials.base import CallError
 from sidekey.credentials.context import Context, FileOnly, parsed_by
 from sidekey.credentials.fields import REDACT, Reference, external_reference, shape_marker, single_source
 from sidekey.credentials.secret_holder import SecretHolder
@@ -62,18 +61,6 @@ class FileToken(SecretHolder):
     def __repr__(self) -> str:
         return f"FileToken({self.path}, REDACTED)"
 
-    def read(self, now: float) -> str:
-        """Return the token. Raises CallError if it is a JWT that has expired at `now`, in seconds since the epoch.
-
-        The server verifies the token. This only names the cause, before a call.
-        """
-        expiry = _read_claims(self.text).get("exp")
-        if isinstance(expiry, int | float) and 0 <= expiry < min(now - LEEWAY, _LATEST):
-            moment = f"{datetime.fromtimestamp(expiry, UTC):%Y-%m-%d %H:%M:%S} UTC"
-            reason = f"the token in {self.path} expired on {moment}: is the file still refreshed?"
-            raise CallError("unreadable", reason, needs_config_change=True, unspent=True)
-        return self.text
-
     @property
     def identity(self) -> tuple[str, ...]:
         """The path, and the claims that name the issuer and the subject: a rotation changes none of them."""
@@ -101,6 +88,17 @@ def check_token(text: str) -> None:
             "must not be a token for the Kubernetes API server, with which its receiver could act in the cluster: "
             "project a ServiceAccount token with the audience of the token endpoint"
         )
+
+
+def check_expiry(path: str, text: str, now: float) -> None:
+    """Raise ValueError if the token in a file is a JWT that has expired at `now`, in seconds since the epoch.
+
+    The server verifies the token. This only names the cause, before a call.
+    """
+    expiry = _read_claims(text).get("exp")
+    if isinstance(expiry, int | float) and 0 <= expiry < min(now - LEEWAY, _LATEST):
+        moment = f"{datetime.fromtimestamp(expiry, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        raise ValueError(f"the token in {path} expired on {moment}: is the file still refreshed?")
 
 
 def token_check(reference: Reference) -> Callable[[str], None]:

@@ -38,10 +38,13 @@ class SecretLoader(SecretHolder):
     def __repr__(self) -> str:
         return f"SecretLoader({self.credential!r})"
 
-    def load(self) -> None:
-        """Read the secrets now. Blocks. A failure sets `unreadable` and keeps the previous credential."""
+    def load(self, read: Callable[[], Credential | Supplemented] | None = None) -> None:
+        """Read the secrets now, with `read` if it is set. Blocks.
+
+        A failure sets `unreadable` and keeps the previous credential.
+        """
         try:
-            result = self._read()
+            result = (read or self._read)()
         except SecretUnreadable as error:
             # The traceback refers to this loader through its frames, a cycle that would outlive a reload.
             self.unreadable = error.with_traceback(None)

@@ -143,7 +143,6 @@ class TokenSource:
         self._renewal_interval = integration.traits.renewal_interval
         self._single_live = integration.traits.single_live_token
         self._needs_lease = integration.traits.needs_lease
-        self._rereads_secrets = bool(integration.traits.reread_inputs)
         self._fetch = fetch
         self._ready = ready
         self._report = report
@@ -546,7 +545,7 @@ class TokenSource:
 
     async def _calling_credential(self) -> CallingCredential:
         """Return the credential. Raises CallError if a file that is read for each call is unreadable or expired."""
-        if self._rereads_secrets:
+        if self._secrets.files:
             try:
                 credential = await self._secrets.obtain_again()
             except ProblemError as raised:

@@ -120,7 +120,6 @@ def test_access_key_needs_no_call() -> None:
     assert settings.destinations({}) == Destinations()
     traits = settings.traits()
     assert not traits.calls
-    assert not traits.reread_inputs
     assert traits.signing is not None
     assert traits.signing.body
     unsigned = sigv4_settings({**AUTH, "payload": "unsigned"}).traits().signing
@@ -138,10 +137,6 @@ def test_endpoint_of_sts_is_a_forbidden_target() -> None:
     result = own.destinations({("sts_endpoint",): "https://minio.example.com/sts"})
     assert result == Destinations(forbidden=(Forbidden(Origin("https", "minio.example.com", 443), "/sts"),))
     assert own.destinations(values) is None
-
-
-def test_token_file_is_read_again_for_each_call() -> None:
-    assert sigv4_settings(BY_IDENTITY).traits().reread_inputs == {("web_identity", "token")}
 
 
 def test_stored_integration_may_not_use_web_identity() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
@@ -35,6 +36,7 @@ from sidekey.credentials.destination import Json, accepted_destinations
 from sidekey.credentials.fields import WRITTEN, Keys, Reference, SecretUnreadable
 from sidekey.credentials.registry import SUPPLEMENTS
 from sidekey.credentials.signing import ChainedSigningRules, SigningRules
+from sidekey.credentials.token_file import check_expiry
 from sidekey.policy.addresses import NetworkOverride
 from sidekey.policy.headers import normalise
 from sidekey.policy.targets import Domain, Policy, Prefix, parse_prefix
@@ -79,14 +81,15 @@ def build_integration(
     """
     traits = traits_of(settings)
     resolved = resolve_policy(settings, read if recorder is None else recorder)
+    token_files = dict(_token_files(settings, read))
     # Do not read the values that decided the policy a second time, so that the credential fits the policy.
-    reread = {(settings.auth.SECTION, *key) for key in traits.reread_inputs}
-    known_values = {key: value for key, value in resolved.values.items() if key not in reread}
+    known_values = {key: value for key, value in resolved.values.items() if key not in token_files}
+    read_for_call = partial(_read_unexpired, read) if token_files else read
     loader = SecretLoader(
-        partial(_read_credential, settings, read, known_values, profile_entries),
-        tuple(_token_files(settings, read)) if reread else (),
+        partial(_read_credential, settings, read_for_call, known_values, profile_entries), tuple(token_files.values())
     )
-    loader.load()
+    # Only the next call needs a token that has not expired.
+    loader.load(partial(_read_credential, settings, read, known_values, profile_entries))
     egress, egress_errors = _build_egress(
         settings, trust, read if recorder is None else recorder, trust_of, stored_networks
     )
@@ -191,12 +194,20 @@ def credential_of(settings: IntegrationSettings, values: Mapping[Keys, str]) -> 
     return Supplemented(credential, supplement)
 
 
-def _token_files(settings: IntegrationSettings, read: ReferenceReader) -> Iterator[Path]:
-    """Yield the files that are read before each call."""
-    for _, reference, _ in settings.auth.inputs():
+def _token_files(settings: IntegrationSettings, read: ReferenceReader) -> Iterator[tuple[Keys, Path]]:
+    """Yield the key and the path of each file that is read before each call."""
+    for key, reference, _ in settings.auth.inputs():
         path = read.file(reference) if reference.reread else None
         if path is not None:
-            yield path
+            yield (settings.auth.SECTION, *key), path
+
+
+def _read_unexpired(read: ReadReference, reference: Reference) -> str:
+    """Read a value, and raise ValueError for an expired token of a file."""
+    text = read(reference)
+    if reference.reread:
+        check_expiry(reference.value, text, time.time())
+    return text
 
 
 _DIGEST_KEY: Final = secrets.token_bytes(32)
@@ -297,7 +308,7 @@ def _canonical_json(destination: Mapping[str, Json]) -> str:
 
 
 def _resolve_prefixes(
-    settings: IntegrationSettings, read: ReferenceReader
+    settings: IntegrationSettings, read: ReadReference
 ) -> tuple[tuple[Prefix, ...], list[UnreadableValue]]:
     """Return the endpoint prefixes with references resolved, or no prefix if one reference cannot be read."""
     prefixes: list[Prefix] = []
@@ -311,7 +322,7 @@ def _resolve_prefixes(
 
 def _read_credential(
     settings: IntegrationSettings,
-    read: ReferenceReader,
+    read: ReadReference,
     known_values: Mapping[Keys, str],
     profile_entries: ProfileEntries,
 ) -> Credential | Supplemented:

@@ -203,7 +203,6 @@ class AwsSigV4Settings(KindSettings):
             calls=self.web_identity is not None,
             signing=SigV4Rules(self.service, sign_payload=self.payload == "signed"),
             canonical_form=CanonicalForm(RESERVED),
-            reread_inputs=frozenset() if self.web_identity is None else frozenset({_TOKEN_KEYS}),
         )
 
     def inputs(self) -> Iterator[SecretInput]:

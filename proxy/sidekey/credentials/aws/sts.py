@@ -192,7 +192,7 @@ class WebIdentityCredential(SecretHolder):
             "Version": "2011-06-15",
             "RoleArn": identity.role_arn,
             "RoleSessionName": identity.session_name,
-            "WebIdentityToken": identity.token.read(attempt.now),
+            "WebIdentityToken": identity.token.text,
         }
         headers = (("Accept", "application/json"), ("Content-Type", "application/x-www-form-urlencoded"))
         reply = yield Call(STEP, "POST", identity.endpoint, headers, urlencode(fields).encode("ascii"))

@@ -37,11 +37,11 @@ Method = Literal[
 ]
 """The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it if a token names the client.
 
-With `tls_client_auth`, the connection's certificate is the proof. With `assertion`, `sign` returns that of a file.
+With `tls_client_auth`, the connection's certificate is the proof. With `assertion`, `secret` is that of a file.
 """
 
 Sign = Callable[[float], str]
-"""Returns a signed assertion for a wall clock time. Raises CallError if the assertion of a file has expired."""
+"""Returns a signed assertion for a wall clock time."""
 
 _JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -79,9 +79,10 @@ class Client(SecretHolder):
         if self.method in ("body", "query"):
             pair: Parameters = (*client_id, ("client_secret", self.secret))
             return ClientProof(fields=pair) if self.method == "body" else ClientProof(query=pair)
-        if self.sign is not None:
+        if self.method == "assertion" or self.sign is not None:
+            assertion = self.secret if self.sign is None else self.sign(now)
             # RFC 7521 4.2 makes client_id optional, but Microsoft Entra requires it.
-            signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", self.sign(now)))
+            signed: Parameters = (("client_assertion_type", _JWT_BEARER), ("client_assertion", assertion))
             return ClientProof(fields=(*client_id, *signed))
         # RFC 8705 2: the certificate authenticates the client in client_id.
         return ClientProof(fields=client_id) if self.method in ("public", "tls_client_auth") else ClientProof()

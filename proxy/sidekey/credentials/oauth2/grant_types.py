@@ -44,7 +44,7 @@ class GrantType(Protocol):
         ...
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Return the parameters of the token request, starting with `grant_type`. Raises CallError."""
+        """Return the parameters of the token request, starting with `grant_type`."""
         ...
 
 
@@ -131,10 +131,11 @@ class TokenExchange(SecretHolder):
         return f"TokenExchange({self.subject_token!r})"
 
     def parameters(self, attempt: Attempt) -> Parameters:
-        """Return the token and its type: `token_request` has the audience and the scope. Raises CallError."""
+        """Return the token and its type: `token_request` has the audience and the scope."""
+        del attempt
         return (
             ("grant_type", TOKEN_EXCHANGE),
-            ("subject_token", self.subject_token.read(attempt.now)),
+            ("subject_token", self.subject_token.text),
             ("subject_token_type", self.subject_token_type),
         )
 

@@ -325,7 +325,6 @@ class OAuth2Settings(KindSettings):
             renewal_interval=self.renewal_interval,
             single_live_token=self.single_live_token,
             rotates=isinstance(self.grant, RefreshTokenSettings) and self.grant.rotates,
-            reread_inputs=frozenset(section.KEY for section in self._token_files),
         )
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -467,7 +466,7 @@ class OAuth2Settings(KindSettings):
             # RFC 7523 3: a client that authenticates is the issuer and the subject.
             return Client(method.type, client_id, sign=method.build_assertion(values, client_id).sign)
         if isinstance(method, AssertionFileSettings):
-            return Client("assertion", client_id, sign=method.token(values).read)
+            return Client("assertion", client_id, method.token(values).text)
         if method.type == "tls_client_auth":
             return Client("tls_client_auth", client_id)
         if secret is None:
