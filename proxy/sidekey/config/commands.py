@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final
 
 from sidekey.config.programs import ProgramOutput, ProgramRunner
@@ -33,37 +34,24 @@ _NOT_RUN_YET = "has not run yet"
 _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the same time"
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class _State(SecretHolder):
     """The last secret of a command, and its next run. `version` changes with the secret, and with `reason` without one.
 
     `integrations` are those that use it.
     """
 
-    __slots__ = (
-        "due_at",
-        "expires_at",
-        "failures",
-        "has_run",
-        "integrations",
-        "is_running",
-        "reason",
-        "timeout",
-        "ttl",
-        "value",
-        "version",
-    )
-
-    def __init__(self, command: Command) -> None:
-        self.ttl = command.ttl
-        self.timeout = command.timeout
-        self.integrations: list[str] = []
-        self.value: str | None = None
-        self.expires_at: float | None = None
-        self.reason = _NOT_RUN_YET
-        self.version = 0
-        self.failures = 0
-        self.has_run = self.is_running = False
-        self.due_at = 0.0
+    ttl: float
+    timeout: float
+    integrations: list[str] = field(default_factory=list)
+    value: str | None = None
+    expires_at: float | None = None
+    reason: str = _NOT_RUN_YET
+    version: int = 0
+    failures: int = 0
+    has_run: bool = False
+    is_running: bool = False
+    due_at: float = 0.0
 
 
 class Commands(SecretHolder):
@@ -74,22 +62,6 @@ class Commands(SecretHolder):
     `run_new`. From then on, `poll` refreshes a secret, until `retain` drops its command. Only `run_new` blocks. `runs`
     counts runs by outcome.
     """
-
-    __slots__ = (
-        "_changed",
-        "_closed",
-        "_environ",
-        "_loaded",
-        "_new",
-        "_permitted",
-        "_pool",
-        "_programs",
-        "_runner",
-        "_states",
-        "_version",
-        "integration",
-        "runs",
-    )
 
     def __init__(
         self,
@@ -137,7 +109,7 @@ class Commands(SecretHolder):
         with self._changed:
             state = self._states.get(command)
             if state is None:
-                state = self._states[command] = self._new[command] = _State(command)
+                state = self._states[command] = self._new[command] = _State(command.ttl, command.timeout)
             return state.version
 
     def version(self, command: Command) -> int | None:

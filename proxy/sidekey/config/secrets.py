@@ -66,7 +66,7 @@ def kind_of(reason: str) -> FindingKind:
 
 
 class CommandResults(Protocol):
-    """The methods of `config.commands.Commands` that a reader calls. Not every reader has a log, which that needs."""
+    """The methods of `config.commands.Commands` for readers, which the health check imports without a log."""
 
     def allows(self, command: Command) -> bool:
         """Return True if the program may run."""
@@ -146,29 +146,28 @@ class SecretReader(ReferenceReader):
 
     def __call__(self, reference: Reference) -> str:
         """Read the text of a reference, as `ReferenceReader`."""
-        if reference.source == "file":
-            return self._read_file(reference)
-        if reference.source == "env":
-            return self._read_variable(reference)
         if reference.command is not None:
             return self._read_command(reference, reference.command)
-        return reference.value
+        if reference.source not in ("file", "env"):
+            return reference.value
+        try:
+            read = self._read_file if reference.source == "file" else self._read_variable
+            return clean_value(reference, read(reference))
+        except UnicodeError:
+            raise ValueError(f"{describe_source(reference.source, reference.value)} must be UTF-8") from None
+        except ValueError as error:
+            raise ValueError(f"{describe_source(reference.source, reference.value)} {error}") from None
 
     def raw(self, reference: Reference, max_size: int) -> bytes:
         """Read the bytes of a reference, as `ReferenceReader.raw`."""
-        if reference.entry is not None or reference.command is not None:
-            return self(reference).encode()
-        if reference.source == "file":
-            try:
+        if reference.entry is not None or reference.source not in ("file", "env"):
+            return self(reference).encode("utf-8", "replace")
+        try:
+            if reference.source == "file":
                 return self.content(reference.value, max_size)
-            except ValueError as error:
-                raise ValueError(f"{describe_source('file', reference.value)} {error}") from None
-        if reference.source == "env":
-            value = self._environ.get(reference.value)
-            if value is None:
-                raise ValueError(f"{describe_source('env', reference.value)} is not set")
-            return os.fsencode(value)
-        return reference.value.encode("utf-8", "replace")
+            return os.fsencode(self._variable(reference.value))
+        except ValueError as error:
+            raise ValueError(f"{describe_source(reference.source, reference.value)} {error}") from None
 
     def file(self, reference: Reference) -> Path | None:
         """Return the file that a reference names, or None."""
@@ -189,28 +188,20 @@ class SecretReader(ReferenceReader):
             raise ValueError(f"{error}; a relative path starts at {self.folder_name}") from None
 
     def _read_file(self, reference: Reference) -> str:
-        name = reference.value
-        try:
-            text = self.content(name, MAX_FILE_SIZE).decode()
-            return clean_value(reference, text if reference.entry is None else find_entry(reference.entry, text))
-        except UnicodeDecodeError:
-            raise ValueError(f"{describe_source('file', name)} must be UTF-8") from None
-        except ValueError as error:
-            raise ValueError(f"{describe_source('file', name)} {error}") from None
+        text = self.content(reference.value, MAX_FILE_SIZE).decode()
+        return text if reference.entry is None else find_entry(reference.entry, text)
 
     def _read_variable(self, reference: Reference) -> str:
-        name = reference.value
+        value = self._variable(reference.value)
+        # Bytes that are not UTF-8 become lone surrogates (PEP 383).
+        value.encode()
+        return value
+
+    def _variable(self, name: str) -> str:
         value = self._environ.get(name)
         if value is None:
-            raise ValueError(f"{describe_source('env', name)} is not set")
-        try:
-            # Bytes that are not UTF-8 become lone surrogates (PEP 383).
-            value.encode()
-            return clean_value(reference, value)
-        except UnicodeEncodeError:
-            raise ValueError(f"{describe_source('env', name)} must be UTF-8") from None
-        except ValueError as error:
-            raise ValueError(f"{describe_source('env', name)} {error}") from None
+            raise ValueError("is not set")
+        return value
 
     def _read_command(self, reference: Reference, command: Command) -> str:
         program = describe_source("command", command.program)
@@ -218,10 +209,8 @@ class SecretReader(ReferenceReader):
             raise ValueError(f"{program} {NOT_RUN}")
         try:
             output = self._commands.read(command)
-        except SecretExpired as error:
-            raise SecretExpired(f"{program} {error}") from None
         except ValueError as error:
-            raise ValueError(f"{program} {error}") from None
+            raise type(error)(f"{program} {error}") from None
         try:
             return clean_value(reference, output)
         except ValueError as error:

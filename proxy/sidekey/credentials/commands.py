@@ -26,6 +26,7 @@ _MAX_LENGTH: Final = 4096
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNUSABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -86,17 +87,9 @@ def _parse_argv(raw: object) -> tuple[str, ...]:
     program, *arguments = raw
     if not program.startswith("/") or program.endswith("/") or _CONTROL.search(program):
         raise ValueError("command must begin with the absolute path of a program, because Sidekey searches no PATH")
-    if any("\0" in item or not _is_encodable(item) for item in raw):
+    if any(_UNUSABLE.search(item) for item in raw):
         raise ValueError("an argument of command must not contain NUL or half a character")
     return program, *arguments
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _parse_seconds(key: str, raw: Mapping[Any, Any], default: float, minimum: float, maximum: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Generator, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -48,7 +48,6 @@ from sidekey.credentials.calls import (
     with_accept,
     with_query,
 )
-from sidekey.credentials.context import FileOnly
 from sidekey.credentials.destination import SAFE_TO_CHANGE, ComparedAs
 from sidekey.credentials.endpoint import canonical_endpoint, check_endpoint, parse_endpoint
 from sidekey.credentials.fields import (
@@ -69,7 +68,7 @@ from sidekey.credentials.header_values import CallHeaders, build_headers, compar
 from sidekey.credentials.json_values import JsonDocument, fill_secrets, references
 from sidekey.credentials.jwt import JwtCredential, JwtSettings
 from sidekey.credentials.oauth2.client_authentication import Client
-from sidekey.credentials.oauth2.grant_types import TokenExchangeSettings
+from sidekey.credentials.oauth2.grant_types import ONLY_WITH_TOKEN, TokenExchangeSettings
 from sidekey.credentials.oauth2.parameters import FurtherParameters, comparable, fill_parameters
 from sidekey.credentials.oauth2.parameters import references as parameter_references
 from sidekey.credentials.oauth2.token_request import OAuth2Credential, TokenRequest
@@ -387,18 +386,15 @@ class JwtAuthentication(JwtSettings):
         return Identity(subject=lineage.token, proof=lineage.client)
 
 
-_ONLY_WITH_TOKEN: Final = FileOnly("may be used only with subject_token")
-
-
 class TokenExchangeAuthentication(TokenExchangeSettings):
     """A token that is exchanged before each login (RFC 8693), as for a service account of Google."""
 
     KEY: ClassVar[Keys] = ("subject_token",)
 
-    token_endpoint: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint), _ONLY_WITH_TOKEN] = (
+    token_endpoint: Annotated[Text, literal_check(check_endpoint), ComparedAs(canonical_endpoint), ONLY_WITH_TOKEN] = (
         Field(description="The https URL that exchanges the token. It is never a target.")
     )
-    parameters: Annotated[FurtherParameters, _ONLY_WITH_TOKEN] = Field(
+    parameters: Annotated[FurtherParameters, ONLY_WITH_TOKEN] = Field(
         default={}, description="Further parameters of the exchange, such as `audience` and `scope`."
     )
 
@@ -644,10 +640,6 @@ class SessionSettings(KindSettings):
             single_live_token=self.single_live_token,
         )
 
-    @property
-    def _exchange(self) -> TokenExchangeAuthentication | None:
-        return self.login.auth if isinstance(self.login.auth, TokenExchangeAuthentication) else None
-
     def inputs(self) -> Iterator[SecretInput]:
         """Yield the inputs of the login."""
         yield from self.login.inputs()
@@ -661,7 +653,7 @@ class SessionSettings(KindSettings):
         if text is None:
             return None
         login = parse_endpoint(text)
-        if self._exchange is not None:
+        if isinstance(self.login.auth, TokenExchangeAuthentication):
             exchange = values.get((*_AUTH, "token_endpoint"))
             if exchange is None:
                 return None

@@ -34,6 +34,9 @@ TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noq
 JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 """The identifier of JWTs (RFC 8693 3)."""
 
+ONLY_WITH_TOKEN: Final = FileOnly("may be used only with subject_token")
+"""Marks a key that has no meaning without `subject_token`, which only a config file may set."""
+
 
 class GrantType(Protocol):
     """A grant type with the values that its token requests need."""
@@ -247,9 +250,9 @@ class TokenExchangeSettings(Section):
     subject_token: Annotated[TokenFile, needs_file("use another grant, or write the integration in a file")] = Field(
         description="The file with the token, as `{file: PATH}`. Sidekey reads it before each call."
     )
-    subject_token_type: Annotated[
-        str, AfterValidator(_check_token_type), FileOnly("may be used only with subject_token")
-    ] = Field(default=JWT_TYPE, description="The URI of the token's type (RFC 8693 3); default: a JWT.")
+    subject_token_type: Annotated[str, AfterValidator(_check_token_type), ONLY_WITH_TOKEN] = Field(
+        default=JWT_TYPE, description="The URI of the token's type (RFC 8693 3); default: a JWT."
+    )
 
     def inputs(self) -> Iterator[SecretInput]:
         """Yield the file."""
