@@ -189,8 +189,6 @@ def parse_no_proxy(raw: object) -> str | addresses.Network:
     if text.endswith("."):
         raise ValueError("must not end with a dot")
     try:
-        if "/" in text or ":" in text or addresses.parse_address(text) is not None:
-            return parse_network(text)
         return f".{check_host_name(text[1:])}" if text.startswith(".") else check_host_name(text)
     except ValueError:
         raise ValueError(
