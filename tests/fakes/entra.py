@@ -114,7 +114,8 @@ class Entra(Platform):
     def _check_assertion(self, received: ReceivedRequest, fields: dict[str, str]) -> None:
         """Certificate credentials: signed with the certificate's key, named by `x5t#S256`, used once, soon over.
 
-        https://learn.microsoft.com/entra/identity-platform/certificate-credentials
+        https://learn.microsoft.com/entra/identity-platform/certificate-credentials: with PS256. Microsoft's libraries
+        send RS256 only with `x5t`, the SHA-1 thumbprint.
         """
         refusal = _error_reply(401, "invalid_client", 700027, "Client assertion failed signature validation.")
         certificate = self._certificate
@@ -123,7 +124,7 @@ class Entra(Platform):
         key = certificate.public_key()
         assert isinstance(key, RSAPublicKey)
         try:
-            token = jwt.decode(fields["client_assertion"], RSAKey.import_key(key), algorithms=["PS256", "RS256"])
+            token = jwt.decode(fields["client_assertion"], RSAKey.import_key(key), algorithms=["PS256"])
         except (JoseError, ValueError):
             raise refusal from None
         thumbprint = urlsafe_b64encode(certificate.fingerprint(SHA256())).decode().rstrip("=")

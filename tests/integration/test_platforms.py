@@ -27,6 +27,7 @@ from fakes import (
 )
 from fakes.oauth2 import CLIENT_ID, CLIENT_SECRET
 from fakes.server import Platform
+from support import oauth
 from support.private_ca import Authority
 from support.serving import RunningApp, problem, serving
 
@@ -307,6 +308,23 @@ async def test_entra_token_goes_only_to_the_hosts_of_its_scope(ca: Authority, tm
                 response = await sidekey.forward(f"{other.replace('https', 'http')}/v1.0/users")
                 assert problem(response)["code"] == "target_denied"
             assert platform.received == []
+
+
+async def test_entra_accepts_an_assertion_that_a_certificate_verifies(ca: Authority, tmp_path: Path) -> None:
+    """As the notes of the profile describe it."""
+    signer = oauth.signer()
+    (tmp_path / "client.key").write_bytes(signer.private_pem)
+    (tmp_path / "client.crt").write_bytes(signer.certificate_pem)
+    method = "type: private_key_jwt, algorithm: PS256, private_key: {file: client.key}, certificate: {file: client.crt}"
+    auth = (
+        f"{{type: oauth2, provider: microsoft-entra, tenant: {entra.TENANT}, scope: {entra.GRAPH}/.default, "
+        f"client_id: '{CLIENT_ID}', client_authentication: {{{method}}}}}"
+    )
+    async with (
+        entra.Entra(ca, certificate=signer.certificate) as platform,
+        serving(f"  it: {{auth: {auth}}}\n", tmp_path, ca, hosts=platform.hosts) as sidekey,
+    ):
+        assert (await sidekey.reverse("/v1.0/users")).status == 200
 
 
 async def test_contentsquare_token_goes_only_to_its_base_url(ca: Authority, tmp_path: Path) -> None:

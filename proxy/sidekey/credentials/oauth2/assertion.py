@@ -138,7 +138,8 @@ class KeyAssertionSettings(AssertionSettings):
     private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
     certificate: Annotated[PemText | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
         default=None,
-        description="The key's certificate in PEM, for the header `x5t#S256`, which Microsoft Entra requires.",
+        description="The key's certificate in PEM, for the header `x5t#S256`. Microsoft Entra requires it, with the "
+        "algorithm `PS256`.",
     )
 
     def inputs(self) -> Iterator[SecretInput]:

@@ -409,12 +409,6 @@ class OAuth2Settings(KindSettings):
         return next((member for member in members if isinstance(member, AssertionSettings)), None)
 
     @property
-    def _token_files(self) -> list[AssertionFileSettings | TokenExchangeSettings]:
-        """Return the sections with a file that is read before each call."""
-        members = (self.grant, self.client_authentication)
-        return [member for member in members if isinstance(member, AssertionFileSettings | TokenExchangeSettings)]
-
-    @property
     def _form_encoded(self) -> bool:
         return not isinstance(self.client_authentication, HeaderSettings) or self.client_authentication.form_encoded
 
@@ -455,7 +449,11 @@ class OAuth2Settings(KindSettings):
                 values_of(section, "private_key", "key_id", "certificate"),
                 None if assertion is None else assertion.algorithm,
                 *values_of("grant", "password"),
-                *(section.token(values).identity for section in self._token_files),
+                *(
+                    member.token(values).identity
+                    for member in (self.grant, self.client_authentication)
+                    if isinstance(member, AssertionFileSettings | TokenExchangeSettings)
+                ),
             ),
         )
 
