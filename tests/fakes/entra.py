@@ -98,6 +98,7 @@ class Entra(Platform):
         """A federated identity credential: the issuer's signature, the audience and the lifetime.
 
         https://learn.microsoft.com/entra/identity-platform/v2-oauth2-client-creds-grant-flow, third case.
+        azure-identity 1.27 sends the same fields.
         """
         if fields.get("client_assertion_type") != ASSERTION_TYPE:
             raise _error_reply(400, "invalid_request", 900144, "client_assertion_type")

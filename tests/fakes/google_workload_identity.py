@@ -2,6 +2,8 @@
 
 https://cloud.google.com/iam/docs/reference/sts/rest/v1/TopLevel/token: a form as in RFC 8693, without a client.
 https://cloud.google.com/iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken
+google-auth 2.63 sends the same fields, but with the scope https://www.googleapis.com/auth/iam in the exchange before
+generateAccessToken, and accepts these responses.
 """
 
 from __future__ import annotations

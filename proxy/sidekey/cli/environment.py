@@ -270,11 +270,11 @@ def find_proxy(config: str | None, integration_id: str | None, proxy: str | None
         return ProxyLocation(
             proxy_address(snapshot.listen.proxy) if address is None else address,
             trust_folder(snapshot.ca) if folder is None else folder,
-            True,
-            _caller_keys(snapshot, integration_id),
-            tuple(integration.policy for integration in integrations),
-            scheme or ("http" if snapshot.listen.tls is None else "https"),
-            _name_warning(snapshot.listen) if address is None else "",
+            is_known=True,
+            caller_keys=_caller_keys(snapshot, integration_id),
+            policies=tuple(integration.policy for integration in integrations),
+            scheme=scheme or ("http" if snapshot.listen.tls is None else "https"),
+            note=_name_warning(snapshot.listen) if address is None else "",
         )
     except (NoProxyUrl, CaError) as error:
         fail(error)
