@@ -61,6 +61,9 @@ class GoogleWorkloadIdentity(Platform):
         oauth2.expect_post(received, "/v1/token")
         fields = oauth2.form(received)
         subject = fields.pop("subject_token", "")
+        if fields.get("audience", NAME) != NAME:
+            message = "The pool or provider is disabled or deleted, or does not exist."
+            raise oauth2.error(400, "invalid_target", message)
         if received.values("authorization") or fields != EXCHANGE:
             raise oauth2.error(400, "invalid_request", "Invalid value for a field.")
         try:

@@ -307,6 +307,13 @@ async def test_error_of_each_google_call_is_reported(ca: Authority, tmp_path: Pa
         response = await sidekey.reverse("/storage/v1/b")
         assert problem(response)["detail"] == "token endpoint returned 400 invalid_grant"
         assert not google.iam.received
+    other = IMPERSONATION.replace(f"pool: {google_workload_identity.POOL}", "pool: another-pool")
+    async with (
+        GoogleWorkloadIdentity(ca, cluster.public) as google,
+        serving(f"  it: {{auth: {{{other}}}}}\n", tmp_path, ca, hosts=google.hosts) as sidekey,
+    ):
+        response = await sidekey.reverse("/storage/v1/b")
+        assert problem(response)["detail"] == "token endpoint returned 400 invalid_target"
     replace(tmp_path / "token", cluster.token(AUDIENCE))
     async with (
         GoogleWorkloadIdentity(ca, cluster.public) as google,

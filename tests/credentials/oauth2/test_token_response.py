@@ -20,6 +20,7 @@ CODES = [
     "unauthorized_client",
     "unsupported_grant_type",
     "invalid_scope",
+    "invalid_target",
 ]
 SHAPE = ResponseShape(base_url="api.url")
 JSON = st.recursive(
@@ -40,7 +41,7 @@ def error_of(response: Reply, shape: ResponseShape | None = None) -> CallError:
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("status", [400, 401])
 def test_error_code_of_the_rfc_is_repeated(status: int, code: str) -> None:
-    """RFC 6749 5.2. The description is not repeated. Only a config change helps."""
+    """RFC 6749 5.2 and RFC 8693 2.2.2. The description is not repeated. Only a config change helps."""
     error = error_of(reply({"error": code, "error_description": "hunter2"}, status))
     assert (error.outcome, error.reason) == ("refused", f"token endpoint returned {status} {code}")
     assert error.needs_config_change

@@ -31,11 +31,12 @@ _CODES = frozenset(
         "invalid_grant",
         "invalid_request",
         "invalid_scope",
+        "invalid_target",
         "unauthorized_client",
         "unsupported_grant_type",
     }
 )
-"""The error codes of RFC 6749 5.2. Each means that the config is wrong."""
+"""The error codes of RFC 6749 5.2 and RFC 8693 2.2.2. Each means that the config is wrong."""
 
 _NUMBER = re.compile(r"(AADSTS[0-9]{1,9})(?!\w)")
 """The number at the start of Microsoft Entra's `error_description`. It distinguishes a wrong secret (7000215) from an
