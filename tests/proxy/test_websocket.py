@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidekey.config.build.snapshot import build_matching
 from sidekey.credentials.base import Grant
 from sidekey.policy.callers import Caller
 from sidekey.proxy.transport import WRITE_BUFFER
@@ -385,6 +386,8 @@ EARLY = {
     "a request": [get("/behind")],
     "many requests": [get("/behind") * 40],
     "bytes that are no HTTP": [b"\x00"],
+    "an empty line": [b"\r\n"],
+    "an empty line, then a frame": [b"\r\n", FRAME],
 }
 
 
@@ -743,6 +746,18 @@ async def test_reload_before_the_101_keeps_an_allowed_handshake() -> None:
     sidekey.plane.prepare(replace(sidekey.snapshot, integrations={"h": served}))()
     upstream.feed(switching(upstream.history))
     assert single_response(caller).status == 101
+
+
+async def test_reload_before_the_101_refuses_the_socket_of_a_replaced_integration() -> None:
+    """Another one covers its URL now, but the handshake has the credential of the first."""
+    sidekey = ScriptedPlane(H, matching=True)
+    caller, upstream = await send_request(sidekey, RAW.replace(b"/i/h/a", b"http://up.test:1/api/a"))
+    served = {"k": websocket_integration("k", base_url(1))}
+    sidekey.plane.prepare(replace(sidekey.snapshot, integrations=served, matching=build_matching(served)))()
+    upstream.feed(switching(upstream.history))
+    assert problem(single_response(caller))["code"] == "target_denied"
+    assert upstream.aborted
+    assert sidekey.metrics.tunnels["websocket"] == 0
 
 
 @pytest.mark.parametrize("config", [value for name, value in REVOKING.items() if name.startswith("no ")])

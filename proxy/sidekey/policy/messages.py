@@ -6,6 +6,7 @@ Heads are immutable: the code that decides and the code that forwards read the s
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from typing import Final
 
 from sidekey.policy.headers import Role, tokens
@@ -83,12 +84,16 @@ class RequestHead:
         """Return a copy of the head with another target."""
         return self._copy(target, self.fields, self.control_headers)
 
-    def with_websocket_key(self, key: bytes) -> RequestHead:
-        """Return a copy of a WebSocket handshake with another key. The caller's becomes a control header."""
+    def with_websocket_key(self, random: bytes) -> RequestHead:
+        """Return a copy of a WebSocket handshake with these 16 bytes as its key. The caller's becomes a control header.
+
+        An endpoint may relay the response of a server that the caller has chosen. That server could answer the caller's
+        key, but it does not know this one.
+        """
         at = self.names.index(b"sec-websocket-key")
         name, _, callers_key = self.fields[at].partition(b":")
         fields = list(self.fields)
-        fields[at] = name + b": " + key
+        fields[at] = name + b": " + b64encode(random)
         control_headers = dict(self.control_headers or NO_CONTROL_HEADERS)
         control_headers[Role.WEBSOCKET_KEY] = callers_key.strip(b" \t")
         return self._copy(self.target, fields, control_headers)

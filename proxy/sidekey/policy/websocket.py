@@ -9,7 +9,7 @@ from typing import Final
 
 from sidekey.errors import Problem
 from sidekey.policy.headers import Role, line_values, nominated, tokens
-from sidekey.policy.messages import RequestHead, ResponseHead
+from sidekey.policy.messages import WEBSOCKET_LINES, RequestHead, ResponseHead
 
 SWITCHING_PROTOCOLS: Final = 101
 
@@ -19,6 +19,9 @@ NOT_ALLOWED: Final = Problem(
 )
 NOT_PASSED: Final = Problem(
     "not_implemented", "Upgrade to WebSocket needs an integration: requests without a credential are not upgraded"
+)
+EARLY_BYTES: Final = Problem(
+    "request_invalid", "a caller must send nothing between a WebSocket handshake and its response"
 )
 
 _KEY: Final = re.compile(rb"[A-Za-z0-9+/]{21}[AQgw]==")
@@ -57,32 +60,30 @@ def _invalid(rule: str, *headers: tuple[str, str]) -> Problem:
     return Problem("request_invalid", f"a WebSocket handshake {rule}", headers=headers)
 
 
-def replace_key(request: RequestHead, random: bytes) -> RequestHead:
-    """Return the handshake for the upstream, with these 16 random bytes as its key (RFC 6455 4.1).
-
-    An endpoint may relay the response of a server that the caller has chosen. That server could answer the caller's
-    key, but it does not know this one.
-    """
-    return request.with_websocket_key(b64encode(random))
-
-
-def find_response_error(request: RequestHead, response: ResponseHead) -> str:
-    """Return the reason why a 101 response does not complete the handshake of this request, or an empty string."""
+def find_response_error(request: RequestHead, response: ResponseHead) -> Problem | None:
+    """Return the problem of a 101 response, or None if it completes the handshake of this request."""
     if request.control_header(Role.WEBSOCKET_KEY) is None:
-        return "the upstream switched protocols without a request for it"
+        return _mismatch("the upstream switched protocols without a request for it")
     if [protocol.lower() for protocol in line_values(response.fields, b"upgrade")] != [b"websocket"]:
-        return "the upstream's 101 response must have one Upgrade, which must be websocket"
+        return _mismatch("the upstream's 101 response must have one Upgrade, which must be websocket")
     if b"upgrade" not in tokens(response.connection or b""):
-        return "the upstream's 101 response must list Upgrade in Connection"
+        return _mismatch("the upstream's 101 response must list Upgrade in Connection")
     (key,) = line_values(request.fields, b"sec-websocket-key")
     if line_values(response.fields, b"sec-websocket-accept") != [_accept(key)]:
-        return "the upstream's 101 response must have one Sec-WebSocket-Accept, which must match the key that was sent"
-    return ""
+        return _mismatch(
+            "the upstream's 101 response must have one Sec-WebSocket-Accept, which must match the key that was sent"
+        )
+    return None
 
 
-def accept_line(request: RequestHead) -> bytes:
-    """Return the line of Sec-WebSocket-Accept for the caller, after the preceding CRLF."""
-    return b"\r\nSec-WebSocket-Accept: " + _accept(request.control_header(Role.WEBSOCKET_KEY) or b"")
+def _mismatch(detail: str) -> Problem:
+    return Problem("upstream_protocol_error", detail, sent="maybe")
+
+
+def response_lines(request: RequestHead) -> bytes:
+    """Return the lines of a 101 response to the caller's own key, each after the preceding CRLF."""
+    key = request.control_header(Role.WEBSOCKET_KEY) or b""
+    return b"\r\nSec-WebSocket-Accept: " + _accept(key) + WEBSOCKET_LINES
 
 
 def _accept(key: bytes) -> bytes:

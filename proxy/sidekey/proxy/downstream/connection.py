@@ -9,6 +9,7 @@ from typing import Final
 from httptools import HttpParserError
 
 from sidekey.errors import Problem
+from sidekey.policy.websocket import EARLY_BYTES
 from sidekey.proxy.connection import PARSER_BYPASS, PAUSED_FOR_TURN
 from sidekey.proxy.deadlines import NEVER, TICK
 from sidekey.proxy.downstream.request_parser import CallerRequest, RequestReader
@@ -31,11 +32,6 @@ PAUSED_BY_CONNECT: Final = 8
 
 NO_DESCRIPTOR: Final = Problem(
     "overloaded", "no file descriptor (NOFILE) is left for another connection", headers=(("Retry-After", "1"),)
-)
-
-
-AFTER_HANDSHAKE: Final = Problem(
-    "request_invalid", "a caller must send nothing between a WebSocket handshake and its response"
 )
 
 
@@ -165,7 +161,7 @@ class CallerConnection(RequestReader):
             self._restart_after_upgrade()
             head = self._queue[-1].head if len(self._queue) > waiting else None
             if head is not None and head.is_websocket and upgrade_end < len(data):
-                self._refuse(AFTER_HANDSHAKE, waiting)
+                self._refuse(EARLY_BYTES, waiting)
             elif head is not None and head.method == b"CONNECT":
                 self._backlog = data[upgrade_end:] + self._backlog
                 self._pause(PAUSED_BY_CONNECT)
@@ -201,6 +197,9 @@ class CallerConnection(RequestReader):
             return
         if self._uploading:
             self._notify_body()
+        elif self._request is not None and self._request.head.is_websocket:
+            # Bytes before the 101, even an empty line, which the parser skips.
+            self._discarding = True
         if self._queue:
             self._pause(PAUSED_BY_QUEUE)
 

@@ -22,16 +22,16 @@ from sidekey.policy.framing import CHUNKED
 from sidekey.policy.headers import drop_fields, is_plain
 from sidekey.policy.identifiers import preset_id, read_identifiers
 from sidekey.policy.identify import caller_keys
-from sidekey.policy.messages import WEBSOCKET_LINES, RequestHead, ResponseHead
+from sidekey.policy.messages import RequestHead, ResponseHead
 from sidekey.policy.redaction import Redactor
 from sidekey.policy.tunnel import TunnelContext
-from sidekey.policy.websocket import accept_line, find_response_error, replace_key
+from sidekey.policy.websocket import EARLY_BYTES, find_response_error, response_lines
 from sidekey.presets.decide import PresetAdmitted, apply_preset, decide_preset
 from sidekey.presets.preset import PARAMETERS_TOO_LARGE, PresetRules
 from sidekey.proxy import states
 from sidekey.proxy.content_coding import UnreadableCoding, accept_encoding_line
 from sidekey.proxy.deadlines import NEVER
-from sidekey.proxy.downstream.connection import AFTER_HANDSHAKE, CallerConnection
+from sidekey.proxy.downstream.connection import CallerConnection
 from sidekey.proxy.downstream.request_parser import CallerRequest
 from sidekey.proxy.downstream.response_writer import response_head, serialize_options_response, serialize_problem
 from sidekey.proxy.exchange import body_fields
@@ -279,7 +279,7 @@ class Exchange(ExchangeBase):
         if request.head.is_websocket:
             # Whatever the response is, bytes behind a handshake are never read as another request.
             self._keep_alive = False
-            request.replace_head(replace_key(request.head, os.urandom(16)))
+            request.replace_head(request.head.with_websocket_key(os.urandom(16)))
             # The handshake may have waited behind another request for long, and a WebSocket lives long.
             request.pin(self._caller_connection.current_rules())
         rules = request.rules
@@ -872,17 +872,8 @@ class Exchange(ExchangeBase):
         worker, caller, connection, request = self._worker, self._caller_connection, self._attached(), self._request
         if connection is None:
             return
-        error = find_response_error(request.head, head)
-        if error:
-            self._fail(Problem("upstream_protocol_error", error, sent="maybe"))
-            return
-        if caller.has_more_input:
-            self._fail(AFTER_HANDSHAKE)
-            return
         rules = caller.current_rules()
-        problem = None if rules is request.rules else self._check_again(rules)
-        if problem is None:
-            problem = STOPPING if worker.finishing else worker.enter_websocket(self._caller_name, rules)
+        problem = self._enter_websocket(head, rules)
         if problem is not None:
             self._fail(problem)
             return
@@ -891,7 +882,7 @@ class Exchange(ExchangeBase):
         fields = drop_fields(head.fields, _ACCEPT)
         if self._redactor is not None:
             fields = self._redactor.clean(fields)
-        ending = accept_line(request.head) + WEBSOCKET_LINES + request.rules.head_end
+        ending = response_lines(request.head) + request.rules.head_end
         pieces = response_head(head, fields, self.request_id, ending, chunked=False, to_head=False)
         self._enter_response(states.COMPLETE)
         self._deliver(b"".join(pieces))
@@ -911,6 +902,18 @@ class Exchange(ExchangeBase):
         self._end("", None, upstream_completed=True)
         websocket.open(connection, data)
 
+    def _enter_websocket(self, head: ResponseHead, rules: RequestRules) -> Problem | None:
+        """Count the WebSocket that a 101 response opens. Return the problem if it must not open."""
+        worker, request = self._worker, self._request
+        problem = find_response_error(request.head, head)
+        if problem is None and self._caller_connection.has_more_input:
+            problem = EARLY_BYTES
+        if problem is None and rules is not request.rules:
+            problem = self._check_again(rules)
+        if problem is None and worker.finishing:
+            problem = STOPPING
+        return problem or worker.enter_websocket(self._caller_name, rules)
+
     def _check_again(self, rules: RequestRules) -> Problem | None:
         """Return the problem if the handshake would be refused by these rules, which a reload has set since then."""
         decision = self._decide(rules.callers, awaits_store=rules.awaits_store)
@@ -918,12 +921,14 @@ class Exchange(ExchangeBase):
             return decision.problem
         target, destination = decision.target, self._require_destination()
         is_same = (
-            target is not None
+            # The handshake has the credential of this integration.
+            decision.candidate.name == self._require_integration().name
+            and target is not None
             and target.origin == destination.route.origin
             and target.request_target.encode("latin-1") == destination.path
         )
         if not is_same:
-            detail = "the integration has another target since a reload: connect again"
+            detail = "since a reload, another integration or URL serves this request: connect again"
             return Problem("target_denied", detail, denial="outside_policy")
         self._caller_name = decision.caller or self._caller_name
         return None
