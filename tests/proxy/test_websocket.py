@@ -812,6 +812,22 @@ async def test_idle_socket_is_cut() -> None:
     assert sidekey.metrics.tunnels["websocket"] == 0
 
 
+async def test_end_that_is_still_sending_has_timeouts_write_after_the_other_has_closed() -> None:
+    """Also if it takes a part of the bytes meanwhile."""
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(write=5, tunnel_idle=500))
+    caller, upstream = await ends(sidekey)
+    caller.block_writes()
+    upstream.feed(b"last")
+    upstream.finish()
+    await settle()
+    caller.drain_once()
+    deadlines = sidekey.plane.worker.deadlines
+    deadlines.look(deadlines.now + 4)
+    assert not caller.aborted
+    deadlines.look(deadlines.now + 2)
+    assert caller.aborted
+
+
 async def test_socket_lives_no_longer_than_timeouts_total() -> None:
     """From the start of its request, however much it is used."""
     sidekey = ScriptedPlane(H, timeouts=Timeouts(total=100))

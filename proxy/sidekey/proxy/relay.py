@@ -64,10 +64,12 @@ class RelayEnd(asyncio.Protocol):
             other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume reading at the other end."""
+        """Resume reading at the other end. If that is lost, its bytes are still sent, within a deadline of their own."""
         other = self.other
+        if other is None or other.is_lost:
+            return
         self._relay.restart_deadline()
-        if other is not None and not other.has_ended and not other.transport.is_closing():
+        if not other.has_ended and not other.transport.is_closing():
             other.transport.resume_reading()
 
     def eof_received(self) -> bool:
