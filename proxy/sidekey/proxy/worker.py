@@ -142,7 +142,7 @@ class Worker:
         self.has_several_origins = snapshot.has_several_origins
         self.limit_in_flight(self.in_flight_limit)
         self.held_bytes = 0
-        self._held_by: dict[str, int] = {}
+        self._held_by: Counter[str] = Counter()
         self.descriptors = sys.maxsize
         self._report = report
         # The oldest first: that order decides between connections that became idle in the same tick.
@@ -152,7 +152,7 @@ class Worker:
         # Passthrough tunnels, including those that are still connecting.
         self._passthroughs: set[DrainableConnection] = set()
         self.tunnel_count = 0
-        self._tunnels_by_caller: dict[str, int] = {}
+        self._tunnels_by_caller: Counter[str] = Counter()
         self._websockets_by_caller: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -206,7 +206,7 @@ class Worker:
 
         The integration counts by its ID: a reload replaces the object while bodies are held.
         """
-        limit, held = self.rules.limits.held_bodies, self._held_by.get(integration, 0) + size
+        limit, held = self.rules.limits.held_bodies, self._held_by[integration] + size
         if self.held_bytes + size > limit or held > limit // 2:
             return False
         self.held_bytes += size
@@ -216,9 +216,7 @@ class Worker:
     def release_body(self, integration: str, size: int) -> None:
         """Release bytes that `reserve_body` has reserved."""
         self.held_bytes -= size
-        self._held_by[integration] -= size
-        if not self._held_by[integration]:
-            del self._held_by[integration]
+        _subtract(self._held_by, integration, size)
 
     def next_id(self) -> bytes:
         """Return a new request ID: the process's random word and a count. Callers see it, upstreams do not."""
@@ -320,15 +318,18 @@ class Worker:
 
         `caller` is empty if callers are not checked.
         """
-        caller_count = self._tunnels_by_caller.get(caller, 0)
         if self.tunnel_count >= rules.limits.tunnels:
-            return Problem("overloaded", "limits.tunnels is reached", headers=(("Retry-After", "1"),))
-        if caller_count >= rules.tunnels_per_caller:
-            detail = "the caller has half of limits.tunnels, which is the most that one may have"
-            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+            return _overloaded("limits.tunnels is reached")
+        if self._tunnels_by_caller[caller] >= rules.tunnels_per_caller:
+            return _overloaded("the caller has half of limits.tunnels, which is the most that one may have")
         self.tunnel_count += 1
-        self._tunnels_by_caller[caller] = caller_count + 1
+        self._tunnels_by_caller[caller] += 1
         return None
+
+    def leave_tunnel(self, caller: str) -> None:
+        """Count a tunnel or a WebSocket as ended."""
+        self.tunnel_count -= 1
+        _subtract(self._tunnels_by_caller, caller, 1)
 
     def enter_websocket(self, caller: str, rules: RequestRules) -> Problem | None:
         """Count a WebSocket, also as a tunnel, or return the problem if it exceeds a limit.
@@ -336,10 +337,10 @@ class Worker:
         A WebSocket stays in flight for as long as its caller likes. So those of one of several callers may take at most
         half of the slots of an origin.
         """
-        caller_count = self._websockets_by_caller[caller]
-        if rules.has_several_callers and caller_count >= max(1, self.origin_limit // 2):
-            detail = "the caller's WebSockets have half of the slots of one origin (limits.in_flight), the most for one"
-            return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+        if rules.has_several_callers and self._websockets_by_caller[caller] >= max(1, self.origin_limit // 2):
+            return _overloaded(
+                "the caller's WebSockets have half of the slots of one origin (limits.in_flight), the most for one"
+            )
         problem = self.enter_tunnel(caller, rules)
         if problem is None:
             self._websockets_by_caller[caller] += 1
@@ -348,18 +349,7 @@ class Worker:
     def leave_websocket(self, caller: str) -> None:
         """Count a WebSocket as ended."""
         self.leave_tunnel(caller)
-        self._websockets_by_caller[caller] -= 1
-        if not self._websockets_by_caller[caller]:
-            del self._websockets_by_caller[caller]
-
-    def leave_tunnel(self, caller: str) -> None:
-        """Count a tunnel or a WebSocket as ended."""
-        self.tunnel_count -= 1
-        left = self._tunnels_by_caller[caller] - 1
-        if left:
-            self._tunnels_by_caller[caller] = left
-        else:
-            del self._tunnels_by_caller[caller]
+        _subtract(self._websockets_by_caller, caller, 1)
 
     def leave_passthrough(self, tunnel: DrainableConnection) -> None:
         """Release the descriptor of a passthrough tunnel's target."""
@@ -472,6 +462,17 @@ class Worker:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._long_signers.shutdown(wait=False)
+
+
+def _overloaded(detail: str) -> Problem:
+    return Problem("overloaded", detail, headers=(("Retry-After", "1"),))
+
+
+def _subtract(counter: Counter[str], key: str, count: int) -> None:
+    """Subtract from a count, and remove its key at zero."""
+    counter[key] -= count
+    if not counter[key]:
+        del counter[key]
 
 
 def _lower_priority() -> None:
