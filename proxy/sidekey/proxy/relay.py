@@ -64,7 +64,7 @@ class RelayEnd(asyncio.Protocol):
             other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Resume reading at the other end. If that is lost, its bytes are still sent, within a deadline of their own."""
+        """Resume reading at the other end. If that is lost, the deadline stays that of its unsent bytes."""
         other = self.other
         if other is None or other.is_lost:
             return
