@@ -159,7 +159,8 @@ class RecordingTransport(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+            # The protocol of that turn: a WebSocket may take over the transport in this one.
+            asyncio.get_running_loop().call_soon(lambda: self.protocol.connection_lost(error))
 
 
 class GatedDialer(Dialer):
