@@ -93,6 +93,8 @@ class RelayEnd(asyncio.Protocol):
             return
         if not other.is_lost:
             if error is None:
+                # Also if TLS ended without close_notify: a reset would discard bytes that are still unread, and a close
+                # frame shows whether a WebSocket is complete (RFC 6455 7.1.5).
                 other.transport.close()
             else:
                 reset(other.transport)
