@@ -27,13 +27,14 @@ class RelayEnd(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Pause reading until there is another end."""
-        self.attach(cast(asyncio.Transport, transport))
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(WRITE_BUFFER)
         self.transport.pause_reading()
 
-    def attach(self, transport: asyncio.Transport) -> None:
-        """Attach the transport."""
+    def take_over(self, transport: asyncio.Transport) -> None:
+        """Become the protocol of a transport that another one has used. Its limits stay."""
         self.transport = transport
-        transport.set_write_buffer_limits(WRITE_BUFFER)
+        transport.set_protocol(self)
 
     def link(self, other: RelayEnd) -> None:
         """Forward to this end from now on."""
@@ -139,10 +140,9 @@ class Relay(ABC):
         worker.metrics.upstream_open += 1
         self.restart_deadline()
         worker.deadlines.watch(self)
-        caller_end.attach(transport)
+        caller_end.take_over(transport)
         caller_end.link(upstream_end)
         upstream_end.link(caller_end)
-        transport.set_protocol(caller_end)
         for end in (caller_end, upstream_end):
             if not end.transport.is_closing():
                 end.transport.resume_reading()

@@ -86,8 +86,8 @@ class WebSocket(Relay):
         worker, caller, upstream_end = self._worker, self._caller, self._upstream_end
         self._began = worker.begin_request()
         worker.metrics.tunnels["websocket"] += 1
-        upstream, upstream_full = connection.release_transport(upstream_end)
-        upstream_end.attach(upstream)
+        upstream, upstream_full = connection.release_transport()
+        upstream_end.take_over(upstream)
         transport, _, full = caller.release_transport()
         worker.replace_connection(caller, self)
         self.begin(transport, b"", full=full)

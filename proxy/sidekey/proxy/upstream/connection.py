@@ -145,14 +145,10 @@ class UpstreamConnection(ResponseReader):
         self.reused = True
         self.owner.offer(self)
 
-    def release_transport(self, successor: asyncio.Protocol) -> tuple[asyncio.Transport, bool]:
-        """Give the transport to another protocol after a 101 response, and leave the pool.
-
-        Return the transport, and `full`: a transport does not call `pause_writing` again for its next protocol.
-        """
+    def release_transport(self) -> tuple[asyncio.Transport, bool]:
+        """Release the transport to a WebSocket, and leave the pool. Return it and `full`, as a caller's connection."""
         self._detach()
         self._forget()
-        self.transport.set_protocol(successor)
         return self.transport, self.full
 
     def abort(self) -> None:
