@@ -40,9 +40,8 @@ class CallerRequest:
     """One request as it arrives: its head, and the pieces of its body that its exchange has not taken yet.
 
     A CONNECT has no body. `rules` are the limits, timeouts and callers at the start of the request, or for a WebSocket
-    handshake at its admission. `received` counts
-    the bytes of the body. `complete` is True once the body has ended. `problem` is set if the request could not be
-    read: Sidekey responds with it and never forwards the request.
+    handshake at its admission. `received` counts the bytes of the body. `complete` is True once the body has ended.
+    `problem` is set if the request could not be read: Sidekey responds with it and never forwards the request.
     """
 
     __slots__ = ("_pieces", "complete", "head", "problem", "received", "rules")
@@ -56,11 +55,11 @@ class CallerRequest:
         self._pieces: list[bytes] = []
 
     def replace_head(self, head: RequestHead) -> None:
-        """Replace the head: by its absolute form in a tunnel, or by the head that a preset has built."""
+        """Replace the head: by its absolute form in a tunnel, by that of a preset, or by one with another key."""
         self.head = head
 
     def pin(self, rules: RequestRules) -> None:
-        """Use these rules instead of those at the start of the request."""
+        """Use these rules, the current ones, instead of those at the start of the request."""
         self.rules = rules
 
     def replace(self, head: RequestHead, body: bytes) -> None:
@@ -98,8 +97,8 @@ class RequestReader(Connection):
 
     Heads: `_in_head` is True while a head is being parsed. The callbacks collect its parts in fields of this object,
     within the limits of `_rules`. `_last_name` is the name of its last field, from which `NAMES` guesses the next
-    one. `_special_count` counts the fields that
-    the proxy acts on, and their list members. If `_is_long`, each field is checked against the limit as it arrives.
+    one. `_special_count` counts the fields that the proxy acts on, and their list members. If `_is_long`, each field
+    is checked against the limit as it arrives.
     `_open_head` is the start of an incomplete head, with its request line, and is empty between heads. `_head_size`
     counts all bytes of that head. `_tail` is the end of the previous read, where the blank line after a head may begin.
 
