@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from hypothesis import strategies as st
 
 from sidekey.config.build.snapshot import build_matching
 from sidekey.credentials.base import Grant
+from sidekey.observe.access import AccessLog
+from sidekey.observe.writer import LineWriter
 from sidekey.policy.callers import Caller
 from sidekey.proxy.transport import WRITE_BUFFER
 from sidekey.snapshot.request_rules import Limits, Timeouts
@@ -812,9 +815,11 @@ async def test_idle_socket_is_cut() -> None:
     assert sidekey.metrics.tunnels["websocket"] == 0
 
 
-async def test_end_that_is_still_sending_has_timeouts_write_after_the_other_has_closed() -> None:
-    """Also if it takes a part of the bytes meanwhile."""
-    sidekey = ScriptedPlane(H, timeouts=Timeouts(write=5, tunnel_idle=500))
+async def test_receiver_of_the_last_bytes_has_timeouts_write_to_read_them(tmp_path: Path) -> None:
+    """Once the sender has closed, also if the receiver reads a part of them meanwhile."""
+    log = tmp_path / "log"
+    access = AccessLog(LineWriter(os.open(log, os.O_WRONLY | os.O_CREAT, 0o600)), "errors", path=False)
+    sidekey = ScriptedPlane(H, timeouts=Timeouts(write=5, tunnel_idle=500), access=access)
     caller, upstream = await ends(sidekey)
     caller.block_writes()
     upstream.feed(b"last")
@@ -826,6 +831,8 @@ async def test_end_that_is_still_sending_has_timeouts_write_after_the_other_has_
     assert not caller.aborted
     deadlines.look(deadlines.now + 2)
     assert caller.aborted
+    await settle()
+    assert json.loads(log.read_text())["reason"] == "the last bytes were not read within timeouts.write"
 
 
 async def test_socket_lives_no_longer_than_timeouts_total() -> None:

@@ -172,9 +172,13 @@ class Relay(ABC):
 
     def expired(self) -> None:
         """Cut both ends: no byte has moved for too long, or the time is over."""
-        now = self._worker.deadlines.now
         self.deadline = NEVER
-        self.cut("timeouts.total is over" if now >= self._expires else "no byte has moved for timeouts.tunnel_idle")
+        if self._caller_end.is_lost or self._upstream_end.is_lost:
+            self.cut("the last bytes were not read within timeouts.write")
+        elif self._worker.deadlines.now >= self._expires:
+            self.cut("timeouts.total is over")
+        else:
+            self.cut("no byte has moved for timeouts.tunnel_idle")
 
     @property
     def _upstream_address(self) -> str:
