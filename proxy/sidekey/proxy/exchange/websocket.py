@@ -23,27 +23,26 @@ from sidekey.proxy.worker import Worker
 class CallerEnd(RelayEnd):
     """The caller's end. It forwards nothing until two bytes show that a frame begins, and no HTTP request.
 
-    `_start` is the first byte, if it came alone.
+    `_start` is the first byte, if it came alone, and None once a frame has begun.
     """
 
-    __slots__ = ("_has_begun", "_start")
+    __slots__ = ("_start",)
 
     def __init__(self, relay: Relay) -> None:
         super().__init__(relay)
-        self._has_begun = False
-        self._start = b""
+        self._start: bytes | None = b""
 
     def data_received(self, data: bytes) -> None:
         """Forward the data, or cut the WebSocket if it does not begin with a frame."""
-        if not self._has_begun:
-            self._start = data = self._start + data
+        if self._start is not None:
+            data = self._start + data
             if len(data) < 2:
+                self._start = data
                 return
             if not may_begin_stream(data):
                 self._relay.cut("the caller's first bytes are not a masked frame (RFC 6455 5.1)")
                 return
-            self._has_begun = True
-            self._start = b""
+            self._start = None
         super().data_received(data)
 
 
