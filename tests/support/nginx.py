@@ -117,7 +117,8 @@ class Nginx:
         log = self._folder / "access.log"
         deadline = time.monotonic() + DEADLINE
         while True:
-            lines = log.read_text().splitlines() if log.exists() else []
+            complete, _, _ = log.read_text().rpartition("\n") if log.exists() else ("", "", "")
+            lines = complete.splitlines()
             if len(lines) >= count:
                 return [json.loads(line) for line in lines]
             if time.monotonic() > deadline:

@@ -85,8 +85,9 @@ class RunningApp:
         return next(line for line in self.lines() if line["event"] == event)
 
     def lines(self) -> list[dict[str, Any]]:
-        """Return the log so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """Return the complete lines of the log so far: its thread may be writing another."""
+        complete, _, _ = self.log.read_text().rpartition("\n")
+        return [json.loads(line) for line in complete.splitlines()]
 
 
 def problem(response: Message) -> dict[str, Any]:
