@@ -291,8 +291,8 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         Event(
             "the keys of a JWT issuer cannot be fetched",
             "warning",
-            ("issuer", "reason"),
-            "Once until they are fetched again; see [callers.md](callers.md#keys).",
+            ("issuer", "url", "reason"),
+            "`url` has no query. Once until they are fetched again; see [callers.md](callers.md#keys).",
         ),
         Event("the keys of a JWT issuer are fetched again", "info", ("issuer",)),
     ),

@@ -228,7 +228,7 @@ async def test_issuer_without_keys_is_a_temporary_error(tmp_path: Path, ca: Auth
         assert await app.metric('sidekey_jwks_fetches_total{issuer="github",outcome="invalid"}') >= 1
         assert await app.metric('sidekey_jwks_fetches_total{issuer="cluster",outcome="ok"}') == 1
         line = await app.logged("the keys of a JWT issuer cannot be fetched")
-        assert line["issuer"] == "github"
+        assert (line["issuer"], line["url"]) == ("github", f"{issuer}/.well-known/openid-configuration")
 
 
 async def test_renewed_token_of_the_key_requests_keeps_the_keys(tmp_path: Path, ca: Authority) -> None:

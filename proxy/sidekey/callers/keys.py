@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from sidekey.credentials.base import Call, CallError, Pairs
@@ -60,6 +61,8 @@ class IssuerKeys:
         self._on_change = on_change
         self._log = get_logger()
         self._keys: JwtKeys | None = rules.keys
+        self._url = ""
+        """The URL of the last call."""
         self._fetched_at = self._tried_at = 0.0
         self._is_fetching = False
         self._has_failed = False
@@ -109,11 +112,9 @@ class IssuerKeys:
     async def first_fetch(self) -> None:
         """Wait until the first fetch has ended, in success or failure, for at most FIRST_FETCH seconds."""
         if self._task is not None:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_FETCH):
                     await self._first.wait()
-            except TimeoutError:
-                return
 
     async def _keep_fresh(self) -> None:
         while True:
@@ -126,11 +127,9 @@ class IssuerKeys:
             self._is_fetching = False
             self._wake.clear()
             self._first.set()
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
 
     async def _refresh(self) -> float:
         """Fetch the keys once. Return the seconds until the next fetch."""
@@ -140,7 +139,13 @@ class IssuerKeys:
         except CallError as error:
             self._metrics.jwks_fetches[name, error.outcome] += 1
             if not self._has_failed:
-                self._log.warning("the keys of a JWT issuer cannot be fetched", issuer=name, reason=error.reason)
+                # The query may contain a key.
+                self._log.warning(
+                    "the keys of a JWT issuer cannot be fetched",
+                    issuer=name,
+                    url=self._url.partition("?")[0],
+                    reason=error.reason,
+                )
             self._has_failed = True
             return RETRY
         self._metrics.jwks_fetches[name, "ok"] += 1
@@ -176,6 +181,7 @@ class IssuerKeys:
         raise CallError("invalid", "discovery has no `jwks_uri` at the issuer's origin: set `jwks.url`")
 
     async def _read(self, step: str, url: str) -> dict[str, Any]:
+        self._url = url
         headers: Pairs = (("Accept", "application/json, application/jwk-set+json"),)
         if self.rules.token:
             headers = (*headers, ("Authorization", f"Bearer {self.rules.token}"))
