@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -387,20 +388,47 @@ async def test_new_key_of_another_certificate_is_not_used(tmp_path: Path, ca: Au
         assert not [line for line in app.lines() if "unavailable" in line["event"]]
 
 
+def resume(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None) -> ssl.SSLSocket:
+    tcp = socket.create_connection(("127.0.0.1", port), timeout=45)
+    return context.wrap_socket(tcp, server_hostname="localhost", session=session)
+
+
+def status_on(caller: ssl.SSLSocket) -> int:
+    caller.sendall(request())
+    return int(caller.recv(1 << 16).split()[1])
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_each_version_of_tls(version: ssl.TLSVersion, tmp_path: Path, ca: Authority) -> None:
-    """Sessions with a certificate are not resumed, so that each connection verifies it."""
+    """TLS 1.3 resumes no session with a certificate, so that each connection verifies it.
+
+    Python cannot prevent it in TLS 1.2. Any CA may then have verified the certificate: the removal of one refuses it.
+    """
     async with running(tmp_path, ca, REQUIRED) as (app, caller_ca, _):
+        bundle, other = tmp_path / "callers.crt", CallerCa.create(tmp_path, "other")
+        bundle.write_bytes(caller_ca.issued.pem + other.issued.pem)
+        app.hang_up()
+        await eventually(lambda: _reloads(app) == 1)
         caller_ca.client("billing", uri(SPIFFE_ID))
         context = caller_ca.context("billing")
         context.minimum_version = context.maximum_version = version
-        async with connect(app.port, ssl_context=context) as caller:
-            assert (await ask(caller)).status == 200
-            tls = caller.transport.get_extra_info("ssl_object")
-            assert (tls.version(), tls.session is not None and tls.session.has_ticket) == (
-                version.name.replace("v1_", "v1."),
-                False,
-            )
+        session, resumes = None, version == ssl.TLSVersion.TLSv1_2
+        for is_second in (False, True):
+            with await asyncio.to_thread(resume, app.port, context, session) as caller:
+                assert (caller.version(), caller.session_reused) == (
+                    version.name.replace("v1_", "v1."),
+                    is_second and resumes,
+                )
+                assert await asyncio.to_thread(status_on, caller) == 200
+                session = caller.session
+                if is_second:
+                    bundle.write_bytes(caller_ca.issued.pem)
+                    app.hang_up()
+                    await eventually(lambda: _reloads(app) == 2)
+                    assert await asyncio.to_thread(status_on, caller) == (401 if resumes else 200)
+        with await asyncio.to_thread(resume, app.port, context, session) as caller:
+            assert not caller.session_reused
+            assert await asyncio.to_thread(status_on, caller) == 200
 
 
 async def test_plain_http_and_silence_end_the_handshake(tmp_path: Path, ca: Authority) -> None:

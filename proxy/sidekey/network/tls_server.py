@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cryptography.x509 import (
     BasicConstraints,
@@ -26,7 +26,13 @@ from sidekey.snapshot.admin import ListenTls, ServerCertificate
 from sidekey.snapshot.snapshot import Snapshot
 
 
-def listener_context(certificate: ServerCertificate) -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A context that terminates callers' TLS. `client_cas` verify their certificates, as DER."""
+
+    client_cas: frozenset[bytes] = frozenset()
+
+
+def listener_context(certificate: ServerCertificate) -> ServerContext:
     """Build the context of a listener. Raises OSError or ValueError if the certificate or its key cannot be used."""
     # The chain may lack a newline at its end.
     return _context(b"\n".join((certificate.chain, certificate.key)))
@@ -57,7 +63,7 @@ class ListenerTls:
 class PeerCertificate(NamedTuple):
     """A caller's verified certificate: the keys of `policy.callers` for its names, and its end in Unix time.
 
-    `cas` has the CA of `client_ca` that verified it, as DER. Sessions are not resumed, so there always is one.
+    `cas` has the CA of `client_ca` that verified it, as DER, or all CAs if TLS 1.2 has resumed a session.
     """
 
     keys: tuple[bytes, ...]
@@ -75,7 +81,9 @@ def peer_certificate(tls: ssl.SSLObject) -> PeerCertificate | None:
         return None
     certificate = load_der_x509_certificate(der)
     sans = tuple(map(certificate_key, _names(certificate)))
-    return PeerCertificate(sans, certificate.not_valid_after_utc.timestamp(), frozenset(verified_chain(tls)[-1:]))
+    # A resumed session has no chain. It began in this context, so one of its CAs verified the certificate.
+    cas = frozenset(verified_chain(tls)[-1:]) or cast(ServerContext, tls.context).client_cas
+    return PeerCertificate(sans, certificate.not_valid_after_utc.timestamp(), cas)
 
 
 def _names(certificate: Certificate) -> list[str]:
@@ -94,15 +102,16 @@ def _names(certificate: Certificate) -> list[str]:
     return []
 
 
-def _caller_context(rules: ListenTls) -> ssl.SSLContext:
+def _caller_context(rules: ListenTls) -> ServerContext:
     context = listener_context(rules.certificate)
+    context.client_cas = rules.client_cas
     if rules.client_cas:
         context.verify_mode = ssl.CERT_REQUIRED if rules.requires_certificate else ssl.CERT_OPTIONAL
         # A CA that the operator trusts need not be a root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        # Sessions are not resumed: each connection verifies the certificate. TLS 1.2 resumes by tickets only here.
+        # Without tickets TLS 1.3 resumes no session, so each connection verifies the certificate. TLS 1.2 would resume
+        # sessions from a cache of OpenSSL, which Python cannot turn off: there, tickets save 6 KiB for each session.
         context.num_tickets = 0
-        context.options |= ssl.OP_NO_TICKET
         context.load_verify_locations(cadata=b"".join(sorted(rules.client_cas)))
     return context
 
@@ -118,8 +127,8 @@ def server_context(host: str, pem: bytes) -> ssl.SSLContext:
     return context
 
 
-def _context(pem: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _context(pem: bytes) -> ServerContext:
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
     context.options |= ssl.OP_NO_RENEGOTIATION
     # As in network/tls.py: a bare end of TCP must not count as close_notify.

@@ -16,17 +16,16 @@ _CA_REMOVED: Final = Unidentified("certificate_invalid", "the CA of the client c
 class CertifiedRules:
     """The rules that the worker has, for the callers that a certificate identifies.
 
-    The certificate counts until it expires, and while the config has the CAs that verified it, `_cas`. `is_ending` is
+    The certificate counts until it expires, and while the config has the CAs that verified it. `is_ending` is
     True if the connection must close with the next response: otherwise a client that keeps it would be refused from
     the end of the certificate on, although it has a new one.
     """
 
-    __slots__ = ("_base", "_cas", "_certificate", "_refused", "_rules", "_worker", "is_ending")
+    __slots__ = ("_base", "_certificate", "_refused", "_rules", "_worker", "is_ending")
 
     def __init__(self, worker: Worker, certificate: PeerCertificate) -> None:
         self._worker: Final = worker
         self._certificate: Final = certificate
-        self._cas: Final = certificate.cas
         self._base: RequestRules | None = None
         self._refused: Unidentified | None = None
         self._rules = worker.rules
@@ -35,7 +34,8 @@ class CertifiedRules:
     @property
     def is_trusted(self) -> bool:
         """True if the config still has the CAs that verified the certificate."""
-        return bool(self._cas) and self._cas <= self._worker.rules.client_cas
+        cas = self._certificate.cas
+        return bool(cas) and cas <= self._worker.rules.client_cas
 
     def pin(self) -> RequestRules:
         """Return the rules for a request that begins now."""
