@@ -31,6 +31,14 @@ def test_both_tls_versions_negotiate_http_1_1(version: ssl.TLSVersion) -> None:
     assert ours.selected_alpn_protocol() == "http/1.1"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_client_may_resume_a_session(version: ssl.TLSVersion) -> None:
+    ours, server = client(maximum_version=version), server_context("up.test", PEM)
+    first, _ = handshake(ours, server)
+    second, _ = handshake(ours, server, first.session)
+    assert (first.session_reused, second.session_reused) == (False, True)
+
+
 def test_client_without_http_1_1_continues_without_alpn() -> None:
     """gRPC then reports that it needs h2."""
     context = client()
