@@ -115,10 +115,6 @@ class Callers:
         """Return the callers for a connection whose certificate has these keys."""
         return Callers(self._by_key, self._jwts, certificate, refused)
 
-    def count(self) -> int:
-        """Return the number of callers, each of which may have several keys."""
-        return len({caller.name for caller in self._by_key.values()})
-
     def find(self, token: bytes) -> Caller | None:
         """Find the caller by a token or a JWT that was verified before, or by the certificate if there is no token.
 

@@ -164,6 +164,8 @@ class Worker:
             snapshot.timeouts,
             None if callers is None else Callers(callers, self._jwts if snapshot.jwt_issuers else None),
             via,
+            # A caller may have several keys.
+            has_several_callers=len({caller.name for caller in (callers or {}).values()}) > 1,
             awaits_store=snapshot.awaits_store,
             client_cas=frozenset() if tls is None else tls.client_cas,
         )

@@ -72,6 +72,7 @@ class RequestRules:
         callers: Callers | None,
         via: bytes,
         *,
+        has_several_callers: bool,
         awaits_store: bool = False,
         client_cas: frozenset[bytes] = frozenset(),
     ) -> None:
@@ -82,8 +83,8 @@ class RequestRules:
         self.awaits_store: Final = awaits_store
         self.client_cas: Final = client_cas
         self.head_end: Final = via + b"\r\n\r\n"
-        self.has_several_callers: Final = callers is not None and callers.count() > 1
-        self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if self.has_several_callers else limits.tunnels
+        self.has_several_callers: Final = has_several_callers
+        self.tunnels_per_caller: Final = max(1, limits.tunnels // 2) if has_several_callers else limits.tunnels
 
     def for_certificate(self, keys: Iterable[bytes], refused: Unidentified | None) -> RequestRules:
         """Return the rules for a connection whose certificate identifies the callers with these keys."""
@@ -93,6 +94,7 @@ class RequestRules:
             self.timeouts,
             callers,
             self.via,
+            has_several_callers=self.has_several_callers,
             awaits_store=self.awaits_store,
             client_cas=self.client_cas,
         )
