@@ -156,6 +156,7 @@ def with_file(keys: Any = JWKS, **changes: Any) -> Snapshot:
         ("ey.ey.ey", "the JWT is malformed"),
         ("eyé..", "the JWT is malformed"),
         (f"{sign()[:-4]}AAAA", "the JWT has no valid RS256 or ES256 signature"),
+        (f"{sign()[:-4]}AAAé", "the JWT has no valid RS256 or ES256 signature"),
         (sign_with_the_public_key(), "the JWT has no valid RS256 or ES256 signature"),
     ],
 )

@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sidekey.callers.keys import IssuerKeys
-from sidekey.credentials.calls import parse_json_object
 from sidekey.network.fetch import Fetcher
 from sidekey.observe.metrics import Metrics
 from sidekey.policy.callers import Unidentified, jwt_key
@@ -22,16 +21,13 @@ from sidekey.snapshot.snapshot import Snapshot
 
 # joserfc comes with the extra `jwt`. Without it the config refuses `jwt_issuers`.
 with suppress(ImportError):
-    from joserfc.util import urlsafe_b64decode
-
-    from sidekey.credentials.jws import check_times, find_key, parse_header, verify_signature
+    from sidekey.credentials.jws import check_times, find_key, parse_part, verify_signature
 
 MAX_SIZE: Final = 8 << 10
 """Maximum bytes of a JWT. Those of Kubernetes and GitHub have about 1 KiB."""
 
 MAX_REMEMBERED: Final = 10_000
 """Maximum number of verified JWTs to remember, about 2 MiB. The oldest is forgotten first."""
-
 
 MAX_REMEMBERED_SECONDS: Final = 3600.0
 """Maximum seconds to remember a verified JWT, whose key may be withdrawn before it expires."""
@@ -71,11 +67,14 @@ class JwtIssuers:
 
     def prepare(self, snapshot: Snapshot) -> Callable[[], None]:
         """Prepare the issuers of another snapshot. The returned function begins to fetch the keys of new ones."""
-        current = {keys.rules.name: keys for keys in self._issuers.values()}
-        issuers = {
-            rules.issuer: current[name] if name in current and current[name].rules == rules else self._keys_of(rules)
-            for name, rules in snapshot.jwt_issuers.items()
-        }
+        issuers: dict[str, IssuerKeys] = {}
+        for rules in snapshot.jwt_issuers.values():
+            current = self._issuers.get(rules.issuer)
+            if current is None or current.rules != rules:
+                current = IssuerKeys(
+                    *(rules, self._fetcher, self._metrics, self._report, self._clock), on_change=self._verified.clear
+                )
+            issuers[rules.issuer] = current
 
         def commit() -> None:
             previous, self._issuers = self._issuers, issuers
@@ -93,11 +92,6 @@ class JwtIssuers:
             self._metrics.keep_issuers(snapshot.jwt_issuers)
 
         return commit
-
-    def _keys_of(self, rules: JwtIssuer) -> IssuerKeys:
-        return IssuerKeys(
-            rules, self._fetcher, self._metrics, self._report, self._clock, on_change=self._verified.clear
-        )
 
     async def wait_until_ready(self) -> None:
         """Wait for the first fetch of each issuer, so that the first callers are not refused."""
@@ -136,16 +130,11 @@ class JwtIssuers:
         """Return the key and end of a valid JWT, or why its issuer's keys cannot verify it. Raises ValueError."""
         if len(token) > MAX_SIZE:
             raise ValueError(f"has more than {MAX_SIZE >> 10} KiB")
-        try:
-            text = token.decode("ascii")
-            # Not verified yet: it only selects the issuer.
-            payload = parse_json_object(urlsafe_b64decode(text.split(".")[1].encode()))
-        except ValueError:
-            payload = None
-        header = parse_header(token.decode("ascii", "replace"))
-        if payload is None or header is None:
+        text = token.decode("latin-1")
+        header, unverified = parse_part(text, 0), parse_part(text, 1)
+        if header is None or unverified is None:
             raise ValueError("is malformed")
-        name = payload.get("iss")
+        name = unverified.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise ValueError("is from an issuer that is not in `jwt_issuers`")
@@ -154,8 +143,8 @@ class JwtIssuers:
             return Unidentified("jwt_invalid", "the keys of the JWT's issuer cannot be fetched now", RETRY_AFTER)
         key = find_key(header, keys)
         if key is None:
-            # Not verified: it only decides whether the caller should retry.
-            retry_after = issuer.fetch_for(payload.get("iat"), self._wall())
+            # Without verification, `iat` only decides whether the caller should retry.
+            retry_after = issuer.fetch_for(unverified.get("iat"), self._wall())
             if retry_after:
                 return Unidentified("jwt_invalid", "the JWT's key is not here yet", retry_after)
             raise ValueError("is signed with a key that its issuer does not have")

@@ -35,11 +35,11 @@ class _Registry(jws.JWSRegistry):
 _REGISTRIES: Final = {name: _Registry(name) for name in ("RS256", "ES256")}
 
 
-def parse_header(token: str) -> dict[str, Any] | None:
-    """Return the header of a token without verification, or None if it is not a JSON object."""
+def parse_part(token: str, index: int) -> dict[str, Any] | None:
+    """Return the header (0) or the claims (1) of a token without verification, or None if it is not a JSON object."""
     try:
-        return parse_json_object(urlsafe_b64decode(token.partition(".")[0].encode("ascii")))
-    except ValueError:
+        return parse_json_object(urlsafe_b64decode(token.split(".")[index].encode("ascii")))
+    except (ValueError, IndexError):
         return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.api.auth.oidc.errors import LoginRefused
-from sidekey.credentials.jws import check_times, find_key, parse_header, verify_signature
+from sidekey.credentials.jws import check_times, find_key, parse_part, verify_signature
 from sidekey.snapshot.admin import OidcRules
 
 _SUBJECT: Final = re.compile(r"[\x20-\x7e]{1,255}")
@@ -52,7 +52,7 @@ def _check_claims(claims: Mapping[str, Any], rules: OidcRules, nonce: str) -> No
 
 def _header(token: str) -> dict[str, Any]:
     """Parse the header of a token without verification. Raises LoginRefused."""
-    header = parse_header(token)
+    header = parse_part(token, 0)
     if header is None:
         raise LoginRefused("the issuer returned no signed ID token")
     return header
