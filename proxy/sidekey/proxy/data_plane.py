@@ -82,7 +82,7 @@ class DataPlane:
 
     def accept_over_tls(self, tls: ListenerTls) -> Callable[[], Handshake]:
         """Return the protocol factory of a listener with TLS."""
-        return partial(CallerTls(self.worker, tls).accept, self._start)
+        return partial(Handshake, CallerTls(self.worker, tls), self._start)
 
     def _start(self, connection: CallerConnection, request: CallerRequest) -> CallerEvents:
         if request.head.method == b"CONNECT":

@@ -30,7 +30,7 @@ _LOGGED_OUTCOMES: Final = {
 
 
 class CallerTls:
-    """Accepts the connections of a listener with TLS, and counts and logs the handshakes that fail."""
+    """The TLS of the proxy listener. Counts and logs the handshakes that fail."""
 
     __slots__ = ("_log", "_logged", "tls", "worker")
 
@@ -39,10 +39,6 @@ class CallerTls:
         self.tls: Final = tls
         self._log = get_logger()
         self._logged: dict[str, float] = {}
-
-    def accept(self, start: Callable[[CallerConnection, CallerRequest], CallerEvents]) -> Handshake:
-        """Return the protocol of a new connection, whose requests `start` begins."""
-        return Handshake(self, start)
 
     def count_failure(self, outcome: str, peer: str, reason: str | None) -> None:
         """Count a handshake that failed, and log it if a caller or an operator can fix it.
@@ -83,7 +79,10 @@ class TlsConnection(CallerConnection):
 
 
 class Handshake(asyncio.Protocol):
-    """The handshake of one connection, as a connection of the worker. It must end within `timeouts.request_head`."""
+    """The protocol of a new connection during its handshake, which must end within `timeouts.request_head`.
+
+    It is a connection of the worker. `TlsConnection` then takes its place, and `start` begins the requests.
+    """
 
     __slots__ = ("_accepted_at", "_caller_tls", "_peer", "_start", "_tls", "_transport", "_worker", "deadline")
 
@@ -118,7 +117,7 @@ class Handshake(asyncio.Protocol):
         tls.connection_made(tcp)
 
     def _ended(self, ready: asyncio.Future[None]) -> None:
-        error = None if ready.cancelled() else ready.exception()
+        error = ready.exception()
         if error is not None and self._tls is not None:
             reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else None
             self._fail(handshake_outcome(error, certificate_sent=self._tls.has_spoken), reason)
