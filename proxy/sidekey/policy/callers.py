@@ -152,7 +152,7 @@ class Callers:
             if by_token not in callers:
                 callers.append(by_token)
         if len(callers) > 1:
-            raise InvalidIdentifiers("the token and the client certificate must not identify two callers")
+            raise InvalidIdentifiers("the token and the names of the client certificate must not identify two callers")
         if callers:
             return callers[0]
         return _CERTIFICATE_UNKNOWN if self.has_certificate else _TOKEN_MISSING
