@@ -310,6 +310,7 @@ async def test_failed_fetch_keeps_the_keys_for_a_day(tmp_path: Path, ca: Authori
         ("moved", JWKS),
         ("jwks", {"keys": []}),
         ("jwks", {"keys": [P384.as_dict(private=False)]}),
+        ("jwks", {"keys": [EC.as_dict(private=False) | {"use": "enc"}, RSA.as_dict(private=False) | {"alg": "PS256"}]}),
         ("jwks", {"keys": [{"kty": ["RSA"], "crv": {}}, "x"]}),
         ("jwks", ["keys"]),
         ("jwks", {}),

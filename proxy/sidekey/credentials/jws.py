@@ -15,6 +15,7 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import urlsafe_b64decode
 
 from sidekey.credentials.calls import parse_json_object
+from sidekey.credentials.jws_algorithms import algorithm_of
 
 LEEWAY: Final = 60.0
 """Maximum difference of the issuer's clock, in seconds."""
@@ -41,14 +42,6 @@ def parse_part(token: str, index: int) -> dict[str, Any] | None:
         return parse_json_object(urlsafe_b64decode(token.split(".")[index].encode("ascii")))
     except (ValueError, IndexError):
         return None
-
-
-def algorithm_of(key: Mapping[str, Any]) -> str:
-    """Return the algorithm of a signing key (JWK), or an empty string for any other key."""
-    kinds = {("RSA", None): "RS256", ("EC", "P-256"): "ES256"}
-    kind, curve = key.get("kty"), key.get("crv")
-    algorithm = next((name for (kty, crv), name in kinds.items() if kind == kty and curve == crv), "")
-    return algorithm if key.get("use", "sig") == "sig" and key.get("alg", algorithm) == algorithm else ""
 
 
 def find_key(header: Mapping[str, Any], keys: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sidekey.credentials.jws_algorithms import algorithm_of
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.snapshot.egress import Egress
 
 JwtKeys = tuple[Mapping[str, Any], ...]
 """The public keys of an issuer (JWK, RFC 7517)."""
 
-_MEMBERS = {"RSA None": ("n", "e"), "EC P-256": ("crv", "x", "y")}
-"""The members of the keys for RS256 and ES256 (RFC 7518 6)."""
+_MEMBERS = {"RS256": ("n", "e"), "ES256": ("crv", "x", "y")}
+"""The members of the keys for each algorithm (RFC 7518 6)."""
 
 _MIN_MODULUS = 342
 """Characters of the base64url of 2048 bits (RFC 7518 3.3)."""
@@ -23,9 +24,9 @@ def usable_keys(keys: object) -> JwtKeys:
     """Return the public keys of a JWKS that can verify RS256 or ES256, without other keys and private members."""
     found = []
     for key in keys if isinstance(keys, list) else []:
-        members = _MEMBERS.get(f"{key.get('kty')} {key.get('crv')}") if isinstance(key, dict) else None
-        is_complete = members is not None and all(isinstance(key.get(name), str) for name in members)
-        if members is not None and is_complete and (key["kty"] != "RSA" or len(key["n"]) >= _MIN_MODULUS):
+        members = _MEMBERS.get(algorithm_of(key), ()) if isinstance(key, dict) else ()
+        is_complete = bool(members) and all(isinstance(key.get(name), str) for name in members)
+        if is_complete and ("n" not in members or len(key["n"]) >= _MIN_MODULUS):
             found.append({name: key[name] for name in ("kty", "kid", "use", "alg", *members) if name in key})
     return tuple(found)
 
