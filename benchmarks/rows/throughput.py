@@ -141,7 +141,7 @@ ROWS = (
     ),
     Throughput(
         "newtls",
-        "a new TLS connection of a caller for each request, to an https upstream, 32 at a time",
+        "a new TLS connection with a resumed session for each request of a caller, to an https upstream, 32 at a time",
         Wrk(32, keep=False, tls=True),
         side="https",
         columns=("sidekey", "envoy"),
