@@ -115,6 +115,22 @@ def test_sender_gets_presets_and_a_new_token_and_is_revoked(console: Console) ->
     expect(page.get_by_role("button", name="Save")).to_have_count(0)
 
 
+def test_own_new_token_can_be_copied(console: Console) -> None:
+    """The session has ended then. The page asks for the new token only once the person has it."""
+    body = {"name": "renewed", "role": "admin", "own_token": TOKENS["admin"]}
+    token = console.api("admin").post("/tokens", body)["token"]
+    page = console.browser(None)
+    console.log_in(page, token)
+    page.goto(f"{console.base}/ui/access")
+    page.get_by_role("button", name="New token for renewed").click()
+    confirm(page, token)
+    new = take_token(page)
+    page.get_by_role("dialog", name="Log in again").get_by_role("textbox").fill(new)
+    page.get_by_role("dialog", name="Log in again").get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("row", name="renewed (you)").wait_for()
+
+
 def test_selected_preset_is_shown_beyond_the_first_page(console: Console) -> None:
     admin = console.api("admin")
     admin.post("/presets", {"id": "distant", **PRESET})

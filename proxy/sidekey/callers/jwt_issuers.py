@@ -72,7 +72,12 @@ class JwtIssuers:
             current = self._issuers.get(rules.issuer)
             if current is None or current.rules != rules:
                 current = IssuerKeys(
-                    *(rules, self._fetcher, self._metrics, self._report, self._clock), on_change=self._verified.clear
+                    rules,
+                    self._fetcher,
+                    self._metrics,
+                    self._report,
+                    self._clock,
+                    on_change=self._verified.clear,
                 )
             issuers[rules.issuer] = current
 

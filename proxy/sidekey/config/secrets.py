@@ -66,7 +66,7 @@ def kind_of(reason: str) -> FindingKind:
 
 
 class CommandResults(Protocol):
-    """The methods of `config.commands.Commands` for readers, which the health check imports without a log."""
+    """The methods of `config.commands.Commands` that readers call. The health check imports no module that logs."""
 
     def allows(self, command: Command) -> bool:
         """Return True if the program may run."""
@@ -209,8 +209,10 @@ class SecretReader(ReferenceReader):
             raise ValueError(f"{program} {NOT_RUN}")
         try:
             output = self._commands.read(command)
+        except SecretExpired as error:
+            raise SecretExpired(f"{program} {error}") from None
         except ValueError as error:
-            raise type(error)(f"{program} {error}") from None
+            raise ValueError(f"{program} {error}") from None
         try:
             return clean_value(reference, output)
         except ValueError as error:

@@ -12,7 +12,7 @@ from sidekey.snapshot.trust import Trust
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """How Sidekey connects for one integration, or to one issuer of JWTs or log-ins, beside `NetworkRules`.
+    """How Sidekey connects for one integration, or to one issuer of JWTs or log-ins, in addition to `NetworkRules`.
 
     `trust` verifies servers. `allow_private` extends or replaces that of `NetworkRules`. `source_address` and
     `proxy` replace those of `NetworkRules`; "none" means direct connections. With `resolve_locally`, Sidekey resolves

@@ -37,7 +37,7 @@ Method = Literal[
 ]
 """The method. `public` sends only the `client_id` (RFC 6749 3.2.1). `none` omits it if a token names the client.
 
-With `tls_client_auth`, the connection's certificate is the proof. With `assertion`, `secret` is that of a file.
+With `tls_client_auth`, the connection's certificate is the proof. With `assertion`, `secret` is from a file.
 """
 
 Sign = Callable[[float], str]

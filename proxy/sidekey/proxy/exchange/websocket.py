@@ -35,9 +35,8 @@ class CallerEnd(RelayEnd):
     def data_received(self, data: bytes) -> None:
         """Forward the data, or cut the WebSocket if it does not begin with a frame."""
         if self._start is not None:
-            data = self._start + data
+            self._start = data = self._start + data
             if len(data) < 2:
-                self._start = data
                 return
             if not may_begin_stream(data):
                 self._relay.cut("the caller's first bytes are not a masked frame (RFC 6455 5.1)")

@@ -146,7 +146,7 @@ class UpstreamConnection(ResponseReader):
         self.owner.offer(self)
 
     def release_transport(self) -> tuple[asyncio.Transport, bool]:
-        """Release the transport to a WebSocket, and leave the pool. Return it and `full`, as a caller's connection."""
+        """Give the transport to a WebSocket, and leave the pool. Return it and `full`, as `CallerConnection` does."""
         self._detach()
         self._forget()
         return self.transport, self.full

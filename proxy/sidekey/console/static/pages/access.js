@@ -53,6 +53,7 @@ function Person({ token, act }) {
       `${name} has a new token.`,
       () => confirmAndCall(isMe ? `${why} You log in again with the new one.` : why, (confirmation) => post(`${path}/rotate`, confirmation, { etag: etagOf(token) })),
       (body) => showToken(name, body.token, "person"),
+      isMe,
     );
   };
   const revoke = () =>
@@ -153,7 +154,7 @@ function OneSession({ session, act }) {
 }
 
 /**
- * @typedef {(text: string, work: () => Promise<import("../api.js").Result | null>, show?: (body: any) => Promise<unknown>) => Promise<void>} Act
+ * @typedef {(text: string, work: () => Promise<import("../api.js").Result | null>, show?: (body: any) => Promise<unknown>, endsSession?: boolean) => Promise<void>} Act
  * Runs an action of a row, reloads the list and shows the result. Null: the person cancelled it.
  */
 
@@ -162,18 +163,20 @@ function ResourceTable({ path, after, columns, empty, row }) {
   const { body, problem, loading, reload } = useCall(path, { after }, { every: EVERY });
   const [failed, setFailed] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   /** @type {Act} */
-  const act = async (text, work, show) => {
+  const act = async (text, work, show, endsSession = false) => {
     setFailed(null);
     const result = await work();
     if (result === null) return;
-    // While `show` waits for the person, so that the next action has the new version.
-    reload();
+    // The next action has the new version if the list is reloaded first. A session that has ended would have to begin
+    // again, by a dialog above that of `show`.
+    if (!endsSession || !result.ok) reload();
     if (!result.ok) {
       setFailed(result.problem);
       return;
     }
     await show?.(result.body);
     showNotice(text);
+    if (endsSession) reload();
   };
   if (!body) return loading ? html`<${Busy} />` : html`<${Problem} problem=${problem} />`;
   return html`
