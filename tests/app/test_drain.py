@@ -44,7 +44,7 @@ def logged_at(child: SidekeyProcess, event: str) -> datetime:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_readiness_fails_first_and_requests_in_flight_finish(number: signal.Signals, tmp_path: Path) -> None:
-    """F83: during `drain_delay` Sidekey is not ready but still accepts requests. Then it accepts no new connections."""
+    """During `drain_delay` Sidekey is not ready but still accepts requests. Then it accepts no new connections."""
     go = asyncio.Event()
 
     async def script(connection: RawConnection) -> None:
@@ -93,7 +93,7 @@ async def test_readiness_fails_first_and_requests_in_flight_finish(number: signa
 
 
 async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> None:
-    """F85: an upstream that never responds delays the exit by `drain`."""
+    """An upstream that never responds delays the exit by `drain`."""
     async with RawUpstream(respond_with()) as upstream:
         with SidekeyProcess(config(upstream.port, "{drain: 500ms}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:
@@ -107,7 +107,7 @@ async def test_request_in_flight_is_cut_at_the_end_of_drain(tmp_path: Path) -> N
 
 
 async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Path) -> None:
-    """F85: an incomplete chunked response has no last chunk."""
+    """An incomplete chunked response has no last chunk."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
     async with RawUpstream(respond_with(head)) as upstream:
         with SidekeyProcess(config(upstream.port, "{drain: 200ms}"), tmp_path) as child:
@@ -122,7 +122,7 @@ async def test_streamed_response_is_cut_visibly_at_the_end_of_drain(tmp_path: Pa
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_second_signal_exits_at_once(number: signal.Signals, tmp_path: Path) -> None:
-    """F86: a request in flight does not delay the exit. The exit status contains the signal."""
+    """A request in flight does not delay the exit. The exit status contains the signal."""
     async with RawUpstream(respond_with()) as upstream:
         with SidekeyProcess(config(upstream.port, "{drain_delay: 1h, drain: 1h}"), tmp_path) as child:
             async with connect(child.proxy_port) as in_flight:

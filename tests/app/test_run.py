@@ -215,7 +215,7 @@ def test_metrics_listener_accepts_any_host_name(tmp_path: Path) -> None:
 
 
 def test_long_run_leaks_nothing(tmp_path: Path) -> None:
-    """F93, scaled down: at least 5,000 requests on kept and new connections."""
+    """At least 5,000 requests on kept and new connections."""
     wrk = programs.require("wrk")
     with Nginx(tmp_path) as nginx, SidekeyProcess(config(integration("one", nginx.port)), tmp_path) as child:
 

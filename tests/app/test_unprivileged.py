@@ -1,4 +1,4 @@
-"""Sidekey as an unprivileged user, on a read-only root, and with a full disk (F90, K11, K31)."""
+"""Sidekey as an unprivileged user, on a read-only root, and with a full disk."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def serve_one_request(
 
 
 def test_sidekey_serves_as_an_unprivileged_user_on_a_read_only_root(folder: Path) -> None:
-    """K31, F90: uid 65532, no capability, no new privileges, no HOME, no writable folder."""
+    """User 65532, no capability, no new privileges, no HOME, no writable folder."""
     child = serve_one_request(folder, [*in_read_only_root(), *as_nobody()], {"TMPDIR": "/nonexistent"})
     assert [json.loads(line)["event"] for line in child.lines][-1] == "stopped"
 
@@ -106,13 +106,13 @@ def test_demo_works_on_a_read_only_root(folder: Path) -> None:
 
 
 def test_sidekey_serves_with_a_full_disk_for_its_log(tmp_path: Path) -> None:
-    """F90: writes to standard error fail."""
+    """Writes to standard error fail."""
     serve_one_request(tmp_path, output=Path("/dev/full"))
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&- <&-"])
 def test_sidekey_serves_without_a_writable_log(redirection: str, folder: Path) -> None:
-    """F90: standard error or all standard descriptors are closed."""
+    """Standard error or all standard descriptors are closed."""
     assert serve_one_request(folder, ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh"]).lines == []
 
 
@@ -124,7 +124,7 @@ def peek(pid: int, name: str) -> str:
 
 
 def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> None:
-    """K11: the user can read the memory of an unprotected process, but not of Sidekey."""
+    """The user can read the memory of an unprotected process, but not of Sidekey."""
     open_to_all = [*as_nobody(), sys.executable, "-c", "import time; print(flush=True); time.sleep(600)"]
     with (
         SidekeyProcess(config(1), folder, wrapper=as_nobody(), environment={"HOME": "/"}) as child,
@@ -143,7 +143,7 @@ def test_other_processes_of_the_user_cannot_read_its_memory(folder: Path) -> Non
 
 
 def test_debugger_of_the_user_cannot_attach(folder: Path) -> None:
-    """K11: gdb -p is refused."""
+    """`gdb -p` is refused."""
     gdb = programs.require("gdb")
     with SidekeyProcess(config(1), folder, wrapper=as_nobody()) as child:
         command = [*as_nobody(), gdb, "--batch", "-nx", "-p", str(child.process.pid), "-ex", "info registers"]

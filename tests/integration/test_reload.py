@@ -1,4 +1,4 @@
-"""Reloads under load: a real Sidekey, a real nginx that echoes the received request, and concurrent callers (F88)."""
+"""Reloads under load: a real Sidekey, a real nginx that echoes the received request, and concurrent callers."""
 
 from __future__ import annotations
 

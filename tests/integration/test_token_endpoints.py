@@ -219,7 +219,7 @@ async def test_first_caller_that_disconnects_does_not_cancel_the_call(ca: Author
 
 
 async def test_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Authority, tmp_path: Path) -> None:
-    """F72 and F73: requests use the current token. Without one, the upstream is not contacted."""
+    """Requests use the current token. Without one, the upstream is not contacted."""
     async with AuthlibServer(ca) as server, AuthlibServer(ca) as api:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"]).replace(
             "{auth:", f"{{allow_other_domains: true, allowed_domains: ['https://127.0.0.1:{api.port}'], auth:"
@@ -243,7 +243,7 @@ async def test_endpoint_that_is_down_matters_only_without_a_valid_token(ca: Auth
 
 @pytest.mark.parametrize(("status", "outcome"), [(429, "rate_limited"), (503, "unreachable")])
 async def test_retry_after_is_honoured(status: int, outcome: str, ca: Authority, tmp_path: Path) -> None:
-    """O20: Sidekey sends no earlier call, and callers get Retry-After."""
+    """Sidekey sends no earlier call, and callers get Retry-After."""
     async with AuthlibServer(ca) as server:
         text = auth(server.token_endpoint, AUTHLIB_METHODS["header"])
         async with serving(text, tmp_path, ca, environ=ENVIRON) as sidekey:

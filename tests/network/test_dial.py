@@ -64,21 +64,21 @@ async def test_certificate_for_another_host_is_refused(dial: LoopbackDialer, ca:
 
 
 async def test_refused_connection_is_unreachable(dial: LoopbackDialer) -> None:
-    """F01: a closed port is 502 connection_refused."""
+    """A closed port is 502 connection_refused."""
     problem = await dial.failure("http://up.test", free_port())
     assert summary(problem) == ("upstream_unreachable", 502, "connection_refused")
 
 
 @pytest.mark.parametrize("url", ["http://up.test", "https://up.test"])
 async def test_dropped_packets_time_out(dial: LoopbackDialer, url: str) -> None:
-    """F02: a SYN without a reply is 504 at the connect timeout."""
+    """A SYN without a reply is 504 at the connect timeout."""
     with Blackhole("127.0.0.1") as hole:
         problem = await dial.failure(url, hole.port, 0.1)
     assert summary(problem) == ("upstream_timeout", 504, "connection_timeout")
 
 
 async def test_unknown_name_is_unreachable(ca: Authority) -> None:
-    """F03: NXDOMAIN is 502 dns_error, and neither TCP nor TLS starts."""
+    """NXDOMAIN is 502 dns_error, and neither TCP nor TLS starts."""
 
     def absent(name: str) -> tuple[()]:
         raise socket.gaierror(socket.EAI_NONAME, "secret text")
@@ -89,7 +89,7 @@ async def test_unknown_name_is_unreachable(ca: Authority) -> None:
 
 
 async def test_hanging_lookup_uses_the_connect_timeout(ca: Authority, release: threading.Event) -> None:
-    """F03: DNS without a response is 504 dns_timeout within the connect timeout."""
+    """DNS without a response is 504 dns_timeout within the connect timeout."""
 
     def hang(name: str) -> tuple[()]:
         release.wait(DEADLINE)
@@ -103,7 +103,6 @@ async def test_hanging_lookup_uses_the_connect_timeout(ca: Authority, release: t
 
 
 async def test_second_address_is_used_if_the_first_refuses(dial: LoopbackDialer, silent: int) -> None:
-    """F06: happy eyeballs."""
     async with assert_no_leaks():
         connection = await dial.connect("http://dead-first.test", silent)
         assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
@@ -111,7 +110,7 @@ async def test_second_address_is_used_if_the_first_refuses(dial: LoopbackDialer,
 
 
 async def test_stalled_handshake_times_out(dial: LoopbackDialer, silent: int) -> None:
-    """F13: silence after the ClientHello is 504 at the connect timeout."""
+    """Silence after the ClientHello is 504 at the connect timeout."""
     problem = await dial.failure("https://up.test", silent, 0.1)
     assert summary(problem) == ("upstream_timeout", 504, "connection_timeout")
 

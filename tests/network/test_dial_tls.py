@@ -46,19 +46,17 @@ async def certificate_error(dial: LoopbackDialer, context: ssl.SSLContext) -> st
 
 
 async def test_expired_certificate_is_refused(dial: LoopbackDialer, ca: Authority) -> None:
-    """F08: even from a trusted issuer."""
+    """Even from a trusted issuer."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW - 3 * DAY, not_after=NOW - DAY)
     assert "it has expired" in await certificate_error(dial, server_context(issued))
 
 
 async def test_certificate_that_is_not_valid_yet_is_refused(dial: LoopbackDialer, ca: Authority) -> None:
-    """F08."""
     issued = ca.ca.issue_cert("up.test", not_before=NOW + DAY, not_after=NOW + 3 * DAY)
     assert "not valid yet" in await certificate_error(dial, server_context(issued))
 
 
 async def test_certificate_of_an_unknown_issuer_is_refused(dial: LoopbackDialer) -> None:
-    """F08."""
     issued = trustme.CA().issue_cert("up.test")
     assert "issuer is not trusted" in await certificate_error(dial, server_context(issued))
 
@@ -69,7 +67,6 @@ async def test_certificate_of_the_ca_that_signs_for_callers_is_refused(dial: Loo
 
 
 async def test_self_signed_certificate_is_refused(dial: LoopbackDialer, tmp_path: Path) -> None:
-    """F08."""
     certificate, key = tmp_path / "self.crt", tmp_path / "self.key"
     subject = ["-subj", "/CN=up.test", "-addext", "subjectAltName=DNS:up.test"]
     command = [programs.require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
@@ -84,7 +81,7 @@ async def test_self_signed_certificate_is_refused(dial: LoopbackDialer, tmp_path
 async def test_upstream_with_old_tls_versions_only_is_refused(
     dial: LoopbackDialer, ca: Authority, version: str
 ) -> None:
-    """F12: Sidekey does not use TLS 1.0 and 1.1 (RFC 8996)."""
+    """Sidekey does not use TLS 1.0 and 1.1 (RFC 8996)."""
     with s_server(ca, version, "-cipher", "ALL:@SECLEVEL=0") as server:
         problem = await dial.failure("https://up.test", server.port)
     assert summary(problem) in {

@@ -71,12 +71,11 @@ async def test_single_address_is_connected(alive: int) -> None:
 
 
 async def test_next_attempt_follows_a_refusal_at_once(alive: int) -> None:
-    """F06."""
     assert await peer_of([DEAD, ALIVE], alive) == str(ALIVE)
 
 
 async def test_second_attempt_overtakes_a_silent_address() -> None:
-    """F06: the socket of the first attempt is closed."""
+    """The socket of the first attempt is closed."""
     with Blackhole(str(DEAD)) as hole, socket.create_server((str(ALIVE), hole.port)):
         assert await peer_of([DEAD, ALIVE], hole.port) == str(ALIVE)
 
@@ -89,7 +88,6 @@ async def test_ipv6_address_is_connected() -> None:
 
 
 async def test_refused_connection_is_connection_refused() -> None:
-    """F01."""
     assert await failure([DEAD], free_port()) == ("upstream_unreachable", 502, "connection_refused")
 
 

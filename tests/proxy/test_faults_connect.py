@@ -20,8 +20,8 @@ PATIENCE = Timeouts(connect=0.4, total=60)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> None:
-    """F01: 502 without an attempt. The response has neither secret nor address."""
+async def test_a_refused_connection_is_upstream_unreachable(method: str) -> None:
+    """502 without an attempt. The response has neither secret nor address."""
     async with running(integration("h", base_url(free_port()))) as sidekey:
         response = await sidekey.send(request(method, body=b"x" if method == "POST" else None))
         error = problem(response)
@@ -34,8 +34,8 @@ async def test_f01_a_refused_connection_is_upstream_unreachable(method: str) -> 
         assert sidekey.metrics.stats("h").connects == {"connection_refused": 1}
 
 
-async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
-    """F02: 504 at timeouts.connect, before timeouts.total. The slot is free again."""
+async def test_a_blackhole_ends_at_the_connect_timeout() -> None:
+    """504 at timeouts.connect, before timeouts.total. The slot is free again."""
     with Blackhole("127.0.0.1") as hole:
         async with running(integration("h", base_url(hole.port)), timeouts=PATIENCE) as sidekey:
             error = problem(await sidekey.send(get()))
@@ -44,8 +44,8 @@ async def test_f02_a_blackhole_ends_at_the_connect_timeout() -> None:
 
 
 @pytest.mark.parametrize(("failure", "status"), [(socket.EAI_NONAME, 502), (socket.EAI_AGAIN, 502)])
-async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status: int) -> None:
-    """F03: the response reports DNS. Sidekey queries the name once, without a search domain."""
+async def test_a_failing_lookup_is_upstream_unreachable(failure: int, status: int) -> None:
+    """The response reports DNS. Sidekey queries the name once, without a search domain."""
     asked: list[str] = []
 
     def lookup(name: str) -> tuple[Address, ...]:
@@ -59,8 +59,8 @@ async def test_f03_a_failing_lookup_is_upstream_unreachable(failure: int, status
     assert asked == ["absent.test."]
 
 
-async def test_f03_a_hanging_lookup_ends_at_the_connect_timeout() -> None:
-    """F03: 504 dns_timeout."""
+async def test_a_hanging_lookup_ends_at_the_connect_timeout() -> None:
+    """504 dns_timeout."""
     end = threading.Event()
 
     def lookup(name: str) -> tuple[Address, ...]:
@@ -76,8 +76,8 @@ async def test_f03_a_hanging_lookup_ends_at_the_connect_timeout() -> None:
 
 
 @pytest.mark.parametrize("dead", ["refusing", "silent"])
-async def test_f06_second_address_serves_if_the_first_is_dead(dead: str) -> None:
-    """F06: with a refusing and with a silent first address."""
+async def test_second_address_serves_if_the_first_is_dead(dead: str) -> None:
+    """With a refusing and with a silent first address."""
     async with RawUpstream() as upstream:
         hosts = {UPSTREAM: ("127.0.0.2", "127.0.0.1")}
         with Blackhole("127.0.0.2", upstream.port) if dead == "silent" else nullcontext():

@@ -14,8 +14,8 @@ POST = request("POST", body=b"order")
 
 
 @pytest.mark.parametrize("again", [get(), POST], ids=["GET", "POST"])
-async def test_f14_a_connection_closed_while_idle_is_not_used(again: bytes) -> None:
-    """F14: a new connection serves the request."""
+async def test_a_connection_closed_while_idle_is_not_used(again: bytes) -> None:
+    """A new connection serves the request."""
 
     async def once(connection: RawConnection) -> None:
         await connection.request()
@@ -38,8 +38,8 @@ async def closes_second(connection: RawConnection) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_repeated(method: str) -> None:
-    """F14: a reused connection closed before the first byte of the response, so Sidekey retries once."""
+async def test_an_idempotent_request_on_a_connection_that_just_closed_is_repeated(method: str) -> None:
+    """A reused connection closed before the first byte of the response, so Sidekey retries once."""
     async with MemoryUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.send(get("/first"))).status == 200
         assert (await sidekey.send(request(method))).status == 200
@@ -47,8 +47,8 @@ async def test_f14_an_idempotent_request_on_a_connection_that_just_closed_is_rep
         assert targets == [[b"/api/first", b"/api/a"], [b"/api/a"]]
 
 
-async def test_f14_a_request_that_may_have_taken_effect_is_not_repeated() -> None:
-    """F14: the upstream may have processed a POST: 502, sent: maybe."""
+async def test_a_request_that_may_have_taken_effect_is_not_repeated() -> None:
+    """The upstream may have processed a POST: 502, sent: maybe."""
     async with MemoryUpstream(closes_second) as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.send(get())).status == 200
         error = problem(await sidekey.send(POST))
@@ -61,8 +61,8 @@ async def test_f14_a_request_that_may_have_taken_effect_is_not_repeated() -> Non
         assert len(upstream.connections) == 1
 
 
-async def test_f14_a_request_is_repeated_once_only() -> None:
-    """F14: the new connection closes, too: 502."""
+async def test_a_request_is_repeated_once_only() -> None:
+    """The new connection closes, too: 502."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -77,8 +77,8 @@ async def test_f14_a_request_is_repeated_once_only() -> None:
         assert len(upstream.connections) == 2
 
 
-async def test_f14_a_fresh_connection_that_closes_is_not_tried_again() -> None:
-    """F14: it would close again."""
+async def test_a_fresh_connection_that_closes_is_not_tried_again() -> None:
+    """It would close again."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -90,8 +90,8 @@ async def test_f14_a_fresh_connection_that_closes_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize("reused", [False, True], ids=["fresh", "reused"])
-async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bool) -> None:
-    """F17: 502, and one request at the upstream."""
+async def test_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bool) -> None:
+    """502, and one request at the upstream."""
 
     async def script(connection: RawConnection) -> None:
         if reused:
@@ -110,8 +110,8 @@ async def test_f17_a_reset_in_the_middle_of_the_head_is_never_retried(reused: bo
         assert len(upstream.connections) == 1
 
 
-async def test_f18_a_response_that_closes_its_connection() -> None:
-    """F18: Sidekey obeys `Connection: close`, and keeps the caller's connection."""
+async def test_a_response_that_closes_its_connection() -> None:
+    """Sidekey obeys `Connection: close`, and keeps the caller's connection."""
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
     async with MemoryUpstream(respond_with(closing, OK)) as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
@@ -124,8 +124,8 @@ async def test_f18_a_response_that_closes_its_connection() -> None:
 
 
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"401 Unauthorized"])
-async def test_f20_early_response_is_forwarded(status: bytes) -> None:
-    """F20: while the upload is incomplete. Both connections close."""
+async def test_early_response_is_forwarded(status: bytes) -> None:
+    """While the upload is incomplete. Both connections close."""
 
     async def script(connection: RawConnection) -> None:
         await connection.until_contains(b"\r\n\r\n")

@@ -15,8 +15,8 @@ from support.upstream import respond_with
 from support.websocket import HANDSHAKE
 
 
-async def test_f56_half_closed_caller_has_left() -> None:
-    """F56: as documented, a half-close cancels the exchange and closes the upstream connection."""
+async def test_half_closed_caller_has_left() -> None:
+    """As documented, a half-close cancels the exchange and closes the upstream connection."""
     async with (
         MemoryUpstream(respond_with()) as upstream,
         running(integration("h", base_url(upstream.port))) as sidekey,
@@ -32,8 +32,8 @@ async def test_f56_half_closed_caller_has_left() -> None:
 
 @pytest.mark.parametrize("how", ["closes", "resets"])
 @pytest.mark.parametrize("when", ["before the answer", "in the answer", "in the body"])
-async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when: str) -> None:
-    """F57: Sidekey closes the upstream connection, and does not reuse it."""
+async def test_a_caller_that_leaves_ends_its_upstream_request(how: str, when: str) -> None:
+    """Sidekey closes the upstream connection, and does not reuse it."""
     part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart"
 
     async def script(connection: RawConnection) -> None:
@@ -57,8 +57,8 @@ async def test_f57_a_caller_that_leaves_ends_its_upstream_request(how: str, when
         assert sidekey.metrics.upstream_idle == 0
 
 
-async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
-    """F59: 413 before the upstream gets anything. The connection closes."""
+async def test_a_body_over_the_limit_is_refused_by_its_length() -> None:
+    """413 before the upstream gets anything. The connection closes."""
     async with MemoryUpstream() as upstream:
         async with (
             running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey,
@@ -73,8 +73,8 @@ async def test_f59_a_body_over_the_limit_is_refused_by_its_length() -> None:
         assert upstream.connections == []
 
 
-async def test_f60_a_chunked_body_over_the_limit_is_cut() -> None:
-    """F60: 413, and the request at the upstream is incomplete."""
+async def test_a_chunked_body_over_the_limit_is_cut() -> None:
+    """413, and the request at the upstream is incomplete."""
     async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), limits=Limits(request_body=1000)) as sidekey:
             async with sidekey.connect() as caller:
@@ -100,8 +100,8 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("piece", [1 << 20, 5000], ids=["whole", "in pieces"])
 @pytest.mark.parametrize(("raw", "status"), TOO_LARGE.values(), ids=TOO_LARGE)
-async def test_f61_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> None:
-    """F61: 414 for the target, 431 for the rest. The connection closes."""
+async def test_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> None:
+    """414 for the target, 431 for the rest. The connection closes."""
     async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
             for at in range(0, len(raw), piece):
@@ -113,8 +113,8 @@ async def test_f61_a_head_over_a_limit(raw: bytes, status: int, piece: int) -> N
         assert upstream.connections == []
 
 
-async def test_f63_trailers_of_an_upload_are_dropped() -> None:
-    """F63: chunks without trailers, and no field that announces them."""
+async def test_trailers_of_an_upload_are_dropped() -> None:
+    """Chunks without trailers, and no field that announces them."""
     upload = b"3\r\nabc\r\n0\r\nX-Sum: 1\r\nAuthorization: evil\r\n\r\n"
     async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         raw = request("POST", "/a", "Transfer-Encoding: chunked", "Trailer: X-Sum") + upload
@@ -131,8 +131,8 @@ async def test_f63_trailers_of_an_upload_are_dropped() -> None:
         ]
 
 
-async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
-    """F64: 501, a closed connection, and nothing at the upstream, unless the integration allows it."""
+async def test_an_upgrade_to_websocket_is_not_implemented() -> None:
+    """501, a closed connection, and nothing at the upstream, unless the integration allows it."""
     raw = get("/a", *HANDSHAKE)
     async with MemoryUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port))) as sidekey, sidekey.connect() as caller:
@@ -143,15 +143,15 @@ async def test_f64_an_upgrade_to_websocket_is_not_implemented() -> None:
         assert upstream.connections == []
 
 
-async def test_f65_te_is_not_forwarded() -> None:
-    """F65: neither TE nor its name in Connection."""
+async def test_te_is_not_forwarded() -> None:
+    """Neither TE nor its name in Connection."""
     async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         assert (await sidekey.send(get("/a", "Connection: TE", "TE: trailers, deflate"))).status == 200
         assert upstream.received == [forwarded(upstream.port, word=sidekey.plane.worker.instance)]
 
 
-async def test_f66_max_forwards_ends_at_the_proxy() -> None:
-    """F66: Sidekey answers OPTIONS with 0, refuses TRACE, and decrements other values."""
+async def test_max_forwards_ends_at_the_proxy() -> None:
+    """Sidekey answers OPTIONS with 0, refuses TRACE, and decrements other values."""
     async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:
         last = await sidekey.send(request("OPTIONS", "/a", "Max-Forwards: 0"))
         assert (last.status, last.values(b"allow")) == (204, [b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"])
@@ -164,8 +164,8 @@ async def test_f66_max_forwards_ends_at_the_proxy() -> None:
 
 
 @pytest.mark.parametrize("piece", [1 << 30, 1000], ids=["in one piece", "in pieces"])
-async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: int) -> None:
-    """F68: one at a time, over one upstream connection. Sidekey reads only as many as its queue holds."""
+async def test_a_thousand_pipelined_requests_are_answered_in_order(piece: int) -> None:
+    """One at a time, over one upstream connection. Sidekey reads only as many as its queue holds."""
     longest = 0
 
     async def script(connection: RawConnection) -> None:
@@ -193,8 +193,8 @@ async def test_f68_a_thousand_pipelined_requests_are_answered_in_order(piece: in
         assert longest <= 4096 // 18
 
 
-async def test_f70_host_is_the_upstreams_and_forwarding_fields_are_unchanged() -> None:
-    """F70: X-Forwarded-For and -Proto pass, fields with another host are dropped, and nothing is added."""
+async def test_host_is_the_upstreams_and_forwarding_fields_are_unchanged() -> None:
+    """X-Forwarded-For and -Proto pass, fields with another host are dropped, and nothing is added."""
     fields = ("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https")
     moving = ("Forwarded: for=1.2.3.4;host=a.test", "X-Forwarded-Host: a.test")
     async with MemoryUpstream() as upstream, running(integration("h", base_url(upstream.port))) as sidekey:

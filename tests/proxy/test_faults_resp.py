@@ -16,23 +16,21 @@ from support.raw_connection import RawConnection
 from support.upstream import OK, Script, respond_with
 
 BROKEN = {
-    "F26 CL and TE": response_head("Content-Length: 5", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n",
-    "F26 TE and CL": response_head("Transfer-Encoding: chunked", "Content-Length: 5") + b"5\r\nhello\r\n0\r\n\r\n",
-    "F27 two different CL": response_head("Content-Length: 5", "Content-Length: 6") + b"hello!",
-    "F27 a list of CL": response_head("Content-Length: 5, 6") + b"hello!",
-    "F27 CL with a sign": response_head("Content-Length: +5") + b"hello",
-    "F29 NUL in a value": response_head("X: a\0b", "Content-Length: 0"),
-    "F29 bare CR in a value": response_head("X: a\rb", "Content-Length: 0"),
-    "F38 status 099": response_head("Content-Length: 0", status="099 Low"),
-    "F38 status 600": response_head("Content-Length: 0", status="600 High"),
-    "F38 status 999": response_head("Content-Length: 0", status="999 High"),
-    "F38 status of four digits": response_head("Content-Length: 0", status="2000 OK"),
-    "F42 407": response_head(
-        "Proxy-Authenticate: Basic", "Content-Length: 0", status="407 Proxy Authentication Required"
-    ),
-    "F45 a header of 64 KB": response_head("X: " + "a" * (64 << 10), "Content-Length: 0"),
-    "F45 a header without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * (256 << 10),
-    "F45 300 headers": response_head(*(f"X-{n}: 1" for n in range(300)), "Content-Length: 0"),
+    "CL and TE": response_head("Content-Length: 5", "Transfer-Encoding: chunked") + b"5\r\nhello\r\n0\r\n\r\n",
+    "TE and CL": response_head("Transfer-Encoding: chunked", "Content-Length: 5") + b"5\r\nhello\r\n0\r\n\r\n",
+    "two different CL": response_head("Content-Length: 5", "Content-Length: 6") + b"hello!",
+    "a list of CL": response_head("Content-Length: 5, 6") + b"hello!",
+    "CL with a sign": response_head("Content-Length: +5") + b"hello",
+    "NUL in a value": response_head("X: a\0b", "Content-Length: 0"),
+    "bare CR in a value": response_head("X: a\rb", "Content-Length: 0"),
+    "status 099": response_head("Content-Length: 0", status="099 Low"),
+    "status 600": response_head("Content-Length: 0", status="600 High"),
+    "status 999": response_head("Content-Length: 0", status="999 High"),
+    "status of four digits": response_head("Content-Length: 0", status="2000 OK"),
+    "407": response_head("Proxy-Authenticate: Basic", "Content-Length: 0", status="407 Proxy Authentication Required"),
+    "a header of 64 KB": response_head("X: " + "a" * (64 << 10), "Content-Length: 0"),
+    "a header without end": b"HTTP/1.1 200 OK\r\nX: " + b"a" * (256 << 10),
+    "300 headers": response_head(*(f"X-{n}: 1" for n in range(300)), "Content-Length: 0"),
     "a coding besides chunked": response_head("Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n",
     "101 unasked": response_head("Connection: Upgrade", "Upgrade: websocket", status="101 Switching Protocols"),
     "not HTTP": b"220 smtp.test ESMTP\r\n",
@@ -90,8 +88,8 @@ def serving(response: bytes) -> Script:
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_f30_a_body_that_ends_with_the_connection(version: str) -> None:
-    """F30: complete, in chunks, or up to the close for HTTP/1.0."""
+async def test_a_body_that_ends_with_the_connection(version: str) -> None:
+    """Complete, in chunks, or up to the close for HTTP/1.0."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()
@@ -118,8 +116,8 @@ async def test_f30_a_body_that_ends_with_the_connection(version: str) -> None:
     ],
     ids=["CL", "no CL"],
 )
-async def test_f31_a_204_with_a_body(response: bytes) -> None:
-    """F31: the body does not reach the caller, and Sidekey does not reuse the connection."""
+async def test_a_204_with_a_body(response: bytes) -> None:
+    """The body does not reach the caller, and Sidekey does not reuse the connection."""
     (first, second), received = await send_twice(response)
     assert (first.status, first.body, first.values(b"content-length")) == (204, b"", [])
     assert (second.status, second.body) == (200, b"ok")
@@ -127,16 +125,16 @@ async def test_f31_a_204_with_a_body(response: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", ["304 Not Modified", "204 No Content"])
-async def test_f32_content_length_without_a_body_does_not_block(status: str) -> None:
-    """F32: the head is the complete response."""
+async def test_content_length_without_a_body_does_not_block(status: str) -> None:
+    """The head is the complete response."""
     (first, second), _ = await send_twice(response_head("Content-Length: 20", 'ETag: "a"', status=status))
     assert (first.status, first.body, first.values(b"etag")) == (int(status[:3]), b"", [b'"a"'])
     assert (second.status, second.body) == (200, b"ok")
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 1000", "Transfer-Encoding: chunked", "X-None: 1"])
-async def test_f33_a_response_to_head_has_no_body(framing: str) -> None:
-    """F33: with Content-Length."""
+async def test_a_response_to_head_has_no_body(framing: str) -> None:
+    """With Content-Length."""
     (first, second), received = await send_twice(response_head(framing), request("HEAD"))
     assert (first.status, first.body) == (200, b"")
     assert first.values(b"content-length") == ([b"1000"] if "1000" in framing else [])
@@ -151,17 +149,17 @@ async def test_f33_a_response_to_head_has_no_body(framing: str) -> None:
         response_head("Link: </a>; rel=preload", status="103 Early Hints"),
         response_head(status="102 P") * 3,
     ],
-    ids=["F34 100", "F35 103", "102"],
+    ids=["100", "103", "102"],
 )
 async def test_interim_responses_precede_one_final_response(interim: bytes) -> None:
-    """F34, F35: the caller gets the final response without fields of interim ones."""
+    """The caller gets the final response without fields of interim ones."""
     (first, second), received = await send_twice(interim + OK)
     assert (first.status, first.body, first.values(b"link")) == (200, b"ok", [])
     assert (second.status, received) == (200, [2])
 
 
-async def test_f39_trailers_are_never_merged_into_the_head() -> None:
-    """F39: Sidekey drops them, announced or not. The body is complete."""
+async def test_trailers_are_never_merged_into_the_head() -> None:
+    """Sidekey drops them, announced or not. The body is complete."""
     response = (
         response_head("Transfer-Encoding: chunked", "Trailer: Set-Cookie")
         + b"3\r\nabc\r\n0\r\nSet-Cookie: a=b\r\nX: 1\r\n\r\n"
@@ -172,8 +170,8 @@ async def test_f39_trailers_are_never_merged_into_the_head() -> None:
     assert received == [2]
 
 
-async def test_f40_hop_by_hop_fields_of_a_response_are_removed() -> None:
-    """F40: fields named by Connection, Keep-Alive, Proxy-*, Upgrade, TE, Trailer. Others keep their order."""
+async def test_hop_by_hop_fields_of_a_response_are_removed() -> None:
+    """Fields named by Connection, Keep-Alive, Proxy-*, Upgrade, TE, Trailer. Others keep their order."""
     response = response_head(
         "X-First: 1",
         "Connection: keep-alive, X-Secret-Hop",
@@ -191,31 +189,30 @@ async def test_f40_hop_by_hop_fields_of_a_response_are_removed() -> None:
     assert [name for name, _ in first.fields] == [b"x-first", b"x-last", b"content-length", b"via"]
 
 
-async def test_f42_a_401_of_the_upstream_passes() -> None:
-    """F42: with WWW-Authenticate and body."""
+async def test_a_401_of_the_upstream_passes() -> None:
+    """With WWW-Authenticate and body."""
     response = response_head("WWW-Authenticate: Bearer", "Content-Length: 2", status="401 Unauthorized") + b"no"
     (first, _), received = await send_twice(response)
     assert (first.status, first.values(b"www-authenticate"), first.body) == (401, [b"Bearer"], b"no")
     assert (first.values(b"proxy-status"), received) == ([], [2])
 
 
-async def test_f43_a_content_coding_passes_byte_for_byte() -> None:
-    """F43: Sidekey decodes nothing."""
+async def test_a_content_coding_passes_byte_for_byte() -> None:
+    """Sidekey decodes nothing."""
     packed = gzip.compress(b"a" * 10_000)
     response = response_head("Content-Encoding: gzip", f"Content-Length: {len(packed)}") + packed
     (first, _), _ = await send_twice(response)
     assert (first.values(b"content-encoding"), first.body) == ([b"gzip"], packed)
 
 
-async def test_f44_two_set_cookie_fields_are_not_joined() -> None:
-    """F44"""
+async def test_two_set_cookie_fields_are_not_joined() -> None:
     response = response_head("Set-Cookie: a=1, b", "Set-Cookie: a=2", "Content-Length: 0")
     (first, _), _ = await send_twice(response)
     assert first.values(b"set-cookie") == [b"a=1, b", b"a=2"]
 
 
-async def test_f48_a_first_byte_that_never_comes() -> None:
-    """F48: 504 at timeouts.response. The upstream connection closes."""
+async def test_a_first_byte_that_never_comes() -> None:
+    """504 at timeouts.response. The upstream connection closes."""
     async with (
         MemoryUpstream(respond_with()) as upstream,
         running(integration("h", base_url(upstream.port)), timeouts=Timeouts(response=0.3)) as sidekey,
@@ -237,8 +234,8 @@ async def test_f48_a_first_byte_that_never_comes() -> None:
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100", "Transfer-Encoding: chunked", "Connection: close"])
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None:
-    """F49: a reset at timeouts.idle shows that the response is incomplete."""
+async def test_a_body_that_stalls_is_cut(framing: str, version: str) -> None:
+    """A reset at timeouts.idle shows that the response is incomplete."""
     part = b"5\r\nhello\r\n" if "chunked" in framing else b"hello"
     async with (
         MemoryUpstream(respond_with(response_head(framing) + part)) as upstream,
@@ -256,8 +253,8 @@ async def test_f49_a_body_that_stalls_is_cut(framing: str, version: str) -> None
         await sidekey.wait_for_outcomes("h", upstream_timeout=1)
 
 
-async def test_f50_a_dribbled_response_ends_at_the_total_timeout() -> None:
-    """F50: each byte restarts timeouts.idle, but timeouts.total ends it."""
+async def test_a_dribbled_response_ends_at_the_total_timeout() -> None:
+    """Each byte restarts timeouts.idle, but timeouts.total ends it."""
 
     async def script(connection: RawConnection) -> None:
         await connection.request()

@@ -20,8 +20,8 @@ def url(sidekey: RunningPlane) -> str:
     return f"http://127.0.0.1:{sidekey.port}/i/h/a"
 
 
-async def test_f53_slow_heads_are_closed() -> None:
-    """F53: slowhttptest -H loses every connection at timeouts.request_head, and its probes get responses."""
+async def test_slow_heads_are_closed() -> None:
+    """slowhttptest -H loses every connection at timeouts.request_head, and its probes get responses."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
             ended = await attack("-H", url=url(sidekey))
@@ -30,8 +30,8 @@ async def test_f53_slow_heads_are_closed() -> None:
         assert len(upstream.requests) == 1
 
 
-async def test_f54_slow_bodies_are_closed() -> None:
-    """F54: slowhttptest -B loses every connection at timeouts.idle, and the upstream gets no complete request."""
+async def test_slow_bodies_are_closed() -> None:
+    """slowhttptest -B loses every connection at timeouts.idle, and the upstream gets no complete request."""
     async with RawUpstream() as upstream:
         async with running(integration("h", base_url(upstream.port)), timeouts=HASTE) as sidekey:
             ended = await attack("-B", url=url(sidekey))
@@ -42,8 +42,8 @@ async def test_f54_slow_bodies_are_closed() -> None:
         assert all(wire.first_request(data) is None for data in uploads)
 
 
-async def test_f55_slow_readers_are_closed() -> None:
-    """F55: slowhttptest -X loses every connection at timeouts.write."""
+async def test_slow_readers_are_closed() -> None:
+    """slowhttptest -X loses every connection at timeouts.write."""
     # Here, since a skip within the task would not reach the test.
     programs.require("slowhttptest")
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000

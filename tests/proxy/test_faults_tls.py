@@ -57,8 +57,8 @@ def failing(flaw: str, ca: Authority, folder: Path) -> ssl.SSLContext:
 
 
 @pytest.mark.parametrize("flaw", ["expired", "not yet valid", "self-signed", "unknown CA", "another host"])
-async def test_f08_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: Authority, tmp_path: Path) -> None:
-    """F08: 502 upstream_tls_failed, without a byte of HTTP."""
+async def test_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: Authority, tmp_path: Path) -> None:
+    """502 upstream_tls_failed, without a byte of HTTP."""
     async with RawUpstream(ssl_context=failing(flaw, ca, tmp_path)) as upstream:
         async with running(https_integration(upstream.port, ca)) as sidekey:
             error = problem(await sidekey.send(get()))
@@ -71,8 +71,8 @@ async def test_f08_a_certificate_that_does_not_verify_is_refused(flaw: str, ca: 
         assert b"".join(upstream.received) == b""
 
 
-async def test_f12_a_server_of_tls_1_1_is_refused(ca: Authority) -> None:
-    """F12: RFC 8996 deprecates TLS below 1.2."""
+async def test_a_server_of_tls_1_1_is_refused(ca: Authority) -> None:
+    """RFC 8996 deprecates TLS below 1.2."""
     context = ca.server_context(UPSTREAM)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -85,8 +85,8 @@ async def test_f12_a_server_of_tls_1_1_is_refused(ca: Authority) -> None:
         assert error["error"] in {"tls_protocol_error", "tls_alert_received"}
 
 
-async def test_f13_a_handshake_that_stalls_ends_at_the_connect_timeout(ca: Authority) -> None:
-    """F13: 504. timeouts.connect includes the handshake."""
+async def test_a_handshake_that_stalls_ends_at_the_connect_timeout(ca: Authority) -> None:
+    """504. timeouts.connect includes the handshake."""
 
     async def silent(connection: RawConnection) -> None:
         await connection.until_received(1)

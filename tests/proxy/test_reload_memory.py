@@ -139,8 +139,8 @@ async def test_closed_connections_are_freed() -> None:
             gc.enable()
 
 
-async def test_f93_two_thousand_requests_leave_nothing_behind() -> None:
-    """F93, scaled down: a leak for each request would show in objects or sockets."""
+async def test_two_thousand_requests_leave_nothing_behind() -> None:
+    """A leak for each request would show in objects or sockets."""
 
     async def serve(connection: RawConnection) -> None:
         while True:

@@ -164,7 +164,7 @@ async def test_constant_load_never_waits_or_gets_an_expired_token(rig: Rig) -> N
 
 
 async def test_current_token_is_used_while_the_endpoint_is_down(rig: Rig) -> None:
-    """F72: the refresh is retried with growing pauses until the token expires."""
+    """The refresh is retried with growing pauses until the token expires."""
     old = await rig.source.obtain()
     rig.endpoint.call_error = DOWN
     await rig.loop.advance(998, step=0.5)
@@ -193,7 +193,7 @@ async def test_successful_refresh_ends_the_back_off(rig: Rig) -> None:
 
 
 async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) -> None:
-    """F73: 502 with the reason and Retry-After, then one call for all requests."""
+    """502 with the reason and Retry-After, then one call for all requests."""
     rig.endpoint.call_error = DOWN
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
     assert await failure(rig) == ("credential_unavailable", DOWN["reason"], "1")
@@ -209,7 +209,7 @@ async def test_failure_without_a_token_is_repeated_during_the_pause(rig: Rig) ->
 
 @pytest.mark.parametrize(("retry_after", "remaining"), [(0.0, "1"), (17.5, "18"), (3600.0, "3600"), (86_400.0, "3600")])
 async def test_retry_after_of_the_endpoint_is_respected(rig: Rig, retry_after: float, remaining: str) -> None:
-    """O20: up to an hour, and sent to the caller in whole seconds."""
+    """Up to an hour, and sent to the caller in whole seconds."""
     rig.endpoint.reply_error = {
         "outcome": "rate_limited",
         "reason": "token endpoint answered 429",
@@ -300,7 +300,6 @@ async def test_fixed_credential_is_a_defect() -> None:
 
 
 async def test_token_with_a_denied_base_url_is_refused(rig: Rig) -> None:
-    """O25."""
     rig.endpoint.base_url = "https://api.example.org"
     code, detail, _ = await failure(rig)
     assert code == "credential_unavailable"

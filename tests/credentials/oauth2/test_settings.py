@@ -262,7 +262,7 @@ def test_additional_parameters_may_be_secrets() -> None:
 
 @pytest.mark.parametrize("place", ["body", "query"])
 def test_id_and_secret_are_sent_once(place: str) -> None:
-    """O02: without an additional Authorization."""
+    """Without an additional Authorization."""
     call = first_call(credential_of({**AUTH, "client_authentication": place}))
     assert "Authorization" not in dict(call.headers)
     assert ("client_secret=" in call.url) is (place == "query")
