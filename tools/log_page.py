@@ -219,17 +219,17 @@ EVENTS: Final[dict[str, tuple[Event, ...]]] = {
         ),
         Event("the config was reloaded only in part because of a defect in Sidekey: restart it", "error"),
         Event(
-            "secret or CA file cannot be read; its last valid value stays in use, if there is one",
+            "secret or CA file cannot be read; what needs it is unavailable",
             "error",
             ("place",),
-            "Without one, what needs it is unavailable until it can be read.",
+            "Sidekey reads the file again when it changes.",
         ),
         Event("client certificate must not be used; what needs it is unavailable", "error", ("place",)),
         Event(
             "new secret or CA file cannot be used; the previous one stays in use",
             "error",
             ("integration", "place"),
-            "For files of `listen.tls`, `integration` is missing.",
+            "Outside of integrations, `integration` is missing.",
         ),
         Event(
             "command failed; its last secret stays in use",

@@ -70,8 +70,10 @@ class App:
         manager: StoreManager | None = None,
         ledger: Ledger | None = None,
     ) -> None:
-        self.health = Health(None if manager is None else lambda: manager.unread_reason)
         self.metrics = Metrics()
+        self.health = Health(
+            None if manager is None else lambda: manager.unread_reason, lambda: self.metrics.config_loaded
+        )
         self.metrics.count_dropped = writer.count_dropped
         self._history = History(self.metrics, lambda: self.snapshot)
         self._writer = writer

@@ -23,7 +23,7 @@ ARGUMENT = "argument-never-shown"
 NOISE = "standard-error-never-shown"
 ALLOW = ("--allow-commands",)
 FAILED = "command failed; its last secret stays in use"
-UNREADABLE = "secret or CA file cannot be read; its last valid value stays in use, if there is one"
+UNREADABLE = "secret or CA file cannot be read; what needs it is unavailable"
 
 
 def program(folder: Path, script: str, name: str = "program") -> Path:

@@ -60,7 +60,7 @@ def test_unreadable_secret_disables_only_its_integration_until_it_is_readable(tm
                 continue
             assert "authorization: Basic c3ZjOnNlY3JldA==" in response.body
             assert child.stop() == 0
-    (line,) = events(child, "secret or CA file cannot be read; its last valid value stays in use, if there is one")
+    (line,) = events(child, "secret or CA file cannot be read; what needs it is unavailable")
     assert ": integrations.two.auth.password: the file does not exist" in str(line["place"])
 
 

@@ -40,7 +40,7 @@ def test_unusable_network_ca_keeps_the_previous_content(loader: Loader, tmp_path
     loaded = loader.load()
     assert loaded_snapshot(loaded).integrations["b"].egress.trust is first.egress.trust
     assert loaded_snapshot(loaded).integrations["a"] is first
-    assert [error.path for error in loaded.of("unreadable")] == ["network.trusted_ca"]
+    assert [error.path for error in loaded.of("retained")] == ["network.trusted_ca"]
     assert loaded.retained == {}
 
 
@@ -90,7 +90,7 @@ def test_unreadable_caller_token_keeps_the_previous_one(loader: Loader, tmp_path
     for _ in range(2):
         loaded = loader.load()
         assert loaded_snapshot(loaded).callers == first
-        assert [error.path for error in loaded.of("unreadable")] == ["callers.billing.token"]
+        assert [error.path for error in loaded.of("retained")] == ["callers.billing.token"]
 
 
 @pytest.mark.parametrize(

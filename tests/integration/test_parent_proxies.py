@@ -140,9 +140,7 @@ async def test_squid_requires_the_password_that_a_reload_rotates(ca: Authority, 
                 assert change["changed_keys"] == ["network.proxy"]
                 password.unlink()
                 sidekey.hang_up()
-                await sidekey.logged(
-                    "secret or CA file cannot be read; its last valid value stays in use, if there is one"
-                )
+                await sidekey.logged("new secret or CA file cannot be used; the previous one stays in use")
                 assert problem(await sidekey.reverse("/"))["code"] == "upstream_tls_failed"
                 logged = sidekey.log.read_text()
             assert [target for _, _, target in squid.requests(3)] == [f"up.example.com:{upstream.port}"] * 3

@@ -183,7 +183,9 @@ def test_invalid_config_keeps_the_previous_one_and_sets_the_metric(running: Scen
     place = running.happens("config error")["place"]
     assert "bogus: unknown key" in str(place)
     assert running.metric("sidekey_config_last_reload_successful") == 0
-    assert _get(running.child.admin_port, "/readyz") == (200, "ok\n")
+    status, page = _get(running.child.admin_port, "/readyz")
+    assert (status, page.partition("\n")[0]) == (200, "ok")
+    assert "the last reload was refused" in page
     assert _get(running.child.proxy_port, "/i/a/x") == (200, "0 0")
     running.write(running.config("x"))
     running.happens(TAKEN_UP)

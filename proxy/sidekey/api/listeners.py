@@ -33,15 +33,19 @@ class Health:
     """Startup and readiness, which the app sets. After the start they never depend on a third party.
 
     `started`: the listeners accept, and the integrations of files are in use. `unread_reason` returns why the store
-    was not read yet, or an empty string. Anybody may read these reasons, so they name no secret and no path.
+    was not read yet, or an empty string. `config_loaded` returns False after a refused reload, with which the process
+    stays ready. Anybody may read these reasons, so they name no secret and no path.
     """
 
-    __slots__ = ("_unread_reason", "draining", "started")
+    __slots__ = ("_config_loaded", "_unread_reason", "draining", "started")
 
-    def __init__(self, unread_reason: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, unread_reason: Callable[[], str] | None = None, config_loaded: Callable[[], bool] = lambda: True
+    ) -> None:
         self.started = False
         self.draining = False
         self._unread_reason = unread_reason
+        self._config_loaded = config_loaded
 
     @property
     def reason(self) -> str:
@@ -51,6 +55,13 @@ class Health:
         if not self.started:
             return "starting"
         return "" if self._unread_reason is None else self._unread_reason()
+
+    @property
+    def page(self) -> str:
+        """The response of a process that is ready."""
+        if self._config_loaded():
+            return "ok\n"
+        return "ok\nthe last reload was refused, and the previous config is in use: the log has the reason\n"
 
     @property
     def ready(self) -> bool:
@@ -151,7 +162,7 @@ def _build(
 
     async def readyz(_: web.Request) -> web.Response:
         reason = health.reason
-        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text="ok\n")
+        return web.Response(status=503, text=f"{reason}\n") if reason else web.Response(text=health.page)
 
     app = web.Application(middlewares=[check])
     app.router.add_get("/metrics", scrape)

@@ -143,6 +143,8 @@ class JwtIssuers:
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise ValueError("is from an issuer that is not in `jwt_issuers`")
+        if issuer.rules.problem:
+            return Unidentified("jwt_invalid", issuer.rules.problem, RETRY_AFTER)
         keys = issuer.current()
         if keys is None:
             return Unidentified("jwt_invalid", "the keys of the JWT's issuer cannot be fetched now", RETRY_AFTER)

@@ -22,6 +22,7 @@ from sidekey.config.build.builder import BuiltIntegration, FileBuilder
 from sidekey.config.build.ca import build_ca
 from sidekey.config.build.callers import build_callers
 from sidekey.config.build.jwt_issuers import build_jwt_issuers
+from sidekey.config.build.last_load import NETWORK_CAS, LastLoad
 from sidekey.config.build.listeners import build_listen, build_log, log_file_error, moved_keys
 from sidekey.config.build.presets import PresetChecker, document_json, pairing_errors, parse_preset
 from sidekey.config.build.proxy import build_proxy
@@ -218,19 +219,21 @@ class _Loading:
         loaded.add("error", self._documents.errors)
         settings = self._validate_globals()
         loaded.log_format = settings.log.format
-        trust = self._build_trust(settings)
-        proxy = self._build_proxy(settings, trust)
+        last = LastLoad(None if previous is None else previous.settings, settings)
+        trust = self._build_trust(settings, last)
+        proxy = self._build_proxy(settings, trust, last)
         entries = self._build_integrations(trust, settings)
-        callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
-        issuers = build_jwt_issuers(
+        digests = {} if previous is None else previous.token_digests
+        callers = build_callers(settings.callers, self._recorder, digests, last)
+        issuers, issuer_warnings = build_jwt_issuers(
             settings.jwt_issuers,
             self._recorder,
             {} if previous is None else previous.jwt_issuers,
-            trust,
-            self._trust_of,
+            last,
+            trust=trust,
+            trust_of=self._trust_of,
         )
-        self._add("unreadable", (*callers.unreadable, *issuers.unreadable))
-        self._add("warning", issuers.warnings)
+        self._add("warning", issuer_warnings)
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
@@ -244,21 +247,25 @@ class _Loading:
             self._recorder,
             config=self._path,
             environ=self._environ,
-            previous=None if previous is None else (previous.settings.ca, previous.ca),
+            previous=None if previous is None else previous.ca,
+            last=last,
             now=self.now,
         )
         self._trust_folder = ca.rules.trust_folder
         store = self._build_store(settings)
         previous_admin = AdminRules() if previous is None else previous.admin
-        admin = build_admin(settings.admin, self._recorder, previous_admin, trust, self._trust_of)
-        self._add("unreadable", (*ca.unreadable, *admin.unreadable))
-        self._add("error", (*admin.errors, *self._admin_change_errors(settings)))
+        admin, admin_errors = build_admin(
+            settings.admin, self._recorder, previous_admin, last, trust=trust, trust_of=self._trust_of
+        )
+        self._add("error", (*admin_errors, *self._admin_change_errors(settings)))
         network = build_network(settings.network, proxy, integrations.values())
-        listen = self._build_listen(settings)
+        listen = self._build_listen(settings, last)
         self._check_proxies(network, listen, entries)
         log = build_log(settings.log, self._read)
         log_file = self._log_file(log.file)
         self._add("warning", ca.warnings)
+        for kind, loc, reason in last.findings:
+            self._add(kind, [(loc, reason)])
         loaded.transient |= self._documents.transient or self._recorder.transient
         if not loaded.errors:
             loaded.files = FileContent(
@@ -267,12 +274,12 @@ class _Loading:
                 integrations,
                 callers.by_key,
                 callers.token_digests,
-                issuers.issuers,
+                issuers,
                 trust,
                 network,
                 ca.rules,
                 store,
-                admin.rules,
+                admin,
                 presets,
                 listen,
                 log,
@@ -401,43 +408,49 @@ class _Loading:
         for key in keys:
             yield ("listen", key), "needs a restart of Sidekey: listeners cannot be changed while it runs"
 
-    def _build_listen(self, settings: GlobalSettings) -> snapshot.Listen:
-        """Return the listeners. Unusable TLS files are an error unless the previous load has them."""
+    def _build_listen(self, settings: GlobalSettings, last: LastLoad) -> snapshot.Listen:
+        """Return the listeners. TLS files that are unusable, and not kept from the last load, are an error.
+
+        Without them, credentials would travel in the clear, or nothing would verify callers.
+        """
         listen = build_listen(settings.listen, self._read)
         if settings.listen.tls is None:
             return listen
         previous = None if self._previous is None else self._previous.listen.tls
-        tls, reasons = read_listen_tls(settings.listen.tls, self._recorder, previous)
-        self._add("error" if tls is None else "retained", reasons)
+        tls, reasons = read_listen_tls(settings.listen.tls, self._recorder)
+        for loc, reason in reasons:
+            tls = last.keep(previous, ("listen", "tls"), loc=loc, reason=reason, required=True)
         if tls is not None:
             self._add("warning", find_warnings(tls, self.now))
         return replace(listen, tls=tls)
 
-    def _build_trust(self, settings: GlobalSettings) -> snapshot.Trust:
-        """Return the network's trust, or the previous object if it is equal or if the file cannot be used now."""
+    def _build_trust(self, settings: GlobalSettings, last: LastLoad) -> snapshot.Trust:
+        """Return the network's trust, or the previous object if it is equal, or if `last` keeps it."""
         setting = settings.network.trusted_ca
         if setting.path is not None:
             self._recorder.record(setting.path)
             self._recorder.pop_recorded()  # so that it does not count as a file of the first integration
         trust, reason = self._trust_of(setting)
-        if reason:
-            self._add("unreadable", [(("network", "trusted_ca"), reason)])
         previous = None if self._previous is None else self._previous.trust
-        if previous is None or (previous.source, previous.path) != (trust.source, trust.path):
-            return trust
-        return previous if trust == previous or not trust.usable else trust
+        if reason is not None:
+            usable = previous if previous is not None and previous.usable else None
+            return last.keep(usable, NETWORK_CAS, loc=NETWORK_CAS, reason=reason) or trust
+        return previous if previous is not None and trust == previous else trust
 
-    def _build_proxy(self, settings: GlobalSettings, trust: snapshot.Trust) -> ParentProxy | None:
-        """Return the network's parent proxy, or the previous object if a value of the same settings cannot be read."""
+    def _build_proxy(self, settings: GlobalSettings, trust: snapshot.Trust, last: LastLoad) -> ParentProxy | None:
+        """Return the network's parent proxy, or the previous object if a value is unreadable and `last` keeps it."""
         setting = settings.network.proxy
         if setting is None:
             return None
         proxy, reasons = build_proxy(setting, trust, self._recorder, self._trust_of)
         self._recorder.pop_recorded()  # so that it does not count as a file of the first integration
-        self._add("unreadable", ((("network", "proxy", *keys), reason) for keys, reason in reasons))
-        previous = self._previous
-        is_same = previous is not None and previous.settings.network.proxy == setting
-        return previous.network.proxy if previous is not None and is_same and reasons else proxy
+        base = ("network", "proxy")
+        kept = None if self._previous is None else self._previous.network.proxy
+        if kept is not None and kept.problem:
+            kept = None
+        for keys, reason in reasons:
+            kept = last.keep(kept, base, NETWORK_CAS, loc=(*base, *keys), reason=reason)
+        return (kept or proxy) if reasons else proxy
 
     def _check_proxies(
         self,

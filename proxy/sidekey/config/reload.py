@@ -46,7 +46,7 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 _EVENTS: Final[Mapping[FindingKind, str]] = {
-    "unreadable": "secret or CA file cannot be read; its last valid value stays in use, if there is one",
+    "unreadable": "secret or CA file cannot be read; what needs it is unavailable",
     "retained": "new secret or CA file cannot be used; the previous one stays in use",
     "refused": "client certificate must not be used; what needs it is unavailable",
     "mismatched": "preset cannot be used with its integration",

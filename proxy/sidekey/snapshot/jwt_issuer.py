@@ -36,7 +36,8 @@ class JwtIssuer(SecretHolder):
     """An issuer and the audience that its JWTs must have.
 
     `keys` come from a file, or are None if Sidekey fetches them: from `jwks_url`, or from the URL in the issuer's
-    discovery document if that is empty. The request has the bearer token `token`, if any.
+    discovery document if that is empty. The request has the bearer token `token`, if any. With a `problem`, a value of
+    the issuer cannot be read, and its JWTs are refused.
     """
 
     name: str
@@ -46,6 +47,7 @@ class JwtIssuer(SecretHolder):
     jwks_url: str = ""
     egress: Egress = field(default_factory=Egress)
     token: str = field(default="", compare=False)
+    problem: str = ""
 
     def __repr__(self) -> str:
         return f"JwtIssuer({self.issuer})"

@@ -94,7 +94,7 @@ def test_operator_ca_is_read_again_when_its_files_change(tmp_path: Path) -> None
     assert loaded_snapshot(loader.load()).ca == rules
     (tmp_path / "ca.key").write_text("nonsense")
     broken = loader.load()
-    assert [error.path for error in broken.of("unreadable")] == ["ca.private_key"]
+    assert [error.path for error in broken.of("retained")] == ["ca.private_key"]
     assert loaded_snapshot(broken).ca.operator_ca == rules.operator_ca
     renewed = authority_of("https://a.test", now=time.time())
     (tmp_path / "ca.pem").write_text(renewed.certificate)
@@ -147,8 +147,8 @@ def test_unreadable_extra_roots_keep_the_previous_content(tmp_path: Path) -> Non
     assert loaded_snapshot(loader.load()).ca.extra_roots == pem
     (tmp_path / "roots.pem").write_text("nonsense")
     result = loader.load()
-    assert [error.path for error in result.of("unreadable")] == ["ca.extra_roots[0]"]
-    assert result.of("unreadable")[0].message == "roots.pem must contain a certificate in PEM"
+    assert [error.path for error in result.of("retained")] == ["ca.extra_roots[0]"]
+    assert result.of("retained")[0].message == "roots.pem must contain a certificate in PEM"
     assert loaded_snapshot(result).ca.extra_roots == pem
 
 

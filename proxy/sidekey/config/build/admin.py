@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
 
+from sidekey.config.build.last_load import NETWORK_CAS, LastLoad
 from sidekey.config.build.server_certificate import read_server_certificate
 from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import LocatedErrors
@@ -21,24 +21,21 @@ MIN_TOKEN_LENGTH = 16
 """Minimum number of characters of a token. The listener does not limit the number of guesses."""
 
 
-class BuiltAdmin(NamedTuple):
-    """The rules of the admin listener, with the values that could not be read and the errors."""
-
-    rules: AdminRules
-    unreadable: LocatedErrors
-    errors: LocatedErrors
-
-
 def build_admin(
-    settings: AdminSettings, read: RecordingReader, previous: AdminRules, trust: Trust, trust_of: TrustOf
-) -> BuiltAdmin:
-    """Read the tokens, the certificate, and the issuer's secret.
+    settings: AdminSettings,
+    read: RecordingReader,
+    previous: AdminRules,
+    last: LastLoad,
+    *,
+    trust: Trust,
+    trust_of: TrustOf,
+) -> tuple[AdminRules, LocatedErrors]:
+    """Read the tokens, the certificate, and the issuer's secret. Return the rules and the errors.
 
-    A token, secret or certificate that cannot be read now keeps its value in `previous`, the rules of the last load
-    without errors. An unreadable certificate without a previous one is an error, because tokens would travel in the
-    clear. `trust` is that of `network.trusted_ca`.
+    `previous` are the rules of the last load without errors, of which `last` keeps what is unreadable and unchanged.
+    An unreadable certificate that is not kept is an error, because tokens would travel in the clear. So is a reload
+    with which nobody could log in as an admin any more. `trust` is that of `network.trusted_ca`.
     """
-    unreadable: LocatedErrors = []
     errors: LocatedErrors = []
     tokens: dict[str, AdminToken] = {}
     owners: dict[bytes, str] = {}
@@ -47,10 +44,10 @@ def build_admin(
         try:
             digest = _token_digest(read(entry.token))
         except ValueError as error:
-            unreadable.append((loc, str(error)))
-            if name not in previous.tokens:
+            kept = last.keep(previous.tokens.get(name), loc[:-1], loc=loc, reason=str(error))
+            if kept is None:
                 continue
-            digest = previous.tokens[name].digest
+            digest = kept.digest
         if digest in owners:
             errors.append((loc, f"must differ from the token of {owners[digest]}"))
         owners[digest] = name
@@ -59,15 +56,13 @@ def build_admin(
     certificate = None
     if settings.tls is not None:
         certificate, reasons = read_server_certificate(settings.tls, read, ("admin", "tls"))
-        certificate = previous.certificate if certificate is None else certificate
-        if certificate is None:
-            errors += reasons
-        else:
-            unreadable += reasons
+        for at, reason in reasons:
+            certificate = last.keep(previous.certificate, ("admin", "tls"), loc=at, reason=reason, required=True)
     oidc = None
     if settings.oidc is not None:
-        oidc, reasons = _read_oidc(settings.oidc, read, previous.oidc, trust, trust_of)
-        unreadable += reasons
+        oidc, reasons = _read_oidc(settings.oidc, read, trust, trust_of)
+        for at, reason in reasons:
+            oidc = last.keep(previous.oidc, ("admin", "oidc"), NETWORK_CAS, loc=at, reason=reason)
     rules = AdminRules(
         tokens,
         frozenset(settings.names),
@@ -76,27 +71,32 @@ def build_admin(
         oidc,
         has_operators=settings.has_operators,
     )
-    return BuiltAdmin(rules, unreadable, errors)
+    if _has_admin(previous) and _has_admin(settings) and not _has_admin(rules):
+        text = "would have no admin: make a token with `role: admin`, or the secret of the company log-in, readable"
+        errors.append((("admin",), text))
+    return rules, errors
+
+
+def _has_admin(admin: AdminRules | AdminSettings) -> bool:
+    """Return True if a token of the config, or the company log-in, can admit an admin."""
+    return admin.oidc is not None or any(token.role == "admin" for token in admin.tokens.values())
 
 
 def _read_oidc(
-    settings: OidcSettings, read: RecordingReader, previous: OidcRules | None, trust: Trust, trust_of: TrustOf
+    settings: OidcSettings, read: RecordingReader, trust: Trust, trust_of: TrustOf
 ) -> tuple[OidcRules | None, LocatedErrors]:
-    """Return the rules, or None if there is no secret, and the errors of values that cannot be read."""
+    """Return the rules, or None and the errors of values that cannot be read."""
     reasons: LocatedErrors = []
     trust, reason = load_trust(settings.trusted_ca, trust, read, trust_of)
     if reason is not None:
         reasons.append((("admin", "oidc", "trusted_ca"), reason))
-        old_trust = None if previous is None else previous.egress.trust
-        if old_trust is not None and (old_trust.source, old_trust.path) == (trust.source, trust.path):
-            trust = old_trust
+    secret = ""
     try:
         secret = read(settings.client_secret)
     except ValueError as error:
         reasons.append((("admin", "oidc", "client_secret"), str(error)))
-        if previous is None or (previous.issuer, previous.client_id) != (settings.issuer, settings.client_id):
-            return None, reasons
-        secret = previous.client_secret
+    if reasons:
+        return None, reasons
     presets = settings.presets
     rules = OidcRules(
         issuer=settings.issuer,
@@ -112,7 +112,7 @@ def _read_oidc(
         session_seconds=int(settings.session),
         digest=_settings_digest(settings),
     )
-    return rules, reasons
+    return rules, []
 
 
 def _settings_digest(settings: OidcSettings) -> str:

@@ -14,6 +14,7 @@ from sidekey.ca import trust_folder as trust
 from sidekey.ca.authorities import CaRules, LocalAuthority
 from sidekey.ca.operator_ca import check_operator_ca
 from sidekey.ca.scope import Scope
+from sidekey.config.build.last_load import LastLoad
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE, check_bundle
 from sidekey.config.errors import LocatedErrors
 from sidekey.config.file_stamps import is_folder
@@ -27,10 +28,9 @@ TRUST_FOLDER_NAME = "trust"
 
 
 class BuiltCa(NamedTuple):
-    """The rules of the local CA, with the files that could not be read or used, and the warnings."""
+    """The rules of the local CA, and the warnings."""
 
     rules: CaRules
-    unreadable: LocatedErrors
     warnings: LocatedErrors
 
 
@@ -41,20 +41,23 @@ def build_ca(
     *,
     config: Path,
     environ: Mapping[str, str],
-    previous: tuple[CaSettings, CaRules] | None,
+    previous: CaRules | None,
+    last: LastLoad,
     now: float,
 ) -> BuiltCa:
     """Build the rules of the local CA for the config at this path.
 
-    A file that cannot be read now keeps its content from `previous`, the settings and rules of the last load without
-    errors, as long as the settings name it in the same way.
+    `previous` are the rules of the last load without errors, of which `last` keeps what is unreadable and unchanged.
     """
     ca = settings.ca
     folder = _default_folder(config, environ) if ca.folder is None else read.path(ca.folder)
     trust_folder = read.path(ca.trust_folder) if ca.trust_folder is not None else None
     if trust_folder is None and folder is not None:
         trust_folder = folder / TRUST_FOLDER_NAME
-    extra_roots, unreadable = _read_extra_roots(ca, read)
+    extra_roots, reasons = _read_extra_roots(ca, read)
+    for loc, reason in reasons:
+        old_roots = None if previous is None else previous.extra_roots or None
+        extra_roots = last.keep(old_roots, ("ca",), loc=loc, reason=reason) or extra_roots
     rules = CaRules(
         folder=None if folder is None else folder.absolute(),
         trust_folder=None if trust_folder is None else trust_folder.absolute(),
@@ -64,16 +67,14 @@ def build_ca(
         configured="ca" in settings.model_fields_set or settings.forward.match_by_host,
         uses_operator_ca=ca.certificate is not None and ca.private_key is not None,
     )
-    if previous is not None and unreadable and previous[0].extra_roots == ca.extra_roots:
-        rules = replace(rules, extra_roots=previous[1].extra_roots)
     if ca.certificate is None or ca.private_key is None:
-        return BuiltCa(rules, unreadable, [])
-    operator_ca, errors, warnings = _read_operator_ca((ca.certificate, ca.private_key), read, rules, now)
-    if operator_ca is None and previous is not None:
-        previous_settings, previous_rules = previous
-        if (previous_settings.certificate, previous_settings.private_key) == (ca.certificate, ca.private_key):
-            operator_ca = previous_rules.operator_ca
-    return BuiltCa(replace(rules, operator_ca=operator_ca), [*unreadable, *errors], warnings)
+        return BuiltCa(rules, [])
+    operator_ca, reasons, warnings = _read_operator_ca((ca.certificate, ca.private_key), read, rules, now)
+    # A CA with an error that can sign for some hosts is used.
+    kept = None if operator_ca is not None or previous is None else previous.operator_ca
+    for loc, reason in reasons:
+        kept = last.keep(kept, ("ca",), loc=loc, reason=reason)
+    return BuiltCa(replace(rules, operator_ca=operator_ca or kept), warnings)
 
 
 def _default_folder(config: Path, environ: Mapping[str, str]) -> Path | None:

@@ -7,34 +7,35 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from sidekey.config.build.last_load import LastLoad
 from sidekey.config.errors import Loc, LocatedErrors
 from sidekey.config.models import CallerSettings
 from sidekey.config.secrets import SecretReader
-from sidekey.credentials.fields import Reference
 from sidekey.policy.callers import Caller, certificate_key, jwt_key
 
-TokenDigests = Mapping[str, tuple[Reference, bytes]]
-"""The reference to each caller's token, and the token's SHA-256, by name."""
+TokenDigests = Mapping[str, bytes]
+"""The SHA-256 of each caller's token, by name."""
 
 
 class BuiltCallers(NamedTuple):
-    """The callers by key (`policy.callers`), and the digests of tokens by name. `errors` reports shared keys."""
+    """The callers by key (`policy.callers`), and the digests of known tokens by name. `errors` reports shared keys."""
 
     by_key: dict[bytes, Caller]
     token_digests: TokenDigests
-    unreadable: LocatedErrors
     errors: LocatedErrors
 
 
-def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, previous: TokenDigests) -> BuiltCallers:
+def build_callers(
+    settings: Mapping[str, CallerSettings], read: SecretReader, previous: TokenDigests, last: LastLoad
+) -> BuiltCallers:
     """Read the callers' tokens. `previous` are the digests of the last load without errors.
 
-    A caller whose token cannot be read keeps the previous digest while the config has the same reference. Otherwise it
-    gets a random one: without it, Sidekey would not check callers if the only caller is unreadable.
+    A caller whose token cannot be read keeps the previous digest by the rule of `LastLoad`. Otherwise it gets a random
+    one: without it, Sidekey would not check callers if the only caller is unreadable.
     """
     callers: dict[bytes, Caller] = {}
-    token_digests: dict[str, tuple[Reference, bytes]] = {}
-    unreadable: LocatedErrors = []
+    token_digests: dict[str, bytes] = {}
+    reasons: dict[str, str] = {}
     errors: LocatedErrors = []
 
     built = {name: _build_caller(name, caller) for name, caller in settings.items()}
@@ -49,21 +50,22 @@ def build_callers(settings: Mapping[str, CallerSettings], read: SecretReader, pr
         try:
             digest = hashlib.sha256(read(token).encode()).digest()
         except ValueError as error:
-            unreadable.append((loc, str(error)))
+            reasons[name] = str(error)
             continue
-        token_digests[name] = token, digest
+        token_digests[name] = digest
         if digest in callers:
             errors.append((loc, f"must differ from the token of caller {callers[digest].name}"))
         else:
             callers[digest] = built[name]
-    for name in [name for name in tokens if name not in token_digests]:
-        reference, digest = previous.get(name, (None, b""))
-        # Do not keep the digest if the reference has changed, or if another caller has this token now.
-        if reference != tokens[name] or digest in callers:
-            digest = secrets.token_bytes(32)
-        token_digests[name] = tokens[name], digest
-        callers[digest] = built[name]
-    return BuiltCallers(callers, token_digests, unreadable, errors)
+    for name, reason in reasons.items():
+        kept = previous.get(name)
+        # Another caller may have this token now.
+        kept = None if kept in callers else kept
+        kept = last.keep(kept, ("callers", name), loc=("callers", name, "token"), reason=reason)
+        if kept is not None:
+            token_digests[name] = kept
+        callers[secrets.token_bytes(32) if kept is None else kept] = built[name]
+    return BuiltCallers(callers, token_digests, errors)
 
 
 def _build_caller(name: str, settings: CallerSettings) -> Caller:

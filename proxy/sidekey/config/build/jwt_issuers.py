@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
+from sidekey.config.build.last_load import NETWORK_CAS, LastLoad
 from sidekey.config.build.trust import TrustOf, load_trust
-from sidekey.config.errors import Loc, LocatedErrors
+from sidekey.config.errors import LocatedErrors, format_loc
 from sidekey.config.models import JwtIssuerSettings
 from sidekey.config.secrets import RecordingReader, describe_source
 from sidekey.credentials.calls import parse_json_object
@@ -17,45 +19,34 @@ from sidekey.snapshot.trust import Trust
 _MAX_SIZE: Final = 256 << 10
 
 
-class BuiltIssuers(NamedTuple):
-    """The issuers by name, with the values that could not be read, and warnings."""
-
-    issuers: Mapping[str, JwtIssuer]
-    unreadable: LocatedErrors
-    warnings: LocatedErrors
-
-
 def build_jwt_issuers(
     settings: Mapping[str, JwtIssuerSettings],
     read: RecordingReader,
     previous: Mapping[str, JwtIssuer],
+    last: LastLoad,
+    *,
     trust: Trust,
     trust_of: TrustOf,
-) -> BuiltIssuers:
-    """Read the keys, the CAs and the token of each issuer.
+) -> tuple[Mapping[str, JwtIssuer], LocatedErrors]:
+    """Read the keys, the CAs and the token of each issuer. Return the issuers by name, and warnings.
 
-    A value that cannot be read now keeps its value in `previous`, the issuers of the last load without errors. Without
-    a previous one, an issuer has no keys, so that its JWTs are refused. `trust` is that of `network.trusted_ca`.
+    `previous` are the issuers of the last load without errors. If a value cannot be read and `last` does not keep the
+    previous issuer, the issuer has a `problem`, and its JWTs are refused. `trust` is that of `network.trusted_ca`.
     """
-    unreadable: LocatedErrors = []
     warnings: LocatedErrors = []
     issuers: dict[str, JwtIssuer] = {}
     for name, entry in settings.items():
-        base: Loc = ("jwt_issuers", name)
-        old = previous.get(name)
+        base = ("jwt_issuers", name)
+        reasons: LocatedErrors = []
         own_trust, reason = load_trust(entry.trusted_ca, trust, read, trust_of)
         if reason is not None:
-            unreadable.append(((*base, "trusted_ca"), reason))
-            old_trust = None if old is None else old.egress.trust
-            if old_trust is not None and (old_trust.source, old_trust.path) == (own_trust.source, own_trust.path):
-                own_trust = old_trust
+            reasons.append((("trusted_ca",), reason))
         token = ""
         if entry.token is not None:
             try:
                 token = read(entry.token)
             except ValueError as error:
-                unreadable.append(((*base, "token"), str(error)))
-                token = "" if old is None else old.token
+                reasons.append((("token",), str(error)))
         keys: JwtKeys | None = None
         if entry.jwks is not None and entry.jwks.file is not None:
             try:
@@ -64,9 +55,8 @@ def build_jwt_issuers(
                     text = "has private keys, with which anyone who reads it can make JWTs: write only public keys"
                     warnings.append(((*base, "jwks", "file"), text))
             except ValueError as error:
-                unreadable.append(((*base, "jwks", "file"), str(error)))
-                keys = () if old is None or old.keys is None or old.issuer != entry.issuer else old.keys
-        issuers[name] = JwtIssuer(
+                reasons.append((("jwks", "file"), str(error)))
+        issuer = JwtIssuer(
             name,
             entry.issuer,
             entry.audience,
@@ -75,7 +65,16 @@ def build_jwt_issuers(
             Egress(own_trust, tuple(entry.allow_private)),
             token,
         )
-    return BuiltIssuers(issuers, unreadable, warnings)
+        old = previous.get(name)
+        kept = old if old is not None and not old.problem else None
+        for loc, reason in reasons:
+            kept = last.keep(kept, base, NETWORK_CAS, loc=(*base, *loc), reason=reason)
+        if reasons:
+            unread = " and ".join(f"`{format_loc(loc)}`" for loc, _ in reasons)
+            # Without its token or CAs, no request must fetch its keys.
+            issuer = kept or replace(issuer, keys=(), problem=f"{unread} of the JWT's issuer cannot be read now")
+        issuers[name] = issuer
+    return issuers, warnings
 
 
 def _read_keys(name: str, read: RecordingReader) -> tuple[JwtKeys, bool]:

@@ -42,30 +42,19 @@ def read_server_certificate(
     return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
 
 
-def read_listen_tls(
-    settings: ListenTlsSettings, read: SecretReader, previous: ListenTls | None
-) -> tuple[ListenTls | None, LocatedErrors]:
-    """Read the TLS of the proxy listener. An unusable certificate or CA keeps its value in `previous`.
-
-    Return None and the errors if there is no previous value: without it, credentials would travel in the clear, or
-    nothing would verify callers.
-    """
+def read_listen_tls(settings: ListenTlsSettings, read: SecretReader) -> tuple[ListenTls | None, LocatedErrors]:
+    """Read the TLS of the proxy listener. Return None and the errors if the certificate or a CA is unusable."""
     certificate, reasons = read_server_certificate(settings, read, ("listen", "tls"))
-    client_cas: frozenset[bytes] | None = frozenset()
+    client_cas: frozenset[bytes] = frozenset()
     if settings.client_ca is not None:
         try:
             client_cas = _certificates(read.raw(settings.client_ca, MAX_SIZE))
         except ValueError as error:
             reasons.append((("listen", "tls", "client_ca"), str(error)))
-            client_cas = None if previous is None or not previous.client_cas else previous.client_cas
-    if certificate is None and previous is not None:
-        certificate = previous.certificate
-    if certificate is None or client_cas is None:
+    if certificate is None or reasons:
         return None, reasons
     expires_at = load_pem_x509_certificates(certificate.chain)[0].not_valid_after_utc.timestamp()
-    return ListenTls(
-        certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional"
-    ), reasons
+    return ListenTls(certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional"), []
 
 
 def find_warnings(tls: ListenTls, now: float) -> Iterator[tuple[Loc, str]]:
