@@ -416,14 +416,20 @@ def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions 
     if not isinstance(auth, Mapping) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     kind, provider = str(auth.get("type")), auth["provider"]
+    if provider in provider_names() and kind != profile(provider).kind:
+        # Check the rest as the provider's type, so that the only errors are those that remain with that type.
+        corrected = {**raw, "auth": {**auth, "type": profile(provider).kind}}
+        expansion = expand(corrected, context)
+        return expansion._replace(
+            errors=[(PROVIDER, _wrong_type(provider)), *expansion.errors], summary=None, additions=None
+        )
     if not supports_profiles(kind):
         return Expansion(raw, [], None)
     # An integration with its own domains, or its own prefix, decides alone where the credential may go.
     domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     prefix = "endpoint_prefix" not in raw
     providers = provider_names_of(kind)
-    is_other_kind = provider in provider_names() and provider not in providers
-    if previous is not None and not is_other_kind and _is_unchanged(previous, KINDS[kind], auth, (domains, prefix)):
+    if previous is not None and _is_unchanged(previous, KINDS[kind], auth, (domains, prefix)):
         return merge_additions(raw, previous, context)
     if provider in providers:
         matching = profile(provider)
@@ -435,7 +441,7 @@ def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions 
         matching = profile(close[0]) if close else _unknown_provider(kind)
         needed = matching.needed_names(domains=domains, prefix=prefix)
         values, parameter_keys, _ = _read_arguments(auth, provider, matching, needed, context)
-        errors = [(PROVIDER, _provider_error(provider, suggested, close, providers))]
+        errors = [(PROVIDER, _provider_error(suggested, close, providers))]
     keys = _fill(matching.additions, values, matching.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
@@ -535,16 +541,19 @@ def _unknown_provider(kind: str) -> Profile:
     )
 
 
-def _provider_error(name: str, suggested: str | None, close: list[str], providers: tuple[str, ...]) -> str:
+def _provider_error(suggested: str | None, close: list[str], providers: tuple[str, ...]) -> str:
     """Return the error of a name that is not one of the kind's `providers`.
 
     `suggested` is the provider with this title or alias, which may be of another kind.
     """
-    if name in provider_names():
-        return f"this provider needs type: {profile(name).kind}"
     if suggested is not None and suggested not in providers:
-        return f"no such provider; did you mean {suggested}, which needs type: {profile(suggested).kind}?"
+        return f"no such provider; {_wrong_type(suggested)}"
     return f"no such provider; {_hint(close, providers)}"
+
+
+def _wrong_type(provider: str) -> str:
+    kind = profile(provider).kind
+    return f"`{provider}` is a profile of `{kind}`: write `auth: {{type: {kind}, provider: {provider}, …}}`"
 
 
 def _read_arguments(
