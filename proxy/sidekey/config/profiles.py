@@ -405,6 +405,10 @@ def _type_of(types: set[str]) -> dict[str, Any]:
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
+DUMMY_AUTH: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
+"""A valid `auth` without a secret."""
+
+
 def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions | None = None) -> Expansion:
     """Add the keys of the profile that `auth.provider` names. The integration's own keys have precedence.
 
@@ -417,12 +421,10 @@ def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions 
         return Expansion(raw, [], None)
     kind, provider = str(auth.get("type")), auth["provider"]
     if provider in provider_names() and kind != profile(provider).kind:
-        # Check the rest as the provider's type, so that the only errors are those that remain with that type.
-        corrected = {**raw, "auth": {**auth, "type": profile(provider).kind}}
-        expansion = expand(corrected, context)
-        return expansion._replace(
-            errors=[(PROVIDER, _wrong_type(provider)), *expansion.errors], summary=None, additions=None
-        )
+        # The keys of `auth` may belong to either type: check the rest with a valid `auth`.
+        prefix_of_dummy = {} if "allowed_domains" in raw else {"endpoint_prefix": "https://provider.invalid"}
+        table = {**prefix_of_dummy, **raw, "auth": DUMMY_AUTH}
+        return Expansion(table, [(PROVIDER, _wrong_type(provider))], None)
     if not supports_profiles(kind):
         return Expansion(raw, [], None)
     # An integration with its own domains, or its own prefix, decides alone where the credential may go.
