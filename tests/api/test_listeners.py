@@ -25,7 +25,10 @@ from support.programs import require
 class Running:
     """A listener with its health and metrics, and an HTTP client."""
 
-    def __init__(self, server: Server, health: Health, metrics: Metrics, client: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: Server, health: Health, metrics: Metrics, client: aiohttp.ClientSession, is_admin: bool
+    ) -> None:
+        self.is_admin = is_admin
         self.url = f"http://{server.addresses[0]}"
         self.health = health
         self.metrics = metrics
@@ -42,7 +45,7 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     build = build_admin if request.param == "listen.admin" else build_metrics
     server = await serve(build(health, Exposition(metrics)), Address(), request.param)
     async with aiohttp.ClientSession() as client:
-        yield Running(server, health, metrics, client)
+        yield Running(server, health, metrics, client, is_admin=build is build_admin)
     await server.close()
 
 
@@ -74,6 +77,30 @@ async def test_head_of_metrics_has_no_body(running: Running) -> None:
 async def test_unknown_path_is_404(running: Running, path: str) -> None:
     async with running.client.get(aiohttp.client.URL(running.url + path, encoded=True)) as response:
         assert response.status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type", "missing"),
+    [
+        ("/", "text/plain", "the console"),
+        ("/ui", "text/plain", "the console"),
+        ("/ui/login", "text/plain", "the console"),
+        ("/api/v1", "application/problem+json", "the API"),
+        ("/api/v1/integrations", "application/problem+json", "the API"),
+    ],
+)
+async def test_admin_listener_without_operators_says_what_to_configure(
+    running: Running, path: str, media_type: str, missing: str
+) -> None:
+    """The metrics listener, which any host may reach, says nothing."""
+    async with running.client.get(running.url + path) as response:
+        text = await response.text()
+        assert response.status == 404
+        if running.is_admin:
+            assert response.content_type == media_type
+            assert f"{missing} is not configured: set `store`" in text
+        else:
+            assert text == "404: Not Found"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])

@@ -40,6 +40,14 @@ def test_check_lists_every_error_with_its_location(tmp_path: Path) -> None:
         assert any(location.startswith(expected) for location in locations), (expected, locations)
 
 
+@pytest.mark.parametrize(("extra", "last"), [(1, "1 more error"), (37, "37 more errors")])
+def test_check_counts_the_errors_that_it_does_not_list(extra: int, last: str, tmp_path: Path) -> None:
+    keys = "".join(f"zz{number}: 1\n" for number in range(200 + extra))
+    result = run_cli("check", "--config", write_config(tmp_path, f"version: 1\n{keys}"))
+    assert result.stdout.count("unknown key") == 200
+    assert f"{last}: correct the first 200, then check again" in result.stdout
+
+
 def test_check_reports_an_unreadable_secret(tmp_path: Path) -> None:
     """`run` starts without the secret, but `check` fails."""
     result = run_cli("check", "--config", write_config(tmp_path, sms_key=None))

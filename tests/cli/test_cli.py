@@ -62,7 +62,8 @@ def test_a_narrow_terminal_wraps_help() -> None:
 
 def test_version_has_name_version_and_build() -> None:
     """Scripts parse this line."""
-    assert run_process("--version").stdout == f"sidekey {sidekey.__version__} ({build()})\n"
+    for argument in ("--version", "version"):
+        assert run_process(argument).stdout == f"sidekey {sidekey.__version__} ({build()})\n"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +139,30 @@ def test_schema_prints_the_schema_of_the_config() -> None:
     result = run_cli("schema")
     assert result.returncode == 0
     assert json.loads(result.stdout) == schema()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggestion"),
+    [
+        (["lst"], "No such command 'lst'. Did you mean 'list'?"),
+        (["help", "chek"], "No such command 'chek'. Did you mean 'check'?"),
+        (["token", "creat"], "No such command 'creat'. Did you mean 'create'?"),
+        (["check", "--confg", "x"], "'--config'"),
+    ],
+    ids=" ".join,
+)
+def test_mistyped_word_suggests_the_nearest(arguments: list[str], suggestion: str) -> None:
+    result = run_process(*arguments)
+    assert result.returncode == 2
+    assert suggestion in result.stderr
+
+
+@pytest.mark.parametrize("names", [[], ["check"], ["token"], ["token", "create"]], ids=" ".join)
+def test_help_command_prints_what_the_option_prints(names: list[str]) -> None:
+    assert run_process("help", *names).stdout == run_process(*names, "--help").stdout
+
+
+def test_help_of_a_command_without_subcommands_is_an_error() -> None:
+    result = run_cli("help", "check", "me")
+    assert result.returncode == 2
+    assert "sidekey check has no commands" in result.stderr

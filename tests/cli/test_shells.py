@@ -116,4 +116,4 @@ def test_text_formats_refuse_bytes_that_are_not_utf_8(form: object) -> None:
 
 def test_only_shell_formats_extend_this_environment() -> None:
     """The other formats are for containers."""
-    assert [name for name, shell in FORMATS.items() if shell.in_place] == ["sh", "fish", "powershell"]
+    assert [name for name, shell in FORMATS.items() if shell.in_place] == ["sh", "bash", "zsh", "fish", "powershell"]

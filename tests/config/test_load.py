@@ -72,10 +72,18 @@ def test_valid_config_becomes_a_snapshot(tmp_path: Path) -> None:
     assert list(loaded.snapshot.integrations) == ["sms", "crm"]
 
 
-def test_config_without_integrations_is_a_warning(tmp_path: Path) -> None:
-    loaded = load(write(tmp_path, "version: 1\n"), {})
+@pytest.mark.parametrize(
+    ("forward", "effect"),
+    [
+        ("", "every request is denied"),
+        ("forward: {unmatched: deny}\n", "every request is denied"),
+        ("forward: {unmatched: pass}\n", "requests pass without a credential, by `forward.unmatched`"),
+    ],
+)
+def test_config_without_integrations_is_a_warning(forward: str, effect: str, tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, f"version: 1\n{forward}"), {})
     assert loaded.snapshot is not None
-    assert [error.message for error in loaded.warnings] == ["no integration is configured: every request is denied"]
+    assert [error.message for error in loaded.warnings] == [f"no integration is configured: {effect}"]
 
 
 def test_credential_that_two_processes_cannot_share_is_a_warning_at_its_key(tmp_path: Path) -> None:

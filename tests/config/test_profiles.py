@@ -615,8 +615,8 @@ def test_model_reports_keys_that_no_profile_has() -> None:
         ("azure_ad", "did you mean microsoft-entra?"),
         ("SFMC", "did you mean salesforce-marketing-cloud?"),
         ("SAP Emarsys", "did you mean emarsys?"),
-        ("nexmo", "did you mean vonage, which needs type: basic?"),
-        ("Mailchimp", "did you mean mailchimp, which needs type: basic?"),
+        ("nexmo", "`vonage` is a profile of `basic`: write `auth: {type: basic, provider: vonage, …}`"),
+        ("Mailchimp", "`mailchimp` is a profile of `basic`: write `auth: {type: basic, provider: mailchimp, …}`"),
         ("../credentials/basic", f"known: {', '.join(profiles.provider_names_of('oauth2'))}"),
         ("", f"known: {', '.join(profiles.provider_names_of('oauth2'))}"),
     ],
@@ -635,8 +635,6 @@ def test_unknown_provider_is_one_error_with_a_suggestion(provider: str, hint: st
     "text",
     [
         "auth: {type: oauth2, token_endpoint: 'https://a.example.com/token'}\n",
-        "auth: {type: mtls, provider: criteo, region: x}\n",
-        "auth: {provider: criteo}\n",
         "auth: {type: oauth2, provider: [criteo]}\n",
         "auth: criteo\n",
         "methods: [GET]\n",
@@ -647,6 +645,16 @@ def test_document_without_a_provider_is_not_changed(text: str) -> None:
     raw = table(text)
     assert expand(raw, Context("file")) == Expansion(raw, [], None)
     assert expand(raw, Context("file")).table is raw
+
+
+@pytest.mark.parametrize("written", ["", "type: headers, ", "type: mtls, ", "type: oauth, "])
+def test_provider_under_another_type_is_one_error(written: str) -> None:
+    """The other keys of `auth` cause no error."""
+    text = f"auth: {{{written}provider: listrak, client_id: id, client_secret: {{file: s}}}}\n"
+    (error,) = shown(text)
+    assert error.endswith(
+        "auth.provider: `listrak` is a profile of `oauth2`: write `auth: {type: oauth2, provider: listrak, …}`"
+    )
 
 
 def test_every_parameter_has_a_property_in_the_schema() -> None:
@@ -776,7 +784,8 @@ def test_additions_have_no_secret() -> None:
         ),
         (
             "auth: {type: basic, provider: klaviyo, key: {file: k}}\n",
-            "c.yaml:1:31: auth.provider: this provider needs type: headers",
+            "c.yaml:1:31: auth.provider: `klaviyo` is a profile of `headers`: "
+            "write `auth: {type: headers, provider: klaviyo, …}`",
         ),
     ],
 )

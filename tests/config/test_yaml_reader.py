@@ -195,4 +195,4 @@ def test_values_of_flow_and_block_style_are_read_unchanged(tree: dict[str, objec
 def test_only_the_first_200_duplicates_are_listed() -> None:
     _, errors = parse("f", b"a: 1\n" * 1000)
     assert len(errors) == 201
-    assert errors[-1].message == "there are more errors than the first 200: correct these first"
+    assert errors[-1].message == "799 more errors: correct the first 200, then check again"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from ipaddress import ip_address
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -103,11 +104,29 @@ class Extension(ABC):
 def build_admin(health: Health, exposition: Exposition, extension: Extension | None = None) -> web.Application:
     """Build the admin application. Host must be an IP literal, localhost or a name of `extension`."""
     if extension is None:
-        return _build(health, exposition, guard(frozenset, respond_line, _has_no_console), _allow_every_scrape)
+        app = _build(health, exposition, guard(frozenset, respond_line, _has_no_console), _allow_every_scrape)
+        for path in ("/", "/ui", "/ui/{path:.*}"):
+            app.router.add_get(path, _explain_missing_console)
+        app.router.add_route("*", f"{PREFIX}{{path:(/(?s:.*))?}}", _explain_missing_api)
+        return app
     check = guard(extension.names, extension.refuse, extension.is_console_page)
     app = _build(health, exposition, check, extension.refuse_scrape)
     extension.add_to(app)
     return app
+
+
+_UNCONFIGURED: Final = (
+    "{} is not configured: set `store`, or name operators in `admin.tokens` or `admin.oidc`. "
+    "This listener serves /metrics, /healthz, /startupz and /readyz"
+)
+
+
+async def _explain_missing_console(_: web.Request) -> web.Response:
+    return web.Response(status=404, text=f"{_UNCONFIGURED.format('the console')}\n")
+
+
+async def _explain_missing_api(_: web.Request) -> web.Response:
+    return respond_problem(ApiProblem("not_found", _UNCONFIGURED.format("the API")))
 
 
 def build_metrics(health: Health, exposition: Exposition) -> web.Application:

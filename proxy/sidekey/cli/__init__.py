@@ -11,8 +11,7 @@ from typing import Final
 
 import click
 
-from sidekey import __version__
-from sidekey.build import build
+from sidekey.build import describe_version
 from sidekey.cli.groups import LazyCommand, LazyGroup
 from sidekey.cli.memory_limit import limit_memory, prefer_oom_kill
 
@@ -26,6 +25,7 @@ COMMANDS: Final = {
     "explain": LazyCommand("explain", "Show whether a target is allowed, why, and what is signed."),
     "export": LazyCommand("export", "Print the content of the store as a config, without secrets."),
     "healthcheck": LazyCommand("healthcheck", "Ask the running Sidekey whether it is ready."),
+    "help": LazyCommand("help", "Print the help of a command, or the list of commands."),
     "import": LazyCommand("import_config", "Import config files into the store."),
     "list": LazyCommand("list", "List the integrations with their status."),
     "preset": LazyCommand("preset", "List webhook presets, show their requests, and send one."),
@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "store": LazyCommand("store", "Create and rotate keys of the store, and verify its content."),
     "test": LazyCommand("test", "Send an integration's test request to its upstream."),
     "token": LazyCommand("token", "Create, list and revoke operators' tokens of the API."),
+    "version": LazyCommand("version", "Print the version, and whether the hot path is compiled."),
 }
 """Commands with the first line of their help."""
 
@@ -63,7 +64,7 @@ class _Commands(LazyGroup):
 
 def _show_version(context: click.Context, _: click.Parameter, requested: bool) -> None:
     if requested and not context.resilient_parsing:
-        click.echo(f"sidekey {__version__} ({build()})")
+        click.echo(describe_version())
         context.exit()
 
 

@@ -75,6 +75,8 @@ def _check_text(name: str, value: str) -> None:
 
 FORMATS: Final[Mapping[str, OutputFormat]] = {
     "sh": OutputFormat(posix, in_place=True),
+    "bash": OutputFormat(posix, in_place=True),
+    "zsh": OutputFormat(posix, in_place=True),
     "fish": OutputFormat(fish, in_place=True),
     "powershell": OutputFormat(powershell, in_place=True),
     "docker": OutputFormat(docker, in_place=False),

@@ -33,6 +33,12 @@ MAX_ERRORS: Final = 200
 
 MORE_ERRORS: Final = f"there are more errors than the first {MAX_ERRORS}: correct these first"
 
+
+def more_errors(count: int) -> str:
+    """Return the last line of a document with `count` errors that are not listed."""
+    return f"{count:,} more error{'s' if count > 1 else ''}: correct the first {MAX_ERRORS}, then check again"
+
+
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<*-]{1,64}")
 _NAME_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 

@@ -377,7 +377,12 @@ class _Loading:
                 self._add("error" if values.get("store") is None else "warning", unknown)
             self._add("warning", checks.global_warnings(values))
         if self._documents.documents and not self._documents.integrations and values.get("store") is None:
-            text = "no integration is configured: every request is denied"
+            forward = values.get("forward")
+            passes = isinstance(forward, Mapping) and forward.get("unmatched") == "pass"
+            effect = (
+                "requests pass without a credential, by `forward.unmatched`" if passes else "every request is denied"
+            )
+            text = f"no integration is configured: {effect}"
             self._add("warning", [(("integrations",), text)])
         try:
             settings = GlobalSettings.model_validate(values, context=Context("file"))

@@ -405,6 +405,10 @@ def _type_of(types: set[str]) -> dict[str, Any]:
     return {"type": types.pop() if len(types) == 1 else sorted(types)}
 
 
+DUMMY_AUTH: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
+"""A valid `auth` without a secret."""
+
+
 def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions | None = None) -> Expansion:
     """Add the keys of the profile that `auth.provider` names. The integration's own keys have precedence.
 
@@ -416,14 +420,18 @@ def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions 
     if not isinstance(auth, Mapping) or not isinstance(auth.get("provider"), str):
         return Expansion(raw, [], None)
     kind, provider = str(auth.get("type")), auth["provider"]
+    if provider in provider_names() and kind != profile(provider).kind:
+        # The keys of `auth` may belong to either type: check the rest with a valid `auth`.
+        prefix_of_dummy = {} if "allowed_domains" in raw else {"endpoint_prefix": "https://provider.invalid"}
+        table = {**prefix_of_dummy, **raw, "auth": DUMMY_AUTH}
+        return Expansion(table, [(PROVIDER, _wrong_type(provider))], None)
     if not supports_profiles(kind):
         return Expansion(raw, [], None)
     # An integration with its own domains, or its own prefix, decides alone where the credential may go.
     domains = raw.get("allow_other_domains") is not False and "allowed_domains" not in raw
     prefix = "endpoint_prefix" not in raw
     providers = provider_names_of(kind)
-    is_other_kind = provider in provider_names() and provider not in providers
-    if previous is not None and not is_other_kind and _is_unchanged(previous, KINDS[kind], auth, (domains, prefix)):
+    if previous is not None and _is_unchanged(previous, KINDS[kind], auth, (domains, prefix)):
         return merge_additions(raw, previous, context)
     if provider in providers:
         matching = profile(provider)
@@ -435,7 +443,7 @@ def expand(raw: Mapping[str, Any], context: Context, previous: ProfileAdditions 
         matching = profile(close[0]) if close else _unknown_provider(kind)
         needed = matching.needed_names(domains=domains, prefix=prefix)
         values, parameter_keys, _ = _read_arguments(auth, provider, matching, needed, context)
-        errors = [(PROVIDER, _provider_error(provider, suggested, close, providers))]
+        errors = [(PROVIDER, _provider_error(suggested, close, providers))]
     keys = _fill(matching.additions, values, matching.names)
     if not keys.get("allowed_domains"):
         keys = _without_domains(keys)
@@ -535,16 +543,19 @@ def _unknown_provider(kind: str) -> Profile:
     )
 
 
-def _provider_error(name: str, suggested: str | None, close: list[str], providers: tuple[str, ...]) -> str:
+def _provider_error(suggested: str | None, close: list[str], providers: tuple[str, ...]) -> str:
     """Return the error of a name that is not one of the kind's `providers`.
 
     `suggested` is the provider with this title or alias, which may be of another kind.
     """
-    if name in provider_names():
-        return f"this provider needs type: {profile(name).kind}"
     if suggested is not None and suggested not in providers:
-        return f"no such provider; did you mean {suggested}, which needs type: {profile(suggested).kind}?"
+        return f"no such provider; {_wrong_type(suggested)}"
     return f"no such provider; {_hint(close, providers)}"
+
+
+def _wrong_type(provider: str) -> str:
+    kind = profile(provider).kind
+    return f"`{provider}` is a profile of `{kind}`: write `auth: {{type: {kind}, provider: {provider}, …}}`"
 
 
 def _read_arguments(

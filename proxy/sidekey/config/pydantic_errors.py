@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc, existing_loc
+from sidekey.config.errors import MAX_ERRORS, Finding, Loc, existing_loc, more_errors
 from sidekey.config.models import Config, GlobalSettings, IntegrationSettings
 from sidekey.config.profiles import profile, provider_names_of
 from sidekey.credentials.certificates.settings import CertificateSettings
@@ -49,7 +49,8 @@ def findings_of(
     """
     errors = error.errors(include_url=False, include_input=False, include_context=True)
     findings = [_finding(details, model, root_of, context) for details in errors[:MAX_ERRORS]]
-    return [*findings, Finding((), MORE_ERRORS)] if len(errors) > MAX_ERRORS else findings
+    more = len(errors) - MAX_ERRORS
+    return [*findings, Finding((), more_errors(more))] if more > 0 else findings
 
 
 def _finding(

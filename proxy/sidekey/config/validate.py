@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -11,7 +11,7 @@ from sidekey.config import checks
 from sidekey.config.ca_bundles import MAX_BUNDLE_SIZE
 from sidekey.config.errors import Finding, Loc
 from sidekey.config.models import IntegrationSettings
-from sidekey.config.profiles import Expansion, ProfileAdditions, expand, merge_additions
+from sidekey.config.profiles import DUMMY_AUTH, Expansion, ProfileAdditions, expand, merge_additions
 from sidekey.config.pydantic_errors import findings_of
 from sidekey.config.secrets import RecordingReader
 from sidekey.credentials.context import Context
@@ -56,14 +56,10 @@ def validate_valid_sections(validated: Validated, context: Context) -> Integrati
     invalid = {error.loc[0] for error in validated.errors if error.loc}
     rest = {key: value for key, value in validated.expansion.table.items() if key not in invalid}
     try:
-        return IntegrationSettings.model_validate({"auth": _DUMMY_AUTH, **rest}, context=context)
+        return IntegrationSettings.model_validate({"auth": DUMMY_AUTH, **rest}, context=context)
     except ValidationError:
         # There were more errors than are listed.
         return None
-
-
-_DUMMY_AUTH: Final = {"type": "headers", "headers": {"X-Stand-In": "public"}}
-"""A valid `auth` without a secret."""
 
 
 def _warnings(table: Mapping[str, Any], context: Context, store: checks.StoreKind) -> Iterator[Finding]:

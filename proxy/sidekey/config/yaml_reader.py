@@ -14,13 +14,13 @@ import yaml
 
 from sidekey.config.errors import (
     MAX_ERRORS,
-    MORE_ERRORS,
     ConfigError,
     LocatedList,
     LocatedMapping,
     format_loc,
     line_of,
     mark_of,
+    more_errors,
 )
 from sidekey.config.yaml_errors import explain
 
@@ -119,6 +119,7 @@ class _Reader:
 
     def __init__(self, file: str, text: str, limits: Limits) -> None:
         self.errors: list[ConfigError] = []
+        self._duplicates = 0
         self._file = file
         self._limits = limits
         self._next = _Loader(text).get_event
@@ -223,13 +224,13 @@ class _Reader:
 
     def _add_duplicate(self, start: Any, table: LocatedMapping, key: str) -> None:
         # Searching for the first occurrence takes time in proportion to the number of keys.
-        if len(self.errors) < MAX_ERRORS:
+        self._duplicates += 1
+        if self._duplicates <= MAX_ERRORS:
             first = line_of(table.marks[2 * list(table).index(key)])
             message = f"this key is given twice: remove one; the first is in line {first}"
-        elif len(self.errors) == MAX_ERRORS:
-            message = MORE_ERRORS
         else:
-            return
+            del self.errors[MAX_ERRORS:]
+            message = more_errors(self._duplicates - MAX_ERRORS)
         self.errors.append(ConfigError(self._file, start.line + 1, start.column + 1, format_loc(self._path), message))
 
     def _read_list(self, mark: int, depth: int) -> LocatedList:

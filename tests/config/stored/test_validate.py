@@ -434,7 +434,7 @@ def test_provider_of_another_kind_is_an_error() -> None:
     """Also if the saved profile belongs to the provider."""
     row = stored({"auth": {"type": "headers", "provider": "klaviyo", "key": {"value": CANARY}}})
     other = {"auth": {"type": "basic", "provider": "klaviyo", "key": read(row)["auth"]["key"]}}
-    assert "this provider needs type: headers" in errors(other, previous_row(row))["/auth/provider"]
+    assert "`klaviyo` is a profile of `headers`" in errors(other, previous_row(row))["/auth/provider"]
 
 
 @pytest.mark.parametrize("value", [CANARY, 5, {"x": CANARY}, [CANARY]])
