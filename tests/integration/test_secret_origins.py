@@ -96,7 +96,7 @@ def keys_of(model: type[BaseModel], seen: set[type[BaseModel]]) -> Iterator[tupl
         return
     seen.add(model)
     for name, field in model.model_fields.items():
-        annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        annotation: Any = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         label = "proxy.username" if (model, name) == (ProxySettings, "username") else field.alias or name
         yield label, create_model("Key", key=(annotation, ...))
         for inner in models_in(field.annotation):
@@ -115,7 +115,8 @@ def test_every_reference_is_a_secret_unless_its_key_is_public() -> None:
     """For every key of the models: a new one with public values must be listed here."""
     seen: set[type[BaseModel]] = set()
     found: dict[str, set[bool]] = {}
-    for model in (Config, AddedSettings, *KINDS.values()):
+    models: tuple[type[BaseModel], ...] = (Config, AddedSettings, *KINDS.values())
+    for model in models:
         for key, holder in keys_of(model, seen):
             for raw in ({"file": "x"}, {"env": "X"}):
                 try:

@@ -221,7 +221,12 @@ class _Loading:
         trust = self._build_trust(settings)
         proxy = self._build_proxy(settings, trust)
         entries = self._build_integrations(trust, settings)
-        callers = build_callers(settings.callers, self._recorder, {} if previous is None else previous.token_digests)
+        callers = build_callers(
+            settings.callers,
+            self._recorder,
+            {} if previous is None else previous.token_digests,
+            is_local=checks.is_local_listener(settings.listen.proxy),
+        )
         issuers = build_jwt_issuers(
             settings.jwt_issuers,
             self._recorder,
@@ -230,7 +235,7 @@ class _Loading:
             self._trust_of,
         )
         self._add("unreadable", (*callers.unreadable, *issuers.unreadable))
-        self._add("warning", issuers.warnings)
+        self._add("warning", (*callers.warnings, *issuers.warnings))
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)
