@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from joserfc.jwk import RSAKey
 
 from support.caller_certificates import CallerCa, dns
@@ -56,3 +57,27 @@ def test_private_key_of_an_issuer(tmp_path: Path) -> None:
         assert len(found) == private, found
     assert "jwt_issuers.cluster.jwks.file" in found[0]
     assert "has private keys" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "errors", "warned"),
+    [
+        ("0.0.0.0:8080", "a" * 15, ["fewer than 16"], []),
+        ("127.0.0.1:8080", "a" * 15, [], ["fewer than 16"]),
+        ("unix:proxy.sock", "a" * 15, [], ["fewer than 16"]),
+        ("0.0.0.0:8080", "a" * 16, [], []),
+        *(("0.0.0.0:8080", f"{'a' * 16}{character}", [], ["percent-encoded"]) for character in "/+=@:%"),
+        ("127.0.0.1:8080", "-._~" * 4, [], []),
+    ],
+)
+def test_token_of_a_caller(address: str, token: str, errors: list[str], warned: list[str], tmp_path: Path) -> None:
+    """A short one is an error where other machines reach the proxy. The output does not contain the token."""
+    (tmp_path / "token").write_text(token)
+    more = f"listen: {{proxy: '{address}'}}\ncallers: {{crm-team: {{token: {{file: token}}, integrations: [crm]}}}}\n"
+    result = run_cli("check", "--json", "--config", write_config(tmp_path, GOOD + more))
+    assert token not in result.stdout
+    report = json.loads(result.stdout)
+    for kind, expected in (("faults", errors), ("warnings", warned)):
+        texts = [text for item in report[kind] if "has " in (text := str(item)) and "crm-team" in text]
+        assert len(texts) == len(expected)
+        assert all(part in text for part, text in zip(expected, texts, strict=True))

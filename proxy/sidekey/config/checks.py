@@ -361,7 +361,7 @@ def _store_errors(raw: Mapping[str, Any]) -> Messages:
 def _admin_errors(address: Address | None, raw: Mapping[str, Any]) -> Messages:
     """Refuse an admin listener that sends tokens over the network unencrypted, even with `allow_unauthenticated`."""
     admin = mapping(raw.get("admin"))
-    if not _has_api(raw) or address is None or _is_local(address):
+    if not _has_api(raw) or address is None or is_local_listener(address):
         return
     if admin.get("tls") is None and admin.get("behind_tls") is not True:
         text = "other machines can reach the API at this listener: it needs admin.tls, or admin.behind_tls: true"
@@ -431,7 +431,7 @@ def _listeners(raw: Mapping[str, Any]) -> Iterator[tuple[str, Address]]:
 
 def _is_open(name: str, address: Address, raw: Mapping[str, Any]) -> bool:
     """Return True if other machines can reach a listener that requires no token."""
-    if name == "metrics" or _is_local(address) or raw.get("store") is not None:
+    if name == "metrics" or is_local_listener(address) or raw.get("store") is not None:
         # With a store Sidekey always checks callers and operators, even if there are none yet.
         return False
     return not (_has_api(raw) if name == "admin" else raw.get("callers"))
@@ -443,7 +443,8 @@ def _has_api(raw: Mapping[str, Any]) -> bool:
     return raw.get("store") is not None or bool(admin.get("tokens") or admin.get("oidc"))
 
 
-def _is_local(address: Address) -> bool:
+def is_local_listener(address: Address) -> bool:
+    """Return True if only this machine can reach a listener."""
     return address.path is not None or ip_address(address.host).is_loopback
 
 

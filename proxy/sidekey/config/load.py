@@ -223,8 +223,13 @@ class _Loading:
         trust = self._build_trust(settings, last)
         proxy = self._build_proxy(settings, trust, last)
         entries = self._build_integrations(trust, settings)
-        digests = {} if previous is None else previous.token_digests
-        callers = build_callers(settings.callers, self._recorder, digests, last)
+        callers = build_callers(
+            settings.callers,
+            self._recorder,
+            {} if previous is None else previous.token_digests,
+            last,
+            is_local=checks.is_local_listener(settings.listen.proxy),
+        )
         issuers, issuer_warnings = build_jwt_issuers(
             settings.jwt_issuers,
             self._recorder,
@@ -233,7 +238,7 @@ class _Loading:
             trust=trust,
             trust_of=self._trust_of,
         )
-        self._add("warning", issuer_warnings)
+        self._add("warning", (*callers.warnings, *issuer_warnings))
         self._add("error", callers.errors)
         integrations = {name: entry.integration for name, entry in entries.items() if entry.integration is not None}
         presets = self._build_presets(integrations, has_store=settings.store is not None)

@@ -216,7 +216,10 @@ class CallerSettings(Section):
 
     token: GlobalSecret | None = Field(
         default=None,
-        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8.",
+        description="The caller's token: the password of the proxy user, or `Sidekey-Token`. Compared as UTF-8. "
+        "It needs at least 16 characters if other machines can reach `listen.proxy`. Make it with "
+        "`openssl rand -hex 32`: characters other than letters, digits and `-._~` must be percent-encoded in a proxy "
+        "URL.",
     )
     certificate: CallerCertificateSettings | None = Field(
         default=None, description="The client certificate of the caller's connection."

@@ -97,6 +97,6 @@ class BasicSettings(KindSettings):
         name, password = values["username",], values.get(("password",), "")
         value = build_basic(name, password)
         pair = value.removeprefix("Basic ").encode("ascii")
-        texts = (password,) if self.username.source == "plain" else (name, password)
+        texts = (name, password) if self.username.is_secret else (password,)
         secrets = (text.encode() for text in texts if text)
         return FixedCredential(Grant(headers=(("Authorization", value),), secrets=(*secrets, pair)))

@@ -239,8 +239,11 @@ class Reference:
 
     @property
     def is_secret(self) -> bool:
-        """Return True if the value is a secret, not a public text or certificate."""
-        return self.form in ("value", "secret")
+        """Return True for a value from outside the document, unless its key is public, such as a certificate's.
+
+        No other code decides this: permissions, sealing and redaction follow it.
+        """
+        return self.source not in WRITTEN and self.form in ("value", "secret")
 
     def __repr__(self) -> str:
         return f"Reference({self.source}, {REDACTED})"

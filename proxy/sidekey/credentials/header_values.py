@@ -134,7 +134,7 @@ def check_visibility(headers: dict[str, ConfiguredHeader]) -> dict[str, Configur
     An editor can replace a secret without entering the remaining secrets again, and so could redirect them.
     """
     for name, value in headers.items():
-        if value.text is not None and value.text.source == "text" and normal_name(name) == _PROXY_AUTHORIZATION:
+        if value.text is not None and not value.text.is_secret and normal_name(name) == _PROXY_AUTHORIZATION:
             raise ValueError(f"{name} must be a secret: write {{prefix: TEXT, secret: ...}}")
         if value.secret is not None and value.secret.source == "stored" and _may_change_target(name):
             raise ValueError(f"{name} must be a public text: a server may take the request for another by it")

@@ -153,7 +153,7 @@ class InjectedSettings(PartSettings):
         return tuple(
             (name, value.text.value)
             for name, value in self.headers.items()
-            if value.text is not None and value.text.source == "text" and normal_name(name) not in _SECRET_NAMES
+            if value.text is not None and not value.text.is_secret and normal_name(name) not in _SECRET_NAMES
         )
 
     def inputs(self) -> Iterator[SecretInput]:
@@ -169,10 +169,11 @@ class InjectedSettings(PartSettings):
         sections: list[tuple[str, Mapping[str, ConfiguredValue]]]
         sections = [("headers", self.headers), ("query", self.query), ("body", self.body)]
         secrets = [
-            values[section, name, "secret"]
+            values[key]
             for section, entries in sections
             for name, value in entries.items()
-            if value.secret is not None
+            for key, reference in value.inputs(section, name)
+            if reference.is_secret
         ]
         return Grant(
             headers=build_headers(self.headers, values, "headers"),

@@ -115,14 +115,14 @@ def _is_reference(raw: Mapping[str, Any]) -> bool:
 def references(tree: Tree, *place: str) -> Iterator[tuple[Keys, Reference]]:
     """Yield each secret with its location below `place`. A list index becomes a decimal text."""
     for path, node in _leaves(tree, ()):
-        if isinstance(node, Reference) and node.source != "text":
+        if isinstance(node, Reference) and node.is_secret:
             yield (*place, *map(str, path)), node
 
 
 def public_texts(tree: Tree) -> Iterator[tuple[Place, str]]:
     """Yield each public text with its location."""
     for path, node in _leaves(tree, ()):
-        if isinstance(node, Reference) and node.source == "text":
+        if isinstance(node, Reference) and not node.is_secret:
             yield path, node.value
 
 
@@ -154,7 +154,7 @@ def _fill(node: Node, values: Mapping[Keys, str], place: Keys, convert_text: Cal
     if isinstance(node, list):
         return [_fill(child, values, (*place, str(index)), convert_text) for index, child in enumerate(node)]
     if isinstance(node, Reference):
-        return convert_text(node.value) if node.source == "text" else values[place]
+        return values[place] if node.is_secret else convert_text(node.value)
     return node
 
 
