@@ -42,7 +42,7 @@ class ResponseKind:
     causes: tuple[Cause, ...] = ()
 
 
-_SAME_RESPONSE: Final = "No. Without a change, the response is the same."
+_SAME_RESPONSE: Final = "No, not without a change."
 _IF_NOT_SENT: Final = "Yes, if `sent` is `no`, or if the request may take effect twice."
 _AFTER_PAUSE: Final = "Yes, after `Retry-After`."
 
