@@ -101,7 +101,7 @@ _RESPONSE_KINDS = (
         (403,),
         ("destination_ip_prohibited",),
         "Connecting to the target's address is not allowed",
-        ("editor", "operator"),
+        ("caller", "editor", "operator"),
         _SAME_RESPONSE,
         "Find out why the host has this address. Set `allow_private` only if that is intended.",
     ),
@@ -317,7 +317,7 @@ _RESPONSE_KINDS = (
         (502,),
         ("proxy_loop_detected",),
         "The request has already passed through Sidekey",
-        ("operator",),
+        ("editor", "operator"),
         _SAME_RESPONSE,
         "Remove the loop.",
     ),
@@ -547,8 +547,8 @@ _RESPONSE_KINDS = (
         "Make the JWT issuer's keys reachable. See docs/callers.md#keys.",
         (
             Cause(
-                "Sidekey cannot fetch the issuer's JWKS.",
-                ("Correct `jwks.url` of `jwt_issuers`, its `trusted_ca` or the network. The log names the reason."),
+                "Sidekey cannot fetch the issuer's JWKS, and has no recent one.",
+                "Correct `jwks.url` of `jwt_issuers`, its `trusted_ca` or the network. The log names the reason.",
             ),
             Cause(
                 "The JWT was signed with a new key that Sidekey has not fetched yet.",
@@ -577,7 +577,7 @@ _RESPONSE_KINDS = (
                 "Send fewer large signed bodies at once, or raise it.",
             ),
             Cause(
-                "`limits.tunnels` is reached. One caller may use half.",
+                "`limits.tunnels` is reached. One of several callers may use half.",
                 "Close idle tunnels and WebSockets, or raise it.",
             ),
             Cause(
