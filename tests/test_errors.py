@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError
 from http import HTTPStatus
@@ -13,7 +14,17 @@ import pytest
 
 import sidekey
 from sidekey import errors
-from sidekey.errors import ALWAYS_DENIED, DENIAL_REASONS, RESPONSE_KINDS, Denial, DenialReason, Problem, ProblemError
+from sidekey.errors import (
+    ALWAYS_DENIED,
+    DENIAL_REASONS,
+    RESPONSE_KINDS,
+    Actor,
+    Denial,
+    DenialReason,
+    Problem,
+    ProblemError,
+    causes_of,
+)
 from support.denials import denial_of
 
 SOURCES = {path: ast.parse(path.read_bytes()) for path in Path(sidekey.__file__).parent.rglob("*.py")}
@@ -36,6 +47,21 @@ def test_problem_defaults_to_the_first_status_and_error(code: str) -> None:
 def test_every_status_is_a_standard_http_status(code: str) -> None:
     """Every status then has a reason phrase."""
     assert all(HTTPStatus(status) >= 400 for status in RESPONSE_KINDS[code].statuses)
+
+
+@pytest.mark.parametrize("code", RESPONSE_KINDS)
+def test_every_code_has_its_remedy(code: str) -> None:
+    """Who acts, whether to retry, and each cause with what to do, in sentences."""
+    kind, causes = RESPONSE_KINDS[code], causes_of(code)
+    assert kind.actors
+    assert set(kind.actors) <= set(get_args(Actor))
+    assert kind.retry.startswith(("Yes", "No"))
+    assert {denial for denial in causes.values() if denial} == {
+        denial for denial, reason in DENIAL_REASONS.items() if code in reason.codes
+    }
+    assert causes
+    sentences = [kind.retry, kind.remedy, *(text for cause in causes for text in cause)]
+    assert [text for text in sentences if not re.fullmatch(r"[A-Z`].+\.", text)] == []
 
 
 @pytest.mark.parametrize(("status", "error"), [(200, ""), (502, "http_request_denied"), (0, "made_up")])

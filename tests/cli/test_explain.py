@@ -13,6 +13,7 @@ import pytest
 from sidekey.cli.explain import parse_sample
 from sidekey.cli.look_up import look_up
 from sidekey.diagnostics.explain import Sample
+from sidekey.errors import DENIAL_REASONS
 from sidekey.snapshot.snapshot import Snapshot
 from support.commands import GOOD, TOKENS, write_config
 from support.sidekey_process import run_cli
@@ -78,7 +79,9 @@ def test_denial_shows_the_rules_of_the_integration(tmp_path: Path) -> None:
 def test_denial_explains_a_wrong_scheme(url: str, remark: str | None, tmp_path: Path) -> None:
     path = write_config(tmp_path, MIXED)
     reason = "the target is not under any endpoint prefix" + ("" if remark is None else f": {remark}")
-    assert f"denied       target_denied: {reason}\n" in run_cli("explain", "it", url, "--config", path).stdout
+    text = run_cli("explain", "it", url, "--config", path).stdout
+    assert f"denied       target_denied: {reason}\n" in text
+    assert f"what to do   {DENIAL_REASONS['outside_prefix'].remedy}\n" in text
     assert json.loads(run_cli("explain", "it", url, "--json", "--config", path).stdout)["reason"] == reason
 
 

@@ -50,6 +50,7 @@ test("advice and log-in problems", () => {
   assert.match(adviceFor(refused), /secret is refused/);
   assert.equal(failureText(refused), "Sidekey could not get the credential: token endpoint returned 401 invalid_client");
   assert.equal(adviceFor({ status: 404, code: "" }), "");
+  assert.match(adviceFor({ status: 415, code: "body_unsupported" }), /Send a body/);
   assert.equal(logInProblem(problem("store_denied")), "This Sidekey only serves. Log in at the Sidekey that edits.");
 });
 

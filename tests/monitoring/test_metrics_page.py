@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sidekey.errors import CALLER_GONE, DENIAL_REASONS, RESPONSE_KINDS
+from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import SEPARATE_STATUSES
 from sidekey.snapshot.status import STATUSES
 from support.prometheus import METRICS_PAGE, documented, examples_of, promtool
@@ -14,21 +14,10 @@ PAGE = METRICS_PAGE.read_text("utf-8")
 
 
 def test_page_has_every_outcome_of_a_request() -> None:
+    """Codes are on the page of errors."""
     section = PAGE.partition("\n## Outcomes\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
-    assert {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), CALLER_GONE, *RESPONSE_KINDS} - named == set()
-
-
-def test_page_has_a_row_for_every_reason_of_a_denial() -> None:
-    """The rows have codes, meaning and remedy, in the order of the code."""
-    section = PAGE.partition("\n## Reasons of denials\n")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", section, re.M)
-    expected = [
-        (reason.denial, ", ".join(f"`{code}`" for code in reason.codes), reason.meaning)
-        for reason in DENIAL_REASONS.values()
-    ]
-    assert [row[:3] for row in rows] == expected
-    assert all(row[3].endswith(".") for row in rows)
+    assert {"2xx", "3xx", "4xx", "5xx", *map(str, SEPARATE_STATUSES), CALLER_GONE} - named == set()
 
 
 def test_page_has_every_status_of_an_integration() -> None:

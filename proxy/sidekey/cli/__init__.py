@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "completion": LazyCommand("completion", "Print the completion script for bash, zsh or fish."),
     "demo": LazyCommand("demo", "Show what Sidekey does, on loopback, without a config."),
     "env": LazyCommand("env", "Print the variables that a service needs to use Sidekey."),
+    "errors": LazyCommand("errors", "Explain the codes of Sidekey's own responses."),
     "exec": LazyCommand("exec", "Run a command whose HTTP clients use Sidekey."),
     "explain": LazyCommand("explain", "Show whether a target is allowed, why, and what is signed."),
     "export": LazyCommand("export", "Print the content of the store as a config, without secrets."),

@@ -13,6 +13,7 @@ from sidekey.config.secrets import kind_of
 from sidekey.credentials.base import FixedCredential
 from sidekey.credentials.fields import HTTP_TOKEN, Keys
 from sidekey.credentials.signing import ChainedSigningRules, OutgoingRequest, RandomIds, Signer, SigningRules
+from sidekey.errors import remedy_of
 from sidekey.observe.output import printable
 from sidekey.policy.addresses import Address
 from sidekey.policy.decide import decide_again
@@ -175,6 +176,7 @@ class Explanation:
         else:
             rows.append(("denied", f"{decision.code}: {decision.reason}"))
             rows.append(("credential", "is not sent"))
+            rows.append(("what to do", remedy_of(decision.code, decision.denial)))
             if decision.code not in ("destination_denied", "not_implemented"):
                 rows += [("rule", rule) for rule in _describe_rules(self.integration.policy)]
         rows += [("token file", f"{path} (read before each call for a token)") for path in self._token_files]

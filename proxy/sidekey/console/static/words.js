@@ -1,4 +1,5 @@
 // The only module with sentences about results, states, roles and people. They never repeat a text of an upstream.
+import { REMEDIES } from "./errors.js";
 import { ago, clock, day, duration, number } from "./time.js";
 
 /**
@@ -202,23 +203,17 @@ export function statusReason({ status, expires_at: expires, problem, updated_at:
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
 
-/** @type {Record<string, [text: string, advice: string]>} A failure without a response of the upstream, by its code. */
+/** @type {Record<string, string>} A failure without a response of the upstream, by its code. */
 const FAILURES = {
-  upstream_unreachable: ["could not be reached", "The host cannot be reached: check the host name, and whether it is up."],
-  upstream_tls_failed: ["TLS failed", "The TLS connection failed: check the certificate of the host, and which authority you trust."],
-  upstream_timeout: ["did not respond in time", "The host did not respond in time: check whether it is slow, or raise the timeout."],
-  upstream_protocol_error: ["sent an invalid response", "The host sent an invalid response: check the host name and the port."],
-  credential_unavailable: ["Sidekey could not get the credential", "Test the integration to see why."],
-  target_denied: [
-    "Sidekey refused the target",
-    "Services send to a URL that this integration does not allow: explain the URL below, or allow its domain.",
-  ],
-  method_denied: ["Sidekey refused the method", "Services use a method that this integration does not allow."],
-  destination_denied: [
-    "Sidekey may not connect there",
-    "Sidekey may not connect to this address: allow it in the config (allow_private).",
-  ],
-  overloaded: ["Sidekey is at a limit", "Too many requests at the same time: raise the limit, or send more slowly."],
+  upstream_unreachable: "could not be reached",
+  upstream_tls_failed: "TLS failed",
+  upstream_timeout: "did not respond in time",
+  upstream_protocol_error: "sent an invalid response",
+  credential_unavailable: "Sidekey could not get the credential",
+  target_denied: "Sidekey refused the target",
+  method_denied: "Sidekey refused the method",
+  destination_denied: "Sidekey may not connect there",
+  overloaded: "Sidekey is at a limit",
 };
 
 /**
@@ -226,7 +221,7 @@ const FAILURES = {
  * @param {Result} failure
  */
 export function failureText({ status, code, reason }) {
-  if (code) return `${FAILURES[code]?.[0] ?? code}${reason ? `: ${reason}` : ""}`;
+  if (code) return `${FAILURES[code] ?? code}${reason ? `: ${reason}` : ""}`;
   return status ? String(status) : "no response";
 }
 
@@ -253,7 +248,7 @@ export const isRejected = ({ status, code, reason = "" }) => (code ? isRefusedTh
 /** @param {Result} failure `status` 0: there was no response. */
 export function adviceFor({ status, code, reason }) {
   if (code === "credential_unavailable" && reason) return credentialAdvice(reason);
-  if (code) return FAILURES[code]?.[1] ?? "";
+  if (code) return REMEDIES[code] ?? "";
   if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
   if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";
   if (status >= 500) return "The provider reports an error of its own: ask the provider.";
