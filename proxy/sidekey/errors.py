@@ -38,7 +38,7 @@ _RESPONSE_KINDS = (
         ("destination_ip_prohibited",),
         "Connecting to the target's address is not allowed",
     ),
-    ResponseKind("request_invalid", (400,), ("http_request_error",), "The request is malformed or ambiguous"),
+    ResponseKind("request_invalid", (400, 417), ("http_request_error",), "The request is malformed or ambiguous"),
     ResponseKind(
         "not_found",
         (404,),
