@@ -121,7 +121,7 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
     "subject beyond ASCII": ({"claims": {"sub": "ann\u0430"}}, "no subject"),
     "key of somebody else": ({"key": "other"}, "signature"),
     "key that is not published": ({"header": {"kid": "gone"}}, "does not publish"),
-    "no key named, two published": ({"header": {"kid": None}}, "does not publish"),
+    "key of somebody else, not named": ({"key": "other", "header": {"kid": None}}, "signature"),
     "algorithm none": ({"algorithm": "none"}, "does not publish"),
     "signed with the client's secret": ({"key": "secret", "header": {"kid": "one"}}, "signature"),
     "another algorithm of the key": ({"algorithm": "RS384"}, "signature"),
@@ -155,6 +155,7 @@ def forge(firm: CompanyLogin, forgery: dict[str, Any]) -> None:
     "forgery",
     [
         {"algorithm": "ES256"},
+        {"header": {"kid": None}},
         {"claims": {"exp": -50, "iat": -HOUR}},
         {"claims": {"iat": 50}},
         {"claims": {"aud": ["basic", "other"], "azp": "basic"}},

@@ -68,12 +68,12 @@ class CompanyLogins:
                 raise LoginRefused("the redirect is not from the issuer")
             token = await issuer.redeem(metadata, redirect.code, attempt.verifier)
             # The issuer may have rotated its keys: this fetches them again if the key of the token is unknown.
-            metadata = await issuer.metadata(lambda keys: id_token.key_for(token, keys) is not None)
-            key = id_token.key_for(token, metadata.keys)
-            if key is None:
+            metadata = await issuer.metadata(lambda keys: bool(id_token.keys_for(token, keys)))
+            keys = id_token.keys_for(token, metadata.keys)
+            if not keys:
                 raise LoginRefused("the ID token is signed with a key that the issuer does not publish")
             now = time.time()
-            claims = id_token.verify(token, key, rules, attempt.nonce, now)
+            claims = id_token.verify(token, keys, rules, attempt.nonce, now)
             return Authenticated(grant_by(claims, rules), min(int(claims.get("auth_time", 0)), int(now)))
 
     def _issuer_of(self, rules: OidcRules) -> Issuer:
