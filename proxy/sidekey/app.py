@@ -148,6 +148,7 @@ class App:
             self.manager.connect(self._reloader, self.metrics)
         if self._api_services is not None:
             self._history.start(None if self.manager is None else self.manager.store, report_defect)
+            self._api_services.company_logins.start(lambda: self.snapshot.admin.oidc)
 
     def _watched_files(self) -> set[Path]:
         """Return the files that parts reload without a new snapshot."""
@@ -366,6 +367,7 @@ class App:
         if self._api_services is not None:
             # Cut sends have a result now: store it before the store closes.
             await self._api_services.sender.finish()
+            await self._api_services.company_logins.close()
         await self._history.close()
         await self._tokens.close()
         if self.manager is not None:

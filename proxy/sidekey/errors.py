@@ -107,7 +107,7 @@ _RESPONSE_KINDS = (
     ),
     ResponseKind(
         "request_invalid",
-        (400,),
+        (400, 417),
         ("http_request_error",),
         "The request is malformed or ambiguous",
         ("caller",),
@@ -122,6 +122,7 @@ _RESPONSE_KINDS = (
                 "A WebSocket handshake breaks RFC 6455, or bytes follow it before the response.",
                 "Use a standard WebSocket client.",
             ),
+            Cause("A WebSocket handshake expects `100-continue` (417).", "Send the handshake without `Expect`."),
             Cause(
                 "The signature covers a header that is missing or repeated.",
                 "Send the header that `detail` names once.",
@@ -553,6 +554,10 @@ _RESPONSE_KINDS = (
             Cause(
                 "The JWT was signed with a new key that Sidekey has not fetched yet.",
                 "Wait: Sidekey fetches the keys again.",
+            ),
+            Cause(
+                "A file that `jwt_issuers` names cannot be read.",
+                "Make the file readable that the log names.",
             ),
         ),
     ),

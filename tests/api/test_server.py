@@ -74,12 +74,38 @@ async def test_response_does_not_name_the_library(server: Server, request_: byte
     assert b"\r\nServer: sidekey\r\n" in response
 
 
-@pytest.mark.parametrize("field", [b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: y" % number for number in range(100))])
-async def test_head_over_the_limits_is_refused(server: Server, field: bytes) -> None:
-    response = await exchange(server, b"GET / HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
+HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        (HEAD + b"X: " + b"s3cret" * 900, "the request line or a header field is too long"),
+        (b"GET /" + b"s3cret" * 2000 + b" HTTP/1.1", "the request line or a header field is too long"),
+        (HEAD + b"\r\n".join(b"X-%d: s3cret" % number for number in range(100)), "the head has too many header fields"),
+        (HEAD + b"Content-Type: s3cret\r\nContent-Type: b", "the header Content-Type must not be repeated"),
+        (HEAD + b"host: s3cret", "the header Host must not be repeated"),
+        (b"GET / HTTP/1.1\r\nX: s3cret", "the header Host is missing"),
+        (HEAD + b"s3cret", "a header field must be `Name: value`, without control characters, and end with CRLF"),
+        (HEAD + b"X: s3cret\0", "a header field must be `Name: value`, without control characters, and end with CRLF"),
+        (
+            HEAD + b"Content-Length: s3cret",
+            "Content-Length must be a number, and must be neither repeated nor beside Transfer-Encoding",
+        ),
+        (HEAD + b"Transfer-Encoding: s3cret", "Transfer-Encoding must be chunked alone"),
+        (b"s3cret at all", "the request line must be `METHOD TARGET HTTP/1.1`, with a valid target"),
+        (b"GET http://[s3cret HTTP/1.1", "the request line must be `METHOD TARGET HTTP/1.1`, with a valid target"),
+        (b"\x16\x03\x01s3cret", "TLS arrived at a listener without TLS: use http://, or set `tls` of the listener"),
+    ],
+)
+async def test_malformed_request_is_refused_with_the_reason(server: Server, request_: bytes, detail: str) -> None:
+    """The response repeats nothing of the request."""
+    response = await exchange(server, request_ + b"\r\n\r\n")
     assert response.split(b" ")[1] == b"400"
     assert b"\r\nContent-Type: application/problem+json" in response
-    assert json.loads(response.partition(b"\r\n\r\n")[2])["code"] == "malformed"
+    problem = json.loads(response.partition(b"\r\n\r\n")[2])
+    assert (problem["code"], problem["detail"]) == ("malformed", detail)
+    assert b"s3cret" not in response
 
 
 @pytest.mark.parametrize(

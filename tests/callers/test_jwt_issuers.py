@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwt
+from joserfc._rfc7518.jws_algs import ESAlgorithm
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
 from structlog.testing import capture_logs
@@ -40,7 +41,13 @@ DAY = 86_400
 ISSUER = "https://issuer.example"
 RSA = RSAKey.import_key(private_key("RS256"), {"kid": "rsa"})
 EC = ECKey.import_key(private_key("ES256"), {"kid": "ec"})
-OTHER = ECKey.import_key(ec.generate_private_key(ec.SECP256R1()), {"kid": "other"})
+
+
+def new_key(name: str = "other") -> ECKey:
+    return ECKey.import_key(ec.generate_private_key(ec.SECP256R1()), {"kid": name})
+
+
+OTHER = new_key()
 P384 = ECKey.import_key(private_key("ES384"), {"kid": "p384"})
 with warnings.catch_warnings(action="ignore"):
     SHORT = RSAKey.import_key(private_key("small"), {"kid": "short"})
@@ -151,7 +158,10 @@ def with_file(keys: Any = JWKS, **changes: Any) -> Snapshot:
         (sign(RSA, "PS256"), "the JWT has no valid RS256 or ES256 signature"),
         (sign(P384, "ES384"), "the JWT is signed with a key that its issuer does not have"),
         (sign(SHORT), "the JWT is signed with a key that its issuer does not have"),
-        (sign(header={"kid": None}), "the JWT is signed with a key that its issuer does not have"),
+        (sign(header={"kid": None}), BILLING),
+        (sign(EC, "ES256", {"kid": None}), BILLING),
+        (sign(OTHER, "ES256", {"kid": None}), "the JWT has no valid RS256 or ES256 signature"),
+        (sign(P384, "ES384", {"kid": None}), "the JWT is signed with a key that its issuer does not have"),
         (sign(sub="x" * 7000), "the JWT has more than 8 KiB"),
         ("ey.ey.ey", "the JWT is malformed"),
         ("eyé..", "the JWT is malformed"),
@@ -165,6 +175,32 @@ def test_jwt_must_be_signed_by_the_issuer_for_sidekey(token: str, expected: byte
     issuers.prepare(with_file())()
     assert verify(issuers, token) == expected
     assert (issuers.find(hashlib.sha256(token.encode()).digest()) is not None) is isinstance(expected, bytes)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(1, BILLING), (8, BILLING), (9, None)])
+def test_jwt_without_kid_is_verified_with_at_most_eight_keys(
+    number: int, expected: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only keys for its algorithm count. `number` is the place of the key that has signed."""
+    others = [new_key().as_dict(private=False) for _ in range(9)]
+    others[number - 1] = EC.as_dict(private=False)
+    verifications = 0
+    verify_one = ESAlgorithm.verify
+
+    def count(*args: Any) -> bool:
+        nonlocal verifications
+        verifications += 1
+        return verify_one(*args)
+
+    monkeypatch.setattr(ESAlgorithm, "verify", count)
+    issuers = issuers_of()
+    issuers.prepare(with_file({"keys": [RSA.as_dict(private=False), *others]}))()
+    assert verify(issuers, sign(EC, "ES256", {"kid": None})) == (
+        expected
+        or "the JWT has no `kid`, and none of the 8 keys of its issuer that Sidekey has tried verifies it: "
+        "let the issuer set `kid`"
+    )
+    assert verifications == min(number, 8)
 
 
 def test_verified_jwt_counts_until_it_expires() -> None:
@@ -272,6 +308,21 @@ async def test_unknown_key_is_fetched_once_a_minute(tmp_path: Path, ca: Authorit
         # A JWT from long before the keys were fetched has no new key: retries are useless.
         old = sign(OTHER, "ES256", {"kid": "gone"}, iat=time.time() - 600)
         assert verify(found.issuers, old) == "the JWT is signed with a key that its issuer does not have"
+
+
+async def test_new_key_of_an_issuer_without_kid_is_fetched_once_a_minute(tmp_path: Path, ca: Authority) -> None:
+    """The response stays 401: a retry is useless if the signature is forged."""
+    async with fetched(tmp_path, ca) as found:
+        await found.start()
+        found.serve("jwks", {"keys": [*JWKS["keys"], OTHER.as_dict(private=False)]})
+        token = sign(OTHER, "ES256", {"kid": None})
+        assert verify(found.issuers, token) == "the JWT has no valid RS256 or ES256 signature"
+        found.clock.ahead = 61
+        assert verify(found.issuers, token) == "the JWT has no valid RS256 or ES256 signature"
+        await eventually(lambda: verify(found.issuers, token) == BILLING)
+        for _ in range(3):
+            assert isinstance(verify(found.issuers, sign(new_key(), "ES256", {"kid": None})), str)
+        assert found.outcomes() == {"ok": 2}
 
 
 async def test_withdrawn_key_counts_no_more(tmp_path: Path, ca: Authority) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
+from playwright.sync_api import expect
 
 from support.browser import Chromium
 from support.company_login import CompanyLogin, company
+from support.http_get import wait_until
 from support.private_ca import Authority
 from support.ui import Console, ConsoleSetup, ConsoleUpstream, assert_accessible
 
@@ -72,6 +75,28 @@ def test_refused_log_in_says_what_to_do(console: Console, company_process: Compa
     page.get_by_text("this page needs the company's redirect: start again").wait_for()
     page.goto(f"{console.base}/ui/callback?code=x&state=x")
     page.get_by_text("it took too long, or began in another browser").wait_for()
+
+
+def test_log_in_page_says_why_the_company_log_in_does_not_work(console: Console, company_process: CompanyLogin) -> None:
+    """It offers the token, and works again with the issuer."""
+    company_process.issuer.forge(down=True)
+    start = partial(company_process.browser().request, "POST", "/session/oidc/start", {})
+    # Another config makes Sidekey fetch the metadata again.
+    company_process.rewrite({"admins": "admin"})
+    wait_until(lambda: start().status == 503)
+    page = console.open(None, "/login")
+    alert = page.get_by_role("alert").filter(has_text="The company log-in does not work now.")
+    alert.get_by_text("discovery responded 503").wait_for()
+    alert.get_by_text("Log in with a token.").wait_for()
+    assert page.get_by_role("button", name=COMPANY).count() == 0
+    expect(page.get_by_label("Token", exact=True)).to_be_focused()
+    assert_accessible(page)
+    company_process.issuer.forge()
+    company_process.rewrite()
+    wait_until(lambda: start().status == 200)
+    page.reload()
+    page.get_by_role("button", name=COMPANY).wait_for()
+    assert alert.count() == 0
 
 
 def call_api(page: object, call: str) -> None:

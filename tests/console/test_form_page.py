@@ -72,6 +72,7 @@ def test_oauth_is_added_tested_saved_and_changed(console: Console) -> None:
     page.get_by_text("Where the access token goes: header Authorization, with requests to").wait_for()
     press(page, "Save")
     wait_until_saved(page, "criteo-marketing")
+    page.get_by_text("Tested just now.").wait_for()
     document = stored_document(console, "criteo-marketing")
     assert document["auth"]["client_secret"]["set"] is True
     assert document["auth"]["token_request"] == {"body": {"scope": "read"}}
@@ -311,6 +312,22 @@ def test_proposed_id_is_free_and_a_used_one_hides_no_other_error(console: Consol
     press(page, "Save")
     box(page, "API host").wait_for()
     page.get_by_text("microsoft-entra needs the host name of the API").wait_for()
+
+
+def test_refused_draft_is_not_said_to_have_worked(console: Console) -> None:
+    """Its content is not tested once it is saved either."""
+    console.upstream.status = 401
+    page = console.open("editor", "/add/integrations/headers")
+    box(page, "ID").fill("refused")
+    box(page, "Endpoint prefix").fill(console.upstream.url)
+    box(page, "Value").last.fill("canary")
+    box(page, "Path").fill("/me")
+    press(page, "Test integration")
+    page.get_by_text("The provider refused this credential: check it").wait_for()
+    assert page.get_by_text("Most likely the secret was changed").count() == 0
+    press(page, "Save")
+    wait_until_saved(page, "refused")
+    page.get_by_text("Not used yet.").wait_for()
 
 
 def test_missing_secret_is_marked_after_save_and_broken_text_is_not_saved(console: Console) -> None:

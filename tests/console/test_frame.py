@@ -20,7 +20,7 @@ WHO: Final = {
     "per_day": 1000,
     "session_ends_at": None,
 }
-NOBODY: Final = {"who": None, "oidc": False, "store": "ready"}
+NOBODY: Final = {"who": None, "oidc": False, "oidc_problem": None, "store": "ready"}
 ANN: Final = {**NOBODY, "who": WHO}
 
 SEARCH_AND_ADD: Final = """async () => {

@@ -25,7 +25,7 @@ def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared:
     page.get_by_text("The last requests failed: 401.").wait_for()
     fix = page.get_by_role("link", name="Replace the secret")
     assert fix.get_attribute("href") == "/ui/integrations/fails/edit"
-    assert page.get_by_text("Most likely the secret was changed at the provider.").is_visible()
+    assert page.get_by_text("The provider refused this credential").is_visible()
     assert fix.bounding_box()["y"] < 500
     page.get_by_text("3 requests · 3 failed").wait_for()
     assert page.get_by_role("row").filter(has_text="401").count() >= 1

@@ -183,7 +183,7 @@ def test_viewer_tests_an_integration_and_explains_a_url(console: Console) -> Non
     page.get_by_text("Not used yet.").wait_for()
     page.get_by_role("button", name="Test integration").click()
     page.get_by_text("It works: the response was 200").first.wait_for()
-    page.get_by_text("Tested today").wait_for()
+    page.get_by_text("Tested just now.").wait_for()
     page.get_by_text("Explain a URL").click()
     page.get_by_label("URL or path").fill("https://elsewhere.example/x")
     page.get_by_role("button", name="Explain").click()

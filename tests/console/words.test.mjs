@@ -44,7 +44,8 @@ test("people of the company log-in show the end of their subject", () => {
 });
 
 test("advice and log-in problems", () => {
-  assert.match(adviceFor({ status: 401, code: "" }), /secret was changed/);
+  assert.match(adviceFor({ status: 401, code: "" }), /^The provider refused this credential/);
+  assert.match(adviceFor({ status: 401, code: "" }, true), /secret was changed/);
   assert.match(adviceFor({ status: 502, code: "upstream_unreachable" }), /host name/);
   const refused = { status: 502, code: "credential_unavailable", reason: "token endpoint returned 401 invalid_client" };
   assert.match(adviceFor(refused), /secret is refused/);

@@ -130,7 +130,14 @@ def config(ca: Authority, port: int, closed: int) -> str:
 network: {{hosts: {{up.test: ["127.0.0.1"]}}, allow_private: ["127.0.0.0/8"], trusted_ca: {{file: {ca.bundle}}}}}
 ca: {{folder: state}}
 store: {{path: store.db, keys: [{{id: k1, key: {{env: STORE_KEY}}}}]}}
-admin: {{tokens: {{ops: {{token: {{env: OPS}}, role: admin}}}}}}
+admin:
+  tokens: {{ops: {{token: {{env: OPS}}, role: admin}}}}
+  oidc:
+    issuer: https://up.test:{closed}
+    client_id: sidekey
+    client_secret: {{env: SECRET}}
+    redirect_url: http://127.0.0.1:1/ui/callback
+    roles: {{claim: groups, map: {{admins: admin}}}}
 jwt_issuers:
   cluster:
     issuer: https://issuer.test

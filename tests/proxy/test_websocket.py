@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,31 @@ async def test_invalid_handshake_is_400(raw: bytes, detail: str) -> None:
     assert detail in problem(response)["detail"]
     assert caller.ended
     assert sidekey.upstreams == []
+
+
+@pytest.mark.parametrize("door", ["reverse proxy", "forward proxy", "by host", "tunnel"])
+async def test_handshake_with_expect_is_417(door: str, ca: Authority) -> None:
+    """It has no body that 100 could ask for (RFC 9110 10.1.1)."""
+    async with RawUpstream(switch, ssl_context=ca.server_context(UPSTREAM)) as upstream:
+        h = replace(https_integration(upstream.port, ca), websocket=True)
+        raw = get("/a", *HANDSHAKE, "Expect: 100-continue", name="h")
+        plain = f"http://{UPSTREAM}:{upstream.port}/api/a".encode()
+        async with running(h, leaves=IssuedLeaves(ca), matching=True) as sidekey, AsyncExitStack() as stack:
+            if door == "tunnel":
+                caller: Any = await stack.enter_async_context(tunnel(sidekey, ca, f"{UPSTREAM}:{upstream.port}"))
+                raw = tunnel_get(upstream.port, "/api/a", *HANDSHAKE, "Expect: 100-continue")
+            else:
+                caller = await stack.enter_async_context(sidekey.connect())
+                if door != "reverse proxy":
+                    raw = raw.replace(b"/i/h/a", plain)
+                if door == "forward proxy":
+                    raw = raw.replace(b"\r\n\r\n", b"\r\nX-Integration-Id: h\r\n\r\n")
+            await caller.send(raw)
+            response = await caller.response()
+            assert (response.status, problem(response)["code"]) == (417, "request_invalid")
+            assert "must not have Expect" in problem(response)["detail"]
+            await (caller.until_closed() if door == "tunnel" else caller.until_ended())
+        assert upstream.connections == []
 
 
 RIGHT = "Sec-WebSocket-Accept: {right}"
@@ -525,7 +550,7 @@ def test_only_a_valid_handshake_is_forwarded_with_upgrade(fields: list[str], met
                 assert b"\r\ntransfer-encoding:" not in head
                 assert head.count(b"\r\nsec-websocket-version: 13\r\n") == head.count(b"websocket-version:") == 1
                 assert head.count(b"websocket-key:") + head.count(b"websocket_key:") == 1
-        assert sidekey.upstreams or caller.read().split(b" ", 2)[1] in (b"400", b"501")
+        assert sidekey.upstreams or caller.read().split(b" ", 2)[1] in (b"400", b"417", b"501")
 
     asyncio.run(main())
 

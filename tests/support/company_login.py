@@ -67,17 +67,19 @@ def text(company: CompanyLogin, roles: Mapping[str, str] = ROLES, admin: str = "
 
 @contextmanager
 def company(
-    folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "", has_store: bool = True
+    folder: Path, ca: Authority, *, more: str = OF_A_FILE, admin: str = "", has_store: bool = True, down: bool = False
 ) -> Iterator[CompanyLogin]:
-    """Run the issuer and the Sidekey. `admin` has further keys of that section."""
+    """Run the issuer (`down`: without responses) and the Sidekey. `admin` has further keys of that section."""
     (folder / "client-secret").write_text(SECRET)
     child = SidekeyProcess("", folder)
     callback = f"http://127.0.0.1:{child.admin_port}/ui/callback"
     issuer = OidcProvider(folder, ca.leaf("127.0.0.1"), port=free_port(), callback=callback)
     running = CompanyLogin(child, issuer, ca, folder, more, has_store)
     running.rewrite(admin=admin)
-    with issuer, child:
-        yield running
+    with issuer:
+        issuer.forge(down=down)
+        with child:
+            yield running
 
 
 @dataclass

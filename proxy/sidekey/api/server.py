@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from typing import cast
 
 from aiohttp import web, web_response
 from aiohttp.http import HttpProcessingError
+from aiohttp.http_exceptions import BadStatusLine, InvalidURLError
 from aiohttp.web_protocol import RequestHandler
 
 from sidekey.api.errors import CODES, TYPE, ApiProblem
@@ -57,6 +59,32 @@ _LOGGER = logging.getLogger("sidekey.admin")
 _LOGGER.addFilter(_is_defect)
 
 
+_REPEATED = re.compile(r"Duplicate '([A-Za-z-]{1,40})' header")
+_PARSE_ERRORS = (
+    ("too many", "the head has too many header fields"),
+    ("got more than", "the request line or a header field is too long"),
+    ("https traffic", "TLS arrived at a listener without TLS: use http://, or set `tls` of the listener"),
+    ("'host'", "the header Host is missing"),
+    ("content-length", "Content-Length must be a number, and must be neither repeated nor beside Transfer-Encoding"),
+    ("transfer-encoding", "Transfer-Encoding must be chunked alone"),
+    ("chunk", "a chunk of the body is not valid"),
+    ("header", "a header field must be `Name: value`, without control characters, and end with CRLF"),
+)
+"""Details by a part of the parser's message in lower case: the first that matches counts."""
+
+
+def _parse_error_detail(error: BaseException | None) -> str:
+    """Return why a request cannot be parsed. The parser's own message may repeat the request."""
+    if isinstance(error, BadStatusLine | InvalidURLError) and "HTTPS traffic" not in str(error):
+        return "the request line must be `METHOD TARGET HTTP/1.1`, with a valid target"
+    # What follows the colon repeats the request.
+    reason = error.message.partition(":")[0] if isinstance(error, HttpProcessingError) else ""
+    if repeated := _REPEATED.match(reason):
+        return f"the header {repeated[1]} must not be repeated"
+    details = (detail for part, detail in _PARSE_ERRORS if part in reason.lower())
+    return next(details, "the request is not valid HTTP/1.1 (RFC 9112)")
+
+
 def _close_unless_complete(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
     """Close the connection after the response if body bytes are still to come: they would be parsed as a request."""
     if not is_complete(request) and not response.prepared:
@@ -81,7 +109,8 @@ class _Handler(RequestHandler):
         """Respond with a problem (RFC 9457) to a malformed request or after a defect."""
         del message
         code = "malformed" if status < 500 else "internal_error"
-        problem = ApiProblem(code, CODES[code].title).to_body().model_dump_json(exclude_unset=True)
+        detail = CODES[code].title if status >= 500 else _parse_error_detail(exc)
+        problem = ApiProblem(code, detail).to_body().model_dump_json(exclude_unset=True)
         response = cast(web.Response, super().handle_error(request, status, exc, problem))
         response.text, response.content_type = problem, TYPE
         return response

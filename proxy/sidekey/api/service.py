@@ -141,7 +141,7 @@ class ApiServices:
         self._tasks: set[asyncio.Task[None]] = set()
         self.history = history
         self.sessions = SessionCache(self.store)
-        self.company_logins = CompanyLogins(fetcher)
+        self.company_logins = CompanyLogins(fetcher, metrics, report)
         self.login_warning_limiter: Final = RateLimiter(_WARNING_INTERVAL)
 
     @property

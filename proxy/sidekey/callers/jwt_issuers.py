@@ -21,7 +21,7 @@ from sidekey.snapshot.snapshot import Snapshot
 
 # joserfc comes with the extra `jwt`. Without it the config refuses `jwt_issuers`.
 with suppress(ImportError):
-    from sidekey.credentials.jws import check_times, find_key, parse_part, verify_signature
+    from sidekey.credentials.jws import check_times, find_keys, parse_part, verify_signature
 
 MAX_SIZE: Final = 8 << 10
 """Maximum bytes of a JWT. Those of Kubernetes and GitHub have about 1 KiB."""
@@ -148,14 +148,20 @@ class JwtIssuers:
         keys = issuer.current()
         if keys is None:
             return Unidentified("jwt_invalid", "the keys of the JWT's issuer cannot be fetched now", RETRY_AFTER)
-        key = find_key(header, keys)
-        if key is None:
+        candidates = find_keys(header, keys)
+        if not candidates:
             # Without verification, `iat` only decides whether the caller should retry.
             retry_after = issuer.fetch_for(unverified.get("iat"), self._wall())
             if retry_after:
                 return Unidentified("jwt_invalid", "the JWT's key is not here yet", retry_after)
             raise ValueError("is signed with a key that its issuer does not have")
-        claims = verify_signature(text, header, key)
+        try:
+            claims = verify_signature(text, header, candidates)
+        except ValueError:
+            if header.get("kid") is None:
+                # The issuer may sign with a new key, which only a fetch can tell.
+                issuer.fetch_for(unverified.get("iat"), self._wall())
+            raise
         expires = check_times(claims, self._wall(), required=(), leeway=0.0)
         expires = min(expires, self._wall() + MAX_REMEMBERED_SECONDS)
         return _Verified(jwt_key(issuer.rules.name, _check_claims(claims, issuer.rules)), expires)

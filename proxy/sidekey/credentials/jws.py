@@ -17,6 +17,12 @@ from joserfc.util import urlsafe_b64decode
 from sidekey.credentials.calls import parse_json_object
 from sidekey.credentials.jws_algorithms import algorithm_of
 
+Keys = tuple[Mapping[str, Any], ...]
+"""Public keys of an issuer (JWK, RFC 7517)."""
+
+MAX_KEYS: Final = 8
+"""Maximum number of keys to try for a token, since anybody can send one."""
+
 LEEWAY: Final = 60.0
 """Maximum difference of the issuer's clock, in seconds."""
 
@@ -44,20 +50,44 @@ def parse_part(token: str, index: int) -> dict[str, Any] | None:
         return None
 
 
-def find_key(header: Mapping[str, Any], keys: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the key that a token's header names, or None if no key or several keys match."""
-    name = header.get("kid")
+def find_keys(header: Mapping[str, Any], keys: Iterable[Mapping[str, Any]]) -> Keys:
+    """Return the keys that may have signed a token, at most MAX_KEYS: those with its `kid`, or without `kid` all.
+
+    Of several keys, only those for the token's algorithm can be meant.
+    """
+    name, algorithm = header.get("kid"), header.get("alg")
     matches = [key for key in keys if algorithm_of(key) and name in (None, key.get("kid"))]
-    return matches[0] if len(matches) == 1 else None
+    if len(matches) > 1:
+        matches = [key for key in matches if algorithm_of(key) == algorithm]
+    return tuple(matches[:MAX_KEYS])
 
 
-def verify_signature(token: str, header: Mapping[str, Any], key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claims of a token with a valid signature. Raises ValueError with the reason.
+def verify_signature(token: str, header: Mapping[str, Any], keys: Keys) -> dict[str, Any]:
+    """Return the claims of a token that one of the keys has signed. Raises ValueError with the reason.
 
     The key determines the algorithm, which the token must name too (RFC 8725 3.1).
     """
     if "crit" in header:
         raise ValueError("has critical header parameters that Sidekey does not know")
+    for key in keys:
+        payload = _verify_with(token, key)
+        if payload is not None:
+            break
+    else:
+        if len(keys) > 1 and header.get("kid") is None:
+            raise ValueError(
+                f"has no `kid`, and none of the {len(keys)} keys of its issuer that Sidekey has tried verifies it: "
+                "let the issuer set `kid`"
+            )
+        raise ValueError("has no valid RS256 or ES256 signature")
+    claims = parse_json_object(payload)
+    if claims is None:
+        raise ValueError("contains no claims")
+    return claims
+
+
+def _verify_with(token: str, key: Mapping[str, Any]) -> bytes | None:
+    """Return the payload of a token, or None if the key has not signed it. Raises ValueError for a short key."""
     algorithm = algorithm_of(key)
     try:
         public: RSAKey | ECKey
@@ -67,16 +97,13 @@ def verify_signature(token: str, header: Mapping[str, Any], key: Mapping[str, An
         else:
             public = ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")})
             is_short = False
-        payload = jws.deserialize_compact(token, public, registry=_REGISTRIES[algorithm]).payload
+        payload = jws.deserialize_compact(token, public, registry=_REGISTRIES[algorithm]).payload or b""
     except (JoseError, KeyError, TypeError, ValueError):
         # The messages of the library may repeat parts of the token.
-        raise ValueError("has no valid RS256 or ES256 signature") from None
+        return None
     if is_short:
         raise ValueError("is signed with a key that is too short")
-    claims = parse_json_object(payload or b"")
-    if claims is None:
-        raise ValueError("contains no claims")
-    return claims
+    return payload
 
 
 def check_times(claims: Mapping[str, Any], now: float, *, required: Iterable[str], leeway: float = LEEWAY) -> float:

@@ -131,6 +131,7 @@ class Metrics:
 
     Operators and log:
     - `admin_logins`: requests by the validity of their token.
+    - `oidc_up`: returns whether the issuer of company log-ins works, or None without one and before the first check.
     - `admin_changes`: changes by resource and outcome, "ok" or an API error code.
     - `count_dropped`: returns the number of lost log lines.
 
@@ -168,6 +169,7 @@ class Metrics:
         "leaves_issued",
         "listener_expires",
         "note_failure",
+        "oidc_up",
         "passed",
         "presets",
         "proxy_connects",
@@ -215,6 +217,7 @@ class Metrics:
         self.callers: dict[str, dict[str, int]] = {}
         self.presets: dict[str, dict[str, int]] = {}
         self.admin_logins: defaultdict[str, int] = defaultdict(int)
+        self.oidc_up: Callable[[], bool | None] = lambda: None
         self.admin_changes: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.config_loaded = False
         self.config_loaded_at = 0.0

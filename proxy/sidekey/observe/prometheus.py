@@ -442,6 +442,13 @@ _FAMILIES = (
         _by_label(lambda metrics: metrics.admin_logins),
     ),
     _Family(
+        "sidekey_oidc_up",
+        "gauge",
+        "Whether the issuer of company log-ins works.",
+        (),
+        _single(lambda metrics: metrics.oidc_up()),
+    ),
+    _Family(
         "sidekey_admin_changes_total",
         "counter",
         "Changes that operators requested, by object and outcome.",

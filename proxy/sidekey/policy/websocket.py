@@ -42,6 +42,9 @@ def find_request_error(head: RequestHead) -> Problem | None:
         return _invalid("must be a GET in HTTP/1.1")
     if head.length or head.has_content_length:
         return _invalid("must have neither Content-Length nor Transfer-Encoding")
+    if head.expects_continue:
+        # The upstream's 101 would tell the caller nothing about its expectation (RFC 9110 10.1.1).
+        return Problem("request_invalid", "a WebSocket handshake must not have Expect: 100-continue", status=417)
     if b"upgrade" not in options:
         return _invalid("must list Upgrade in Connection")
     if any(name.startswith(b"sec-websocket-") for name in options):

@@ -29,7 +29,12 @@ def instant(text: str) -> float:
 
 def test_cookie_of_a_session_works_until_the_log_out(browser: ConsoleBrowser) -> None:
     """The session has the permissions of its operator, and scripts cannot read the cookie."""
-    assert browser.request("GET", "/session").json == {"who": None, "oidc": False, "store": "ready"}
+    assert browser.request("GET", "/session").json == {
+        "who": None,
+        "oidc": False,
+        "oidc_problem": None,
+        "store": "ready",
+    }
     assert browser.request("GET", "/whoami").code == "unauthenticated"
     response = browser.log_in(TOKENS["editor"])
     (set_cookie,) = response.headers.get_all("Set-Cookie")

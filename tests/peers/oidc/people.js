@@ -121,6 +121,8 @@ export class People {
       return new SignJWT(forged).setProtectedHeader({ alg: 'HS256', ...header }).sign(new TextEncoder().encode(this.forgery.secret));
     }
     const signer = keys === 'rotated' ? this.next : key === 'other' ? this.other : algorithm === 'ES256' ? this.elliptic : this.first;
-    return new SignJWT(forged).setProtectedHeader({ alg: algorithm ?? signer.alg, kid: signer.kid, ...header }).sign(signer.key, { crit: { x: true } });
+    const fields = { alg: algorithm ?? signer.alg, kid: signer.kid, ...header };
+    if (fields.kid === null) delete fields.kid;
+    return new SignJWT(forged).setProtectedHeader(fields).sign(signer.key, { crit: { x: true } });
   }
 }

@@ -38,6 +38,9 @@ class SessionState(Body):
 
     who: WhoAmI | None = Field(description="The operator; null: the request has no valid token and no session.")
     oidc: bool = Field(description="Whether operators can log in with the company's account.")
+    oidc_problem: str | None = Field(
+        description="Why log-ins with the company's account do not work now; null: they work, or are not configured."
+    )
     store: StoreState = Field(
         description="`absent`: Sidekey has no store. `unavailable`: the store cannot be used now."
     )
@@ -79,10 +82,12 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 async def read(service: ApiServices, request: ApiRequest) -> ApiResult:
     """Describe the operator of this request, if any, and whether the store can be used."""
     who = None if request.optional_operator is None else describe(request.optional_operator)
-    oidc = service.snapshot.admin.oidc is not None
+    rules = service.snapshot.admin.oidc
+    problem = service.company_logins.problem(rules)
+    oidc = rules is not None and not problem
     ready = service.store.health.up and not service.unread_reason
     store: StoreState = ("ready" if ready else "unavailable") if service.has_store else "absent"
-    return ApiResult.of(SessionState(who=who, oidc=oidc, store=store))
+    return ApiResult.of(SessionState(who=who, oidc=oidc, oidc_problem=problem or None, store=store))
 
 
 @partial(

@@ -24,9 +24,24 @@ export async function exportAs(name, ids) {
   return null;
 }
 
-/** @param {{ result: Parameters<typeof testWords>[0], children?: any }} props The result of a test, with what to do. */
-export function TestBanner({ result, children }) {
-  const { mood, text, advice } = testWords(result);
+/** @typedef {{ id: string, updated_at: string | null }} Version */
+
+/** @type {Version | null} The newest version whose content this person has tested with success before it was saved. */
+let testedVersion = null;
+
+/** @param {Version} version */
+export function markTested({ id, updated_at }) {
+  testedVersion = { id, updated_at };
+}
+
+/** @param {Version} version Return when a version was saved that was tested before, or "". */
+export function testedBeforeSaving({ id, updated_at: changed }) {
+  return changed && testedVersion?.id === id && testedVersion.updated_at === changed ? changed : "";
+}
+
+/** @param {{ result: Parameters<typeof testWords>[0], hasWorked?: boolean, children?: any }} props The result of a test, with what to do. */
+export function TestBanner({ result, hasWorked = false, children }) {
+  const { mood, text, advice } = testWords(result, hasWorked);
   return html`<div class=${`banner ${mood}`}><p><strong>${text}</strong> ${advice} ${children}</p></div>`;
 }
 

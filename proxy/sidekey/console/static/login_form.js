@@ -3,8 +3,8 @@ import { html, useState } from "./vendor/preact.js";
 import { post } from "./api.js";
 import { Secret, Submit } from "./fields.js";
 import { openLogInWindow, useLogInWindow } from "./login_window.js";
-import { oidc } from "./session.js";
-import { logInProblem } from "./words.js";
+import { oidc, oidcProblem } from "./session.js";
+import { logInProblem, sentence } from "./words.js";
 
 /** @param {{ onDone: (who: import("./session.js").WhoAmI) => void, onCompany?: () => void, children?: any }} props
  * `onCompany` begins the company's log-in, by default in a window beside this page. Children: further buttons. */
@@ -26,6 +26,12 @@ export function LoginForm({ onDone, onCompany = () => openLogInWindow(), childre
     ${oidc.value && html`
       <button type="button" class="button primary" onClick=${onCompany}>Log in with your company account</button>
       <p class="or">or with a token</p>
+    `}
+    ${oidcProblem.value && html`
+      <div class="banner bad" role="alert">
+        <p><strong>The company log-in does not work now.</strong> ${sentence(oidcProblem.value)} Log in with a token.</p>
+        <button type="button" class="button" onClick=${onCompany}>Try your company account again</button>
+      </div>
     `}
     <form onSubmit=${submit}>
       <${Secret} label="Token" value=${token} onInput=${setToken} error=${error} autofocus=${!oidc.value} />

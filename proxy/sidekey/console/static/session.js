@@ -14,6 +14,8 @@ export const me = signal(null);
 export const store = signal("ready");
 /** True if people can log in with their company account. */
 export const oidc = signal(false);
+/** Why log-ins with the company account do not work now; empty: they work, or are not configured. */
+export const oidcProblem = signal("");
 
 /** @type {Record<string, string[]>} */
 const PERMISSIONS = {
@@ -44,6 +46,7 @@ export async function loadSession() {
   if (!result.ok) return result.problem;
   store.value = result.body.store;
   oidc.value = result.body.oidc;
+  oidcProblem.value = result.body.oidc_problem ?? "";
   const { who } = result.body;
   if (who === null) return null;
   if (me.value !== null && me.value.identity !== who.identity) return reloadForOtherPerson();

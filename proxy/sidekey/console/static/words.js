@@ -120,11 +120,11 @@ function limit(problem, limits) {
   return most ? `You have sent ${number(most)} in ${period}, which is your limit.` : `Your limit in ${period} is reached.`;
 }
 
-/** @param {Omit<import("./api.js").Schemas["TestResult"], "request">} result @returns {Words} */
-export function testWords({ ok, status, code, reason, note, milliseconds }) {
+/** @param {Omit<import("./api.js").Schemas["TestResult"], "request">} result @param {boolean} [hasWorked] Whether a request has succeeded before. @returns {Words} */
+export function testWords({ ok, status, code, reason, note, milliseconds }, hasWorked = false) {
   const more = note ? sentence(note) : "";
   if (ok) return { ...good(`It works: the response was ${status} in ${duration(milliseconds)}.`), advice: more };
-  const advice = adviceFor({ status: status ?? 0, code: code ?? "", reason });
+  const advice = adviceFor({ status: status ?? 0, code: code ?? "", reason }, hasWorked);
   const text = code ? `It does not work: ${withFieldNames(reason)}.` : `It does not work: the response was ${status} in ${duration(milliseconds)}, not 200.`;
   return bad(text, [advice, more].filter(Boolean).join(" "));
 }
@@ -188,6 +188,9 @@ export function usageNote(status, usage) {
   return last && last[0] === last[1] ? "No request succeeded lately" : "";
 }
 
+/** @param {string} at */
+const isRecent = (at) => Date.now() - Date.parse(at) < 60_000;
+
 /**
  * Describe the problem of an integration, and since when it exists.
  * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
@@ -198,7 +201,7 @@ export function statusReason({ status, expires_at: expires, problem, updated_at:
   if (status === "unusable" && problem) return sentence(withFieldNames(problem));
   if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
   if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
-  if (lastSuccess > (failure?.at ?? "") && lastSuccess >= (changed ?? "")) return `Tested ${clock(lastSuccess)}.`;
+  if (lastSuccess > (failure?.at ?? "") && lastSuccess >= (changed ?? "")) return `Tested ${isRecent(lastSuccess) ? "just now" : clock(lastSuccess)}.`;
   if (failure && changed && changed > failure.at) return `Changed ${clock(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
 }
@@ -245,11 +248,11 @@ export const resultText = (name, amount) => `${RESULTS[name] ?? name}: ${number(
 /** @param {Result} failure Return True if the upstream or its log-in rejected the credential. */
 export const isRejected = ({ status, code, reason = "" }) => (code ? isRefusedThere(reason) : status === 401 || status === 403);
 
-/** @param {Result} failure `status` 0: there was no response. */
-export function adviceFor({ status, code, reason }) {
+/** @param {Result} failure `status` 0: there was no response. @param {boolean} [hasWorked] Whether a request has succeeded before. */
+export function adviceFor({ status, code, reason }, hasWorked = false) {
   if (code === "credential_unavailable" && reason) return credentialAdvice(reason);
   if (code) return REMEDIES[code] ?? "";
-  if (isRejected({ status, code })) return "Most likely the secret was changed at the provider.";
+  if (isRejected({ status, code })) return hasWorked ? "Most likely the secret was changed at the provider." : "The provider refused this credential: check it, and what it may do there.";
   if (status === 429) return "The provider limits the requests: ask the provider for a higher limit.";
   if (status >= 500) return "The provider reports an error of its own: ask the provider.";
   return "";

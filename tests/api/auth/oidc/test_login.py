@@ -51,7 +51,12 @@ def browser(firm: CompanyLogin) -> OidcBrowser:
 
 def test_person_gets_the_highest_role(firm: CompanyLogin, browser: OidcBrowser) -> None:
     """The identity is issuer and subject. The name is only a label."""
-    assert browser.request("GET", "/session").json == {"who": None, "oidc": True, "store": "ready"}
+    assert browser.request("GET", "/session").json == {
+        "who": None,
+        "oidc": True,
+        "oidc_problem": None,
+        "store": "ready",
+    }
     response = browser.log_in()
     assert response.status == 201, response
     identity = f"oidc:{firm.issuer.issuer}#ann-8f1c"
@@ -121,7 +126,7 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
     "subject beyond ASCII": ({"claims": {"sub": "ann\u0430"}}, "no subject"),
     "key of somebody else": ({"key": "other"}, "signature"),
     "key that is not published": ({"header": {"kid": "gone"}}, "does not publish"),
-    "no key named, two published": ({"header": {"kid": None}}, "does not publish"),
+    "key of somebody else, not named": ({"key": "other", "header": {"kid": None}}, "signature"),
     "algorithm none": ({"algorithm": "none"}, "does not publish"),
     "signed with the client's secret": ({"key": "secret", "header": {"kid": "one"}}, "signature"),
     "another algorithm of the key": ({"algorithm": "RS384"}, "signature"),
@@ -155,6 +160,7 @@ def forge(firm: CompanyLogin, forgery: dict[str, Any]) -> None:
     "forgery",
     [
         {"algorithm": "ES256"},
+        {"header": {"kid": None}},
         {"claims": {"exp": -50, "iat": -HOUR}},
         {"claims": {"iat": 50}},
         {"claims": {"aud": ["basic", "other"], "azp": "basic"}},
@@ -438,16 +444,31 @@ def test_people_log_in_without_a_store(tmp_path: Path, ca: Authority) -> None:
 
 
 def test_failing_issuer_is_called_once_in_ten_seconds(tmp_path: Path, ca: Authority) -> None:
-    """The console and log-ins with tokens still work."""
+    """The console and log-ins with tokens still work. Session and metric say that the issuer does not."""
     with company(tmp_path, ca) as firm:
+        up = partial(series, name="sidekey_oidc_up")
+        wait_until(lambda: up(get(firm.child.admin_port, "/metrics").body) == [({}, 1.0)])
         firm.issuer.forge(down=True)
+        firm.rewrite({**ROLES, "others": "viewer"})
+        start = partial(firm.browser().request, "POST", "/session/oidc/start", {})
+        wait_until(lambda: start().status == 503)
+        fetched = firm.issuer.fetched()["discovery"]
         for _ in range(5):
-            response = firm.browser().request("POST", "/session/oidc/start", {})
+            response = start()
             assert (response.status, response.code, response.headers["Retry-After"]) == (503, "oidc_unavailable", "10")
             assert "discovery responded 503" in response.json["detail"]
-        assert firm.issuer.fetched()["discovery"] == 1
+        assert firm.issuer.fetched()["discovery"] == fetched
         assert firm.browser().request("POST", "/session", {"token": Api(1).token}).status == 201
-        assert firm.browser().request("GET", "/session").json["oidc"] is True
+        session = firm.browser().request("GET", "/session").json
+        assert (session["oidc"], session["oidc_problem"]) == (False, response.json["detail"])
+        assert up(get(firm.child.admin_port, "/metrics").body) == [({}, 0.0)]
+
+
+def test_issuer_that_is_down_at_the_start_is_known_before_a_log_in(tmp_path: Path, ca: Authority) -> None:
+    with company(tmp_path, ca, down=True) as firm:
+        session = partial(firm.browser().request, "GET", "/session")
+        wait_until(lambda: session().json["oidc_problem"] is not None)
+        assert session().json["oidc"] is False
 
 
 def test_invalid_discovery_document_is_refused(tmp_path: Path, ca: Authority) -> None:

@@ -11,21 +11,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sidekey.api.auth.oidc.errors import LoginRefused
-from sidekey.credentials.jws import check_times, find_key, parse_part, verify_signature
+from sidekey.credentials.jws import Keys, check_times, find_keys, parse_part, verify_signature
 from sidekey.snapshot.admin import OidcRules
 
 _SUBJECT: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
 
-def key_for(token: str, keys: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the issuer's key that a token names, or None if no key or several keys match."""
-    return find_key(_header(token), keys)
+def keys_for(token: str, keys: Iterable[Mapping[str, Any]]) -> Keys:
+    """Return the issuer's keys that may have signed a token."""
+    return find_keys(_header(token), keys)
 
 
-def verify(token: str, key: Mapping[str, Any], rules: OidcRules, nonce: str, now: float) -> dict[str, Any]:
+def verify(token: str, keys: Keys, rules: OidcRules, nonce: str, now: float) -> dict[str, Any]:
     """Return the claims of a valid ID token. Raises LoginRefused."""
     try:
-        claims = verify_signature(token, _header(token), key)
+        claims = verify_signature(token, _header(token), keys)
         _check_claims(claims, rules, nonce)
         check_times(claims, now, required=("iat",))
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from sidekey.api.auth.oidc.attempt import Attempt
@@ -21,6 +22,9 @@ _MAX_RESPONSE_SIZE: Final = 256 << 10
 
 _CACHE_LIFETIME: Final = 3600.0
 """Seconds to cache discovery and keys."""
+
+CHECK_INTERVAL: Final = 300.0
+"""Seconds between two checks of an issuer that works."""
 
 _RETRY_DELAY: Final = 10.0
 """Seconds after a failure without a request to the issuer."""
@@ -74,13 +78,38 @@ class Issuer:
                 self._keys_refetched_at = now
             if self._failure is not None and now - self._failed_at < _RETRY_DELAY:
                 raise IssuerUnavailable(self._failure.reason)
-            try:
-                self._metadata = await self._fetch()
-            except IssuerUnavailable as failure:
-                self._failure, self._failed_at = failure, time.monotonic()
-                raise
-            self._failure, self._fetched_at = None, time.monotonic()
-            return self._metadata
+            return await self._refresh()
+
+    async def check(self) -> None:
+        """Fetch the metadata again after _RETRY_DELAY or CHECK_INTERVAL seconds, and set `problem`."""
+        async with self._lock:
+            at, delay = self._fetched_at, CHECK_INTERVAL
+            if self._failure is not None:
+                at, delay = self._failed_at, _RETRY_DELAY
+            elif self._metadata is None:
+                delay = 0.0
+            if time.monotonic() - at >= delay:
+                with suppress(IssuerUnavailable):
+                    await self._refresh()
+
+    @property
+    def problem(self) -> str:
+        """Why the last fetch of the metadata has failed, or an empty string."""
+        return "" if self._failure is None else self._failure.reason
+
+    @property
+    def up(self) -> bool | None:
+        """Whether the last fetch of the metadata has succeeded, or None before the first."""
+        return None if self._metadata is None and self._failure is None else self._failure is None
+
+    async def _refresh(self) -> Metadata:
+        try:
+            self._metadata = await self._fetch()
+        except IssuerUnavailable as failure:
+            self._failure, self._failed_at = failure, time.monotonic()
+            raise
+        self._failure, self._fetched_at = None, time.monotonic()
+        return self._metadata
 
     def authorization_url(self, metadata: Metadata, attempt: Attempt, *, again: bool) -> str:
         """Build the URL for the browser. With `again`, the issuer must authenticate the person again."""

@@ -9,7 +9,7 @@ import { toYaml } from "../yaml.js";
 import { Advanced, Conflict, confirmChanges } from "../forms/advanced.js";
 import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
 import { FieldInput } from "../forms/inputs.js";
-import { Notes, TestBanner } from "../integration_parts.js";
+import { Notes, TestBanner, markTested } from "../integration_parts.js";
 import { fieldsOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
 import { EMPTY_HEADER, canShow, unshownPaths, loadValues, pointersOf, rowErrors, saveValues, valueError } from "../forms/model.js";
 import { destinationText, errorText } from "../forms/sentences.js";
@@ -129,6 +129,7 @@ function Editor({ start, again }) {
   const [attempted, setAttempted] = useState(false);
   const [problem, setProblem] = useState(/** @type {ApiProblem | null} */ (null));
   const [tested, setTested] = useState(/** @type {any} */ (null));
+  const testedBody = useRef("");
   const [conflict, setConflict] = useState(/** @type {any} */ (null));
   const [busy, setBusy] = useState(false);
   // A person who has declined to log in is asked again only when they save or test.
@@ -276,6 +277,7 @@ function Editor({ start, again }) {
       return null;
     }
     showNotice("Saved.");
+    if (tested?.ok && testedBody.current === JSON.stringify(body)) markTested(result.body);
     return result.body;
   };
 
@@ -301,6 +303,7 @@ function Editor({ start, again }) {
   };
   /** @param {boolean} isSaved */
   const sendTest = async (isSaved) => {
+    testedBody.current = JSON.stringify(body);
     const result = isSaved ? await post(`/integrations/${id}/test`, undefined) : await post("/drafts/integration/test", body, options);
     loggedOut.current = result.status === 401;
     setTested(result.ok ? result.body : null);

@@ -3,7 +3,7 @@ import { get, post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
-import { TestBanner, exportAs, nameOf } from "../integration_parts.js";
+import { TestBanner, exportAs, nameOf, testedBeforeSaving } from "../integration_parts.js";
 import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, showNotice, announce } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
@@ -74,7 +74,9 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
   const [busy, setBusy] = useState(false);
   const isFailing = integration.status === "failing";
   // The result of a test says more.
-  const advice = isFailing && failure && !tested ? adviceFor(failure) : "";
+  const testedAt = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at ?? "";
+  const hasWorked = testedAt !== "" || Boolean(usage?.points.some((point) => point.requests > point.failed));
+  const advice = isFailing && failure && !tested ? adviceFor(failure, hasWorked) : "";
   const hasTest = integration.source === "file" || Boolean(integration.test);
   const edit = `/ui${path}/edit`;
   const test = async () => {
@@ -87,7 +89,7 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
     reload();
   };
   const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
-  const lastSuccess = entries?.find(({ action, outcome }) => action === "test" && outcome === "ok")?.at;
+  const lastSuccess = [testedAt, testedBeforeSaving(integration)].sort()[1];
   const reason = statusReason(integration, failure, lastSuccess) || (note && `${note}.`);
   return html`
     <div class="verdict">
@@ -102,7 +104,7 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
         ${!hasTest && canEdit && html`<a class="button" href=${`${edit}?focus=test`}>Add a test</a>`}
         ${canEdit && html`<a class="button" href=${edit}>Edit</a>`}
       </div>
-      ${tested && html`<${TestBanner} result=${tested}>${!tested.ok && canEdit && html`<a href=${edit}>Edit the integration</a>`}<//>`}
+      ${tested && html`<${TestBanner} result=${tested} hasWorked=${hasWorked}>${!tested.ok && canEdit && html`<a href=${edit}>Edit the integration</a>`}<//>`}
       <${Problem} problem=${problem} />
     </div>
   `;
