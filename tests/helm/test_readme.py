@@ -73,7 +73,7 @@ def test_values_of_a_sidecar_render_in_the_example(example: Path) -> None:
 
 def test_values_of_https_proxy_extend_those_of_a_sidecar(example: Path) -> None:
     values = yaml.safe_load(helm.readme_block("mode: none"))
-    values["sidekey"] |= yaml.safe_load(helm.readme_block("httpsProxy:\n    integration"))
+    values["sidekey"] |= yaml.safe_load(helm.readme_block("httpsProxy:\n  integration"))
     assert helm.of_kind(helm.objects(example, values), "Deployment")
 
 
