@@ -120,6 +120,10 @@ SHELL = _of("sh", "console")
 def test_every_block_runs_or_is_listed() -> None:
     assert {block.language for block in BLOCKS} == {"yaml", "json", "python", "sh", "console", *LANGUAGES}
     assert {_elsewhere(block) for block in BLOCKS} - {None} == set(ELSEWHERE)
+    fences = [
+        line for page in PAGES for line in page.read_text("utf-8").splitlines() if line.lstrip().startswith("```")
+    ]
+    assert len(fences) == 2 * len(BLOCKS)
 
 
 @pytest.mark.parametrize("block", _of("yaml"), ids=lambda block: block.id)
@@ -224,10 +228,10 @@ class Session:
     def run(self, script: str) -> str:
         """Run commands to the end of the last one, and return their output. Those in the background end then."""
         script = re.sub(r"^sidekey run\b([^&#\n]*).*$", r"start sidekey run\1", self.adapt(START + script), flags=re.M)
-        environment = clean_environment(
-            {"HOME": str(self.folder), "PATH": f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.defpath}"}
-            | {"SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
-        )
+        folders = [self.folder / "bin", *(Path(path).parent for path in (sys.executable, programs.require("curl")))]
+        path = ":".join([*map(str, folders), os.defpath])
+        variables = {"HOME": str(self.folder), "PATH": path, "SIDEKEY_CONFIG": str(self.folder / "sidekey.yaml")}
+        environment = clean_environment(variables)
         output = self.folder / "output"
         with output.open("wb") as stream:
             shell = subprocess.Popen(
@@ -312,7 +316,7 @@ def _comparable(text: str) -> str:
 @pytest.mark.parametrize("pages", SESSIONS, ids=" ".join)
 def test_commands_of_the_pages_succeed(pages: tuple[str, ...], tmp_path: Path, upstream: int) -> None:
     """The output that a page shows is in the output."""
-    programs.require("curl")
+    programs.require("openssl")
     session = Session(tmp_path, upstream)
     prelude = SESSIONS[pages](session)
     blocks = [block for page in pages for block in SHELL if block.page == page]
