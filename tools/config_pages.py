@@ -54,8 +54,8 @@ part of the config, and says if there are more.
 output of a program, `{command: [PROGRAM, ARGUMENT, ...]}`: [secrets.md](secrets.md#commands).
 
 Sidekey drops one newline at the end of a secret. Empty secrets and other control characters are errors, except the
-lines of PEM. The URL of a certificate or key must be https; `run` fetches it. Sidekey does not expand variables
-inside text.
+lines of PEM. The URL of a certificate or key must be https; `run`, `check` and `test` fetch it. Sidekey does not expand
+variables inside text.
 
 Types follow YAML 1.2: `off`, `no` and `0660` are text. Unknown and duplicate keys are errors.
 

@@ -19,7 +19,11 @@ REQUEST_FIELDS: Final[tuple[tuple[str, str], ...]] = (
         "The ID of the integration that the request names or belongs to, even if it was denied. `unknown` if it names "
         "none that is configured, `-` if it passes without a credential.",
     ),
-    ("caller", "The name of the caller whose token the request has; null if no caller is configured or known."),
+    (
+        "caller",
+        "The name of the caller that the request's token, certificate or JWT identifies; null if no caller is "
+        "configured or known.",
+    ),
     ("door", "`reverse`, `forward`, `tunnel` (a CONNECT, and each request in a tunnel) or `preset`."),
     ("method", "The method of the request, or of the preset. Empty if the request could not be parsed."),
     (

@@ -61,7 +61,7 @@ _RESPONSE_KINDS = (
         "caller_denied",
         (401, 407, 403),
         ("http_request_denied",),
-        "The caller's token is missing or wrong",
+        "The caller's token, certificate or JWT is missing or wrong",
         ("caller", "operator"),
         "Yes, with valid credentials. Clients do so after a 407.",
         "Give the caller and Sidekey the same token, or renew the caller's JWT or certificate.",

@@ -71,6 +71,12 @@ def test_values_of_a_sidecar_render_in_the_example(example: Path) -> None:
     assert helm.of_kind(helm.objects(example, yaml.safe_load(helm.readme_block("mode: none"))), "Deployment")
 
 
+def test_values_of_https_proxy_extend_those_of_a_sidecar(example: Path) -> None:
+    values = yaml.safe_load(helm.readme_block("mode: none"))
+    values["sidekey"] |= yaml.safe_load(helm.readme_block("httpsProxy:\n  integration"))
+    assert helm.of_kind(helm.objects(example, values), "Deployment")
+
+
 @pytest.mark.parametrize("text", BLOCKS, ids=lambda text: text.partition("\n")[0])
 def test_every_block_is_yaml(text: str) -> None:
     """The template lines are left out."""

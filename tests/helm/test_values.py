@@ -615,6 +615,13 @@ def test_section_of_the_config_may_be_empty() -> None:
     assert yaml.safe_load(helm.config_of(helm.parsed(rendered)))["forward"] == {"match_by_host": True}
 
 
+def test_notes_send_no_websocket_past_sidekey() -> None:
+    """It works in a tunnel, with the credential. gRPC does not."""
+    notes = helm.files(helm.CHART, helm.values_of("gateway-https-proxy"))["sidekey/templates/NOTES.txt"]
+    assert "hosts of gRPC" in notes
+    assert "WebSocket" not in notes
+
+
 EXAMPLES = sorted((helm.ROOT / "config").glob("*.yaml"))
 
 

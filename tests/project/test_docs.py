@@ -1,13 +1,10 @@
-"""Links, files, config keys, responses, commands and examples in the documents exist and work."""
+"""Links, files, config keys, responses and commands in the documents exist. `test_blocks.py` runs the examples."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 import tomllib
-from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,11 +14,8 @@ import pytest
 import sidekey
 from benchmarks import page
 from sidekey.cli import COMMANDS, main
-from sidekey.config.load import load
 from sidekey.credentials.registry import KINDS as CREDENTIAL_KINDS
-from sidekey.diagnostics.explain import explain
 from sidekey.errors import RESPONSE_KINDS
-from sidekey.snapshot.snapshot import Snapshot
 from tools.docs import pages
 
 ROOT = Path(__file__).parents[2]
@@ -106,15 +100,6 @@ def documented_keys() -> dict[str, set[str]]:
 def fenced(text: str, language: str) -> list[str]:
     """Return the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
-
-
-def shell_lines(text: str) -> Iterator[list[str]]:
-    """Return the commands of the shell blocks as words, without comments and a final `&`."""
-    for block in fenced(text, "sh"):
-        for line in block.splitlines():
-            words = shlex.split(line.removesuffix("&"), comments=True)
-            if words:
-                yield words
 
 
 def anchors(document: Path) -> set[str]:
@@ -254,17 +239,6 @@ def test_every_config_key_is_in_the_reference(section: str) -> None:
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_config_in_a_document_loads(document: Path, tmp_path: Path) -> None:
-    """Its secrets need not exist, except the key of a store."""
-    path = tmp_path / "sidekey.yaml"
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "k1").write_text(b64encode(bytes(32)).decode())
-    for block in fenced(document.read_text("utf-8"), "yaml"):
-        path.write_text(block)
-        assert [str(error) for error in load(path, {}).errors] == []
-
-
-@pytest.mark.parametrize("document", WRITTEN, ids=ids)
 def test_every_command_in_the_documents_exists(document: Path) -> None:
     text = document.read_text("utf-8")
     code = [*re.findall(r"`([^`\n]+)`", text), *fenced(text, "sh")]
@@ -278,53 +252,6 @@ def test_table_of_commands_has_every_command_and_only_known_options() -> None:
     for name, text in rows:
         options = {flag for option in command(name).params for flag in option.opts}
         assert set(re.findall(r"`(--\w+)`", text)) <= options
-
-
-@pytest.mark.parametrize("document", WRITTEN, ids=ids)
-def test_every_example_line_of_sidekey_parses(document: Path) -> None:
-    blocks = "\n".join(fenced(document.read_text("utf-8"), "sh"))
-    for line in re.findall(r"^sidekey .*$", blocks, re.M):
-        _, name, *arguments = shlex.split(line.removesuffix("&"), comments=True)
-        parser = command(name)
-        context = click.Context(parser)
-        if isinstance(parser, click.Group):
-            name, *arguments = arguments
-            within = parser.get_command(context, name)
-            assert within is not None, line
-            parser, context = within, click.Context(within)
-        parser.make_parser(context).parse_args(arguments)
-
-
-@pytest.fixture
-def snapshot() -> Snapshot:
-    """Return the config that the quick start runs."""
-    runs = [words for words in shell_lines(quick_start()) if words[:2] == ["sidekey", "run"]]
-    ((*_, option, name),) = runs
-    assert option == "--config"
-    snapshot = load(ROOT / name, {}).snapshot
-    assert snapshot is not None
-    return snapshot
-
-
-def test_every_request_of_the_quick_start_is_allowed(snapshot: Snapshot) -> None:
-    """Each curl line uses the proxy listener of that config, by the forward or the reverse proxy."""
-    doors = set()
-    for words in shell_lines(quick_start()):
-        if words[0] != "curl":
-            continue
-        url = urlsplit(words[-1])
-        if "--proxy" in words:
-            proxy = urlsplit(words[words.index("--proxy") + 1])
-            door, listener, name, target = "forward", proxy.netloc.rpartition("@")[2], proxy.username, words[-1]
-        else:
-            _, prefix, name, rest = url.path.split("/", 3)
-            assert prefix == "i"
-            door, listener, target = "reverse", url.netloc, f"/{rest}"
-        assert listener == str(snapshot.listen.proxy)
-        explanation = explain(snapshot.integrations[str(name)], target)
-        assert (explanation.door, explanation.allowed) == (door, True)
-        doors.add(door)
-    assert doors == {"reverse", "forward"}
 
 
 def test_quick_start_explains_https_urls() -> None:

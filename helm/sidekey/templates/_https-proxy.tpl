@@ -195,10 +195,10 @@ set config.forward.unmatched: pass.
 {{ end -}}
 NO_PROXY lists hosts to call without Sidekey, and so without a credential.
 {{- if $gateway }}
-Add loopback, .svc, .{{ .values.clusterDomain }}, Services that are called by one label, and hosts of gRPC and WebSocket.
+Add loopback, .svc, .{{ .values.clusterDomain }}, Services that are called by one label, and hosts of gRPC.
 {{- else }}
 It already has loopback, .svc, .{{ .values.clusterDomain }} and the API server. Add Services that are called by one label, and
-hosts of gRPC and WebSocket, to {{ $list }}.
+hosts of gRPC, to {{ $list }}.
 {{- end }}
 Callers read trusted CAs once, at their start: restart them when a CA is added, for example
 {{ $gateway | ternary "with a new root." "for the host of a new integration. Sidekey's log says when." }}

@@ -142,7 +142,7 @@ class ListenTlsSettings(ServerTlsSettings):
     client_auth: Literal["require", "optional"] | None = Field(
         default=None,
         description="Needs `client_ca`. `require`, the default with it: no connection without a certificate of these "
-        "CAs. `optional`: callers without a certificate need a token.",
+        "CAs. `optional`: callers without a certificate need a token or a JWT.",
     )
 
 
