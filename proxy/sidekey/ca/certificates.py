@@ -125,7 +125,7 @@ class LeafSigner:
             .not_valid_after(end)
             # Critical, since the subject is empty (RFC 5280 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .sign(self._key, _digest(self._key))  # type: ignore[arg-type]  # DSA keys are refused as too weak
+            .sign(self._key, _digest(self._key))
         )
         pem = certificate.public_bytes(Encoding.PEM).decode()
         return pem + self._authority.served + self._leaf_key_pem, end.timestamp()
