@@ -131,7 +131,7 @@ class LeafSigner:
         return pem + self._authority.served + self._leaf_key_pem, end.timestamp()
 
 
-def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
+def _digest(key: PrivateKey) -> hashes.SHA256 | None:
     """Return the digest for signatures by a key, or None for Edwards curves, which imply one (RFC 8410)."""
     return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
 
