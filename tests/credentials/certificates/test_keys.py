@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sidekey.credentials.certificates import keys
 from sidekey.credentials.certificates.pem_der import PemBlock, parse_pem
+from support import programs
 from support.certificates import issue
 from support.keys import private_key
 
@@ -80,7 +81,7 @@ def test_rounds_of_an_encrypted_key_are_limited(
     """
     (tmp_path / "key").write_bytes(ISSUED.key_pem)
     command: list[str | Path] = [
-        "openssl",
+        programs.require("openssl"),
         "pkcs8",
         "-topk8",
         "-in",
@@ -132,7 +133,7 @@ def test_key_agreement_key_is_refused() -> None:
 
 def test_unsupported_encryption_is_reported() -> None:
     """openssl can convert it."""
-    command: list[str | Path] = ["openssl", "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
+    command = [programs.require("openssl"), "pkcs8", "-topk8", "-v2", "aria-256-cbc", "-passout", "pass:a"]
     locked = subprocess.run(command, input=ISSUED.key_pem, capture_output=True, check=True).stdout
     with pytest.raises(ValueError, match=r"openssl pkcs8 -topk8"):
         keys.open_key(block(locked), "a")
