@@ -28,8 +28,8 @@ PASSWORD = "correct-horse"
 
 
 def run(*command: str, environment: Mapping[str, str] | None = None, text: str = "") -> str:
-    """Run a program of the operator, and return its output."""
-    environ = {**os.environ, **(environment or {})}
+    """Run a program of the operator, and return its output. `pass` finds GnuPG by the PATH."""
+    environ = {**os.environ, "PATH": os.defpath, **(environment or {})}
     return subprocess.run(command, env=environ, input=text, capture_output=True, text=True, check=True).stdout
 
 
