@@ -1,7 +1,6 @@
 # Commands for developers. They need Python 3.11 or newer, make and a package index; `make help` lists the targets.
 #
-# Paths are relative, so that a checkout may be in a folder with spaces. `make peers` also calls apt and npm, `make ui` npm, and
-# `make lock` uv.
+# Paths are relative, so that a checkout may be in a folder with spaces. `make peers` also calls apt and npm, and `make ui` npm.
 
 # `python3`, or the newest Debian Python that can create a virtual environment, if `python3` was built without profile-guided
 # optimisation: without it, each request costs a tenth more. Python below /usr is optimised, although Debian's does not report it.
@@ -24,7 +23,7 @@ SECONDS ?= 15
 TARGET ?=
 TESTS ?= $(subst proxy/sidekey,tests,$(dir $(MODULE)))
 WHEEL ?=
-UV ?= uv
+UV ?= $(BIN)/uv
 VENDOR ?= proxy/sidekey/console/static/vendor
 OCI := org.opencontainers.image
 # No other file knows the address of the repository (CONTRIBUTING.md, "Release").
@@ -74,9 +73,14 @@ cluster-test: $(VENV)/.dev ## Run the chart on the cluster of KUBECONFIG, or on 
 container-test: $(VENV)/.dev ## Run image, compose files and plain manifest with podman, as root; IMAGE_ARCHIVES=folder contains built images
 	@CONTAINER_TEST=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -o timeout_func_only=true tests/container $(ARGS)
 
+# Another Python, such as the one of an active environment, cannot install the compiled wheel.
+INSTALL_COMMAND := import glob, os, shlex, sys; version = "cp%d%d" % sys.version_info[:2]; \
+  wheel = max(glob.glob(f"dist/sidekey-$(VERSION)-{version}-*.whl"), key=os.path.getmtime); python = "python%d.%d" % sys.version_info[:2]; \
+  print(f"Install it into an environment of {python}: {python} -m pip install {shlex.quote(wheel)}")
 wheel: $(VENV)/.compiler ## Build the compiled wheel for this Python into dist/ (needs a C compiler and Python's headers)
 	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps \
 	  --no-build-isolation --no-index --wheel-dir dist .
+	@$(BIN)/python -c '$(INSTALL_COMMAND)'
 
 wheels: $(VENV)/.release ## Build and test the compiled wheels of a release into dist/wheels (needs docker, or CIBW_CONTAINER_ENGINE=podman)
 	@$(BIN)/python -m cibuildwheel --platform linux --output-dir dist/wheels
@@ -150,12 +154,12 @@ peers: $(VENV)/.dev $(CHECKOV)/.made $(MITMPROXY)/.made $(MOTO)/.made $(OPENAPI)
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 	@if ! command -v npm >/dev/null; then echo "peers: install npm to get the remaining packages"; else \
 	  for folder in tests/peers/oidc tests/peers/crds tests/peers/clients tests/peers/openapi; do ( cd $$folder && \
-	    if [ ! -d node_modules ] || [ package-lock.json -nt node_modules ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
+	    if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent --no-audit --no-fund; fi ) || exit; done; fi
 
 # The lock files are requirements files with hashes: pip can install them, and unlike uv.lock they contain no address of an index.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-annotate --custom-compile-command 'make lock' --upgrade
-lock: ## Lock the newest versions into requirements*.txt (needs uv)
+lock: $(VENV)/.dev ## Lock the newest versions into requirements*.txt
 	$(COMPILE) --output-file requirements-dev.txt pyproject.toml --group dev
 	$(COMPILE) --output-file requirements.txt pyproject.toml --all-extras --constraint requirements-dev.txt
 	$(COMPILE) --output-file requirements-build.txt --group build --constraint requirements-dev.txt

@@ -107,8 +107,8 @@ require("https").get(URL, {{ agent }}, response => response.pipe(process.stdout)
 @pytest.mark.parametrize("client", ["curl", "requests", "httpx", "node"])
 async def test_unchanged_client_with_an_https_proxy(client: str, tmp_path: Path, ca: Authority) -> None:
     """HTTPS_PROXY names the gateway, with the JWT as the password. The client does TLS within TLS."""
-    if client == "node" and not AGENT.is_dir():
-        programs.missing("https-proxy-agent", "its packages are not installed (make peers, where npm is)")
+    if client == "node":
+        programs.require_npm("clients")
     async with gateway(tmp_path, ca) as (app, _, upstream):
         both = tmp_path / "both.pem"
         trust = (tmp_path / "state" / "trust" / "ca.pem").read_bytes()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from support import programs
 from support.files import replace
 from support.http_get import get, wait_until
 from support.nginx import Nginx
@@ -373,12 +374,16 @@ def test_removed_command_runs_no_more(tmp_path: Path) -> None:
 def test_first_process_of_a_container_keeps_no_zombies(tmp_path: Path) -> None:
     """The children of a killed program become children of Sidekey, which reaps them."""
     path = program(tmp_path, f"sleep 600 & echo run >> {tmp_path}/runs; wait")
-    wrapper = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    ps = programs.require("ps")
+    wrapper = (programs.require("unshare"), "--pid", "--fork", "--kill-child", "--mount-proc")
+    tried = subprocess.run([*wrapper, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        programs.missing("unshare", f"no PID namespace can be made here ({tried.stderr.strip()})")
     text = config(integration("one", 1, path, ", timeout: 1s"))
     with SidekeyProcess(text, tmp_path, arguments=ALLOW, wrapper=wrapper) as child:
         wait_until(lambda: (tmp_path / "runs").read_text().count("run") >= 3)
         (sidekey,) = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children").read_text().split()
-        children = subprocess.run(["ps", "--ppid", sidekey, "-o", "stat="], capture_output=True, text=True, check=False)
+        children = subprocess.run([ps, "--ppid", sidekey, "-o", "stat="], capture_output=True, text=True, check=False)
         assert children.stdout.count("Z") <= 1
         with suppress(ProcessLookupError):
             os.kill(int(sidekey), signal.SIGTERM)

@@ -74,7 +74,7 @@ THROUGH = [[AUTHORIZATION.decode()]]
 
 def old_node() -> str:
     """Node before 24, as in Debian 13. The packages that run on it are installed along with Node 24."""
-    programs.require("node24")
+    programs.require_npm("clients")
     node = programs.require("node")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").partition(".")[0]) >= 24:

@@ -23,7 +23,6 @@ from websockets.typing import Subprotocol
 
 from support import programs
 from support.browser import Window, chromium
-from support.clients import OF_NPM
 from support.plane import eventually
 from support.private_ca import Authority
 from support.serving import RunningApp, serving
@@ -165,7 +164,7 @@ async def run_node(*arguments: str, **variables: str) -> Any:
     """Run npm's client, and return what it prints."""
     node = await asyncio.create_subprocess_exec(
         programs.require("node"),
-        str(OF_NPM / "websocket_client.mjs"),
+        str(programs.require_npm("clients") / "websocket_client.mjs"),
         *arguments,
         env=clean_environment(variables),
         stdout=asyncio.subprocess.PIPE,
@@ -194,7 +193,9 @@ async def test_npm_client(ca: Authority, tmp_path: Path, way: str) -> None:
 
 async def test_npm_server(ca: Authority, tmp_path: Path) -> None:
     node = await asyncio.create_subprocess_exec(
-        programs.require("node"), str(OF_NPM / "websocket_server.mjs"), stdout=asyncio.subprocess.PIPE
+        programs.require("node"),
+        str(programs.require_npm("clients") / "websocket_server.mjs"),
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         assert node.stdout is not None

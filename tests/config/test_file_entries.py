@@ -34,7 +34,6 @@ def test_json_member_is_the_value(document: dict[str, str]) -> None:
     ("text", "reason"),
     [
         (f"{SECRET}", "must be JSON"),
-        ("[" * 100_000, "must be JSON"),
         (f'["{SECRET}"]', "must be a JSON object"),
         (f'{{"other": "{SECRET}"}}', "has no member with the name in `key`"),
         ('{"key": 1}', "must have a text as the member in `key`"),

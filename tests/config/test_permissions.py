@@ -235,6 +235,9 @@ def test_warning_for_another_owner_s_secret_suggests_the_mode_of_the_mount(folde
     os.chown(mounted, 0, 0)
     mounted.chmod(0o444)
     within = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    tried = subprocess.run([*within, sys.executable, "-c", "import sidekey"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip("another user cannot read this checkout or its Python: a folder above it is closed")
     command = [sys.executable, "-m", "sidekey", "check", "--json", "--config", str(folder / "sidekey.yaml")]
     run = subprocess.run([*within, *command], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -34,7 +34,7 @@ STORED = Reference("stored", "s_1")
 class Inner(BaseModel):
     model_config = {"arbitrary_types_allowed": True}
 
-    public: Annotated[str, SAFE_TO_CHANGE, TiedToSecret("secret")] = ""
+    public: Annotated[str, SAFE_TO_CHANGE, TiedToSecret(("secret",))] = ""
     secret: Reference | None = None
 
 

@@ -135,8 +135,7 @@ def test_yamllint_finds_no_problem(path: Path) -> None:
 def custom_errors(objects: list[helm.Object]) -> list[list[str]]:
     """Return the schema errors of these custom resources."""
     node = programs.require("node")
-    if not (CRDS / "node_modules").is_dir():
-        programs.missing("crds", "the schemas are not installed (make peers, where npm is)")
+    programs.require_npm("crds")
     result = subprocess.run(
         [node, "validate.js"], cwd=CRDS, input=json.dumps(objects), capture_output=True, text=True, check=True
     )

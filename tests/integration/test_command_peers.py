@@ -28,8 +28,8 @@ PASSWORD = "correct-horse"
 
 
 def run(*command: str, environment: Mapping[str, str] | None = None, text: str = "") -> str:
-    """Run a program of the operator, and return its output."""
-    environ = {**os.environ, **(environment or {})}
+    """Run a program of the operator, and return its output. `pass` finds GnuPG by the PATH."""
+    environ = {**os.environ, "PATH": os.defpath, **(environment or {})}
     return subprocess.run(command, env=environ, input=text, capture_output=True, text=True, check=True).stdout
 
 
@@ -55,8 +55,9 @@ integrations:
 def test_age(tmp_path: Path) -> None:
     age = programs.require("age")
     identity, encrypted = tmp_path / "age.key", tmp_path / "crm.age"
-    run("age-keygen", "-o", str(identity))
-    recipient = run("age-keygen", "-y", str(identity)).strip()
+    keygen = programs.require("age-keygen")
+    run(keygen, "-o", str(identity))
+    recipient = run(keygen, "-y", str(identity)).strip()
     run(age, "--recipient", recipient, "--output", str(encrypted), text=f"{PASSWORD}\n")
     assert_sends_the_password(tmp_path, age, "--decrypt", "--identity", str(identity), str(encrypted))
 
@@ -64,17 +65,18 @@ def test_age(tmp_path: Path) -> None:
 @pytest.fixture
 def gnupg() -> Iterator[Path]:
     """A folder of GnuPG. Its path is short, because the agent's socket is in it."""
+    gpgconf = programs.require("gpgconf")
     folder = Path(tempfile.mkdtemp(prefix="gpg"))
     yield folder
-    run("gpgconf", "--homedir", str(folder), "--kill", "all")
+    run(gpgconf, "--homedir", str(folder), "--kill", "all")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_pass(tmp_path: Path, gnupg: Path) -> None:
-    path = programs.require("pass")
+    path, gpg = programs.require("pass"), programs.require("gpg")
     environment = {"GNUPGHOME": str(gnupg), "PASSWORD_STORE_DIR": str(tmp_path / "store")}
     run(
-        *("gpg", "--batch", "--passphrase", "", "--quick-generate-key", "sidekey@test", "default", "default", "never"),
+        *(gpg, "--batch", "--passphrase", "", "--quick-generate-key", "sidekey@test", "default", "default", "never"),
         environment=environment,
     )
     run(path, "init", "sidekey@test", environment=environment)
@@ -83,8 +85,7 @@ def test_pass(tmp_path: Path, gnupg: Path) -> None:
 
 
 def test_aws(tmp_path: Path) -> None:
-    # A version manager may shadow Debian's program by one that needs another PATH.
-    aws = "/usr/bin/aws" if Path("/usr/bin/aws").exists() else programs.require("aws")
+    aws = programs.require("aws")
     with Moto(tmp_path) as moto:
         moto.begin()
         environment = {

@@ -226,12 +226,10 @@ def test_json_that_is_not_an_object_is_refused(body: bytes) -> None:
         b'{"a": "\xff"}',
         b"\xef\xbb\xbf{}",
         b"{}{}",
-        b"[" * 60_000,
         '{"a": 1}'.encode("utf-16"),
     ],
 )
 def test_invalid_json_is_refused(body: bytes) -> None:
-    """Even if it is nested deeply."""
     with pytest.raises(UnsupportedBody, match=r"\Athe body must be valid JSON in UTF-8\Z"):
         parameters.check_body(body, JSON, ["access_token"])
 

@@ -281,8 +281,6 @@ def test_caller_fields_are_forwarded_unless_the_preset_sets_them() -> None:
         (b'{"a": 01}', "must be valid JSON in UTF-8"),
         (b'{"a": "\n"}', "must be valid JSON in UTF-8"),
         (b'{"a": 1} {}', "must be valid JSON in UTF-8"),
-        (b"[" * 32_000 + b"]" * 32_000, "must be valid JSON in UTF-8"),
-        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "must be valid JSON in UTF-8"),
         (b'{"a": 1, "a": 1}', "must not contain a key twice"),
         (b'{"a": [{"b": 1, "\\u0062": 2}]}', "must not contain a key twice"),
         (b'{"a": 1e99999999999999999999}', "must not contain a number with such an exponent"),

@@ -157,11 +157,11 @@ class Refusal(threading.Thread):
         self.begun, self.go = threading.Event(), threading.Event()
         self.flight = b""
         self._listener = listener
-        self._context = context
+        self._tls_context = context
 
     def run(self) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = self._context.wrap_bio(incoming, outgoing, server_side=True)
+        tls = self._tls_context.wrap_bio(incoming, outgoing, server_side=True)
         connection, _ = self._listener.accept()
         with connection:
             connection.settimeout(DEADLINE)

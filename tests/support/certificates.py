@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from support import programs
 from support.keys import private_key
 
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | dsa.DSAPrivateKey
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 """Time for tests that pass a time."""
@@ -149,7 +150,16 @@ def signed_with(digest: str, folder: Path) -> tuple[bytes, bytes]:
     """Create a self-signed certificate and its key. `cryptography` does not sign with SHA-1 and MD5."""
     key = private_key("RS256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "key").write_bytes(key)
-    command = ["openssl", "req", "-x509", f"-{digest}", "-key", str(folder / "key"), "-subj", f"/CN={digest}"]
+    command = [
+        programs.require("openssl"),
+        "req",
+        "-x509",
+        f"-{digest}",
+        "-key",
+        str(folder / "key"),
+        "-subj",
+        f"/CN={digest}",
+    ]
     return subprocess.run(command, check=True, capture_output=True).stdout, key
 
 

@@ -63,8 +63,7 @@ class OidcProvider:
         callback: str = "https://localhost/unused",
     ) -> None:
         self._node = programs.require("node")
-        if not (PROGRAM / "node_modules").is_dir():
-            programs.missing("oidc-provider", "its packages are not installed (make peers, where npm is)")
+        programs.require_npm("oidc")
         self._log = folder / "oidc.log"
         self._clients = folder / "clients.json"
         self._clients.write_text(json.dumps(clients(callback)))

@@ -224,7 +224,11 @@ class Squid:
     def set_password(self, user: str, password: str) -> None:
         """Write the file of users."""
         digest = subprocess.run(
-            ["openssl", "passwd", "-apr1", "-stdin"], input=password, capture_output=True, text=True, check=True
+            [programs.require("openssl"), "passwd", "-apr1", "-stdin"],
+            input=password,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         (self._folder / "passwords").write_text(f"{user}:{digest.stdout}")
 

@@ -16,6 +16,7 @@ STRICT = "SIDEKEY_REQUIRE_PEERS"
 PACKAGES = {
     "aardvark-dns": "aardvark-dns",
     "age": "age",
+    "age-keygen": "age",
     "aws": "awscli",
     "chromium-headless-shell": "chromium-headless-shell",
     "curl": "curl",
@@ -24,6 +25,8 @@ PACKAGES = {
     "gdb": "gdb",
     "git": "git",
     "go": "golang-go",
+    "gpg": "gnupg",
+    "gpgconf": "gnupg",
     "haproxy": "haproxy",
     "ip": "iproute2",
     "java": "default-jdk-headless",
@@ -47,6 +50,7 @@ PACKAGES = {
     "prlimit": "util-linux",
     "prometheus": "prometheus",
     "promtool": "promtool",
+    "ps": "procps",
     "runc": "runc",
     "setpriv": "util-linux",
     "slowhttptest": "slowhttptest",
@@ -89,15 +93,19 @@ OF_FOLDERS = Path(__file__).parents[1] / "peers"
 
 
 def find(name: str) -> str | None:
-    """Return the path of a program, or None. Debian keeps servers in sbin, which is not on every user's PATH."""
+    """Return the path of a program where a wheel or Debian installs it, or None.
+
+    The PATH may begin with shims of a version manager or with wrappers, which need variables that tests do not pass.
+    """
     if name in FOLDERS:
         return next((str(path) for path in OF_FOLDERS.glob(FOLDERS[name]) if os.access(path, os.X_OK)), None)
     if name not in PACKAGES and name not in WHEELS:
         raise ValueError(f"tests/support/programs.py does not know the peer {name}")
-    beside = str(Path(sys.executable).parent)
+    if name in WHEELS:
+        return shutil.which(name, path=str(Path(sys.executable).parent))
     # Debian keeps a folder for each version of PostgreSQL, and puts none of them on the PATH.
     versions = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
-    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/lib/podman", *versions]
+    places = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/lib/podman", *versions]
     return shutil.which(name, path=os.pathsep.join(places))
 
 
@@ -106,6 +114,15 @@ def require(name: str) -> str:
     path = find(name)
     if path is None:
         missing(name, _remedy(name))
+    return path
+
+
+def require_npm(folder: str) -> Path:
+    """Return the folder of tests/peers with this name. Without all its npm packages, skip or fail the test."""
+    path = OF_FOLDERS / folder
+    # npm writes this file last.
+    if not (path / "node_modules" / ".package-lock.json").is_file():
+        missing(folder, f"the packages in tests/peers/{folder} are not installed (make peers, where npm is)")
     return path
 
 

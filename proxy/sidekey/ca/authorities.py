@@ -11,6 +11,7 @@ from typing import Any
 
 from sidekey.ca.scope import Bounds, Scope
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.json_reader import parse_json
 
 MARK = "Sidekey local CA"
 """The organisation in the subject of every CA that Sidekey creates. `roots` recognises such CAs by it."""
@@ -139,9 +140,9 @@ class Authorities(SecretHolder):
     def from_json(cls, text: str) -> Authorities:
         """Parse the result of `to_json`. Raises ValueError."""
         try:
-            document = json.loads(text)
+            document = parse_json(text)
             return cls(int(document["signing"]), tuple(map(_from_dict, document["authorities"])))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise ValueError("is not what Sidekey has written") from None
 
 

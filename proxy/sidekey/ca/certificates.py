@@ -125,13 +125,13 @@ class LeafSigner:
             .not_valid_after(end)
             # Critical, since the subject is empty (RFC 5280 4.2.1.6).
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .sign(self._key, _digest(self._key))  # type: ignore[arg-type]  # DSA keys are refused as too weak
+            .sign(self._key, _digest(self._key))
         )
         pem = certificate.public_bytes(Encoding.PEM).decode()
         return pem + self._authority.served + self._leaf_key_pem, end.timestamp()
 
 
-def _digest(key: PrivateKey) -> hashes.HashAlgorithm | None:
+def _digest(key: PrivateKey) -> hashes.SHA256 | None:
     """Return the digest for signatures by a key, or None for Edwards curves, which imply one (RFC 8410)."""
     return None if isinstance(key, (Ed25519PrivateKey, Ed448PrivateKey)) else hashes.SHA256()
 

@@ -386,17 +386,14 @@ CallerGrants = Annotated[
         }
     ),
 ]
-Method = Annotated[
-    str,
-    AfterValidator(check_method),
-    WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"}),
-]
+_METHOD_SCHEMA = WithJsonSchema({"title": "Method", "type": "string", "pattern": "^[A-Z][A-Z-]*$"})
+Method = Annotated[str, AfterValidator(check_method), _METHOD_SCHEMA]
 TargetHeader = Annotated[
     str,
     AfterValidator(check_target_header),
     WithJsonSchema({"title": "TargetHeader", "type": "string", "enum": list(TARGET_HEADERS)}),
 ]
-PresetMethod = Annotated[Method, AfterValidator(check_preset_method)]
+PresetMethod = Annotated[str, AfterValidator(check_preset_method), _METHOD_SCHEMA]
 ParameterName = Annotated[
     str,
     AfterValidator(check_parameter_name),

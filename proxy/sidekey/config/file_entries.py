@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from sidekey.credentials.fields import FileEntry
+from sidekey.policy.json_reader import TooDeepError, parse_json
 
 _VARIABLE: Final = re.compile(r"(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
 _UNQUOTED: Final = re.compile(r"[^\s'\"#$`\\]*")
@@ -27,10 +28,12 @@ def find_entry(entry: FileEntry, text: str) -> str:
 
 def _find_member(key: str, text: str) -> str:
     try:
-        document = json.loads(text, object_pairs_hook=_refuse_duplicates)
+        document = parse_json(text, _DECODER.decode)
     except _Duplicate:
         raise ValueError("has a JSON object with two members of the same name") from None
-    except (ValueError, RecursionError):
+    except TooDeepError:
+        raise
+    except ValueError:
         raise ValueError("must be JSON") from None
     if not isinstance(document, dict):
         raise ValueError("must be a JSON object")  # noqa: TRY004 - the reader reports ValueError
@@ -51,6 +54,9 @@ def _refuse_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) != len(members):
         raise _Duplicate
     return document
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicates)
 
 
 def _find_variable(key: str, text: str) -> str:

@@ -6,7 +6,6 @@ A ValueError has the end of a sentence that begins with the program's path. It n
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
 import shlex
@@ -22,6 +21,7 @@ from typing import Final, NamedTuple
 
 from sidekey.credentials.commands import Command
 from sidekey.credentials.units import format_duration
+from sidekey.policy.json_reader import parse_json
 
 MAX_OUTPUT: Final = 64 << 10
 """Maximum bytes of output, as for a secret's file."""
@@ -196,8 +196,8 @@ def parse_output(output: bytes) -> ProgramOutput:
     if not text.lstrip().startswith("{"):
         return ProgramOutput(text, None)
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parse_json(text)
+    except ValueError:
         return ProgramOutput(text, None)
     if "value" not in document:
         # A secret may be a JSON object itself.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
 from sidekey.credentials.base import CallError, Outcome, Pairs, Reply
+from sidekey.policy.json_reader import parse_json
 from sidekey.policy.parameters import Scalar
 
 Parameters: TypeAlias = "Iterable[tuple[str, Scalar]]"
@@ -73,8 +73,8 @@ def parse_json_object(body: bytes) -> dict[str, Any] | None:
     """Parse a JSON object. Return None for anything else."""
     try:
         # RFC 8259 8.1: JSON is UTF-8, and a parser may ignore a byte order mark.
-        value = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
+        value = parse_json(body.decode("utf-8-sig"))
+    except ValueError:
         return None
     return value if isinstance(value, dict) else None
 

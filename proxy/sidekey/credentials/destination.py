@@ -44,12 +44,12 @@ class ComparedAs:
 
 @dataclass(frozen=True, slots=True)
 class TiedToSecret:
-    """Marks a value that belongs to the `secret` beside it, such as a certificate to its key.
+    """Marks a value that belongs to the `secrets` beside it, such as a certificate to its key.
 
-    If either changes, neither is kept. Otherwise an editor could test guesses of one against the other.
+    If any of them changes, none is kept. Otherwise an editor could test guesses of one against the other.
     """
 
-    secret: str
+    secrets: tuple[str, ...]
 
 
 class FieldKey(NamedTuple):
@@ -81,7 +81,7 @@ def _keys(model: type[BaseModel]) -> Iterator[FieldKey]:
             field.alias or attribute,
             SAFE_TO_CHANGE in field.metadata,
             canonicalize,
-            tuple(mark.secret for mark in field.metadata if isinstance(mark, TiedToSecret)),
+            next((mark.secrets for mark in field.metadata if isinstance(mark, TiedToSecret)), ()),
             default,
             canonical_default,
         )

@@ -141,6 +141,14 @@ def check_visibility(headers: dict[str, ConfiguredHeader]) -> dict[str, Configur
     return headers
 
 
+def check_names(headers: dict[str, ConfiguredHeader]) -> dict[str, ConfiguredHeader]:
+    """Apply `check_unique` and `check_visibility`.
+
+    An annotation with a `Field` has one validator of each class: pydantic does not document what it does with two.
+    """
+    return check_visibility(check_unique(headers))
+
+
 def canonicalize_headers(headers: dict[str, ConfiguredHeader]) -> dict[str, Any] | None:
     """Return the headers that count for the destination of secrets, by normal name.
 
@@ -192,8 +200,7 @@ def _canonicalize_call_headers(headers: dict[str, ConfiguredHeader]) -> dict[str
 
 CallHeaders = Annotated[
     dict[Annotated[str, AfterValidator(_check_call_name)], HeaderValue],
-    AfterValidator(check_unique),
-    AfterValidator(check_visibility),
+    AfterValidator(check_names),
     MAX_NAMES,
     ComparedAs(_canonicalize_call_headers),
 ]

@@ -30,8 +30,7 @@ from sidekey.credentials.header_values import (
     ConfiguredValue,
     HeaderValue,
     build_headers,
-    check_unique,
-    check_visibility,
+    check_names,
     inputs_of,
     normalize_value,
     value_schema,
@@ -80,8 +79,7 @@ def _check_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
 
 Headers = Annotated[
     dict[HeaderName, HeaderValue],
-    AfterValidator(check_unique),
-    AfterValidator(check_visibility),
+    AfterValidator(check_names),
     MAX_NAMES,
     Field(
         min_length=1,

@@ -77,6 +77,7 @@ from sidekey.credentials.placement import Placement, TokenPlacement, placement_w
 from sidekey.credentials.refresh_settings import ONE_PROCESS, RENEWAL_INTERVAL, RenewalInterval, SingleLiveToken
 from sidekey.credentials.secret_holder import SecretHolder
 from sidekey.credentials.units import Duration
+from sidekey.policy.json_reader import parse_json
 from sidekey.policy.parameters import Scalar
 from sidekey.policy.targets import Domain, Forbidden, Prefix
 
@@ -174,10 +175,10 @@ def _text_of(body: bytes) -> object:
     """Read the whole body as a token: a JSON string without its quotes, else the text."""
     try:
         text = body.decode("utf-8-sig").strip(" \t\r\n")
-        value = json.loads(text)
+        value = parse_json(text)
     except UnicodeDecodeError:
         return None
-    except (ValueError, RecursionError):
+    except ValueError:
         # An error page or broken JSON is not a token.
         return None if text[:1] in ("<", "{", "[", '"') else text
     return text if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -5,7 +5,6 @@ Sidekey reads the file before each call (`Reference.reread`), so a rotation need
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from pydantic import WithJsonSchema
 from sidekey.credentials.context import Context, FileOnly, parsed_by
 from sidekey.credentials.fields import REDACT, Reference, external_reference, shape_marker, single_source
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.json_reader import parse_json
 
 LEEWAY: Final = 60.0
 """Seconds after its expiry for which a token still counts as valid: the clocks of issuer and servers may differ."""
@@ -119,7 +119,7 @@ def _read_claims(token: str) -> Mapping[str, Any]:
     if len(parts) != 3:
         return {}
     try:
-        claims = json.loads(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, RecursionError):
+        claims = parse_json(urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except ValueError:
         return {}
     return claims if isinstance(claims, dict) else {}

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from sidekey.policy.decoding import ROUNDS, decode_all, fold, fold_case, to_characters, to_octets
+from sidekey.policy.json_reader import TooDeepError, parse_json
 
 Scalar = str | int | float | bool
 """The value of a parameter before it is encoded."""
@@ -212,10 +213,10 @@ def check_body(body: bytes, kind: str, names: Iterable[str]) -> None:
 def _object_names(body: bytes) -> list[str]:
     """Return the names of the members of a JSON object, duplicates included. Ignore nested objects."""
     try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant
-        )
-    except (ValueError, RecursionError):
+        value = parse_json(body, _DECODER.decode)
+    except TooDeepError as error:
+        raise UnsupportedBody(f"the body {error}") from None
+    except ValueError:
         raise UnsupportedBody("the body must be valid JSON in UTF-8") from None
     # An array is decoded to a list, too.
     if not body.lstrip(_JSON_SPACE.encode()).startswith(b"{"):
@@ -225,6 +226,9 @@ def _object_names(body: bytes) -> list[str]:
 
 def _no_constant(_: str) -> Any:
     raise ValueError("NaN and Infinity are not JSON (RFC 8259 6)")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_no_constant)
 
 
 def add_parameters(body: bytes, kind: str, pairs: Iterable[tuple[str, Scalar]]) -> bytes:

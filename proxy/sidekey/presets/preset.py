@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from sidekey.errors import Problem
 from sidekey.policy.headers import Role, is_plain, line_values, nominated, normalise
+from sidekey.policy.json_reader import TooDeepError, parse_json
 from sidekey.policy.messages import RequestHead
 from sidekey.policy.parameters import JSON, UnsupportedBody, media_type
 from sidekey.presets.template import (
@@ -106,12 +107,14 @@ def read_parameters(
 ) -> tuple[dict[str, Value], list[tuple[str, str]]]:
     """Parse a caller's JSON object. Return the valid values, with defaults, and each error after its JSON pointer."""
     try:
-        sent = _DECODER.decode(payload.decode())
+        sent = parse_json(payload, _DECODER.decode)
     except KeyError:
         return {}, [("", "the parameters must not contain a key twice")]
     except InvalidOperation:
         return {}, [("", "the parameters must not contain a number with such an exponent")]
-    except (ValueError, RecursionError):
+    except TooDeepError as error:
+        return {}, [("", f"the parameters {error}")]
+    except ValueError:
         return {}, [("", "the parameters must be valid JSON in UTF-8")]
     if not isinstance(sent, dict):
         return {}, [("", "the parameters must be a JSON object")]

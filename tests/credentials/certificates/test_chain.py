@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from sidekey.credentials.certificates import chain
 from sidekey.credentials.certificates.pem_der import parse_pem
+from support import programs
 from support.certificates import CLIENT_AUTH, NOW, SERVER_AUTH, IssuedCertificate, issue, private_chain, signed_with
 
 CHAIN = private_chain(issuers_url="http://ca.bank.example/client.cer")
@@ -104,7 +105,7 @@ def test_weak_signature_does_not_end_the_chain(tmp_path: Path) -> None:
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
         key += ["-subj", f"/CN={name.name}"]
         issuer = [] if name is ca else ["-CA", f"{ca}.crt", "-CAkey", f"{ca}.key"]
-        command = ["openssl", "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
+        command = [programs.require("openssl"), "req", "-x509", "-sha1", *key, *issuer, "-out", f"{name}.crt"]
         subprocess.run(command, check=True, capture_output=True)
     authority, weak = (
         chain.read_certificate(parse_pem(name.with_suffix(".crt").read_bytes())[0].der) for name in (ca, leaf)

@@ -16,6 +16,7 @@ from sidekey.config.profiles import ProfileAdditions
 from sidekey.config.yaml_reader import MAX_DEPTH
 from sidekey.credentials.certificates.pem_der import split_pem
 from sidekey.credentials.fields import Entered, keeps_stored_secret, mentions_private_key
+from sidekey.policy.json_reader import TooDeepError, parse_json, without_strings
 from sidekey.store.canonical_json import equal
 
 MAX_SIZE: Final = 512 << 10
@@ -35,8 +36,6 @@ MAX_PATH_LENGTH: Final = 1_000
 _ENTERED_KEYS: Final = ("value", "url")
 _CONTAINERS: Final = (dict, list)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-"""A JSON string, also an unterminated one. Possessive quantifiers keep the time linear."""
 
 
 class MalformedError(ValueError):
@@ -53,17 +52,13 @@ def parse(data: bytes, *, exact: bool = False) -> dict[str, Any]:
 
     With `exact`, fractions become `Decimal`, which keeps every digit.
     """
-    if _count_separators(data) > MAX_VALUES and _count_separators(_TEXT.sub(b"", data)) > MAX_VALUES:
+    if _count_separators(data) > MAX_VALUES and _count_separators(without_strings(data)) > MAX_VALUES:
         raise MalformedError(f"must not have more than {MAX_VALUES} values")
     try:
-        parse_float = Decimal if exact else None
-        text = data.decode("utf-8")
-        document = json.loads(
-            text, object_pairs_hook=_refuse_duplicate_keys, parse_float=parse_float, parse_constant=_refuse_constant
-        )
+        document = parse_json(data, (_EXACT_DECODER if exact else _DECODER).decode)
     except UnicodeDecodeError:
         raise MalformedError("must be UTF-8") from None
-    except RecursionError:
+    except TooDeepError:
         raise MalformedError(f"must not be nested deeper than {MAX_DEPTH} levels") from None
     except MalformedError:
         raise
@@ -127,6 +122,12 @@ def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_: str) -> NoReturn:
     raise MalformedError("must be JSON (RFC 8259), which has no NaN and no infinity")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant)
+_EXACT_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_refuse_duplicate_keys, parse_float=Decimal, parse_constant=_refuse_constant
+)
 
 
 def with_new_ids(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,7 +295,7 @@ class SavedDocument:
     def load(cls, text: str) -> SavedDocument:
         """Parse the document of a row. Raises MalformedError."""
         try:
-            document = json.loads(text)
+            document = parse_json(text)
             content = dict(document["integration"])
             profile = document.get("profile")
             if profile is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import prod
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.dsa import DSAPrivateKey, DSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey, Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -33,8 +32,8 @@ _SCRYPT = bytes.fromhex("06092b06010401da47040b")
 _SEQUENCE, _INTEGER = 0x30, 0x02
 _MAX_DEPTH = 8
 
-PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey | DSAPrivateKey
-_KEY_TYPES = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey, DSAPrivateKey)
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+_KEY_TYPES = (RSAPrivateKey, EllipticCurvePrivateKey, Ed25519PrivateKey, Ed448PrivateKey)
 
 
 class PassphraseError(ValueError):
@@ -71,7 +70,7 @@ def open_key(block: PemBlock, passphrase: str | None) -> PrivateKey:
             raise PassphraseError(f"this passphrase does not decrypt the private key; {remedy}") from None
         raise ValueError(_DAMAGED) from None
     if not isinstance(key, _KEY_TYPES):
-        raise ValueError("this private key cannot sign, so TLS cannot use it")  # noqa: TRY004 - a reason, as the others
+        raise ValueError("this private key is of a type that TLS cannot use: RSA, ECDSA or Ed25519 is needed")  # noqa: TRY004 - a reason, as the others
     return key
 
 
@@ -104,9 +103,8 @@ def find_weakness(key: object) -> str | None:
     if isinstance(key, EllipticCurvePublicKey):
         problem = f"on the curve {key.curve.name}: at least P-256 is needed"
         return problem if key.curve.key_size < MIN_CURVE_BITS else None
-    if isinstance(key, DSAPublicKey):
-        return "DSA, which is no longer used in TLS (RFC 8446): RSA, ECDSA or Ed25519 is needed"
-    return None if isinstance(key, (Ed25519PublicKey, Ed448PublicKey)) else "of a type that TLS cannot use"
+    usable = isinstance(key, (Ed25519PublicKey, Ed448PublicKey))
+    return None if usable else "of a type that TLS cannot use: RSA, ECDSA or Ed25519 is needed"
 
 
 def to_pem(key: PrivateKey) -> bytes:

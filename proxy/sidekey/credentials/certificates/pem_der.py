@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from sidekey.credentials.secret_holder import SecretHolder
+from sidekey.policy.json_reader import parse_json
 
 _VERSION = 0xA0
 """The tag of a certificate's version, [0], which certificates of version 1 lack (RFC 5280 4.1)."""
@@ -197,8 +197,8 @@ def _describe_json(text: bytes) -> str | None:
     if not text.startswith((b"{", b"[")):
         return None
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse_json(text)
+    except ValueError:
         return None
     if isinstance(value, dict) and "kty" in value:
         return "a JSON Web Key, not PEM"

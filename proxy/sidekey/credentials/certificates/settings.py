@@ -135,7 +135,7 @@ class CertificateSettings(Section):
         default=None,
         description="One PEM with certificate, chain and private key, instead of `certificate` and `private_key`.",
     )
-    certificate: Annotated[CertificateSource | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
+    certificate: Annotated[CertificateSource | None, SAFE_TO_CHANGE, TiedToSecret(("private_key",))] = Field(
         default=None,
         validate_default=True,
         description="The certificate in PEM, with its intermediates in any order.",
@@ -143,7 +143,7 @@ class CertificateSettings(Section):
     private_key: KeySource | None = Field(
         default=None, validate_default=True, description="Its private key in PEM (PKCS#8, PKCS#1 or SEC 1)."
     )
-    key_passphrase: Annotated[Secret | None, TiedToSecret("private_key"), TiedToSecret("pem")] = Field(
+    key_passphrase: Annotated[Secret | None, TiedToSecret(("private_key", "pem"))] = Field(
         default=None, description="Passphrase of an encrypted private key, as a reference."
     )
     allow_private_ca: Annotated[bool, SAFE_TO_CHANGE] = Field(

@@ -136,7 +136,7 @@ class KeyAssertionSettings(AssertionSettings):
         default="RS256", description="The signature algorithm (RFC 7518 3.1, RFC 9864)."
     )
     private_key: PemSecret = Field(description="The private key in PEM, without a passphrase, as a reference.")
-    certificate: Annotated[PemText | None, SAFE_TO_CHANGE, TiedToSecret("private_key")] = Field(
+    certificate: Annotated[PemText | None, SAFE_TO_CHANGE, TiedToSecret(("private_key",))] = Field(
         default=None,
         description="The key's certificate in PEM, for the header `x5t#S256`. Microsoft Entra requires it, with the "
         "algorithm `PS256`.",

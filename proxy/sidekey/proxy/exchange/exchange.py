@@ -604,7 +604,10 @@ class Exchange(ExchangeBase):
             raise
         # A thread cannot be cancelled: it keeps its permit until it ends, even if the exchange is over.
         signature.add_done_callback(worker.end_signing)
-        await asyncio.shield(signature)
+        # After the exchange is over, `leave_thread` reports an error of the thread. `shield` would report it as well.
+        await asyncio.wait((signature,))
+        signed.leave_thread(signature)
+        signature.result()
         if self._grant is not self._require_integration().grant_source.grant:
             return False
         self._send_or_enqueue()

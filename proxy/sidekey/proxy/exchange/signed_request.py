@@ -29,8 +29,9 @@ BoundSignature = Callable[[], list[bytes]]
 class SignedRequest:
     """The signed request of one exchange.
 
-    The order of calls: `set_buffer` if the body must wait, `set_content`, then `sign_in_thread` if `is_slow`, `write`,
-    and `next_piece` until `is_written`. To send the request again, begin with `set_content`. `end` releases the body.
+    The order of calls: `set_buffer` if the body must wait, `set_content`, then `sign_in_thread` and `leave_thread` if
+    `is_slow`, `write`, and `next_piece` until `is_written`. To send the request again, begin with `set_content`. `end`
+    releases the body.
 
     The signature covers the body if `covers_body`; Sidekey adds fields to the body if `extends_body`. If the body is
     signed and not extended, `buffers_body` is True, and `buffer` holds the body unless it came with the head. If it is
@@ -101,10 +102,16 @@ class SignedRequest:
         """Sign in a thread. It reads the body until it is done, so an earlier `end` releases the body only then."""
         signature = worker.run_in_thread(self.bind_signature(worker.wall()), long=self.is_long)
         self._in_thread = True
-        signature.add_done_callback(self._leave_thread)
+        signature.add_done_callback(self.leave_thread)
         return signature
 
-    def _leave_thread(self, signature: asyncio.Future[list[bytes]]) -> None:
+    def leave_thread(self, signature: asyncio.Future[list[bytes]]) -> None:
+        """Store the signature of a thread that is done, or report its error after the exchange is over.
+
+        The loop calls it too, but since Python 3.15 perhaps only after the exchange continues, if the thread is fast.
+        """
+        if not self._in_thread:
+            return
         self._in_thread = False
         if self._is_over:
             self.end()
