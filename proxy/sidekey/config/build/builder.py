@@ -185,7 +185,7 @@ class Builder(ABC, Generic[S]):
             )
         if self._recorder is not None and not expansion.errors:
             # After an error in a profile's parameters the policy contains examples.
-            policy_warnings = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
+            policy_warnings = (*checks.uncovered_prefixes(integration.policy), *checks.redaction_warnings(integration))
             findings += tuple(_with_kind("warning", (Finding(*warning) for warning in policy_warnings)))
         findings += tuple((kind_of(finding.message), finding) for finding in unreadable)
         return BuiltIntegration(
