@@ -169,15 +169,27 @@ def test_integration_whose_command_fails_at_the_start_is_unavailable_until_a_run
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "must not be empty"),
+        ("true", "must not be empty"),
         ("printf 'a\\tb'", "must not contain a control character"),
         ("printf 'a\\n\\n'", "must not end with more than one newline"),
     ],
 )
-def test_error_names_the_output_of_a_program(tmp_path: Path, script: str, reason: str) -> None:
+def test_output_that_cannot_be_used_is_named_and_counts_as_a_failure(tmp_path: Path, script: str, reason: str) -> None:
+    """The program runs again soon, and the metric is 1 until its output can be used."""
     path = program(tmp_path, script)
     with SidekeyProcess(config(integration("one", 1, path)), tmp_path, arguments=ALLOW) as child:
+
+        def failing() -> float:
+            return value_of(get(child.admin_port, "/metrics").body, 'sidekey_command_failing{integration="one"}')
+
         assert problem_of(child, "one") == f"auth.password: the output of {path} {reason}"
+        assert failing() == 1
+        program(tmp_path, f"{script}; echo run >> {tmp_path}/runs")
+        # The same output again does not end the failure.
+        wait_until((tmp_path / "runs").exists)
+        assert failing() == 1
+        program(tmp_path, "echo good")
+        wait_until(lambda: failing() == 0)
 
 
 def test_strict_does_not_start_while_a_command_fails(tmp_path: Path) -> None:

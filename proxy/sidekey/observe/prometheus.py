@@ -465,7 +465,7 @@ _FAMILIES = (
     _Family(
         "sidekey_command_failing",
         "gauge",
-        "Whether the last run of a command of the integration failed.",
+        "Whether the last run of a command of the integration failed, or wrote a secret that cannot be used.",
         ("integration",),
         _by_label(lambda metrics: metrics.failing_commands()),
     ),
