@@ -281,16 +281,14 @@ def test_check_and_explain_name_the_program_that_they_do_not_run(tmp_path: Path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_list_does_not_call_an_integration_unusable_whose_program_it_did_not_run(tmp_path: Path) -> None:
-    """The running Sidekey may have the secret."""
+def test_list_shows_the_status_of_the_process_that_runs_the_program(tmp_path: Path) -> None:
     path = program(tmp_path, f"echo run >> {tmp_path}/runs; echo secret")
     text = config(integration("one", 1, path), integration("two", 2, path).replace("svc", "{file: absent}"))
     with SidekeyProcess(text, tmp_path, arguments=ALLOW) as child:
         runs = (tmp_path / "runs").read_text()
         output = run_cli("list", "--config", str(child.config), "--usable", "--json").stdout
         (listed,) = json.loads(output)
-        assert (listed["id"], listed["status"], listed["usable"]) == ("one", "unknown", True)
-        assert listed["problem"] == "a program writes its secret, which only the running Sidekey knows"
+        assert (listed["id"], listed["status"], listed["usable"], listed["problem"]) == ("one", "ok", True, None)
         assert (tmp_path / "runs").read_text() == runs
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 import click
 
@@ -18,7 +18,7 @@ from sidekey.cli.options import config_option, json_option
 from sidekey.cli.terminal import print_result, table, terminal_width
 from sidekey.config.secrets import kind_of
 from sidekey.snapshot.snapshot import Integration, Snapshot
-from sidekey.snapshot.status import IntegrationStatus, Status, status_of
+from sidekey.snapshot.status import STATUSES, FailingSince, IntegrationStatus, Reason, Status, status_of
 
 _TIMEOUT: Final = 10.0
 """Seconds until a scrape times out, as in Prometheus. With ten thousand integrations, one takes one or two seconds."""
@@ -33,6 +33,11 @@ _REQUESTS: Final = re.compile(
 _EXPIRIES: Final = re.compile(
     r'^sidekey_credential_expiry_timestamp_seconds\{credential="(token|certificate)",integration="([a-z0-9_-]+)"\} '
     r"(\d(?:\.\d{1,18})?e\+(?:0\d|10))$",
+    re.M,
+)
+_STATUSES: Final = re.compile(
+    r'^sidekey_integration_status\{integration="([a-z0-9_-]+)",'
+    rf'reason="({"|".join(get_args(Reason))})",status="({"|".join(STATUSES)})"\}} 1\.0$',
     re.M,
 )
 _FAILING: Final = re.compile(
@@ -61,11 +66,7 @@ _NARROW_COLUMNS: Final = 7
 
 
 ListedStatus = Status | Literal["unknown"]
-"""`unknown`: the config has no problem with the integration, and no running Sidekey reports on its requests, or on the
-secret that a program writes."""
-
-
-_NEEDS_COMMANDS: Final = "a program writes its secret, which only the running Sidekey knows"
+"""`unknown`: the config has no problem with the integration, and no running Sidekey reports its status."""
 
 
 class ListedIntegration(NamedTuple):
@@ -77,9 +78,13 @@ class ListedIntegration(NamedTuple):
     integration: Integration | None
 
 
+_NOT_LOADED: Final = "the running Sidekey does not have it: its log has the errors of the last reload"
+_UNLIKE_HERE: Final = "the running Sidekey reports `{}`: its log has the reason"
+
+
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """Metrics of a running Sidekey by ID. Times are in seconds since the epoch.
+    """Metrics of a running Sidekey by ID: `statuses` have a reason. Times are in seconds since the epoch.
 
     `reason` says why there are no metrics, or is empty.
     """
@@ -88,7 +93,12 @@ class RunningStatus:
     token_expiries: Mapping[str, float] = field(default_factory=dict)
     failing_since: Mapping[str, int] = field(default_factory=dict)
     certificate_expiries: Mapping[str, float] = field(default_factory=dict)
+    statuses: Mapping[str, tuple[Status, Reason]] = field(default_factory=dict)
     reason: str = ""
+
+    def missing_reason(self, name: str) -> str:
+        """Return why the status of an integration is not known, or an empty string."""
+        return self.reason or ("" if name in self.statuses else _NOT_LOADED)
 
     def requests(self, name: str) -> int | None:
         """Return the number of requests since the start, or None if it is unknown."""
@@ -109,44 +119,44 @@ def list_integrations(
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
         details = _status(name, integration, problems.get(name, ""), running, now)
-        status: ListedStatus = details.status
-        if details.status == "unusable" and integration is not None and _needs_commands_only(integration, details):
-            # The running Sidekey may have the secret.
-            failing_since = details.failing_since
-            details = details._replace(status="ok" if failing_since is None else "failing", problem=_NEEDS_COMMANDS)
-            status = "unknown" if failing_since is None else "failing"
-        elif running.reason and details.status == "ok":
-            status = "unknown"
+        is_unknown = details.status == "ok" and bool(running.missing_reason(name))
+        if is_unknown:
+            details = details._replace(problem=running.missing_reason(name))
         if details.usable or not usable:
-            result.append(ListedIntegration(name, status, details, integration))
+            result.append(ListedIntegration(name, "unknown" if is_unknown else details.status, details, integration))
     return result
-
-
-def _needs_commands_only(integration: Integration, details: IntegrationStatus) -> bool:
-    """Return True if the only problem is that this command runs no program that writes a secret."""
-    unreadable = integration.secrets.unreadable
-    return (
-        unreadable is not None
-        and details.problem == str(unreadable)
-        and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
-    )
 
 
 def _status(
     name: str, integration: Integration | None, problem: str, running: RunningStatus, now: float
 ) -> IntegrationStatus:
-    """Combine what the config and the running Sidekey know about an integration."""
-    failing_since, expires_at = running.failing_since.get(name), running.certificate_expiries.get(name)
-    certificate = None if integration is None else integration.certificate
-    if (
-        integration is None
-        or certificate is None
-        or not certificate.pending
-        or (expires_at is None and not running.reason)
-    ):
-        return status_of(integration, now, failing_since, problem)
-    # A command does not fetch client certificates from URLs. Only the running Sidekey knows their expiry.
-    return status_of(replace(integration, certificate=None), now, failing_since, problem, expires_at)
+    """Return the status that the running Sidekey reports, or else that of the config alone."""
+    since, expires_at = running.failing_since.get(name), running.certificate_expiries.get(name)
+    reported = running.statuses.get(name)
+    is_denied = reported is not None and reported[1] == "destination_denied"
+    failing = None if since is None else FailingSince(since, is_denied)
+    if integration is not None and integration.certificate is not None and integration.certificate.pending:
+        # A command does not fetch client certificates from URLs. Only the running Sidekey knows their expiry.
+        if expires_at is not None or running.reason:
+            integration = replace(integration, certificate=None)
+    else:
+        expires_at = None
+    details = status_of(integration, now, failing, problem, expires_at)
+    if reported is None:
+        # A program may write the secret for a Sidekey that runs elsewhere.
+        return details._replace(status="ok", problem="") if _needs_commands_only(integration) else details
+    status, reason = reported
+    if reported == (details.status, details.reason):
+        return details
+    # The running Sidekey has values that the config has no more, or lacks one that it will read.
+    text = "" if status == "ok" else _UNLIKE_HERE.format(reason)
+    return details._replace(status=status, problem=text, reason=reason)
+
+
+def _needs_commands_only(integration: Integration | None) -> bool:
+    """Return True if the only problem is that this command runs no program that writes a secret."""
+    unreadable = None if integration is None else integration.secrets.unreadable
+    return unreadable is not None and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
 
 
 def read_running_status(snapshot: Snapshot) -> RunningStatus:
@@ -168,6 +178,11 @@ def read_running_status(snapshot: Snapshot) -> RunningStatus:
     text = response.body.decode("utf-8", "replace")
     if response.status != 200 or _BUILD_INFO not in text:
         return RunningStatus(reason=f"the listener at {address} is not Sidekey")
+    return parse_metrics(text)
+
+
+def parse_metrics(text: str) -> RunningStatus:
+    """Parse the metrics page of a running Sidekey."""
     request_counts: Counter[str] = Counter()
     for name, count in _REQUESTS.findall(text):
         request_counts[name] += int(float(count))
@@ -175,7 +190,10 @@ def read_running_status(snapshot: Snapshot) -> RunningStatus:
     for credential, name, timestamp in _EXPIRIES.findall(text):
         expiries[credential][name] = float(timestamp)
     failing = {name: int(float(timestamp)) for name, timestamp in _FAILING.findall(text)}
-    return RunningStatus(request_counts, expiries["token"], failing, expiries["certificate"])
+    statuses = {
+        name: (cast("Status", status), cast("Reason", reason)) for name, reason, status in _STATUSES.findall(text)
+    }
+    return RunningStatus(request_counts, expiries["token"], failing, expiries["certificate"], statuses)
 
 
 def lines(items: Sequence[ListedIntegration], running: RunningStatus, width: int | None = None) -> list[str]:
@@ -207,22 +225,20 @@ def _cells(item: ListedIntegration, running: RunningStatus) -> Iterator[str]:
     requests = running.requests(item.id)
     yield "" if requests is None else str(requests)
     yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.public_headers)
-    yield details.problem
+    # The note below the table says why statuses are unknown.
+    yield "" if item.status == "unknown" and running.reason else details.problem
     yield "" if integration is None else integration.description
 
 
 def describe(item: ListedIntegration, running: RunningStatus) -> dict[str, Any]:
     """Build the JSON of a listed integration."""
     integration = item.integration
-    problem = item.details.problem
-    if item.status == "unknown":
-        problem = problem or running.reason
     return {
         "id": item.id,
         "kind": None if integration is None else integration.kind,
         "source": "store" if integration is None or integration.stored else "file",
         "status": item.status,
-        "problem": problem or None,
+        "problem": item.details.problem or None,
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),
@@ -269,9 +285,9 @@ def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bo
 
     The list has the integrations of files and of the store, with ID, kind, base URL of the reverse proxy, status,
     tags, public header values and description. Integrations with the status `ok`, `expiring` or `failing` can be used.
-    From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads which
-    integrations are failing, the number of requests since the start, and when tokens expire. Without these metrics,
-    the status is `unknown` instead of `ok`. It is also `unknown` if a program writes the integration's secret.
+    From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads the
+    status, the number of requests since the start, and when tokens expire. Without these metrics, the status is that
+    of the config alone, and `unknown` instead of `ok`.
     """
     snapshot = load_snapshot(config)
     running = read_running_status(snapshot)
