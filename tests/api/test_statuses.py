@@ -12,7 +12,9 @@ import pytest
 from sidekey.api.handlers.integrations import INTEGRATIONS, IntegrationFilter
 from sidekey.api.handlers.presets import PRESETS, PresetFilter
 from sidekey.api.statuses import StatusView
-from sidekey.cli.list import RunningStatus, describe, list_integrations, parse_metrics
+from sidekey.cli.list import describe, list_integrations
+from sidekey.cli.preset import describe as describe_presets
+from sidekey.cli.running_status import RunningStatus, parse_metrics
 from sidekey.config.secrets import NOT_RUN
 from sidekey.observe.metrics import Metrics
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
@@ -202,6 +204,8 @@ async def test_every_surface_says_the_same(name: str) -> None:
         usable = {"ok": "ok", "expiring": "ok"}.get(situation.status, situation.status)
         assert hook["status"] == usable
         assert bool(hook["problem"]) == (usable != "ok")
+        (listed_hook,) = describe_presets(here, parse_metrics(page), NOW)
+        assert listed_hook["status"] == usable
 
 
 async def test_integration_that_the_process_does_not_have_is_unknown() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.list import RunningStatus, describe, lines, list_integrations, read_running_status
+from sidekey.cli.list import describe, lines, list_integrations
+from sidekey.cli.running_status import RunningStatus, read_running_status
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot, StoredObjects
 from sidekey.snapshot.status import FAILING_AFTER
 from support.certificates import issue
