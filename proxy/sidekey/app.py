@@ -247,6 +247,7 @@ class App:
             probe=self.probe,
             probe_draft=self.probe_draft,
             probe_preset=self.probe_preset,
+            find_denial=self._dialer.find_denial,
             metrics=self.metrics,
             history=self._history,
             # Hanging token endpoints must not delay logins, and a flood of logins must not delay tokens.

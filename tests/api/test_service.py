@@ -44,15 +44,17 @@ async def api_services(folder: Path) -> AsyncIterator[tuple[ApiServices, list[Ba
     """Services over a store in this process."""
     (folder / "sidekey.yaml").write_text(f"version: 1\n{config(folder)}")
     async with process(folder) as running:
+        dialer = Dialer(running.snapshot.network)
         service = ApiServices(
             running.managed,
             snapshot=lambda: running.snapshot,
             probe=unused,
             probe_draft=unused,
             probe_preset=unused,
+            find_denial=dialer.find_denial,
             metrics=running.metrics,
             history=History(running.metrics, lambda: running.snapshot),
-            fetcher=Fetcher(Dialer(running.snapshot.network), 1),
+            fetcher=Fetcher(dialer, 1),
             report=running.report,
         )
         try:

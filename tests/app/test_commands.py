@@ -170,15 +170,27 @@ def test_integration_whose_command_fails_at_the_start_is_unavailable_until_a_run
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("exit 0", "must not be empty"),
+        ("true", "must not be empty"),
         ("printf 'a\\tb'", "must not contain a control character"),
         ("printf 'a\\n\\n'", "must not end with more than one newline"),
     ],
 )
-def test_error_names_the_output_of_a_program(tmp_path: Path, script: str, reason: str) -> None:
+def test_output_that_cannot_be_used_is_named_and_counts_as_a_failure(tmp_path: Path, script: str, reason: str) -> None:
+    """The program runs again soon, and the metric is 1 until its output can be used."""
     path = program(tmp_path, script)
     with SidekeyProcess(config(integration("one", 1, path)), tmp_path, arguments=ALLOW) as child:
+
+        def failing() -> float:
+            return value_of(get(child.admin_port, "/metrics").body, 'sidekey_command_failing{integration="one"}')
+
         assert problem_of(child, "one") == f"auth.password: the output of {path} {reason}"
+        assert failing() == 1
+        program(tmp_path, f"{script}; echo run >> {tmp_path}/runs")
+        # The same output again does not end the failure.
+        wait_until((tmp_path / "runs").exists)
+        assert failing() == 1
+        program(tmp_path, "echo good")
+        wait_until(lambda: failing() == 0)
 
 
 def test_strict_does_not_start_while_a_command_fails(tmp_path: Path) -> None:
@@ -270,16 +282,14 @@ def test_check_and_explain_name_the_program_that_they_do_not_run(tmp_path: Path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_list_does_not_call_an_integration_unusable_whose_program_it_did_not_run(tmp_path: Path) -> None:
-    """The running Sidekey may have the secret."""
+def test_list_shows_the_status_of_the_process_that_runs_the_program(tmp_path: Path) -> None:
     path = program(tmp_path, f"echo run >> {tmp_path}/runs; echo secret")
     text = config(integration("one", 1, path), integration("two", 2, path).replace("svc", "{file: absent}"))
     with SidekeyProcess(text, tmp_path, arguments=ALLOW) as child:
         runs = (tmp_path / "runs").read_text()
         output = run_cli("list", "--config", str(child.config), "--usable", "--json").stdout
         (listed,) = json.loads(output)
-        assert (listed["id"], listed["status"], listed["usable"]) == ("one", "unknown", True)
-        assert listed["problem"] == "a program writes its secret, which only the running Sidekey knows"
+        assert (listed["id"], listed["status"], listed["usable"], listed["problem"]) == ("one", "ok", True, None)
         assert (tmp_path / "runs").read_text() == runs
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sidekey.cli.list import RunningStatus, describe, lines, list_integrations, read_running_status
+from sidekey.cli.list import describe, lines, list_integrations
+from sidekey.cli.running_status import RunningStatus, read_running_status
 from sidekey.snapshot.snapshot import Address, Listen, Snapshot, StoredObjects
 from sidekey.snapshot.status import FAILING_AFTER
 from support.certificates import issue
@@ -28,7 +29,17 @@ from support.single_response import respond_once
 from support.statuses import with_certificate, with_unreadable_secrets
 
 NOW = 1_800_000_000.0
-RUNNING = RunningStatus()
+RUNNING = RunningStatus(
+    statuses={
+        "file": ("ok", ""),
+        "saved": ("ok", ""),
+        "sealed": ("unusable", "unreadable"),
+        "lost": ("unusable", "invalid"),
+        "ended": ("unusable", "certificate_expired"),
+        "ending": ("expiring", "certificate_expires"),
+        "unread": ("unusable", "unreadable"),
+    }
+)
 UNKNOWN = RunningStatus(reason="not running")
 
 FILE = replace(integration("file", "https://file.test/x"), description="of a file", tags=("a", "b"))
@@ -90,7 +101,7 @@ def test_long_texts_go_below_the_row_on_a_narrow_terminal() -> None:
 
 def test_metrics_of_a_running_process_are_listed() -> None:
     """An integration without a series has 0 requests."""
-    running = RunningStatus({"file": 7}, {"saved": NOW + 60})
+    running = replace(RUNNING, request_counts={"file": 7}, token_expiries={"saved": NOW + 60})
     table = lines(list_integrations(SNAPSHOT, running, now=NOW, usable=True), running)
     assert table == [
         "ID     KIND   BASE                 STATUS  EXPIRES (UTC)           TAGS  REQUESTS  DESCRIPTION",
@@ -274,6 +285,9 @@ def test_metrics_are_parsed() -> None:
         b'sidekey_credential_expiry_timestamp_seconds{credential="certificate",integration="sms"} 1.8e+09\n'
         b'sidekey_integration_failing_since_timestamp_seconds{integration="sms"} 1.8e+09\n'
         b'sidekey_integration_failing_since_timestamp_seconds{integration="crm"} NaN\n'
+        b'sidekey_integration_status{integration="crm",reason="",status="ok"} 1.0\n'
+        b'sidekey_integration_status{integration="sms",reason="requests_failed",status="failing"} 1.0\n'
+        b'sidekey_integration_status{integration="new",reason="later",status="resting"} 1.0\n'
     )
     listener = listening_socket()
     address = Address(port=listener.getsockname()[1])
@@ -281,7 +295,11 @@ def test_metrics_are_parsed() -> None:
     with respond_once(listener, head + text):
         running = read_running_status(Snapshot({}, listen=Listen(admin=Address(), metrics=address)))
     assert running == RunningStatus(
-        {"crm": 1_000_006}, {"crm": 1_800_000_000.5}, {"sms": 1_800_000_000}, {"sms": 1_800_000_000.0}
+        {"crm": 1_000_006},
+        {"crm": 1_800_000_000.5},
+        {"sms": 1_800_000_000},
+        {"sms": 1_800_000_000.0},
+        {"crm": ("ok", ""), "sms": ("failing", "requests_failed")},
     )
 
 

@@ -106,7 +106,7 @@ def test_prefix_under_no_allowed_domain_is_a_warning(domains: list[str], warned:
     prefixes = ("https://api.example.com/v1", "https://eu.example.com")
     policy = Policy(prefixes=tuple(map(parse_prefix, prefixes)), domains=tuple(map(parse_domain, domains)))
     text = "is not an allowed domain: change it, or add it to allowed_domains, with allow_other_domains: true"
-    assert list(checks.policy_warnings(policy)) == [
+    assert list(checks.uncovered_prefixes(policy)) == [
         (("endpoint_prefix",), f"no request passes, because {origin} {text}") for origin in warned
     ]
 

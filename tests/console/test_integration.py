@@ -19,10 +19,10 @@ def test_page_of_a_failing_integration_says_what_to_do(console: Console, shared:
     page = console.open("editor", "/integrations?status=failing", width=390)
     row = page.get_by_role("row").filter(has_text="Criteo")
     row.get_by_text("Failing since today").wait_for()
-    row.get_by_text("The last requests failed.").wait_for()
+    row.get_by_text("At least its last 3 requests have failed").wait_for()
     row.get_by_role("img", name="Requests of 24 hours: 3 requests, 3 failed").wait_for()
     page.get_by_role("link", name="Criteo").click()
-    page.get_by_text("The last requests failed: 401.").wait_for()
+    page.get_by_text("The last failure: 401.").wait_for()
     fix = page.get_by_role("link", name="Replace the secret")
     assert fix.get_attribute("href") == "/ui/integrations/fails/edit"
     assert page.get_by_text("The provider refused this credential").is_visible()

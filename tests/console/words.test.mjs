@@ -110,3 +110,10 @@ test("an ID is derived from a name", () => {
     ["ann_lee-2", "ann_lee-2"], ["42", "42"], ["你好", ""]];
   for (const [name, id] of rows) assert.equal(idOf(name), id);
 });
+
+test("the reason of a status is the API's", () => {
+  const denied = "Sidekey may not connect to its host";
+  for (const status of ["expiring", "failing", "unusable"]) assert.equal(statusReason({ status, problem: denied }), `${denied}.`);
+  const failure = { at: "2026-11-30T11:00:00Z", status: 401, code: "" };
+  assert.equal(statusReason({ status: "failing", problem: denied }, failure), `${denied}. The last failure: 401.`);
+});

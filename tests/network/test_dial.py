@@ -150,6 +150,15 @@ async def test_forbidden_destination_is_denied(dial: LoopbackDialer, url: str) -
     assert summary(problem) == ("destination_denied", 403, "destination_ip_prohibited")
 
 
+@pytest.mark.parametrize(
+    ("host", "reason"), [("private.test", "may not be dialled"), ("up.test", ""), ("nowhere.invalid", "")]
+)
+async def test_denial_is_found_without_a_connection(dial: LoopbackDialer, host: str, reason: str) -> None:
+    """A name without an address is not denied."""
+    denial = await dial.dialer.find_denial(Origin("http", host, 80), Egress())
+    assert (reason in denial, bool(denial)) == (True, bool(reason))
+
+
 async def test_allow_private_of_an_integration_adds_to_the_configs(ca: Authority, silent: int) -> None:
     """Metadata addresses stay forbidden."""
     everything = (ip_network("0.0.0.0/0"),)

@@ -21,7 +21,7 @@ from sidekey.policy.targets import Policy
 from sidekey.process import GARBAGE_COLLECTOR
 from sidekey.snapshot.secret_loader import SecretLoader
 from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
-from sidekey.snapshot.status import STATUSES
+from sidekey.snapshot.status import STATUSES, FailingSince
 from support.plane import callers_of, integration
 from support.presets import preset
 from support.programs import require
@@ -70,7 +70,7 @@ def busy() -> Metrics:
     metrics.calls["crm", "rate_limited"] += 1
     metrics.expiries["crm", "token"] = 1_700_003_600.5
     metrics.reload_failures["crm", "certificate"] += 2
-    metrics.failing = lambda: {"crm": 1_700_000_000}
+    metrics.failing = lambda: {"crm": FailingSince(1_700_000_000)}
     metrics.config_loaded, metrics.config_loaded_at = True, 1_700_000_000.25
     return metrics
 
@@ -212,7 +212,9 @@ async def test_series_begins_with_its_first_request() -> None:
     idle = Metrics()
     idle.integrations = metrics.integrations
     text = await scrape(idle)
-    assert "integration=" not in text
+    assert {line.partition("{")[0] for line in text.splitlines() if "integration=" in line} == {
+        "sidekey_integration_status"
+    }
     assert "sidekey_upstream_connects_total" not in text
     assert "sidekey_token_requests_total" not in text
     assert "sidekey_credential_" not in text
@@ -309,7 +311,7 @@ async def test_stored_integrations_are_counted_by_status() -> None:
     served["unread"] = with_unreadable_secrets(served["unread"], "auth.password: is empty")
     problems = dict.fromkeys(served, "") | {"b": "its row was changed", "c": "it does not open"}
     metrics.prepare(Snapshot(served, stored=StoredObjects(problems=problems, integrations=served)))()
-    metrics.failing = lambda: {"fails": 1, "of-a-file": 1, "c": 1}
+    metrics.failing = lambda: dict.fromkeys(("fails", "of-a-file", "c"), FailingSince(1))
     assert series(await scrape(metrics), "sidekey_store_integrations") == [
         ({"state": state}, count) for state, count in zip(STATUSES, (1, 1, 1, 4), strict=True)
     ]

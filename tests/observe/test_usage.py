@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from weakref import ref
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from sidekey.errors import CALLER_GONE
 from sidekey.observe.metrics import Metrics
 from sidekey.observe.usage import MAX_INTEGRATIONS, FailureStreaks
+from sidekey.policy.targets import parse_domain
 from sidekey.snapshot.snapshot import Integration, Snapshot
+from sidekey.snapshot.status import FailingSince
 from support.plane import integration
 
 
@@ -26,12 +29,14 @@ class Counters:
         """Publish these integrations."""
         self.metrics.prepare(Snapshot({integration.id: integration for integration in integrations}))()
 
-    def request(self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200) -> None:
+    def request(
+        self, outcome: str = "2xx", name: str = "crm", *, code: str = "", status: int = 200, host: str = ""
+    ) -> None:
         """Count a request as the data plane does."""
         stats = self.metrics.stats(name)
         stats.record(outcome, 0.001)
         if code or status >= 400:
-            self.streaks.record_failure(stats, code, status)
+            self.streaks.record_failure(stats, code, status, host)
 
 
 @pytest.fixture
@@ -69,7 +74,8 @@ def test_three_failures_in_a_row_are_failing(counters: Counters, outcome: str, c
 
 
 def failing_since(counters: Counters) -> int | None:
-    return counters.streaks.failing().get("crm")
+    failing = counters.streaks.failing().get("crm")
+    return None if failing is None else failing.since
 
 
 def test_changed_integration_is_not_failing(counters: Counters) -> None:
@@ -121,6 +127,18 @@ def test_accepted_credential_ends_consecutive_failures(counters: Counters, outco
     counters.request(outcome, status=status)
     counters.request("5xx", status=500)
     assert failing_since(counters) is None
+
+
+def test_denied_connection_fails_at_once_unless_the_caller_chose_the_host(counters: Counters) -> None:
+    """A success ends it. Callers choose the hosts below a wildcard."""
+    exact = integration("crm", "https://crm.test")
+    counters.serve(replace(exact, policy=replace(exact.policy, domains=(parse_domain("https://*.up.test"),))))
+    counters.request("destination_denied", code="destination_denied", status=403, host="evil.up.test")
+    assert counters.streaks.failing() == {}
+    counters.request("destination_denied", code="destination_denied", status=403, host="crm.test")
+    assert counters.streaks.failing() == {"crm": FailingSince(counters.now, denied=True)}
+    counters.request()
+    assert counters.streaks.failing() == {}
 
 
 def test_number_of_remembered_integrations_is_limited(counters: Counters) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,22 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
-from sidekey.snapshot.snapshot import Integration, StoredObjects
+from sidekey.snapshot.snapshot import Integration
 from sidekey.snapshot.status import (
     EXPIRING_SECONDS,
     FAILING_AFTER,
     STATUSES,
+    FailingSince,
     IntegrationStatus,
     Status,
     status_of,
-    uncertain_statuses,
 )
 from support.plane import integration
 from support.statuses import with_certificate, with_unreadable_secrets, without_certificate
 
 NOW = 1_800_000_000.0
 DAY = 86_400
-SINCE = int(NOW) - 600
+SINCE = FailingSince(int(NOW) - 600)
+DENIED = SINCE._replace(denied=True)
 PLAIN = integration("crm", "https://crm.test/v1")
 
 CERTIFICATES: Mapping[str, Status] = {
@@ -90,12 +90,12 @@ def test_worst_condition_decides_the_status(conditions: Conditions) -> None:
     result = status_of(conditions.build(), NOW, SINCE if conditions.fails else None, conditions.problem)
     assert result.status == max(conditions.statuses, key=STATUSES.index)
     assert result.usable == (conditions.statuses <= {"ok", "expiring", "failing"})
-    assert bool(result.problem) == (result.status != "ok")
+    assert bool(result.problem) == bool(result.reason) == (result.status != "ok")
 
 
 def test_unserved_integration_has_its_problem() -> None:
     """Without a problem, it was saved a moment ago."""
-    assert status_of(None, NOW, problem="why") == IntegrationStatus("unusable", "why")
+    assert status_of(None, NOW, problem="why") == IntegrationStatus("unusable", "why", reason="invalid")
     assert status_of(None, NOW) == IntegrationStatus("ok")
 
 
@@ -115,10 +115,15 @@ def test_unserved_integration_has_its_problem() -> None:
             "at least its last 3 requests have failed, the first on 2027-01-15 07:50 UTC: "
             "send its test request, or see the log",
         ),
+        (
+            status_of(PLAIN, NOW, DENIED),
+            "Sidekey may not connect to its host, as a request on 2027-01-15 07:50 UTC has shown: change the URL, or "
+            "list the network in its `allow_private` if the host is meant to be there",
+        ),
         (status_of(with_unreadable_secrets(PLAIN, "auth.password: is empty"), NOW), "auth.password: is empty"),
         (status_of(without_certificate(PLAIN, "is not PEM"), NOW), "auth.certificate: is not PEM"),
     ],
-    ids=["expiring", "expired", "failing", "no secret", "no certificate"],
+    ids=["expiring", "expired", "failing", "denied", "no secret", "no certificate"],
 )
 def test_problem_says_what_to_do(status: IntegrationStatus, reason: str) -> None:
     assert status.problem == reason
@@ -130,7 +135,7 @@ def test_times_are_independent_of_the_status() -> None:
         "ok", expires_at=NOW + 400 * DAY
     )
     result = status_of(with_certificate(PLAIN, NOW - 1), NOW, SINCE)
-    assert (result.status, result.expires_at, result.failing_since) == ("unusable", NOW - 1, SINCE)
+    assert (result.status, result.expires_at, result.failing_since) == ("unusable", NOW - 1, SINCE.since)
 
 
 def test_status_follows_a_secret_that_appears() -> None:
@@ -139,33 +144,6 @@ def test_status_follows_a_secret_that_appears() -> None:
     assert status_of(missing, NOW).status == "unusable"
     missing.secrets.credential = PLAIN.secrets.credential
     assert status_of(missing, NOW).status == "ok"
-
-
-@given(st.lists(CONDITIONS, max_size=8))
-def test_changed_statuses_complete_the_counts(conditions: list[Conditions]) -> None:
-    """A scrape of the metrics skips integrations whose status cannot have changed."""
-    names = [f"i{number}" for number in range(len(conditions))]
-    problems = {name: condition.problem for name, condition in zip(names, conditions, strict=True)}
-    served = {
-        name: replace(condition.build(), id=name, stored=True)
-        for name, condition in zip(names, conditions, strict=True)
-    }
-    failing = {name: SINCE for name, condition in zip(names, conditions, strict=True) if condition.fails}
-    stored = StoredObjects(problems=problems, integrations=served)
-    counts = Counter(ok=len(names) - stored.unusable_count, unusable=stored.unusable_count)
-    for status in uncertain_statuses(stored, NOW, {**failing, "of-a-file": SINCE, "unknown": SINCE}):
-        counts["ok"] -= 1
-        counts[status] += 1
-    expected = Counter(status_of(served[name], NOW, failing.get(name), problems[name]).status for name in names)
-    assert +counts == expected
-
-
-def test_integrations_whose_status_cannot_change_are_skipped() -> None:
-    """Ten thousand integrations with loaded secrets cost a scrape nothing."""
-    served = {f"i{number}": replace(PLAIN, id=f"i{number}") for number in range(100)}
-    stored = StoredObjects(problems=dict.fromkeys(served, ""), integrations=served)
-    assert list(uncertain_statuses(stored, NOW, {})) == []
-    assert list(uncertain_statuses(stored, NOW, {"i7": SINCE})) == ["failing"]
 
 
 def test_expiring_has_the_threshold_of_its_alert() -> None:

@@ -230,6 +230,11 @@ class Collection(ABC, Generic[R]):
     def refuse_deletion(self, row: R, state: State, snapshot: Snapshot) -> None:
         """Raise ApiProblem if the resource must not be deleted now."""
 
+    async def warnings(self, service: ApiServices, name: str) -> Sequence[str]:
+        """Return warnings about a resource that was just saved."""
+        del service, name
+        return ()
+
     async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list."""
         return await service.respond(self.page, service.store.state, service.statuses, request.query)
@@ -306,8 +311,9 @@ class Collection(ABC, Generic[R]):
         if row is not None and not new.fields:
             return await service.run(self._result, row, service.statuses)
         state = await service.commit(request, [Put(new.row, None if row is None else row.version)], new.fields)
-        saved = self.rows(state)[name]
-        return await service.run(self._result, saved, service.statuses, 200 if row is not None else 201, new.token)
+        saved, warnings = self.rows(state)[name], await self.warnings(service, name)
+        status = 200 if row is not None else 201
+        return await service.run(self._result, saved, service.statuses, status, new.token, warnings)
 
     async def _find_row_to_change(self, service: ApiServices, request: ApiRequest) -> tuple[R, State]:
         """Read the store. Return the row to change, and the state. Raises ApiProblem if there is no row."""
@@ -319,8 +325,17 @@ class Collection(ABC, Generic[R]):
             raise ApiProblem("read_only", "it is written in a config file: change it there")
         raise missing_problem(request.condition)
 
-    def _result(self, row: R, statuses: StatusView, status: int = 200, token: str = "") -> ApiResult:
+    def _result(
+        self,
+        row: R,
+        statuses: StatusView,
+        status: int = 200,
+        token: str = "",
+        warnings: Sequence[str] = (),
+    ) -> ApiResult:
         members, document = self.view(row.id, row, statuses)
+        if warnings:
+            members = members.model_copy(update={"warnings": list(warnings)})
         if token:
             document = {**document, "token": token}
         location = f"{PREFIX}{self.path}/{row.id}" if status == 201 else ""

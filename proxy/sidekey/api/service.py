@@ -35,6 +35,8 @@ from sidekey.network.fetch import Fetcher
 from sidekey.observe.history import History
 from sidekey.observe.metrics import Metrics
 from sidekey.policy.identifiers import valid_id
+from sidekey.policy.urls import Origin
+from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.snapshot import Integration, Preset, Snapshot, TestRequest
 from sidekey.store.audit import AuditEntry
 from sidekey.store.errors import Changed, Exists, StoreDenied, StoreError
@@ -103,7 +105,8 @@ class ApiServices:
 
     `snapshot` returns the snapshot in use. `probe` sends the test request of a served integration by ID, and
     `probe_draft` that of a draft. `probe_preset` sends a preset with a payload, its Content-Type (empty: that of the
-    preset), and the operator's name. `report` logs a defect, returns its ID, and must not raise.
+    preset), and the operator's name. `find_denial` looks up an origin, and returns why Sidekey may not connect to it,
+    or "". `report` logs a defect, returns its ID, and must not raise.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class ApiServices:
         probe: Callable[[str, TestRequest], Awaitable[ProbeResult]],
         probe_draft: Callable[[Integration, TestRequest], Awaitable[ProbeResult]],
         probe_preset: Callable[[Preset, bytes, str, str], Awaitable[ProbeResult]],
+        find_denial: Callable[[Origin, Egress], Awaitable[str]],
         metrics: Metrics,
         history: History,
         fetcher: Fetcher,
@@ -123,6 +127,7 @@ class ApiServices:
         self.store: Final[Store | AbsentStore] = AbsentStore() if manager is None else manager.store
         self.probe = probe
         self.probe_draft = probe_draft
+        self.find_denial = find_denial
         self.sender = PresetSender(lambda: self.manager.store, probe_preset, report)
         self.metrics = metrics
         self._snapshot = snapshot

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from sidekey.snapshot.snapshot import Integration, Snapshot, shadowed_by_file
-from sidekey.snapshot.status import UNVERIFIED, IntegrationStatus, status_of
+from sidekey.snapshot.status import UNVERIFIED, FailingSince, IntegrationStatus, status_of
 from sidekey.store.records import IntegrationRow
 
 
@@ -17,12 +17,13 @@ class StatusView(NamedTuple):
     """
 
     snapshot: Snapshot
-    failing: Mapping[str, int] = {}
+    failing: Mapping[str, FailingSince] = {}
     now: float = 0.0
 
     def of_served(self, integration: Integration) -> IntegrationStatus:
         """Return the status of an integration in the snapshot."""
-        return status_of(integration, self.now, self.failing.get(integration.id))
+        problem = integration_problem(self.snapshot, integration.id) if integration.stored else ""
+        return status_of(integration, self.now, self.failing.get(integration.id), problem)
 
     def of_stored(self, row: IntegrationRow) -> IntegrationStatus:
         """Return the status of a row. The snapshot may not have it yet, or have its ID from a file."""

@@ -2,45 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import click
 
-from sidekey.cli.admin_client import NoResponse, get
 from sidekey.cli.config import load, load_snapshot
 from sidekey.cli.options import config_option, json_option
+from sidekey.cli.running_status import ListedStatus, RunningStatus, read_running_status, status_with
 from sidekey.cli.terminal import print_result, table, terminal_width
-from sidekey.config.secrets import kind_of
 from sidekey.snapshot.snapshot import Integration, Snapshot
-from sidekey.snapshot.status import IntegrationStatus, Status, status_of
-
-_TIMEOUT: Final = 10.0
-"""Seconds until a scrape times out, as in Prometheus. With ten thousand integrations, one takes one or two seconds."""
-_MAX_METRICS_SIZE: Final = 64 << 20
-"""Maximum bytes of metrics, enough for some ten thousand integrations."""
-
-# prometheus_client sorts the labels, and formats a million and more as 1.5e+06. Its parser would take two seconds for
-# ten thousand integrations.
-_REQUESTS: Final = re.compile(
-    r'^sidekey_requests_total\{integration="([a-z0-9_-]+)",[^}\n]*\} (\d{1,16}(?:\.\d{1,18})?(?:e\+\d\d)?)$', re.M
-)
-_EXPIRIES: Final = re.compile(
-    r'^sidekey_credential_expiry_timestamp_seconds\{credential="(token|certificate)",integration="([a-z0-9_-]+)"\} '
-    r"(\d(?:\.\d{1,18})?e\+(?:0\d|10))$",
-    re.M,
-)
-_FAILING: Final = re.compile(
-    r'^sidekey_integration_failing_since_timestamp_seconds\{integration="([a-z0-9_-]+)"\} '
-    r"(\d(?:\.\d{1,18})?e\+(?:0\d|10))$",
-    re.M,
-)
-_BUILD_INFO: Final = "sidekey_build_info"
+from sidekey.snapshot.status import IntegrationStatus
 
 _TITLES: Final = (
     "ID",
@@ -60,14 +34,6 @@ _NARROW_COLUMNS: Final = 7
 """The first columns, which a narrow terminal shows side by side. Other cells go into lines below the row."""
 
 
-ListedStatus = Status | Literal["unknown"]
-"""`unknown`: the config has no problem with the integration, and no running Sidekey reports on its requests, or on the
-secret that a program writes."""
-
-
-_NEEDS_COMMANDS: Final = "a program writes its secret, which only the running Sidekey knows"
-
-
 class ListedIntegration(NamedTuple):
     """A listed integration. `integration` is None if it is stored and not served."""
 
@@ -75,24 +41,6 @@ class ListedIntegration(NamedTuple):
     status: ListedStatus
     details: IntegrationStatus
     integration: Integration | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunningStatus:
-    """Metrics of a running Sidekey by ID. Times are in seconds since the epoch.
-
-    `reason` says why there are no metrics, or is empty.
-    """
-
-    request_counts: Mapping[str, int] = field(default_factory=dict)
-    token_expiries: Mapping[str, float] = field(default_factory=dict)
-    failing_since: Mapping[str, int] = field(default_factory=dict)
-    certificate_expiries: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-
-    def requests(self, name: str) -> int | None:
-        """Return the number of requests since the start, or None if it is unknown."""
-        return None if self.reason else self.request_counts.get(name, 0)
 
 
 def list_integrations(
@@ -108,74 +56,13 @@ def list_integrations(
         integration = snapshot.integrations.get(name)
         if tags and (integration is None or not set(tags) <= set(integration.tags)):
             continue
-        details = _status(name, integration, problems.get(name, ""), running, now)
-        status: ListedStatus = details.status
-        if details.status == "unusable" and integration is not None and _needs_commands_only(integration, details):
-            # The running Sidekey may have the secret.
-            failing_since = details.failing_since
-            details = details._replace(status="ok" if failing_since is None else "failing", problem=_NEEDS_COMMANDS)
-            status = "unknown" if failing_since is None else "failing"
-        elif running.reason and details.status == "ok":
-            status = "unknown"
+        details = status_with(running, name, integration, problems.get(name, ""), now)
+        is_unknown = details.status == "ok" and bool(running.missing_reason(name))
+        if is_unknown:
+            details = details._replace(problem=running.missing_reason(name))
         if details.usable or not usable:
-            result.append(ListedIntegration(name, status, details, integration))
+            result.append(ListedIntegration(name, "unknown" if is_unknown else details.status, details, integration))
     return result
-
-
-def _needs_commands_only(integration: Integration, details: IntegrationStatus) -> bool:
-    """Return True if the only problem is that this command runs no program that writes a secret."""
-    unreadable = integration.secrets.unreadable
-    return (
-        unreadable is not None
-        and details.problem == str(unreadable)
-        and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
-    )
-
-
-def _status(
-    name: str, integration: Integration | None, problem: str, running: RunningStatus, now: float
-) -> IntegrationStatus:
-    """Combine what the config and the running Sidekey know about an integration."""
-    failing_since, expires_at = running.failing_since.get(name), running.certificate_expiries.get(name)
-    certificate = None if integration is None else integration.certificate
-    if (
-        integration is None
-        or certificate is None
-        or not certificate.pending
-        or (expires_at is None and not running.reason)
-    ):
-        return status_of(integration, now, failing_since, problem)
-    # A command does not fetch client certificates from URLs. Only the running Sidekey knows their expiry.
-    return status_of(replace(integration, certificate=None), now, failing_since, problem, expires_at)
-
-
-def read_running_status(snapshot: Snapshot) -> RunningStatus:
-    """Read metrics from the running Sidekey, at the metrics or the admin listener."""
-    address, tls = snapshot.listen.metrics, False
-    if address is None:
-        address, tls = snapshot.listen.admin, snapshot.has_api and snapshot.admin.certificate is not None
-    if address.path is None and address.port == 0:
-        reason = (
-            "with port 0 the system chooses a port at the start: set another port for listen.metrics or listen.admin"
-        )
-        return RunningStatus(reason=reason)
-    try:
-        response = get(address, "/metrics", tls=tls, timeout=_TIMEOUT, max_size=_MAX_METRICS_SIZE)
-    except NoResponse as error:
-        return RunningStatus(reason=str(error))
-    if response.status in (401, 403):
-        return RunningStatus(reason=f"{address} requires an operator's token: add listen.metrics, which does not")
-    text = response.body.decode("utf-8", "replace")
-    if response.status != 200 or _BUILD_INFO not in text:
-        return RunningStatus(reason=f"the listener at {address} is not Sidekey")
-    request_counts: Counter[str] = Counter()
-    for name, count in _REQUESTS.findall(text):
-        request_counts[name] += int(float(count))
-    expiries: dict[str, dict[str, float]] = {"token": {}, "certificate": {}}
-    for credential, name, timestamp in _EXPIRIES.findall(text):
-        expiries[credential][name] = float(timestamp)
-    failing = {name: int(float(timestamp)) for name, timestamp in _FAILING.findall(text)}
-    return RunningStatus(request_counts, expiries["token"], failing, expiries["certificate"])
 
 
 def lines(items: Sequence[ListedIntegration], running: RunningStatus, width: int | None = None) -> list[str]:
@@ -207,22 +94,20 @@ def _cells(item: ListedIntegration, running: RunningStatus) -> Iterator[str]:
     requests = running.requests(item.id)
     yield "" if requests is None else str(requests)
     yield "" if integration is None else ", ".join(f"{name}: {text}" for name, text in integration.public_headers)
-    yield details.problem
+    # The note below the table says why statuses are unknown.
+    yield "" if item.status == "unknown" and running.reason else details.problem
     yield "" if integration is None else integration.description
 
 
 def describe(item: ListedIntegration, running: RunningStatus) -> dict[str, Any]:
     """Build the JSON of a listed integration."""
     integration = item.integration
-    problem = item.details.problem
-    if item.status == "unknown":
-        problem = problem or running.reason
     return {
         "id": item.id,
         "kind": None if integration is None else integration.kind,
         "source": "store" if integration is None or integration.stored else "file",
         "status": item.status,
-        "problem": problem or None,
+        "problem": item.details.problem or None,
         "base": None if integration is None or integration.base is None else str(integration.base),
         "description": "" if integration is None else integration.description,
         "tags": [] if integration is None else list(integration.tags),
@@ -269,9 +154,9 @@ def command(config: str | None, as_json: bool, tags: tuple[str, ...], usable: bo
 
     The list has the integrations of files and of the store, with ID, kind, base URL of the reverse proxy, status,
     tags, public header values and description. Integrations with the status `ok`, `expiring` or `failing` can be used.
-    From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads which
-    integrations are failing, the number of requests since the start, and when tokens expire. Without these metrics,
-    the status is `unknown` instead of `ok`. It is also `unknown` if a program writes the integration's secret.
+    From the metrics of a running Sidekey with this config (listen.metrics, else listen.admin), the command reads the
+    status, the number of requests since the start, and when tokens expire. Without these metrics, the status is that
+    of the config alone, and `unknown` instead of `ok`.
     """
     snapshot = load_snapshot(config)
     running = read_running_status(snapshot)

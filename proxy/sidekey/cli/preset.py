@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from sidekey.app import App, command_log, run_logged
 from sidekey.cli.config import complete_preset_id, find_preset, load_snapshot
 from sidekey.cli.groups import Group
 from sidekey.cli.options import config_option, json_option
+from sidekey.cli.running_status import ListedStatus, RunningStatus, read_running_status, status_with
 from sidekey.cli.terminal import fail, print_result, table, terminal_width
 from sidekey.diagnostics.preview import Preview, preview
 from sidekey.diagnostics.probe import ProbeResult, probe_preset
@@ -23,6 +25,7 @@ from sidekey.errors import StartError
 from sidekey.observe.output import printable
 from sidekey.observe.writer import LineWriter
 from sidekey.snapshot.snapshot import Preset, Snapshot
+from sidekey.snapshot.status import status_of_preset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,12 +34,25 @@ class PresetCommandError(Exception):
     """The command failed. The message says why and what to do."""
 
 
-def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Build the JSON of all presets, sorted by ID."""
-    return [_describe(preset) for _, preset in sorted(snapshot.presets.items())]
+def describe(snapshot: Snapshot, running: RunningStatus, now: float) -> list[dict[str, Any]]:
+    """Build the JSON of all presets, sorted by ID. `now` is in seconds since the epoch."""
+    return [
+        _describe(preset, *_status(preset, snapshot, running, now)) for _, preset in sorted(snapshot.presets.items())
+    ]
 
 
-def _describe(preset: Preset) -> dict[str, Any]:
+def _status(preset: Preset, snapshot: Snapshot, running: RunningStatus, now: float) -> tuple[ListedStatus, str]:
+    name = preset.rules.integration
+    integration = snapshot.integrations.get(name)
+    problem = "" if snapshot.stored is None else snapshot.stored.problems.get(name, "")
+    status = status_of_preset(
+        None if integration is None else status_with(running, name, integration, problem, now), preset.invalid
+    )
+    missing = running.missing_reason(name)
+    return ("unknown", missing) if status.status == "ok" and missing else (status.status, status.problem)
+
+
+def _describe(preset: Preset, status: ListedStatus, problem: str) -> dict[str, Any]:
     # A preset whose row cannot be read has no URL. Its other values are placeholders.
     readable = bool(preset.url)
     return {
@@ -48,8 +64,8 @@ def _describe(preset: Preset) -> dict[str, Any]:
         "content_type": preset.content_type if readable else None,
         "description": preset.description,
         "tags": list(preset.tags),
-        "status": "unusable" if preset.invalid else "ok",
-        "problem": preset.invalid or None,
+        "status": status,
+        "problem": problem or None,
     }
 
 
@@ -61,7 +77,9 @@ def lines(presets: Iterable[dict[str, Any]], width: int | None = None) -> list[s
                 preset["id"],
                 preset["integration"] or "-",
                 f"{preset['method']} {preset['url']}" if preset["url"] else "-",
-                f"{preset['status']}: {preset['problem']}" if preset["problem"] else preset["description"],
+                preset["description"]
+                if preset["status"] in ("ok", "unknown")
+                else f"{preset['status']}: {preset['problem']}",
             )
             for preset in presets
         ],
@@ -120,10 +138,15 @@ def data_option(command: F) -> F:
 def list_command(config: str | None, as_json: bool) -> None:
     """List the presets.
 
-    The list has ID, integration, request, and why a preset is invalid.
+    The list has ID, integration, request, and why a preset is failing or unusable. As `sidekey list`, the command reads
+    the status from a running Sidekey.
     """
-    presets = describe(load_snapshot(config))
+    snapshot = load_snapshot(config)
+    running = read_running_status(snapshot)
+    presets = describe(snapshot, running, time.time())
     print_result(presets, lines(presets, terminal_width()), as_json=as_json)
+    if running.reason and not as_json:
+        click.echo(f"note: status `unknown`: {running.reason}", err=True)
 
 
 @command.command("preview")

@@ -213,7 +213,7 @@ def _test_errors(raw: Mapping[str, Any]) -> Messages:
 def _policy(raw: Mapping[str, Any]) -> Policy | None:
     """Build a policy from the plain prefixes and methods, or return None if one is invalid or a reference.
 
-    It has no allowed domains, because only the kind knows all of them. `policy_warnings` reports a prefix outside
+    It has no allowed domains, because only the kind knows all of them. `uncovered_prefixes` reports a prefix outside
     them.
     """
     prefixes, methods = [] if _discovers_base_url(raw) else raw.get("endpoint_prefix", []), raw.get("methods")
@@ -533,8 +533,11 @@ def single_process_warnings(raw: Mapping[str, Any], store: StoreKind) -> Message
             yield loc, reason if store == "none" else _ONE_FILE
 
 
-def policy_warnings(policy: Policy) -> Messages:
-    """Warn of endpoint prefixes that no allowed domain covers, so that they allow nothing."""
+def uncovered_prefixes(policy: Policy) -> Messages:
+    """Yield the endpoint prefixes that no allowed domain covers, so that they allow nothing.
+
+    Saving refuses them. In a file they are a warning, because an error would keep all integrations from loading.
+    """
     for prefix in policy.prefixes if policy.domains else ():
         if not any(domain.covers(prefix.origin) for domain in policy.domains):
             text = f"no request passes, because {prefix.origin} is not an allowed domain: change it, or add it to"

@@ -38,13 +38,14 @@ _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the s
 class _State(SecretHolder):
     """The last secret of a command, and its next run. `version` changes with the secret, and with `reason` without one.
 
-    `integrations` are those that use it.
+    `integrations` are those that use it. `rejected` is the last secret if an integration cannot use it.
     """
 
     ttl: float
     timeout: float
     integrations: list[str] = field(default_factory=list)
     value: str | None = None
+    rejected: str | None = None
     expires_at: float | None = None
     reason: str = _NOT_RUN_YET
     version: int = 0
@@ -91,7 +92,10 @@ class Commands(SecretHolder):
         )
 
     def failures(self) -> dict[str, int]:
-        """Return 1 for each integration with a command whose last run failed, and 0 for each other one."""
+        """Return 1 for each integration with a command whose last run failed, and 0 for each other one.
+
+        A run whose output an integration cannot use has failed.
+        """
         result: dict[str, int] = {}
         with self._changed:
             for state in self._states.values():
@@ -128,6 +132,14 @@ class Commands(SecretHolder):
             if state.value is None:
                 raise (ValueError if state.expires_at is None else SecretExpired)(state.reason)
             return state.value
+
+    def reject(self, command: Command) -> None:
+        """Record that an integration cannot use the last secret of a command. Run it again as after a failure."""
+        with self._changed:
+            state = self._states.get(command)
+            if state is not None and state.value is not None and state.rejected != state.value:
+                state.rejected = state.value
+                self._retry(state)
 
     def run_new(self, users: Iterable[tuple[str, Command]]) -> bool:
         """Run the commands that a load has registered, and wait at most their longest `timeout`. False without any.
@@ -221,11 +233,15 @@ class Commands(SecretHolder):
 
     def _succeed(self, command: Command, state: _State, output: ProgramOutput, began: float) -> None:
         with self._changed:
-            if not self._end_run(command, state, "ok"):
+            is_rejected = output.value == state.rejected
+            if not self._end_run(command, state, "failed" if is_rejected else "ok"):
+                return
+            if is_rejected:
+                self._retry(state)
                 return
             lifetime = state.ttl if output.expires_at is None else min(state.ttl, output.expires_at - time.time())
             state.due_at = began + max(_MIN_PAUSE, lifetime * random.uniform(_EARLIEST, _LATEST))  # noqa: S311
-            state.failures, state.reason = 0, ""
+            state.failures, state.reason, state.rejected = 0, "", None
             state.expires_at = output.expires_at
             if state.value != output.value:
                 state.value = output.value
@@ -235,8 +251,7 @@ class Commands(SecretHolder):
         with self._changed:
             if not self._end_run(command, state, "failed"):
                 return
-            state.failures += 1
-            state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311
+            self._retry(state)
             is_repeated, state.reason = state.reason == reason, reason
             has_value, integrations = state.value is not None, sorted(state.integrations)
             if not has_value and not is_repeated:
@@ -255,6 +270,10 @@ class Commands(SecretHolder):
         state.is_running, state.has_run = False, True
         self._changed.notify_all()
         return not self._closed and self._states.get(command) is state
+
+    def _retry(self, state: _State) -> None:
+        state.failures += 1
+        state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311
 
     def _expire(self, state: _State) -> None:
         if state.value is not None and state.expires_at is not None and state.expires_at <= time.time():

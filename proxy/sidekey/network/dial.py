@@ -40,6 +40,9 @@ MAX_AUTHORITIES: Final = 2
 PROXY_LOOKUP_TIMEOUT: Final = 1.0
 """Seconds to wait for the names of parent proxies at the target's port. They may belong to other integrations."""
 
+_DENIAL_TIMEOUT: Final = 2.0
+"""Seconds until the lookup of `Dialer.find_denial` times out."""
+
 
 class Dialer:
     """Connects to origins under the network rules of a config.
@@ -91,6 +94,18 @@ class Dialer:
         servers: set[str] = set()
         self._contexts.on_certificate_request = servers.add
         return servers
+
+    async def find_denial(self, origin: Origin, egress: Egress) -> str:
+        """Return why Sidekey may not connect to an origin now, or "" if it may, or if the lookup of its host fails."""
+        deadline = asyncio.get_running_loop().time() + _DENIAL_TIMEOUT
+        attempt = _Attempt(
+            self._rules, self._resolver, self.own_listeners, self._proxy_addresses, origin, egress, deadline
+        )
+        try:
+            await attempt.resolve_target(loopback_only=False)
+        except ProblemError as error:
+            return error.problem.detail if error.problem.code == "destination_denied" else ""
+        return ""
 
     async def connect(
         self,

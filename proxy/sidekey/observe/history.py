@@ -22,6 +22,7 @@ from sidekey.observe.log import get_logger
 from sidekey.observe.metrics import IntegrationStats, Metrics
 from sidekey.observe.usage import FailureStreaks, Usage
 from sidekey.snapshot.snapshot import Integration, Snapshot
+from sidekey.snapshot.status import FailingSince
 from sidekey.store.errors import StoreDenied, StoreError
 from sidekey.store.failures import PAGE, Failure
 from sidekey.store.store import Store
@@ -78,18 +79,21 @@ class UsageHistory:
     last_at: int
 
 
-class _FailingIntegrations(Mapping[str, int]):
+class _FailingIntegrations(Mapping[str, FailingSince]):
     """Failing integrations, and when each began to fail. Values are computed on access: there may be ten thousand."""
 
-    def __init__(self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int]) -> None:
+    def __init__(
+        self, candidates: Callable[[], Iterable[str]], since: Callable[[str], int], is_denied: Callable[[str], bool]
+    ) -> None:
         self._candidates = candidates
         self._since = since
+        self._is_denied = is_denied
 
-    def __getitem__(self, name: str) -> int:
+    def __getitem__(self, name: str) -> FailingSince:
         since = self._since(name)
         if not since:
             raise KeyError(name)
-        return since
+        return FailingSince(since, self._is_denied(name))
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._candidates() if self._since(name))
@@ -155,7 +159,7 @@ class History:
 
     def note_failure(self, stats: IntegrationStats, line: AccessLine) -> None:
         """Record a failed request, after its outcome was counted. Keep one failure a second for each integration."""
-        self._streaks.record_failure(stats, line.code, line.status)
+        self._streaks.record_failure(stats, line.code, line.status, line.host)
         name, at = stats.integration, int(time.time())
         if (name, at) in self._failures or name not in self._metrics.integrations:
             return
@@ -176,9 +180,11 @@ class History:
             line.request_id,
         )
 
-    def failing(self) -> Mapping[str, int]:
-        """Return when each failing integration began to fail (Unix time). Threads may read the mapping."""
-        return _FailingIntegrations(lambda: self._suspects.keys() | self._streaks.failing().keys(), self._failing_since)
+    def failing(self) -> Mapping[str, FailingSince]:
+        """Return when each failing integration began to fail. Threads may read the mapping."""
+        return _FailingIntegrations(
+            lambda: self._suspects.keys() | self._streaks.failing().keys(), self._failing_since, self._streaks.is_denied
+        )
 
     async def usage(self, kind: str, names: Sequence[str], hours: int) -> dict[str, UsageHistory]:
         """Return the usage of integrations or presets in the last `hours`. Raises StoreError."""

@@ -14,6 +14,7 @@ from typing import Final
 from sidekey.errors import Denial
 from sidekey.observe.access import AccessLine
 from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration, Snapshot, StoredObjects
+from sidekey.snapshot.status import FailingSince
 
 BOUNDS: Final[tuple[float, ...]] = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Inclusive upper bounds of the duration histogram in seconds. One more bucket counts longer durations."""
@@ -208,7 +209,7 @@ class Metrics:
         self.reload_failures: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.integrations: Mapping[str, Integration] = MappingProxyType({})
         self.stored: StoredObjects | None = None
-        self.failing: Callable[[], Mapping[str, int]] = dict
+        self.failing: Callable[[], Mapping[str, FailingSince]] = dict
         self.jwks_fetches: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.jwks_fetched_at: dict[str, float] = {}
         self.failed_handshakes: defaultdict[str, int] = defaultdict(int)

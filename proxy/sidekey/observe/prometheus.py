@@ -24,7 +24,7 @@ import sidekey
 from sidekey.build import build
 from sidekey.observe.metrics import BOUNDS, Durations, IntegrationStats, Metrics
 from sidekey.process import GARBAGE_COLLECTOR
-from sidekey.snapshot.status import STATUSES, uncertain_statuses
+from sidekey.snapshot.status import STATUSES, IntegrationStatus, all_statuses
 
 _SLICE = 0.0005
 """Seconds of copying before other tasks get a turn."""
@@ -253,17 +253,24 @@ def _upstream_connections(metrics: Metrics) -> Mapping[str, int]:
     }
 
 
+def _statuses(metrics: Metrics) -> Iterator[tuple[str, IntegrationStatus]]:
+    problems = {} if metrics.stored is None else metrics.stored.problems
+    return all_statuses(metrics.integrations, problems, time(), metrics.failing())
+
+
+def _status_of_each(metrics: Metrics) -> Iterator[_Row]:
+    return (((name, status.status, status.reason), 1) for name, status in _statuses(metrics))
+
+
 def _stored_by_status(metrics: Metrics) -> Iterator[_Row | None]:
-    """Count stored integrations by status. Recompute only those whose status can have changed."""
+    """Count stored integrations by status."""
     stored = metrics.stored
     if stored is None:
         return
     counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
-    counts["unusable"] = stored.unusable_count
-    counts["ok"] = len(stored.problems) - stored.unusable_count
-    for status in uncertain_statuses(stored, time(), metrics.failing()):
-        counts["ok"] -= 1
-        counts[status] += 1
+    for name, status in _statuses(metrics):
+        if name in stored.problems:
+            counts[status.status] += 1
         yield None
     yield from [((status,), count) for status, count in counts.items()]
 
@@ -472,7 +479,7 @@ _FAMILIES = (
     _Family(
         "sidekey_command_failing",
         "gauge",
-        "Whether the last run of a command of the integration failed.",
+        "Whether the last run of a command of the integration failed, or wrote a secret that cannot be used.",
         ("integration",),
         _by_label(lambda metrics: metrics.failing_commands()),
     ),
@@ -489,7 +496,14 @@ _FAMILIES = (
         "When a failing integration began to fail, in seconds since the epoch.",
         ("integration",),
         # Lazily, because each value is computed on access.
-        lambda metrics: (((name,), since) for name, since in metrics.failing().items()),
+        lambda metrics: (((name,), failing.since) for name, failing in metrics.failing().items()),
+    ),
+    _Family(
+        "sidekey_integration_status",
+        "gauge",
+        "The status of each integration, and why it is not ok.",
+        ("integration", "status", "reason"),
+        _status_of_each,
     ),
     _Family("sidekey_store_up", "gauge", "Whether the last use of the store succeeded.", (), _store_value(0)),
     _Family("sidekey_store_revision", "gauge", "The revision of the store in use.", (), _store_value(1)),

@@ -17,7 +17,7 @@ from weakref import ref
 
 from sidekey.observe.metrics import BOUNDS, UNKNOWN, IntegrationStats, Metrics
 from sidekey.snapshot.snapshot import NO_INTEGRATION, Integration
-from sidekey.snapshot.status import FAILING_AFTER
+from sidekey.snapshot.status import FAILING_AFTER, FailingSince
 from sidekey.store.usage import LATENCY, NONE, OUTCOMES, Counters
 
 _NOT_FAILED: Final = frozenset({"1xx", "2xx", "3xx"})
@@ -121,6 +121,9 @@ _FAILURES: Final = frozenset(
 """Sidekey's codes that blame the upstream, the network or the credential. Other codes blame the caller, the policy or
 Sidekey, and do not count against the integration."""
 
+_DENIED: Final = "destination_denied"
+"""The code of a connection that Sidekey may not make. One is enough, because it does not depend on the upstream."""
+
 _REJECTED: Final = (401, 403)
 """Statuses below 500 that blame the credential."""
 
@@ -129,15 +132,17 @@ class _Streak:
     """Failures of one integration without a success in between. Times are Unix time.
 
     `successes` is the number of its successes at the last failure: if the number has grown, the streak is over.
-    `integration` is the object at the first failure: a changed integration is a new object, and starts at 0.
+    `integration` is the object at the first failure: a changed integration is a new object, and starts at 0. `denied`:
+    Sidekey denied the last connection.
     """
 
-    __slots__ = ("failed_at", "integration", "length", "since", "successes")
+    __slots__ = ("denied", "failed_at", "integration", "length", "since", "successes")
 
     def __init__(self) -> None:
         self.successes = 0
         self.length = 0
         self.since = 0
+        self.denied = False
         self.failed_at = 0
         self.integration: ref[Integration] | None = None
 
@@ -150,9 +155,13 @@ class FailureStreaks:
         self._wall = wall
         self._streaks: OrderedDict[str, _Streak] = OrderedDict()
 
-    def record_failure(self, stats: IntegrationStats, code: str, status: int) -> None:
-        """Extend the streak if the failure blames the integration. Call it after the outcome was counted."""
-        if not (code in _FAILURES if code else status >= 500 or status in _REJECTED):
+    def record_failure(self, stats: IntegrationStats, code: str, status: int, host: str = "") -> None:
+        """Extend the streak if the failure blames the integration. Call it after the outcome was counted.
+
+        `host` is the host of the target.
+        """
+        denied = code == _DENIED and self._is_configured(stats.integration, host)
+        if not (denied or (code in _FAILURES if code else status >= 500 or status in _REJECTED)):
             return
         now = int(self._wall())
         streak = self._streak_of(stats.integration)
@@ -164,11 +173,21 @@ class FailureStreaks:
             integration = self._metrics.integrations.get(stats.integration)
             streak.integration = None if integration is None else ref(integration)
             streak.successes, streak.since = successes, now
-        streak.length += 1
+        streak.length += FAILING_AFTER if denied else 1
+        streak.denied = denied
 
-    def failing(self) -> dict[str, int]:
+    def failing(self) -> dict[str, FailingSince]:
         """Return when the streak of each failing integration began, for at most `MAX_INTEGRATIONS`."""
-        return {name: since for name in self._streaks if (since := self.failure_times(name)[0])}
+        return {
+            name: FailingSince(since, self.is_denied(name))
+            for name in self._streaks
+            if (since := self.failure_times(name)[0])
+        }
+
+    def is_denied(self, name: str) -> bool:
+        """Return True if Sidekey denied the last connection of the streak."""
+        streak = self._streaks.get(name)
+        return streak is not None and streak.denied
 
     def failure_times(self, name: str) -> tuple[int, int]:
         """Return when the integration began to fail (0: it is not failing), and when it last failed (0: never)."""
@@ -177,6 +196,11 @@ class FailureStreaks:
             return 0, 0
         failing = streak.length >= FAILING_AFTER and self._is_unbroken(name, streak)
         return streak.since if failing else 0, streak.failed_at
+
+    def _is_configured(self, name: str, host: str) -> bool:
+        """Return True if the integration names the host. Callers choose the hosts below a wildcard."""
+        integration = self._metrics.integrations.get(name)
+        return integration is not None and integration.egress_for(host) is integration.egress
 
     def _is_unbroken(self, name: str, streak: _Streak) -> bool:
         """Return True if the integration is unchanged and had no success since its last failure."""

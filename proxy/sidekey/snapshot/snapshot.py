@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import chain
-from types import MappingProxyType
 from typing import Final, Literal
 
 from sidekey.ca.authorities import CaRules
@@ -324,36 +323,6 @@ class StoredObjects:
     allow_private: NetworkOverride = field(default_factory=NetworkOverride)
     is_read: bool = True
     """False until the store was read. The other attributes are empty until then."""
-    unusable_count: int = field(init=False, compare=False)
-    """Number of integrations with a problem."""
-    volatile: Mapping[str, Integration] = field(init=False, compare=False)
-    """Integrations without a problem that have a client certificate or an unreadable secret.
-
-    Their status may change at any time. The status of other integrations depends only on failing requests.
-    """
-
-    def __post_init__(self) -> None:
-        """Compute the derived attributes here, in the loading thread."""
-        object.__setattr__(self, "unusable_count", sum(map(bool, self.problems.values())))
-        volatile = {
-            name: integration
-            for name, integration in self.integrations.items()
-            if (integration.certificate is not None or integration.secrets.credential is None)
-            and self._has_no_problem(name)
-        }
-        object.__setattr__(self, "volatile", MappingProxyType(volatile))
-
-    def find_stable(self, name: str) -> Integration | None:
-        """Return an integration without a problem that is not `volatile`, or None."""
-        integration = self.integrations.get(name)
-        return (
-            integration
-            if integration is not None and name not in self.volatile and self._has_no_problem(name)
-            else None
-        )
-
-    def _has_no_problem(self, name: str) -> bool:
-        return self.problems.get(name) == ""
 
 
 @dataclass(frozen=True, slots=True)

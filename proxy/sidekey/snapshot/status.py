@@ -9,14 +9,28 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, get_args
 
-from sidekey.snapshot.snapshot import Integration, StoredObjects
+from sidekey.snapshot.snapshot import Integration
 
 Status = Literal["ok", "expiring", "failing", "unusable"]
 """`expiring`: the client certificate ends within `EXPIRING_SECONDS`. `failing`: the last `FAILING_AFTER` requests
-have failed (`observe.usage` decides which failures count). `unusable`: Sidekey sends no request with its credential.
+have failed, or Sidekey denied a connection to its host (`observe.usage` decides which failures count). `unusable`:
+Sidekey sends no request with its credential.
 
 If several apply, the one that is listed last is the status.
 """
+
+Reason = Literal[
+    "",
+    "certificate_expires",
+    "requests_failed",
+    "destination_denied",
+    "certificate_unfetched",
+    "unreadable",
+    "certificate_refused",
+    "certificate_expired",
+    "invalid",
+]
+"""Why the status is not `ok`, for the metric and for a command that has no `problem` of its own. Empty for `ok`."""
 
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
@@ -31,8 +45,15 @@ UNVERIFIED: Final = "something other than Sidekey changed its row: save it again
 """Problem of a stored integration or preset whose row has a wrong MAC."""
 
 
+class FailingSince(NamedTuple):
+    """The time of the first failure, in seconds since the epoch. `denied`: Sidekey may not connect to the host."""
+
+    since: int
+    denied: bool = False
+
+
 class IntegrationStatus(NamedTuple):
-    """The status of an integration, and for operators the `problem`: why it is not ok, and what to do.
+    """The status of an integration, its `reason`, and for operators the `problem`: why it is not ok, and what to do.
 
     `expires_at` is the end of its client certificate, and `failing_since` the first of its consecutive failures. Both
     are in seconds since the epoch, and independent of the status.
@@ -42,6 +63,7 @@ class IntegrationStatus(NamedTuple):
     problem: str = ""
     expires_at: float | None = None
     failing_since: int | None = None
+    reason: Reason = ""
 
     @property
     def usable(self) -> bool:
@@ -55,7 +77,7 @@ _OK: Final = IntegrationStatus("ok")
 def status_of(
     integration: Integration | None,
     now: float,
-    failing_since: int | None = None,
+    failing: FailingSince | None = None,
     problem: str = "",
     expires_at: float | None = None,
 ) -> IntegrationStatus:
@@ -64,44 +86,62 @@ def status_of(
     `integration` is None for a stored integration that is not served, or was just saved.
 
     Times are in seconds since the epoch. `problem` is the reason why a stored integration could not be built.
-    `failing_since` is set if the integration is failing. `expires_at` is for a command, which does not fetch the client
+    `failing` is set if the integration is failing. `expires_at` is for a command, which does not fetch the client
     certificate: the end of the one that the running Sidekey has.
     """
     if integration is None:
-        return IntegrationStatus("unusable", problem) if problem else _OK
-    secrets, certificate = integration.secrets, integration.certificate
-    is_simple = not problem and certificate is None and failing_since is None and expires_at is None
-    if is_simple and secrets.credential is not None:
+        return IntegrationStatus("unusable", problem, reason="invalid") if problem else _OK
+    certificate = integration.certificate
+    if expires_at is None and failing is None and not problem and _is_stable(integration):
         # The usual case, for almost all of ten thousand integrations.
         return _OK
     end = expires_at if certificate is None else certificate.expires_at
-    status, text = _status_and_problem(integration, end, now, failing_since, problem)
-    return IntegrationStatus(status, text, end, failing_since)
+    status, reason, text = _status_and_problem(integration, end, now, failing, problem)
+    return IntegrationStatus(status, text, end, None if failing is None else failing.since, reason)
+
+
+def _is_stable(integration: Integration) -> bool:
+    """Return True if the status depends only on failing requests."""
+    return integration.certificate is None and integration.secrets.credential is not None
 
 
 def _status_and_problem(
-    integration: Integration, end: float | None, now: float, failing_since: int | None, problem: str
-) -> tuple[Status, str]:
+    integration: Integration, end: float | None, now: float, failing: FailingSince | None, problem: str
+) -> tuple[Status, Reason, str]:
     certificate = integration.certificate
     if problem:
-        return "unusable", problem
+        return "unusable", "invalid", problem
     if end is not None and end <= now:
-        return "unusable", f"its client certificate expired on {_format_time(end)}: replace it and its key"
+        text = f"its client certificate expired on {_format_time(end)}: replace it and its key"
+        return "unusable", "certificate_expired", text
     if certificate is not None and certificate.refused_reason:
-        return "unusable", certificate.refused_reason
+        return "unusable", "certificate_refused", certificate.refused_reason
     if not integration.usable:
-        return "unusable", _unreadable_reason(integration)
+        return "unusable", "unreadable", _unreadable_reason(integration)
     if certificate is not None and certificate.missing_reason:
-        return "unusable", f"its client certificate was not fetched yet: {certificate.missing_reason}"
-    if failing_since is not None:
-        return (
-            "failing",
-            f"at least its last {FAILING_AFTER} requests have failed, the first on {_format_time(failing_since)}: "
-            "send its test request, or see the log",
-        )
+        text = f"its client certificate was not fetched yet: {certificate.missing_reason}"
+        return "unusable", "certificate_unfetched", text
+    if failing is not None:
+        reason: Reason = "destination_denied" if failing.denied else "requests_failed"
+        return "failing", reason, _describe_failing(integration, failing)
     if end is not None and end - now < EXPIRING_SECONDS:
-        return "expiring", f"its client certificate expires on {_format_time(end)}: replace it and its key"
-    return "ok", ""
+        text = f"its client certificate expires on {_format_time(end)}: replace it and its key"
+        return "expiring", "certificate_expires", text
+    return "ok", "", ""
+
+
+def _describe_failing(integration: Integration, failing: FailingSince) -> str:
+    since = _format_time(failing.since)
+    if failing.denied:
+        key = "`store.allow_private`" if integration.stored else "its `allow_private`"
+        return (
+            f"Sidekey may not connect to its host, as a request on {since} has shown: change the URL, or list the "
+            f"network in {key} if the host is meant to be there"
+        )
+    return (
+        f"at least its last {FAILING_AFTER} requests have failed, the first on {since}: "
+        "send its test request, or see the log"
+    )
 
 
 def _unreadable_reason(integration: Integration) -> str:
@@ -111,18 +151,36 @@ def _unreadable_reason(integration: Integration) -> str:
     return "its secrets have not been read yet" if loader.unreadable is None else str(loader.unreadable)
 
 
-def uncertain_statuses(stored: StoredObjects, now: float, failing: Mapping[str, int]) -> Iterator[Status]:
-    """Yield the status of each stored integration without a problem that may not be `ok`.
+def status_of_preset(integration: IntegrationStatus | None, problem: str = "") -> IntegrationStatus:
+    """Compute the status of a preset from that of its integration.
 
-    The metric counts all other integrations as `ok` without a look at them. `failing` has the first failure of each
-    failing integration, by ID.
+    `integration` is None if it does not exist. `problem` is the reason why the preset cannot be used.
     """
-    for name, volatile in stored.volatile.items():
-        yield status_of(volatile, now, failing.get(name)).status
-    for name, since in failing.items():
-        integration = stored.find_stable(name)
-        if integration is not None:
-            yield status_of(integration, now, since).status
+    if problem:
+        return IntegrationStatus("unusable", problem, reason="invalid")
+    if integration is None or integration.status in ("ok", "expiring"):
+        return _OK
+    verb = "cannot be used" if integration.status == "unusable" else "is failing"
+    text = f"its integration {verb}: {integration.problem}"
+    return IntegrationStatus(integration.status, text, reason=integration.reason)
+
+
+def all_statuses(
+    integrations: Mapping[str, Integration],
+    problems: Mapping[str, str],
+    now: float,
+    failing: Mapping[str, FailingSince],
+) -> Iterator[tuple[str, IntegrationStatus]]:
+    """Yield the ID and status of each integration that is served, or that is stored and has a problem.
+
+    `failing` has each failing integration by ID.
+    """
+    failing = dict(failing)
+    for name, integration in integrations.items():
+        yield name, status_of(integration, now, failing.get(name), problems.get(name, ""))
+    for name, problem in problems.items():
+        if problem and name not in integrations:
+            yield name, status_of(None, now, problem=problem)
 
 
 def _format_time(seconds: float) -> str:

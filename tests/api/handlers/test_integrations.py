@@ -378,3 +378,29 @@ def test_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named)
     response = editor.request("POST", "/integrations", {"id": named("damaged"), **basic(1), "auth": auth})
     assert (response.status, response.code, response.pointers) == (422, "invalid", {"/auth/certificate"})
     assert "is damaged" in response.json["errors"][0]["detail"]
+
+
+def test_denied_host_is_a_warning_on_saving_and_failing_after_a_test(editor: Api, named: Named) -> None:
+    """Both name the reason. The warning is only in the response to the change."""
+    name, prefix = named("private"), "http://10.1.2.3"
+    document = {**basic(1), "endpoint_prefix": prefix, "test": {"method": "GET", "path": "/"}}
+    created = editor.request("POST", "/integrations", {"id": name, **document})
+    (warning,) = created.json["warnings"]
+    assert (created.status, created.json["status"]) == (201, "ok")
+    assert warning.startswith(f"`endpoint_prefix`: requests to {prefix} are denied now: ")
+    assert "warnings" not in editor.get(f"/integrations/{name}")
+    assert editor.request("PUT", f"/integrations/{name}", {**created.json, "title": "x"}, match="*").status == 200
+    wait_until(lambda: editor.request("POST", f"/integrations/{name}/test").json.get("code") == "destination_denied")
+    shown = editor.get(f"/integrations/{name}")
+    assert (shown["status"], "`store.allow_private`" in shown["problem"]) == ("failing", True)
+
+
+def test_preview_warns_of_a_denied_address(editor: Api) -> None:
+    """A preview looks up no names: it follows what somebody types."""
+
+    def warnings(prefix: str) -> list[str]:
+        preview = editor.request("POST", "/drafts/integration/preview", {**basic(1), "endpoint_prefix": prefix})
+        return [warning["pointer"] for warning in preview.json["warnings"]]
+
+    assert warnings("https://10.1.2.3") == ["/endpoint_prefix"]
+    assert warnings("https://nowhere.invalid") == []

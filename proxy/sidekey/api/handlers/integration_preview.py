@@ -21,9 +21,11 @@ from sidekey.api.route import Route
 from sidekey.api.service import ApiServices
 from sidekey.api.statuses import served_integration
 from sidekey.api.yaml_bodies import with_lines
+from sidekey.config.addresses import address_warnings
 from sidekey.config.errors import MAX_ERRORS
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.stored.build import build_unserved
+from sidekey.config.stored.document import pointer
 from sidekey.config.stored.rows import previous_integration
 from sidekey.config.stored.validate import Assessment, assess
 from sidekey.credentials.certificates.chain import find_extension, name_of
@@ -112,7 +114,12 @@ def _preview(
     if assessment.draft is not None:
         overlap = describe_overlap(snapshot, name, assessment.draft)
         errors += [] if overlap is None else [ItemError("", overlap)]
-    warnings = limit_errors((ItemError(*warning) for warning in assessment.warnings), _MORE_WARNINGS)
+    found = [ItemError(*warning) for warning in assessment.warnings]
+    if assessment.settings is not None and not assessment.errors:
+        built = build_unserved(name, assessment.settings, assessment.entered, snapshot.stored or StoredObjects(), now)
+        # Without DNS: operators must not choose the names that Sidekey looks up while they type.
+        found += (ItemError(pointer(loc), text) for loc, text in address_warnings(built, snapshot.network))
+    warnings = limit_errors(found, _MORE_WARNINGS)
     reentry = limit_errors(reentry_errors(assessment.reenter))
 
     def to_items(items: Iterable[ItemError]) -> list[ProblemItem]:

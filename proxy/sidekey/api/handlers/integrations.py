@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -75,13 +76,18 @@ class IntegrationMembers(Members, Identified):
     )
     updated_at: Instant | None
     updated_by: str | None
+    warnings: list[str] = Field(
+        default=[], description="Only in the response to a change: what will not work as the document is."
+    )
 
 
 class Integration(IntegrationSettings, IntegrationMembers):
     """An integration. It has no `auth` if it is in a file, or if its row fails verification."""
 
     model_config = ConfigDict(
-        json_schema_extra=lambda schema: schema.update(required=[*IntegrationMembers.model_fields])
+        json_schema_extra=lambda schema: schema.update(
+            required=[name for name, field in IntegrationMembers.model_fields.items() if field.is_required()]
+        )
     )
 
 
@@ -226,6 +232,24 @@ class IntegrationCollection(Collection[IntegrationRow]):
         """Raise ApiProblem if presets use the integration, unless a file has the same ID: then they use that one."""
         if not self.is_in_file(snapshot, row.id):
             refuse_deletion(row.id, state, snapshot)
+
+    async def warnings(self, service: ApiServices, name: str) -> Sequence[str]:
+        """Look up the hosts of a saved integration, and report those to which Sidekey may not connect."""
+        integration = served_integration(service.snapshot, name, stored=True)
+        if integration is None:
+            return ()
+        policy = integration.policy
+        origins = {prefix.origin: "endpoint_prefix" for prefix in policy.prefixes}
+        for domain in policy.domains:
+            if not domain.wildcard:
+                origins.setdefault(domain.origin, "allowed_domains")
+        checked = [*islice(origins, _MAX_HOSTS)]
+        reasons = await asyncio.gather(*(service.find_denial(origin, integration.egress) for origin in checked))
+        return [
+            f"`{origins[origin]}`: requests to {origin} are denied now: {reason}"
+            for origin, reason in zip(checked, reasons, strict=True)
+            if reason
+        ]
 
     async def browse(self, service: ApiServices, request: ApiRequest) -> ApiResult:
         """Respond with a page of the list, with the usage of its items if the query includes it."""

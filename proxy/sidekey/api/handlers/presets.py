@@ -35,7 +35,7 @@ from sidekey.config.stored.secrets import SealingKeys
 from sidekey.config.stored.validate import InvalidPreset
 from sidekey.snapshot.snapshot import Preset as ServedPreset
 from sidekey.snapshot.snapshot import Snapshot
-from sidekey.snapshot.status import UNVERIFIED
+from sidekey.snapshot.status import UNVERIFIED, status_of_preset
 from sidekey.store.records import PresetRow
 from sidekey.store.state import State
 
@@ -184,14 +184,10 @@ def _problem_of(name: str, row: PresetRow | None, snapshot: Snapshot) -> str:
 
 def _read_only_members(name: str, row: PresetRow | None, integration: object, statuses: StatusView) -> dict[str, Any]:
     """Return the read-only members of a preset. Its status depends on that of its integration."""
-    problem = _problem_of(name, row, statuses.snapshot)
     served = statuses.snapshot.integrations.get(str(integration))
-    if problem or served is None:
-        return members_of(row, problem)
-    status = statuses.of_served(served)
-    if status.status == "failing":
-        return {**members_of(row, ""), "status": "failing"}
-    return members_of(row, "" if status.usable else f"its integration cannot be used: {status.problem}")
+    of_integration = None if served is None else statuses.of_served(served)
+    status = status_of_preset(of_integration, _problem_of(name, row, statuses.snapshot))
+    return {**members_of(row, status.problem), "status": status.status}
 
 
 class _ListEntry(NamedTuple):

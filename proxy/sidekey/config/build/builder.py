@@ -25,6 +25,7 @@ from sidekey.config.secrets import (
 )
 from sidekey.config.validate import Validated, find_unreadable, validate
 from sidekey.credentials.context import Context
+from sidekey.credentials.destination import references_in
 from sidekey.policy.addresses import NetworkOverride
 from sidekey.snapshot.certificate_loader import CertificateLoader
 from sidekey.snapshot.parent_proxy import ParentProxy
@@ -166,7 +167,12 @@ class Builder(ABC, Generic[S]):
         unreadable = tuple(
             expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unreadable
         )
-        recorded = Recorded() if self._recorder is None else self._recorder.pop_recorded()
+        recorded = Recorded()
+        if self._recorder is not None:
+            unreadable_keys = {keys for keys, _ in built.unreadable}
+            references = references_in(settings) if unreadable_keys else ()
+            self._recorder.reject(reference for loc, reference in references if tuple(map(str, loc)) in unreadable_keys)
+            recorded = self._recorder.pop_recorded()
         # A stored integration is not retained: no log line would say that its previous CAs stay in use.
         if (
             self._recorder is not None
@@ -185,7 +191,7 @@ class Builder(ABC, Generic[S]):
             )
         if self._recorder is not None and not expansion.errors:
             # After an error in a profile's parameters the policy contains examples.
-            policy_warnings = (*checks.policy_warnings(integration.policy), *checks.redaction_warnings(integration))
+            policy_warnings = (*checks.uncovered_prefixes(integration.policy), *checks.redaction_warnings(integration))
             findings += tuple(_with_kind("warning", (Finding(*warning) for warning in policy_warnings)))
         findings += tuple((kind_of(finding.message), finding) for finding in unreadable)
         return BuiltIntegration(

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sidekey.config import checks
 from sidekey.config.addresses import ABSENT, is_local
 from sidekey.config.build.certificates import build_certificate_loader
-from sidekey.config.build.integration import read_parts
+from sidekey.config.build.integration import UnreadableValue, resolve_policy
 from sidekey.config.errors import MAX_ERRORS, MORE_ERRORS, Finding, Loc
 from sidekey.config.models import IntegrationSettings
 from sidekey.config.secrets import ReferenceReader
@@ -200,12 +200,17 @@ def text_errors(raw: Mapping[str, Any]) -> Iterator[tuple[Loc, str]]:
 
 
 def _secret_errors(settings: IntegrationSettings, entered: Mapping[str, str], now: float) -> Iterator[Finding]:
-    """Yield errors of newly entered secrets, and of the source address. Skip checks that need stored secrets."""
+    """Yield errors of newly entered secrets, and of targets and the source address.
+
+    Skip checks that need stored secrets.
+    """
     reader = EnteredReader(entered)
-    _, reasons = read_parts(settings, reader, {})
+    resolved = resolve_policy(settings, reader)
+    reasons: Iterable[UnreadableValue] = resolved.unreadable
     loader = build_certificate_loader(settings, reader, now)
     if loader is not None and loader.unreadable is not None:
         reasons = (*reasons, *loader.unreadable.reasons)
+    yield from (Finding(*error) for error in checks.uncovered_prefixes(resolved.policy))
     # Stored secrets, dummies for missing secrets, and the content of URLs are not known here.
     unknown = {
         tuple(map(str, loc))

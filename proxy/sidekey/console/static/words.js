@@ -1,6 +1,6 @@
 // The only module with sentences about results, states, roles and people. They never repeat a text of an upstream.
 import { REMEDIES } from "./errors.js";
-import { ago, clock, day, duration, number } from "./time.js";
+import { ago, clock, duration, number } from "./time.js";
 
 /**
  * @typedef {"good" | "warning" | "bad" | "quiet"} Mood
@@ -193,14 +193,15 @@ const isRecent = (at) => Date.now() - Date.parse(at) < 60_000;
 
 /**
  * Describe the problem of an integration, and since when it exists.
- * @param {{ status: string, expires_at: string | null, problem: string | null, updated_at: string | null }} integration
+ * @param {{ status: string, problem: string | null, updated_at: string | null }} integration
  * @param {Result & { at: string }} [failure] The newest failure, if it is known.
  * @param {string} [lastSuccess] When its last test succeeded; empty: that is not known.
  */
-export function statusReason({ status, expires_at: expires, problem, updated_at: changed }, failure, lastSuccess = "") {
-  if (status === "unusable" && problem) return sentence(withFieldNames(problem));
-  if (status === "expiring" && expires) return `Its certificate ends on ${day(expires)}.`;
-  if (status === "failing") return failure ? `The last requests failed: ${failureText(failure)}.` : "The last requests failed.";
+export function statusReason({ status, problem, updated_at: changed }, failure, lastSuccess = "") {
+  if (problem) {
+    const last = status === "failing" && failure ? ` The last failure: ${failureText(failure)}.` : "";
+    return `${sentence(withFieldNames(problem))}${last}`;
+  }
   if (lastSuccess > (failure?.at ?? "") && lastSuccess >= (changed ?? "")) return `Tested ${isRecent(lastSuccess) ? "just now" : clock(lastSuccess)}.`;
   if (failure && changed && changed > failure.at) return `Changed ${clock(changed)}, after its last failure. Test it to see whether it works now.`;
   return failure ? `Last failure ${ago(failure.at)}: ${failureText(failure)}.` : "";
