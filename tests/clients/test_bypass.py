@@ -59,7 +59,7 @@ def scene(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     folder = tmp_path_factory.mktemp("bypass")
     network = f'network: {{trusted_ca: {{file: {ca.bundle}}}, allow_private: ["127.0.0.0/8"]}}'
     more = f"{network}\nca: {{folder: {folder / 'state'}}}"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    environment = {"PATH": os.defpath, "HOME": str(folder)}
     environment |= {"NODE_EXTRA_CA_CERTS": str(ca.bundle), "SSL_CERT_FILE": str(ca.bundle)}
     with (
         ClientUpstream(folder, ca.server_context(ADDRESS), ADDRESS) as upstream,
@@ -156,7 +156,7 @@ def test_reverse_proxy_serves_all_bypassing_clients(client: str, scene: Scene) -
     if client in ("fetch", "stripe-node"):
         commands["fetch"] = (old_node(), str(SERVICES / "with_fetch.mjs"), f"{scene.reverse}/api", os.devnull, "get")
         commands["stripe-node"] = (old_node(), STRIPE, scene.reverse, "reverse")
-    environment = {"PATH": os.environ["PATH"]}
+    environment = {"PATH": os.defpath}
     done = subprocess.run(commands[client], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.startswith("get ")) == (0, True), done.stderr
     assert scene.received() == THROUGH

@@ -67,7 +67,7 @@ async def shared(ca: Authority, tmp_path_factory: pytest.TempPathFactory) -> Asy
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     more = f"{network}\nforward: {{match_by_host: true}}\nca: {{folder: {folder / 'the state'}}}"
     more += "\ncallers: {billing: {token: {file: token}, integrations: [crm]}}"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    environment = {"PATH": os.defpath, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
     async with RawUpstream(ssl_context=ca.server_context(HOST)) as upstream:
         with SidekeyProcess(config(f"https://{HOST}:{upstream.port}/api", more), folder, head=HEAD) as child:
             environment["SIDEKEY_CONFIG"] = str(child.config)

@@ -90,7 +90,7 @@ def scene_in(folder: Path, ca: Authority, more: str, *, tls: bool = True) -> Ite
     home.mkdir()
     network = NETWORK.replace("{", f"{{trusted_ca: {{file: {ca.bundle}}}, ", 1)
     more = f"{network}\nca: {{folder: {folder / 'the state'}}}\n{more}"
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), **NO_SETTINGS}
+    environment = {"PATH": os.defpath, "HOME": str(home), **NO_SETTINGS}
     with ClientUpstream(folder, ca.server_context(HOST) if tls else None) as upstream:
         base = f"{upstream.scheme}://{HOST}:{upstream.port}/api"
         with SidekeyProcess(config(base, more), folder, head=HEAD) as child:

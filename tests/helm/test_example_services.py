@@ -80,7 +80,7 @@ class Service:
         self.log = folder / "log"
         self._container = container
         self._folder = folder
-        self._environment = {"PATH": os.environ["PATH"], "CURL_HOME": str(folder), "INTERVAL": "0"}
+        self._environment = {"PATH": os.defpath, "CURL_HOME": str(folder), "INTERVAL": "0"}
 
     @contextmanager
     def running(self) -> Iterator[subprocess.Popen[bytes]]:

@@ -131,7 +131,7 @@ class ClientUpstream:
         if not self.repository.exists():
             make_repository(self.repository)
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": os.defpath,
             "HOME": str(self._folder),
             "GIT_PROJECT_ROOT": str(self._folder),
             "GIT_HTTP_EXPORT_ALL": "1",
@@ -240,7 +240,7 @@ def make_repository(folder: Path) -> None:
 
     def git(*arguments: str, data: bytes = b"") -> str:
         identity = {f"GIT_{role}_{field}": "x@y" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
-        environment = {"PATH": os.environ["PATH"], "HOME": str(folder.parent), **identity}
+        environment = {"PATH": os.defpath, "HOME": str(folder.parent), **identity}
         command = [programs.require("git"), "-C", str(folder), *arguments]
         return subprocess.run(command, env=environment, input=data, capture_output=True, check=True).stdout.decode()
 
