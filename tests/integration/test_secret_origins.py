@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_origin
 
@@ -24,6 +25,7 @@ SOURCES: Final = {
     "file": "{file: canary}",
     "env": "{env: CANARY}",
     "prefixed": "{prefix: 'Key ', secret: {file: canary}}",
+    "scheme": "{file: credentials}",
 }
 PUBLIC_KEYS: Final = frozenset(
     {
@@ -32,6 +34,8 @@ PUBLIC_KEYS: Final = frozenset(
         "certificate",
         "client_ca",
         "client_id",
+        "endpoint_prefix",
+        "extra_roots",
         "issuer",
         "key_id",
         "login_endpoint",
@@ -54,12 +58,14 @@ The user name of a parent proxy is never sent to an upstream.
 
 
 async def echo(connection: RawConnection) -> None:
-    """Repeat the request in the body, and the target and each field in fields."""
+    """Repeat the request in the body, and the target, each field and the last word of each field in fields."""
     while True:
         before = len(connection.received)
         message = await connection.request()
         body = bytes(connection.received[before:])
-        fields = b"".join(b"X-Echo: %b\r\n" % value for value in (message.target, *(v for _, v in message.headers)))
+        values = [value for _, value in message.headers]
+        words = [value.rpartition(b" ")[2] for value in values]
+        fields = b"".join(b"X-Echo: %b\r\n" % text for text in (message.target, *values, *words))
         await connection.send(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n%b" % (fields, len(body), body))
 
 
@@ -76,8 +82,9 @@ def config(port: int, key: str, values: str) -> str:
 async def test_canary_is_sent_but_never_shown(
     key: str, section: str, source: str, ca: Authority, tmp_path: Path
 ) -> None:
-    """The upstream receives it. Response, log and metrics do not contain it, and `redact_response` is not useless."""
+    """The upstream receives it. Response and log do not contain it, and `redact_response` is not useless."""
     (tmp_path / "canary").write_text(CANARY)
+    (tmp_path / "credentials").write_text(f"Bearer {CANARY}")
     async with RawUpstream(echo) as upstream:
         text = config(upstream.port, key, f"{section}: {{X-Key: {SOURCES[source]}}}")
         async with serving(text, tmp_path, ca, environ={"CANARY": CANARY}) as sidekey:
@@ -111,19 +118,39 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(argument)
 
 
+def shapes(reference: dict[str, str]) -> Iterator[Any]:
+    """Yield the values of a config that contain the reference: itself, a list, a mapping and a document."""
+    yield from (reference, [reference], {"name": reference}, {"name": [{"deep": reference}]})
+
+
+def references_in(value: object) -> Iterator[Reference]:
+    """Yield the references in the value of a key."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from references_in(dict(value))
+    elif isinstance(value, Mapping):
+        yield from references_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from references_in(item)
+
+
 def test_every_reference_is_a_secret_unless_its_key_is_public() -> None:
     """For every key of the models: a new one with public values must be listed here."""
     seen: set[type[BaseModel]] = set()
     found: dict[str, set[bool]] = {}
     models: tuple[type[BaseModel], ...] = (Config, AddedSettings, *KINDS.values())
-    for model in models:
-        for key, holder in keys_of(model, seen):
-            for raw in ({"file": "x"}, {"env": "X"}):
-                try:
-                    value = getattr(holder.model_validate({"key": raw}, context=Context("file")), "key", None)
-                except ValidationError:
-                    continue
-                if isinstance(value, Reference):
-                    found.setdefault(key, set()).add(value.is_secret)
+    keys = [key for model in models for key in keys_of(model, seen)]
+    for (key, holder), reference in product(keys, ({"file": "x"}, {"env": "X"})):
+        for raw in shapes(reference):
+            try:
+                parsed = holder.model_validate({"key": raw}, context=Context("file"))
+            except ValidationError:
+                continue
+            external = (item for item in references_in(parsed) if item.source in reference)
+            found.setdefault(key, set()).update(item.is_secret for item in external)
     assert {key for key, results in found.items() if False in results} == PUBLIC_KEYS
-    assert {"password", "secret", "text", "token", "private_key", "client_secret"} <= found.keys()
+    secret_keys = {key for key, results in found.items() if True in results}
+    assert {"password", "secret", "text", "token", "private_key", "client_secret"} <= secret_keys
+    assert {"body", "claims", "headers", "parameters", "query"} <= secret_keys
