@@ -126,7 +126,7 @@ listen: {proxy: "127.0.0.1:0", admin: "127.0.0.1:0"}
 network:
   allow_private: [127.0.0.1/32]
   trusted_ca: {file: BUNDLE}
-  hosts: {up.test: [93.184.215.14], refused.test: [93.184.215.15]}
+  hosts: {up.test: [93.184.215.14], login.test: [93.184.215.14], refused.test: [93.184.215.15]}
   proxy: {url: "http://127.0.0.1:PORT", username: parent, password: <sent>}
 store: {path: store.db, keys: [{id: k1, key: {file: store-key}}]}
 callers: {billing: {token: <kept>, integrations: "*"}}
@@ -185,13 +185,40 @@ integrations:
   jwt:
     endpoint_prefix: https://up.test/v1
     redact_response: true
-    auth: {type: jwt, algorithm: HS256, secret: <kept>, claims: {iss: svc, deep: [{key: <kept>}]}}
+    auth: {type: jwt, algorithm: HS256, secret: <kept>, claims: {deep: [{key: <kept>}], iss: svc}}
   aws:
     endpoint_prefix: https://up.test/v1
     redact_response: true
     auth:
       {type: aws_sigv4, region: eu-west-1, service: s3, access_key_id: AKIAEXAMPLE, secret_access_key: <kept>,
        session_token: <sent>}
+  refresh:
+    endpoint_prefix: https://up.test/v1
+    auth: {type: oauth2, token_endpoint: "https://up.test/refuse", client_id: c,
+           grant: {type: refresh_token, refresh_token: <sent>}}
+  user:
+    endpoint_prefix: https://up.test/v1
+    auth: {type: oauth2, token_endpoint: "https://up.test/refuse", client_id: c,
+           grant: {type: password, username: <sent>, password: <sent>}}
+  exchange:
+    endpoint_prefix: https://up.test/v1
+    auth: {type: oauth2, token_endpoint: "https://up.test/refuse",
+           grant: {type: token_exchange, subject_token: <sent-in-file>}}
+  assertion:
+    endpoint_prefix: https://up.test/v1
+    auth: {type: oauth2, token_endpoint: "https://up.test/refuse", client_id: c,
+           client_authentication: {type: assertion, assertion: <sent-in-file>}}
+  exchange-before-login:
+    endpoint_prefix: https://up.test/v1
+    auth:
+      type: session
+      login:
+        url: https://login.test/login
+        auth: {type: token_exchange, token_endpoint: "https://login.test/refuse", subject_token: <sent-in-file>,
+               parameters: {key: <sent>}}
+      token: {from: access_token}
+  responsys:
+    auth: {type: responsys, login_endpoint: "https://up.test", username: <sent>, password: <sent>}
   refused-proxy:
     endpoint_prefix: https://refused.test
     auth: {type: headers, headers: {X-Key: <kept>}}
@@ -215,13 +242,13 @@ class Canaries:
 
     def write_into(self, text: str) -> str:
         """Return the text with a reference in each place."""
-        return re.sub("<(sent|kept)>", self._write, text)
+        return re.sub("<(sent|kept)(-in-file)?>", self._write, text)
 
     def _write(self, place: re.Match[str]) -> str:
         number = len(self.sent) + len(self.kept)
         canary = f"canary-{place[1]}-{number:02}-of-4711-and-32-bytes"
         (self.sent if place[1] == "sent" else self.kept).append(canary)
-        if number % 2:
+        if number % 2 and place[2] is None:
             self.environ[f"CANARY_{number}"] = canary
             return f"{{env: CANARY_{number}}}"
         (self._folder / f"canary-{number}").write_text(canary)
@@ -240,7 +267,7 @@ async def reflect(head: bytes, writer: asyncio.StreamWriter) -> bool:
 async def collect(text: str, canaries: Canaries, folder: Path, ca: Authority) -> tuple[dict[str, bytes], bytes]:
     """Use each integration and each page of the API. Return the outputs by source, and the bytes that were sent."""
     caller, *tokens = canaries.kept[:3]
-    tls = ca.server_context("up.test")
+    tls = ca.server_context("up.test", "login.test")
     async with RawUpstream(echo, ssl_context=tls) as upstream, ScriptedProxy(upstream.port, reflect) as proxy:
         text = text.replace("PORT", str(proxy.port))
         async with serving(text, folder, ca, environ=canaries.environ, head="", whole=False) as sidekey:
@@ -360,3 +387,6 @@ def test_every_reference_is_a_secret_unless_its_key_is_public() -> None:
     secret_keys = {key for key, results in found.items() if True in results}
     assert {"password", "secret", "text", "token", "private_key", "client_secret"} <= secret_keys
     assert {"body", "claims", "headers", "parameters", "query"} <= secret_keys
+    # Private keys and URLs are secrets of `tests/app/test_canaries.py`. The short form of `text` has no key.
+    elsewhere = {"key_passphrase", "pem", "private_key", "text", "url"}
+    assert {key for key in secret_keys if not re.search(rf"\b{key}: [^,}}\n]*<", PLACES)} == elsewhere
