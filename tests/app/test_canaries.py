@@ -9,11 +9,11 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import pytest
 
 from support.api import TOKENS, Api, managed
+from support.canaries import forms
 from support.every_kind import USER, documents_of_every_kind
 from support.http_get import get
 from support.model_keys import SECRETS, keys_of_integrations
@@ -36,17 +36,6 @@ def secrets_in(document: Any) -> Iterator[str]:
     elif isinstance(document, list):
         for value in document:
             yield from secrets_in(value)
-
-
-def forms(secret: bytes) -> set[bytes]:
-    """Return a secret in plain text, in base64 at each offset, in hexadecimal, and percent-encoded in two ways."""
-    encodings = {secret, secret.hex().encode(), secret.hex().upper().encode()}
-    encodings |= {quote(secret, safe="").encode(), "".join(f"%{byte:02X}" for byte in secret).encode()}
-    for offset in range(3):
-        encoded = b64encode(bytes(offset) + secret).rstrip(b"=")
-        # The first and the last characters also contain bits of the neighbouring bytes.
-        encodings.add(encoded[4 if offset else 0 : -2])
-    return encodings
 
 
 def patterns(secret: str) -> set[bytes]:

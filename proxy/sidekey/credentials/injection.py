@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Final
 
@@ -18,6 +19,7 @@ from sidekey.credentials.base import (
     SupplementSettings,
 )
 from sidekey.credentials.fields import (
+    HTTP_TOKEN,
     MAX_NAMES,
     HeaderName,
     Keys,
@@ -39,6 +41,9 @@ from sidekey.policy.parameters import ParameterNames
 
 SECTIONS: Final = ("headers", "query", "body")
 """The keys of the values' mappings, for each part of a request."""
+
+_CREDENTIALS: Final = re.compile(rf"{HTTP_TOKEN.pattern} +(.+)")
+"""A scheme, such as `Bearer`, and a token after it (RFC 9110 11.4)."""
 
 _SECRET_NAMES = frozenset({"access-token", "api-key", "apikey", "authorization", "cookie", "x-api-key"})
 
@@ -109,6 +114,13 @@ Body = Annotated[
 ]
 
 
+def _parts_to_redact(section: str, secret: str) -> Iterator[str]:
+    """Yield the secret, and the part after an authentication scheme in it, which an upstream may repeat alone."""
+    yield secret
+    if section == "headers" and (credentials := _CREDENTIALS.fullmatch(secret)) is not None:
+        yield credentials[1]
+
+
 class InjectedSettings(PartSettings):
     """At least one fixed value in headers, query or body."""
 
@@ -167,11 +179,12 @@ class InjectedSettings(PartSettings):
         sections: list[tuple[str, Mapping[str, ConfiguredValue]]]
         sections = [("headers", self.headers), ("query", self.query), ("body", self.body)]
         secrets = [
-            values[key]
+            secret
             for section, entries in sections
             for name, value in entries.items()
             for key, reference in value.inputs(section, name)
             if reference.is_secret
+            for secret in _parts_to_redact(section, values[key])
         ]
         return Grant(
             headers=build_headers(self.headers, values, "headers"),
