@@ -1,10 +1,12 @@
 import hashlib
+from base64 import b64encode
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 
 import certifi
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat
 from hypothesis import given
@@ -186,6 +188,17 @@ def nearly(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(0, 3))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.sampled_from(b"AQMg/+=- \nz9") | st.integers(0, 255))
     return bytes(data)
+
+
+@pytest.mark.parametrize("tag", [0x03, 0xF8], ids=["bit string", "unknown type"])
+def test_name_with_a_wrong_type_of_string_is_an_error(tag: int) -> None:
+    common_name = b"\x06\x03\x55\x04\x03"
+    der = x509.load_pem_x509_certificate(LEAF.pem).public_bytes(Encoding.DER)
+    assert common_name + b"\x0c" in der
+    changed = der.replace(common_name + b"\x0c", common_name + tag.to_bytes())
+    pem = b"-----BEGIN CERTIFICATE-----\n" + b64encode(changed) + b"\n-----END CERTIFICATE-----\n"
+    examined = check_client_certificate(CertificateInput(pem, KEY, combined=False), PRESENT, allow_private_ca=True)
+    assert [text for _, text in examined.errors if "is damaged" in text]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -35,7 +35,15 @@ def read_certificate(der: bytes) -> x509.Certificate:
             certificate = x509.load_der_x509_certificate(der)
             _ = certificate.extensions, certificate.subject, certificate.issuer
             _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
+        except (
+            ValueError,
+            # From names with a bit string, or in older versions of the library with an unknown type of string.
+            LookupError,
+            TypeError,
+            x509.DuplicateExtension,
+            x509.InvalidVersion,
+            x509.UnsupportedGeneralNameType,
+        ):
             raise ValueError("is damaged") from None
         try:
             certificate.public_key()
