@@ -193,6 +193,26 @@ def test_output_that_cannot_be_used_is_named_and_counts_as_a_failure(tmp_path: P
         wait_until(lambda: failing() == 0)
 
 
+def test_integration_that_cannot_use_an_output_does_not_affect_another(tmp_path: Path) -> None:
+    """Each has a metric of its own, also while the program writes the same secret with a later end."""
+    path = expiring(tmp_path, 4)
+    (tmp_path / "secret").write_text("a:b")
+    wrong = f"""\
+  wrong:
+    endpoint_prefix: http://127.0.0.1:1
+    auth: {{type: basic, username: {{command: [{path}, {ARGUMENT}]}}, password: {{insecure_value: password}}}}
+"""
+    with Nginx(tmp_path) as nginx:
+        text = config(integration("good", nginx.port, path), wrong)
+        with SidekeyProcess(text, tmp_path, arguments=ALLOW) as child:
+            assert sends(child, "good", "a:b")
+            wait_until(lambda: (tmp_path / "runs").read_text().count("run") >= 4)
+            assert sends(child, "good", "a:b")
+            page = get(child.admin_port, "/metrics").body
+            assert value_of(page, 'sidekey_command_failing{integration="good"}') == 0
+            assert value_of(page, 'sidekey_command_failing{integration="wrong"}') == 1
+
+
 def test_strict_does_not_start_while_a_command_fails(tmp_path: Path) -> None:
     path = program(tmp_path, "exit 3")
     child = SidekeyProcess(config(integration("one", 1, path)), tmp_path, arguments=(*ALLOW, "--strict"))

@@ -18,6 +18,7 @@ from sidekey.config.load import Loader
 from sidekey.config.models import GlobalSettings, JwksSettings
 from sidekey.credentials.fields import Reference
 from sidekey.snapshot.snapshot import Snapshot, Trust
+from support.certificates import issue
 from support.every_kind import documents_of_every_kind
 from support.loading import loaded_snapshot
 from support.local_cas import authority_of
@@ -261,14 +262,20 @@ def test_unreadable_value_stays_in_use_only_if_nothing_of_its_object_changed(
 
 
 @pytest.mark.parametrize(
-    ("tokens", "oidc", "refused"), [(["ops"], False, True), (["ops", "other"], False, False), (["ops"], True, False)]
+    ("tokens", "role", "refused"),
+    [(["ops"], None, True), (["ops"], "viewer", True), (["ops"], "admin", False), (["ops", "other"], None, False)],
 )
 def test_reload_that_would_leave_no_admin_is_refused(
-    tokens: list[str], oidc: bool, refused: bool, config: dict[str, Any], tmp_path: Path
+    tokens: list[str], role: str | None, refused: bool, config: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Otherwise nobody could repair Sidekey with its API. A start works, because nobody is locked out by it."""
-    if not oidc:
+    """Otherwise nobody could change Sidekey with its API. `role` is that of people who log in with a company account.
+
+    A start works, because nobody is locked out by it.
+    """
+    if role is None:
         del config["admin"]["oidc"]
+    else:
+        config["admin"]["oidc"]["roles"]["map"] = {"ops": role}
     config["admin"]["tokens"] = {name: config["admin"]["tokens"][name] for name in tokens}
     path = tmp_path / "sidekey.yaml"
     loader = Loader(path, {"HOME": str(tmp_path)})
@@ -280,6 +287,51 @@ def test_reload_that_would_leave_no_admin_is_refused(
     assert [error.path for error in loaded.errors] == (["admin"] if refused else [])
     assert [error.path for error in loaded.of("unreadable")] == ["admin.tokens.ops.token"]
     assert "ops" not in loaded_snapshot(Loader(path, {"HOME": str(tmp_path)}).load()).admin.tokens
+
+
+FRESH = {
+    "listen.tls.private_key": ("listen.tls.client_ca", lambda s: s.listen.tls.client_cas),
+    "jwt_issuers.url.token": ("jwt_issuers.url.trusted_ca", lambda s: s.jwt_issuers["url"].egress.trust),
+    "admin.oidc.client_secret": ("admin.oidc.trusted_ca", lambda s: s.admin.oidc.egress.trust),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_readable_value_is_used_while_another_one_of_its_object_is_not(
+    name: str, config: dict[str, Any], tmp_path: Path
+) -> None:
+    """A CA that was withdrawn must not stay in use because a key or a token cannot be read."""
+    key, value = FRESH[name]
+    for at, file in ((name, "own-file"), (key, "own-ca")):
+        node: Any = config
+        for part in at.split("."):
+            node = node[part]
+        (tmp_path / file).write_bytes((tmp_path / node["file"]).read_bytes())
+        set_at(config, at, {"file": file})
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps(config))
+    loader = Loader(path, {"HOME": str(tmp_path)})
+    before = value(loaded_snapshot(loader.load()))
+    (tmp_path / "own-file").unlink()
+    (tmp_path / "own-ca").write_bytes(issue("Another CA", authority=True).pem)
+    loaded = loader.load()
+    assert [error.path for error in loaded.of("retained")] == [name]
+    assert value(loaded_snapshot(loaded)) != before
+
+
+def test_admin_token_that_moved_to_another_name_is_that_operators(config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "sidekey.yaml"
+    path.write_text(json.dumps(config))
+    loader = Loader(path, {"HOME": str(tmp_path)})
+    digest = loaded_snapshot(loader.load()).admin.tokens["ops"].digest
+    (tmp_path / "moved").write_bytes((tmp_path / "token").read_bytes())
+    config["jwt_issuers"]["url"]["token"] = {"file": "moved"}
+    config["admin"]["tokens"]["new"] = {"token": {"file": "moved"}, "role": "viewer"}
+    (tmp_path / "token").unlink()
+    path.write_text(json.dumps(config))
+    tokens = loaded_snapshot(loader.load()).admin.tokens
+    assert tokens["new"].digest == digest
+    assert "ops" not in tokens
 
 
 def _in_files(node: Any, folder: Path) -> Any:

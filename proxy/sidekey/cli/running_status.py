@@ -88,7 +88,7 @@ def status_with(
     details = status_of(integration, now, failing, problem, expires_at)
     if reported is None:
         # A program may write the secret for a Sidekey that runs elsewhere.
-        return details._replace(status="ok", problem="") if _needs_commands_only(integration) else details
+        return details._replace(status="ok", problem="") if _needs_commands_only(integration, details) else details
     status, reason = reported
     if reported == (details.status, details.reason):
         return details
@@ -97,10 +97,15 @@ def status_with(
     return details._replace(status=status, problem=text, reason=reason)
 
 
-def _needs_commands_only(integration: Integration | None) -> bool:
+def _needs_commands_only(integration: Integration | None, details: IntegrationStatus) -> bool:
     """Return True if the only problem is that this command runs no program that writes a secret."""
     unreadable = None if integration is None else integration.secrets.unreadable
-    return unreadable is not None and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
+    return (
+        unreadable is not None
+        and details.reason == "unreadable"
+        and str(unreadable) in details.problem
+        and all(kind_of(reason) == "absent" for _, reason in unreadable.reasons)
+    )
 
 
 def read_running_status(snapshot: Snapshot) -> RunningStatus:

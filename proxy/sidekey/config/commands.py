@@ -38,14 +38,16 @@ _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the s
 class _State(SecretHolder):
     """The last secret of a command, and its next run. `version` changes with the secret, and with `reason` without one.
 
-    `integrations` are those that use it. `rejected` is the last secret if an integration cannot use it.
+    `integrations` are those that use it, and `rejected_by` those that cannot use the last secret. `rejections` counts the
+    runs with such a secret.
     """
 
     ttl: float
     timeout: float
     integrations: list[str] = field(default_factory=list)
     value: str | None = None
-    rejected: str | None = None
+    rejected_by: frozenset[str] = frozenset()
+    rejections: int = 0
     expires_at: float | None = None
     reason: str = _NOT_RUN_YET
     version: int = 0
@@ -100,7 +102,8 @@ class Commands(SecretHolder):
         with self._changed:
             for state in self._states.values():
                 for name in state.integrations:
-                    result[name] = max(result.get(name, 0), int(state.failures > 0))
+                    has_failed = state.failures > 0 or name in state.rejected_by
+                    result[name] = max(result.get(name, 0), int(has_failed))
         return result
 
     def begin_load(self) -> None:
@@ -132,14 +135,6 @@ class Commands(SecretHolder):
             if state.value is None:
                 raise (ValueError if state.expires_at is None else SecretExpired)(state.reason)
             return state.value
-
-    def reject(self, command: Command) -> None:
-        """Record that an integration cannot use the last secret of a command. Run it again as after a failure."""
-        with self._changed:
-            state = self._states.get(command)
-            if state is not None and state.value is not None and state.rejected != state.value:
-                state.rejected = state.value
-                self._retry(state)
 
     def run_new(self, users: Iterable[tuple[str, Command]]) -> bool:
         """Run the commands that a load has registered, and wait at most their longest `timeout`. False without any.
@@ -181,20 +176,28 @@ class Commands(SecretHolder):
                     self._start(command, state)
             return self._version != self._loaded
 
-    def retain(self, users: Iterable[tuple[str, Command]]) -> None:
-        """Forget all commands but those of the integrations in `users`.
+    def retain(self, users: Iterable[tuple[str, Command]], rejected: Iterable[tuple[str, Command]] = ()) -> None:
+        """Forget all commands but those of the integrations in `users`. Those in `rejected` cannot use the last secret.
 
         If equal commands differ in `ttl` or `timeout`, the shortest `ttl` and the longest `timeout` apply.
         """
         by_command: dict[Command, list[tuple[str, Command]]] = {}
         for name, command in users:
             by_command.setdefault(command, []).append((name, command))
+        rejected_by: dict[Command, set[str]] = {}
+        for name, command in rejected:
+            rejected_by.setdefault(command, set()).add(name)
         now = time.monotonic()
         with self._changed:
             self._states = {command: state for command, state in self._states.items() if command in by_command}
             for command, state in self._states.items():
                 limits = state.ttl, state.timeout
                 state.integrations = [name for name, _ in by_command[command]]
+                state.rejected_by = frozenset(rejected_by.get(command, ()))
+                if not state.rejected_by:
+                    state.rejections = 0
+                elif not state.rejections:
+                    self._retry_rejected(state)
                 state.ttl = min(used.ttl for _, used in by_command[command])
                 state.timeout = max(used.timeout for _, used in by_command[command])
                 if limits != (state.ttl, state.timeout):
@@ -233,15 +236,13 @@ class Commands(SecretHolder):
 
     def _succeed(self, command: Command, state: _State, output: ProgramOutput, began: float) -> None:
         with self._changed:
-            is_rejected = output.value == state.rejected
-            if not self._end_run(command, state, "failed" if is_rejected else "ok"):
-                return
-            if is_rejected:
-                self._retry(state)
+            if not self._end_run(command, state, "ok"):
                 return
             lifetime = state.ttl if output.expires_at is None else min(state.ttl, output.expires_at - time.time())
             state.due_at = began + max(_MIN_PAUSE, lifetime * random.uniform(_EARLIEST, _LATEST))  # noqa: S311
-            state.failures, state.reason, state.rejected = 0, "", None
+            state.failures, state.reason = 0, ""
+            if state.rejected_by:
+                self._retry_rejected(state)
             state.expires_at = output.expires_at
             if state.value != output.value:
                 state.value = output.value
@@ -251,7 +252,8 @@ class Commands(SecretHolder):
         with self._changed:
             if not self._end_run(command, state, "failed"):
                 return
-            self._retry(state)
+            state.failures += 1
+            state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311
             is_repeated, state.reason = state.reason == reason, reason
             has_value, integrations = state.value is not None, sorted(state.integrations)
             if not has_value and not is_repeated:
@@ -271,9 +273,11 @@ class Commands(SecretHolder):
         self._changed.notify_all()
         return not self._closed and self._states.get(command) is state
 
-    def _retry(self, state: _State) -> None:
-        state.failures += 1
-        state.due_at = time.monotonic() + backoff(state.failures, random.random())  # noqa: S311
+    def _retry_rejected(self, state: _State) -> None:
+        """Run the program again soon, because its next output may be usable."""
+        state.rejections += 1
+        pause = backoff(state.rejections, random.random())  # noqa: S311
+        state.due_at = min(state.due_at, time.monotonic() + pause)
 
     def _expire(self, state: _State) -> None:
         if state.value is not None and state.expires_at is not None and state.expires_at <= time.time():

@@ -147,7 +147,9 @@ class Loader:
     def retain_commands(self, loaded: Loaded) -> None:
         """Forget the commands that a load in use does not name."""
         if self.commands is not None and loaded.files is not None:
-            self.commands.retain(_commands(loaded))
+            entries = loaded.files.entries.items()
+            rejected = ((name, command) for name, entry in entries for command in entry.rejected)
+            self.commands.retain(_commands(loaded), rejected)
 
     def use_store(self, store: StoreContent) -> None:
         """From the next load on, combine the files with this store."""
@@ -427,9 +429,7 @@ class _Loading:
         if settings.listen.tls is None:
             return listen
         previous = None if self._previous is None else self._previous.listen.tls
-        tls, reasons = read_listen_tls(settings.listen.tls, self._recorder)
-        for loc, reason in reasons:
-            tls = last.keep(previous, ("listen", "tls"), loc=loc, reason=reason, required=True)
+        tls = read_listen_tls(settings.listen.tls, self._recorder, previous, last)
         if tls is not None:
             self._add("warning", find_warnings(tls, self.now))
         return replace(listen, tls=tls)

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -82,10 +82,6 @@ class CommandResults(Protocol):
 
     def read(self, command: Command) -> str:
         """Return the last secret of a command. Raises ValueError, or SecretExpired."""
-        ...
-
-    def reject(self, command: Command) -> None:
-        """Record that an integration cannot use the last secret of a command."""
         ...
 
 
@@ -272,12 +268,6 @@ class RecordingReader(SecretReader):
             self.secrets.add(path)
         if reference.command is not None and self._commands is not None and self._commands.allows(reference.command):
             self._versions[reference.command] = self._commands.require(reference.command)
-
-    def reject(self, references: Iterable[Reference]) -> None:
-        """Record that an integration cannot use the secrets of the commands among these references."""
-        for reference in references:
-            if reference.command is not None and self._commands is not None:
-                self._commands.reject(reference.command)
 
     def is_current(self, commands: Versions) -> bool:
         """Return True if no command has another result than in `commands`."""

@@ -39,20 +39,29 @@ def build_admin(
     errors: LocatedErrors = []
     tokens: dict[str, AdminToken] = {}
     owners: dict[bytes, str] = {}
+    digests: dict[str, bytes] = {}
+    reasons_by_name: dict[str, str] = {}
     for name, entry in settings.tokens.items():
-        loc = ("admin", "tokens", name, "token")
         try:
-            digest = _token_digest(read(entry.token))
+            digests[name] = _token_digest(read(entry.token))
         except ValueError as error:
-            kept = last.keep(previous.tokens.get(name), loc[:-1], loc=loc, reason=str(error))
-            if kept is None:
-                continue
-            digest = kept.digest
-        if digest in owners:
-            errors.append((loc, f"must differ from the token of {owners[digest]}"))
-        owners[digest] = name
+            reasons_by_name[name] = str(error)
+            continue
+        owner = owners.setdefault(digests[name], name)
+        if owner != name:
+            errors.append((("admin", "tokens", name, "token"), f"must differ from the token of {owner}"))
+    for name, reason in reasons_by_name.items():
+        old = previous.tokens.get(name)
+        # Another operator may have this token now.
+        digest = None if old is None or old.digest in owners else old.digest
+        digest = last.keep(digest, ("admin", "tokens", name), loc=("admin", "tokens", name, "token"), reason=reason)
+        if digest is not None:
+            digests[name] = digest
+    for name, entry in settings.tokens.items():
         errors += [(("admin", "tokens", name, key), text) for key, text in grant_errors(entry)]
-        tokens[name] = AdminToken(digest, entry.role, tuple(entry.presets), entry.per_minute, entry.per_day)
+        if name in digests:
+            presets = tuple(entry.presets)
+            tokens[name] = AdminToken(digests[name], entry.role, presets, entry.per_minute, entry.per_day)
     certificate = None
     if settings.tls is not None:
         certificate, reasons = read_server_certificate(settings.tls, read, ("admin", "tls"))
@@ -60,9 +69,7 @@ def build_admin(
             certificate = last.keep(previous.certificate, ("admin", "tls"), loc=at, reason=reason, required=True)
     oidc = None
     if settings.oidc is not None:
-        oidc, reasons = _read_oidc(settings.oidc, read, trust, trust_of)
-        for at, reason in reasons:
-            oidc = last.keep(previous.oidc, ("admin", "oidc"), NETWORK_CAS, loc=at, reason=reason)
+        oidc = _read_oidc(settings.oidc, read, previous.oidc, last, trust=trust, trust_of=trust_of)
     rules = AdminRules(
         tokens,
         frozenset(settings.names),
@@ -79,32 +86,45 @@ def build_admin(
 
 def _has_admin(admin: AdminRules | AdminSettings) -> bool:
     """Return True if a token of the config, or the company log-in, can admit an admin."""
-    return admin.oidc is not None or any(token.role == "admin" for token in admin.tokens.values())
+    if isinstance(admin, AdminRules):
+        by_login = () if admin.oidc is None else admin.oidc.roles.values()
+    else:
+        by_login = () if admin.oidc is None else admin.oidc.roles.map.values()
+    return "admin" in by_login or any(token.role == "admin" for token in admin.tokens.values())
 
 
 def _read_oidc(
-    settings: OidcSettings, read: RecordingReader, trust: Trust, trust_of: TrustOf
-) -> tuple[OidcRules | None, LocatedErrors]:
-    """Return the rules, or None and the errors of values that cannot be read."""
-    reasons: LocatedErrors = []
+    settings: OidcSettings,
+    read: RecordingReader,
+    previous: OidcRules | None,
+    last: LastLoad,
+    *,
+    trust: Trust,
+    trust_of: TrustOf,
+) -> OidcRules | None:
+    """Return the rules, or None if a value cannot be read and `last` keeps none."""
+    base = ("admin", "oidc")
     trust, reason = load_trust(settings.trusted_ca, trust, read, trust_of)
+    usable: Trust | None = trust
     if reason is not None:
-        reasons.append((("admin", "oidc", "trusted_ca"), reason))
-    secret = ""
+        old = None if previous is None else previous.egress.trust
+        usable = last.keep(old, base, NETWORK_CAS, loc=(*base, "trusted_ca"), reason=reason)
+    secret: str | None
     try:
         secret = read(settings.client_secret)
     except ValueError as error:
-        reasons.append((("admin", "oidc", "client_secret"), str(error)))
-    if reasons:
-        return None, reasons
+        old_secret = None if previous is None else previous.client_secret
+        secret = last.keep(old_secret, base, NETWORK_CAS, loc=(*base, "client_secret"), reason=str(error))
+    if usable is None or secret is None:
+        return None
     presets = settings.presets
-    rules = OidcRules(
+    return OidcRules(
         issuer=settings.issuer,
         client_id=settings.client_id,
         client_secret=secret,
         redirect_url=settings.redirect_url,
         scopes=tuple(settings.scopes),
-        egress=Egress(trust, tuple(settings.allow_private)),
+        egress=Egress(usable, tuple(settings.allow_private)),
         roles_claim=settings.roles.claim,
         roles=settings.roles.map,
         presets_claim="" if presets is None else presets.claim,
@@ -112,7 +132,6 @@ def _read_oidc(
         session_seconds=int(settings.session),
         digest=_settings_digest(settings),
     )
-    return rules, []
 
 
 def _settings_digest(settings: OidcSettings) -> str:

@@ -24,6 +24,7 @@ from sidekey.config.secrets import (
     kind_of,
 )
 from sidekey.config.validate import Validated, find_unreadable, validate
+from sidekey.credentials.commands import Command
 from sidekey.credentials.context import Context
 from sidekey.credentials.destination import references_in
 from sidekey.policy.addresses import NetworkOverride
@@ -42,7 +43,8 @@ class BuiltIntegration(NamedTuple, Generic[S]):
 
     `integration` is None if the document is invalid. `trust` is the global trust, or None if the integration names all
     its CAs itself. If there are reasons in `retained_for`, the changed `files` could not be used, and the integration
-    is the previous one. The client certificate's loader has its own findings, which are not in these fields.
+    is the previous one. `rejected` are the commands whose last secret it cannot use. The client certificate's loader
+    has its own findings, which are not in these fields.
     """
 
     source: S
@@ -52,6 +54,7 @@ class BuiltIntegration(NamedTuple, Generic[S]):
     commands: Versions = ()
     findings: tuple[KindAndFinding, ...] = ()
     retained_for: tuple[Finding, ...] = ()
+    rejected: tuple[Command, ...] = ()
 
     def current_findings(self) -> Iterator[KindAndFinding]:
         """Yield all findings, with those of the client certificate as it was read last."""
@@ -167,12 +170,13 @@ class Builder(ABC, Generic[S]):
         unreadable = tuple(
             expansion.locate(Finding(loc_of(expansion.table, keys), text)) for keys, text in built.unreadable
         )
-        recorded = Recorded()
-        if self._recorder is not None:
-            unreadable_keys = {keys for keys, _ in built.unreadable}
-            references = references_in(settings) if unreadable_keys else ()
-            self._recorder.reject(reference for loc, reference in references if tuple(map(str, loc)) in unreadable_keys)
-            recorded = self._recorder.pop_recorded()
+        recorded = Recorded() if self._recorder is None else self._recorder.pop_recorded()
+        unreadable_keys = {keys for keys, _ in built.unreadable}
+        rejected = tuple(
+            reference.command
+            for loc, reference in (references_in(settings) if unreadable_keys and recorded.commands else ())
+            if reference.command is not None and tuple(map(str, loc)) in unreadable_keys
+        )
         # A stored integration is not retained: no log line would say that its previous CAs stay in use.
         if (
             self._recorder is not None
@@ -186,6 +190,7 @@ class Builder(ABC, Generic[S]):
                 source=source,
                 files=recorded.files,
                 commands=recorded.commands,
+                rejected=rejected,
                 findings=(*error_findings, *old_warnings),
                 retained_for=unreadable,
             )
@@ -201,6 +206,7 @@ class Builder(ABC, Generic[S]):
             recorded.files,
             recorded.commands,
             findings,
+            rejected=rejected,
         )
 
     def _find_unreadable(self, source: S, errors: tuple[Finding, ...]) -> Iterable[Finding]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
-from sidekey.config.build.last_load import NETWORK_CAS, LastLoad
+from sidekey.config.build.last_load import NETWORK_CAS, Keys, LastLoad
 from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import LocatedErrors, format_loc
 from sidekey.config.models import JwtIssuerSettings
@@ -15,6 +14,8 @@ from sidekey.credentials.calls import parse_json_object
 from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer, JwtKeys, usable_keys
 from sidekey.snapshot.trust import Trust
+
+T = TypeVar("T")
 
 _MAX_SIZE: Final = 256 << 10
 
@@ -30,23 +31,34 @@ def build_jwt_issuers(
 ) -> tuple[Mapping[str, JwtIssuer], LocatedErrors]:
     """Read the keys, the CAs and the token of each issuer. Return the issuers by name, and warnings.
 
-    `previous` are the issuers of the last load without errors. If a value cannot be read and `last` does not keep the
-    previous issuer, the issuer has a `problem`, and its JWTs are refused. `trust` is that of `network.trusted_ca`.
+    `previous` are the issuers of the last load without errors. If `last` keeps no value for one that cannot be read,
+    the issuer has a `problem`, and its JWTs are refused. `trust` is that of `network.trusted_ca`.
     """
     warnings: LocatedErrors = []
     issuers: dict[str, JwtIssuer] = {}
     for name, entry in settings.items():
         base = ("jwt_issuers", name)
-        reasons: LocatedErrors = []
+        old = previous.get(name)
+        old = None if old is None or old.problem else old
+        lost: list[str] = []
+
+        def keep(
+            value: T | None, loc: tuple[str, ...], reason: str, base: Keys = base, lost: list[str] = lost
+        ) -> T | None:
+            kept = last.keep(value, base, NETWORK_CAS, loc=(*base, *loc), reason=reason)
+            if kept is None:
+                lost.append(f"`{format_loc(loc)}`")
+            return kept
+
         own_trust, reason = load_trust(entry.trusted_ca, trust, read, trust_of)
         if reason is not None:
-            reasons.append((("trusted_ca",), reason))
+            own_trust = keep(None if old is None else old.egress.trust, ("trusted_ca",), reason) or own_trust
         token = ""
         if entry.token is not None:
             try:
                 token = read(entry.token)
             except ValueError as error:
-                reasons.append((("token",), str(error)))
+                token = keep(None if old is None else old.token, ("token",), str(error)) or ""
         keys: JwtKeys | None = None
         if entry.jwks is not None and entry.jwks.file is not None:
             try:
@@ -55,25 +67,18 @@ def build_jwt_issuers(
                     text = "has private keys, with which anyone who reads it can make JWTs: write only public keys"
                     warnings.append(((*base, "jwks", "file"), text))
             except ValueError as error:
-                reasons.append((("jwks", "file"), str(error)))
-        issuer = JwtIssuer(
+                keys = keep(None if old is None else old.keys, ("jwks", "file"), str(error)) or ()
+        issuers[name] = JwtIssuer(
             name,
             entry.issuer,
             entry.audience,
-            keys,
+            # Without its token or CAs, no request must fetch its keys.
+            () if lost else keys,
             "" if entry.jwks is None or entry.jwks.url is None else entry.jwks.url,
             Egress(own_trust, tuple(entry.allow_private)),
             token,
+            f"{' and '.join(lost)} of the JWT's issuer cannot be read now" if lost else "",
         )
-        old = previous.get(name)
-        kept = old if old is not None and not old.problem else None
-        for loc, reason in reasons:
-            kept = last.keep(kept, base, NETWORK_CAS, loc=(*base, *loc), reason=reason)
-        if reasons:
-            unread = " and ".join(f"`{format_loc(loc)}`" for loc, _ in reasons)
-            # Without its token or CAs, no request must fetch its keys.
-            issuer = kept or replace(issuer, keys=(), problem=f"{unread} of the JWT's issuer cannot be read now")
-        issuers[name] = issuer
     return issuers, warnings
 
 

@@ -20,6 +20,7 @@ from cryptography.x509 import (
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from sidekey.config.build.certificates import MAX_SIZE
+from sidekey.config.build.last_load import LastLoad
 from sidekey.config.errors import Loc, LocatedErrors
 from sidekey.config.models import ListenTlsSettings, ServerTlsSettings
 from sidekey.config.secrets import SecretReader
@@ -42,19 +43,26 @@ def read_server_certificate(
     return (None, reasons) if reasons else (ServerCertificate(data["certificate"], data["private_key"]), [])
 
 
-def read_listen_tls(settings: ListenTlsSettings, read: SecretReader) -> tuple[ListenTls | None, LocatedErrors]:
-    """Read the TLS of the proxy listener. Return None and the errors if the certificate or a CA is unusable."""
-    certificate, reasons = read_server_certificate(settings, read, ("listen", "tls"))
-    client_cas: frozenset[bytes] = frozenset()
+def read_listen_tls(
+    settings: ListenTlsSettings, read: SecretReader, previous: ListenTls | None, last: LastLoad
+) -> ListenTls | None:
+    """Read the TLS of the proxy listener. Return None if the certificate or a CA is unusable and `last` keeps none."""
+    base = ("listen", "tls")
+    certificate, reasons = read_server_certificate(settings, read, base)
+    for loc, reason in reasons:
+        old = None if previous is None else previous.certificate
+        certificate = last.keep(old, base, loc=loc, reason=reason, required=True)
+    client_cas: frozenset[bytes] | None = frozenset()
     if settings.client_ca is not None:
         try:
             client_cas = _certificates(read.raw(settings.client_ca, MAX_SIZE))
         except ValueError as error:
-            reasons.append((("listen", "tls", "client_ca"), str(error)))
-    if certificate is None or reasons:
-        return None, reasons
+            cas = None if previous is None else previous.client_cas
+            client_cas = last.keep(cas, base, loc=(*base, "client_ca"), reason=str(error), required=True)
+    if certificate is None or client_cas is None:
+        return None
     expires_at = load_pem_x509_certificates(certificate.chain)[0].not_valid_after_utc.timestamp()
-    return ListenTls(certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional"), []
+    return ListenTls(certificate, expires_at, client_cas, bool(client_cas) and settings.client_auth != "optional")
 
 
 def find_warnings(tls: ListenTls, now: float) -> Iterator[tuple[Loc, str]]:

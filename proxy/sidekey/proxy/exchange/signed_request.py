@@ -66,7 +66,8 @@ class SignedRequest:
         self.streams_body: Final = not (covers_body or extends_body)
         self.buffer: BufferedBody | None = None
         self.is_written = True
-        self.is_scheduled = self._in_thread = self._is_over = False
+        self.is_scheduled = self._is_over = False
+        self._in_thread: asyncio.Future[list[bytes]] | None = None
         self._message_id = b""
         self._rest = _NO_BODY
 
@@ -101,7 +102,7 @@ class SignedRequest:
     def sign_in_thread(self, worker: Worker) -> asyncio.Future[list[bytes]]:
         """Sign in a thread. It reads the body until it is done, so an earlier `end` releases the body only then."""
         signature = worker.run_in_thread(self.bind_signature(worker.wall()), long=self.is_long)
-        self._in_thread = True
+        self._in_thread = signature
         signature.add_done_callback(self.leave_thread)
         return signature
 
@@ -110,9 +111,9 @@ class SignedRequest:
 
         The loop calls it too, but since Python 3.15 perhaps only after the exchange continues, if the thread is fast.
         """
-        if not self._in_thread:
+        if self._in_thread is not signature:
             return
-        self._in_thread = False
+        self._in_thread = None
         if self._is_over:
             self.end()
             # Nothing awaits the signature any more: the loop reports an error that is raised here.
@@ -162,7 +163,7 @@ class SignedRequest:
 
     def end(self) -> None:
         """Release the body now, or once the thread that reads it is done."""
-        if self._in_thread:
+        if self._in_thread is not None:
             self._is_over = True
             return
         self._body = self._rest = _NO_BODY

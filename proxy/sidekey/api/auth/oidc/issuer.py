@@ -65,6 +65,11 @@ class Issuer:
 
     async def metadata(self, keys_suffice: Callable[[Keys], bool] | None = None) -> Metadata:
         """Return the metadata. Fetch it again after an hour, or if `keys_suffice` returns False."""
+        cached = self._metadata
+        is_recent = cached is not None and time.monotonic() - self._fetched_at < _CACHE_LIFETIME
+        if cached is not None and is_recent and (keys_suffice is None or keys_suffice(cached.keys)):
+            # A check of a slow issuer must not delay log-ins.
+            return cached
         async with self._lock:
             now = time.monotonic()
             cached = self._metadata
