@@ -197,7 +197,7 @@ null. The list accepts a status as a filter. An unusable integration does not af
   ends `failing`, also 404 and 429, and so does each change of the integration. Sidekey's other responses, and requests
   that the caller aborts, have no effect. A test with `/test` counts as a request, a test of a draft does not.
 - When you save an integration, Sidekey looks up its hosts. If it may connect to none of the addresses of a host now,
-  `warnings` in the response says so. A preview warns of addresses only, without DNS.
+  `warnings` in the response says so, and the console shows it. A preview warns of addresses only, without DNS.
 - `sidekey list` and `sidekey preset list` read the status from the running Sidekey. If none responds, or if it does not
   have the integration, they print the status by the config alone, and `unknown` instead of `ok`.
 
