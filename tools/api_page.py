@@ -181,8 +181,9 @@ null. The list accepts a status as a filter. An unusable integration does not af
 
 - An integration is `unusable` if a secret or its client certificate is missing, cannot be decrypted, was never fetched,
   is not valid or has expired; if the command that writes its secret has never succeeded; if this version of Sidekey
-  cannot use its document; if something other than Sidekey changed its row; if a file has its ID; or if another
-  integration covers its targets. In the last two cases, it gets no requests.
+  cannot use its document; if something other than Sidekey changed its row; if no `endpoint_prefix` is at an allowed
+  domain (its requests get `target_denied`); if a file has its ID; or if another integration covers its targets. In the
+  last two cases, it gets no requests.
 - While a file cannot be read or a command fails, a secret that Sidekey read before stays in use, so the status stays
   `ok`. `sidekey check` reports the file, and `sidekey_command_failing` the command.
 - The label `reason` of the metric is empty for `ok`. Its other values are {_REASONS}.

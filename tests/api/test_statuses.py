@@ -46,6 +46,8 @@ UNFETCHED: Final = replace(
 )
 EXPIRED: Final = with_certificate(FILE, NOW - DAY)
 EXPIRING: Final = with_certificate(FILE, NOW + DAY)
+DOMAIN: Final = "https://other.test"
+OUTSIDE: Final = integration("h", "https://up.test/v1", "https://up.test/v2", domains=[DOMAIN])
 VALID: Final = with_certificate(FILE, NOW + 90 * DAY)
 REFUSED: Final = without_certificate(FILE, "is not PEM", refused=True)
 ELSEWHERE: Final = "the running Sidekey reports `{}`: its log has the reason"
@@ -138,6 +140,15 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
     ),
     "document not valid": Situation(
         SAVED, "unusable", "invalid", "limits.in_flight: ", problem="limits.in_flight: is too high", offline="unusable"
+    ),
+    "no prefix is an allowed domain": Situation(
+        OUTSIDE, "unusable", "invalid", "https://up.test is not an allowed domain: ", offline="unusable"
+    ),
+    "no prefix of a stored one is an allowed domain": Situation(
+        replace(OUTSIDE, stored=True), "unusable", "invalid", "endpoint_prefix: no request passes", offline="unusable"
+    ),
+    "one prefix is an allowed domain": Situation(
+        integration("h", "https://up.test/v1", f"{DOMAIN}/v1", domains=[DOMAIN]), "ok"
     ),
     "covered by another": Situation(
         None, "unusable", "invalid", "covers https", problem="covers https://up.test as crm does", offline="unusable"
