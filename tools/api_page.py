@@ -261,6 +261,9 @@ may use none.
 previous token ends at once. If the calling service cannot change its token at the same moment, create a second caller
 instead.
 
+A caller whose token is refused is `unusable`, and `problem` says why: the file of its token cannot be read, something
+other than Sidekey changed its row, or a caller of a file has its name or token.
+
 ## Files and the store
 
 The API also lists integrations, presets, callers and tokens of files. A change of them is refused (`read_only`). If a

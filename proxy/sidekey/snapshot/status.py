@@ -132,7 +132,7 @@ def _status_and_problem(
 
 
 def _find_policy_problem(integration: Integration) -> str:
-    """Return why no request passes, or "". A file may have such an integration, and so may a row of an older version."""
+    """Return why no request passes, or "". Files and rows of older versions may have such an integration."""
     uncovered = integration.policy.uncovered_prefixes()
     is_partial = len(uncovered) < len(integration.policy.prefixes)
     return "" if is_partial else "; ".join(dict.fromkeys(f"endpoint_prefix: {text}" for text in uncovered))
