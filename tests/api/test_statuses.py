@@ -209,9 +209,9 @@ async def test_every_surface_says_the_same(name: str) -> None:
     if certificate is not None and certificate.expires_at is not None:
         metrics.expiries["h", "certificate"] = certificate.expires_at
     page = await scrape(metrics)
+    # With the status `unusable`, the series of the alert SidekeyIntegrationsUnusable.
     labels = {"integration": "h", "status": situation.status, "reason": situation.reason}
     assert samples(page)["sidekey_integration_status", tuple(sorted(labels.items()))] == 1
-    # The series of SidekeyStoredIntegrationsUnusable.
     is_stored = situation.running is None or situation.running.stored
     unusable = samples(page).get(("sidekey_store_integrations", (("state", "unusable"),)), 0)
     assert unusable == (1 if is_stored and situation.status == "unusable" else 0)
