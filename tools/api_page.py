@@ -181,8 +181,9 @@ null. The list accepts a status as a filter. An unusable integration does not af
 
 - An integration is `unusable` if a secret or its client certificate is missing, cannot be decrypted, was never fetched,
   is not valid or has expired; if the command that writes its secret has never succeeded; if this version of Sidekey
-  cannot use its document; if something other than Sidekey changed its row; if a file has its ID; or if another
-  integration covers its targets. In the last two cases, it gets no requests.
+  cannot use its document; if something other than Sidekey changed its row; if no `endpoint_prefix` is at an allowed
+  domain (its requests get `target_denied`); if a file has its ID; or if another integration covers its targets. In the
+  last two cases, it gets no requests.
 - While a file cannot be read or a command fails, a secret that Sidekey read before stays in use, so the status stays
   `ok`. `sidekey check` reports the file, and `sidekey_command_failing` the command.
 - The label `reason` of the metric is empty for `ok`. Its other values are {_REASONS}.
@@ -197,7 +198,7 @@ null. The list accepts a status as a filter. An unusable integration does not af
   ends `failing`, also 404 and 429, and so does each change of the integration. Sidekey's other responses, and requests
   that the caller aborts, have no effect. A test with `/test` counts as a request, a test of a draft does not.
 - When you save an integration, Sidekey looks up its hosts. If it may connect to none of the addresses of a host now,
-  `warnings` in the response says so. A preview warns of addresses only, without DNS.
+  `warnings` in the response says so, and the console shows it. A preview warns of addresses only, without DNS.
 - `sidekey list` and `sidekey preset list` read the status from the running Sidekey. If none responds, or if it does not
   have the integration, they print the status by the config alone, and `unknown` instead of `ok`.
 
@@ -259,6 +260,9 @@ may use none.
 `POST /callers/NAME/rotate` replaces the token and keeps the permissions. It needs the operator's `own_token`. The
 previous token ends at once. If the calling service cannot change its token at the same moment, create a second caller
 instead.
+
+A caller whose token is refused is `unusable`, and `problem` says why: the file of its token cannot be read, something
+other than Sidekey changed its row, or a caller of a file has its name or token.
 
 ## Files and the store
 

@@ -1,32 +1,44 @@
-"""What API, commands, metrics and alerts say of an integration and its preset, in each situation."""
+"""What API, commands, metrics and alerts say of an integration and its preset, or of a caller, in each situation."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import pytest
 
+from sidekey.api.handlers.callers import CallerCollection
 from sidekey.api.handlers.integrations import INTEGRATIONS, IntegrationFilter
 from sidekey.api.handlers.presets import PRESETS, PresetFilter
+from sidekey.api.models import After
 from sidekey.api.statuses import StatusView
 from sidekey.cli.list import describe, list_integrations
 from sidekey.cli.preset import describe as describe_presets
 from sidekey.cli.running_status import RunningStatus, parse_metrics
+from sidekey.config.load import Loader, load
 from sidekey.config.secrets import NOT_RUN
+from sidekey.config.stored.build import StoredSource
 from sidekey.observe.metrics import Metrics
 from sidekey.snapshot.certificate_loader import CertificateLoader, CertificateResult
 from sidekey.snapshot.snapshot import Integration, Snapshot, StoredObjects
 from sidekey.snapshot.status import FailingSince
-from sidekey.store.records import IntegrationRow
+from sidekey.store.records import CallerRow, IntegrationRow
 from sidekey.store.state import State
+from support.certificates import IssuedCertificate, issue
+from support.loading import loaded_snapshot
 from support.plane import integration
 from support.presets import preset
 from support.scraping import samples, scrape
+from support.sidekey_process import run_cli
 from support.statuses import with_certificate, with_unreadable_secrets, without_certificate
-from support.stored import BASIC, stored
+from support.stored import BASIC, VAULT, stored
 
 NOW: Final = time.time()
 DAY: Final = 86_400
@@ -46,6 +58,8 @@ UNFETCHED: Final = replace(
 )
 EXPIRED: Final = with_certificate(FILE, NOW - DAY)
 EXPIRING: Final = with_certificate(FILE, NOW + DAY)
+DOMAIN: Final = "https://other.test"
+OUTSIDE: Final = integration("h", "https://up.test/v1", "https://up.test/v2", domains=[DOMAIN])
 VALID: Final = with_certificate(FILE, NOW + 90 * DAY)
 REFUSED: Final = without_certificate(FILE, "is not PEM", refused=True)
 ELSEWHERE: Final = "the running Sidekey reports `{}`: its log has the reason"
@@ -139,6 +153,15 @@ SITUATIONS: Final[Mapping[str, Situation]] = {
     "document not valid": Situation(
         SAVED, "unusable", "invalid", "limits.in_flight: ", problem="limits.in_flight: is too high", offline="unusable"
     ),
+    "no prefix is an allowed domain": Situation(
+        OUTSIDE, "unusable", "invalid", "https://up.test is not an allowed domain: ", offline="unusable"
+    ),
+    "no prefix of a stored one is an allowed domain": Situation(
+        replace(OUTSIDE, stored=True), "unusable", "invalid", "endpoint_prefix: no request passes", offline="unusable"
+    ),
+    "one prefix is an allowed domain": Situation(
+        integration("h", "https://up.test/v1", f"{DOMAIN}/v1", domains=[DOMAIN]), "ok"
+    ),
     "covered by another": Situation(
         None, "unusable", "invalid", "covers https", problem="covers https://up.test as crm does", offline="unusable"
     ),
@@ -186,9 +209,9 @@ async def test_every_surface_says_the_same(name: str) -> None:
     if certificate is not None and certificate.expires_at is not None:
         metrics.expiries["h", "certificate"] = certificate.expires_at
     page = await scrape(metrics)
+    # With the status `unusable`, the series of the alert SidekeyIntegrationsUnusable.
     labels = {"integration": "h", "status": situation.status, "reason": situation.reason}
     assert samples(page)["sidekey_integration_status", tuple(sorted(labels.items()))] == 1
-    # The series of SidekeyStoredIntegrationsUnusable.
     is_stored = situation.running is None or situation.running.stored
     unusable = samples(page).get(("sidekey_store_integrations", (("state", "unusable"),)), 0)
     assert unusable == (1 if is_stored and situation.status == "unusable" else 0)
@@ -206,6 +229,160 @@ async def test_every_surface_says_the_same(name: str) -> None:
         assert bool(hook["problem"]) == (usable != "ok")
         (listed_hook,) = describe_presets(here, parse_metrics(page), NOW)
         assert listed_hook["status"] == usable
+
+
+TODAY: Final = datetime.now(UTC)
+MTLS: Final = "{type: mtls, allow_private_ca: true, certificate: {file: tls.crt}, private_key: {file: tls.key}}"
+
+
+def certified(start: int, days: int, key: IssuedCertificate | None = None) -> dict[str, bytes]:
+    """Create the files of a certificate that is valid for `days` from `start` days after today, and of a key."""
+    issued = issue(start=TODAY + timedelta(days=start), life=timedelta(days=days))
+    return {"tls.crt": issued.pem, "tls.key": (key or issued).key_pem}
+
+
+@dataclass(frozen=True)
+class InFiles:
+    """An integration in a config file, with the files that it names.
+
+    `text` is part of its problem. `check` is the kind of the line with this text that `sidekey check` prints.
+    """
+
+    auth: str
+    files: Mapping[str, bytes]
+    status: str = "ok"
+    reason: str = ""
+    text: str = ""
+    check: Literal["", "warning", "error"] = ""
+    more: str = ""
+
+
+IN_FILES: Final[Mapping[str, InFiles]] = {
+    "certificate valid": InFiles(MTLS, certified(-1, 90)),
+    "certificate expires soon": InFiles(
+        MTLS, certified(-1, 10), "expiring", "certificate_expires", "its client certificate expires on", "warning"
+    ),
+    "certificate expired": InFiles(
+        MTLS, certified(-9, 8), "unusable", "certificate_expired", "certificate expired on", "error"
+    ),
+    "certificate missing": InFiles(MTLS, {}, "unusable", "unreadable", "tls.crt does not exist", "error"),
+    "certificate with another key": InFiles(
+        MTLS, certified(-1, 90, issue()), "unusable", "certificate_refused", "does not belong to", "error"
+    ),
+    "secret missing": InFiles(
+        "{type: basic, username: u, password: {file: password}}",
+        {},
+        "unusable",
+        "unreadable",
+        "auth.password: the file does not exist",
+        "error",
+    ),
+    "no prefix is an allowed domain": InFiles(
+        "{type: headers, headers: {X-A: b}}",
+        {},
+        "unusable",
+        "invalid",
+        "endpoint_prefix: no request passes",
+        "warning",
+        more="allow_other_domains: true, allowed_domains: ['https://other.test'], ",
+    ),
+}
+
+
+def write_in(folder: Path, text: str, files: Mapping[str, bytes]) -> Path:
+    """Write a config, and the files that it names."""
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+        (folder / name).chmod(0o600)
+    (folder / "sidekey.yaml").write_text(f"version: 1\n{text}\n")
+    return folder / "sidekey.yaml"
+
+
+def findings_of(config: Path) -> dict[str, str]:
+    """Return the lines of `sidekey check`, each with its kind, and make sure that only errors fail it."""
+    result = run_cli("check", "--config", str(config))
+    lines = [line for line in result.stdout.splitlines() if not line.startswith("ok: ")]
+    kinds = {line: "warning" if line.startswith("warning: ") else "error" for line in lines}
+    assert result.returncode == ("error" in kinds.values())
+    return kinds
+
+
+@pytest.mark.parametrize("name", IN_FILES)
+def test_check_finds_what_the_status_of_a_file_says(name: str, tmp_path: Path) -> None:
+    case = IN_FILES[name]
+    config = write_in(
+        tmp_path,
+        f"integrations: {{h: {{endpoint_prefix: 'https://up.test', {case.more}auth: {case.auth}}}}}",
+        case.files,
+    )
+    snapshot = load(config, {}).snapshot
+    assert snapshot is not None
+    metrics = Metrics()
+    metrics.prepare(snapshot)()
+    page = asyncio.run(scrape(metrics))
+    (item,) = INTEGRATIONS.page(State(), StatusView(snapshot, {}, NOW), IntegrationFilter()).items
+    assert (item.status, case.text in (item.problem or "")) == (case.status, True)
+    labels = {"integration": "h", "status": case.status, "reason": case.reason}
+    assert samples(page)["sidekey_integration_status", tuple(sorted(labels.items()))] == 1
+    assert in_list(snapshot, parse_metrics(page))["status"] == case.status
+    kinds = findings_of(config)
+    assert {kind for line, kind in kinds.items() if case.text in line} == ({case.check} if case.check else set())
+
+
+CALLER: Final = "callers: {billing: {token: {file: token}, integrations: []}}"
+TOKEN: Final = b"a-token-of-24-characters"
+ROW: Final = CallerRow(row_id="row", id="billing", token_sha256=sha256(TOKEN).hexdigest())
+
+
+@dataclass(frozen=True)
+class OfCaller:
+    """A caller of the config in `text`, or of the store. `problem` is part of its problem; `check` as above."""
+
+    text: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    row: CallerRow | None = None
+    problem: str = ""
+    check: Literal["", "warning", "error"] = ""
+
+
+CALLERS: Final[Mapping[str, OfCaller]] = {
+    "of a file": OfCaller(CALLER, {"token": TOKEN}),
+    "of a file, without its token": OfCaller(CALLER, problem="token: the file does not exist", check="error"),
+    "of a file, with an empty token": OfCaller(
+        CALLER, {"token": b""}, problem="token: the file must not be empty", check="error"
+    ),
+    "stored": OfCaller("", row=ROW),
+    "stored, with another MAC": OfCaller("", row=replace(ROW, token_sha256=""), problem="other than Sidekey changed"),
+    "stored, with the name of one in a file": OfCaller(
+        CALLER, {"token": b"another-token-of-a-file"}, row=ROW, problem="a config file has the same caller name"
+    ),
+    "stored, with the token of one in a file": OfCaller(
+        CALLER.replace("billing", "shop"), {"token": TOKEN}, row=ROW, problem="caller shop of a config file has its"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLERS)
+def test_check_finds_what_the_status_of_a_caller_says(name: str, tmp_path: Path) -> None:
+    """A stored caller that is not usable admits nobody."""
+    case = CALLERS[name]
+    store = "" if case.row is None else "store: {path: s.db, keys: [{id: k1, key: {file: k1}}]}\n"
+    config = write_in(tmp_path, store + case.text, {"k1": b64encode(b"1" * 32), **case.files})
+    state = State(callers={} if case.row is None else {case.row.id: case.row})
+    loader, source = Loader(config, {}), StoredSource(lambda _: None)
+    source.update(state, VAULT)
+    loader.use_store(source)
+    snapshot = loaded_snapshot(loader.load())
+    items = CallerCollection().page(state, StatusView(snapshot), After()).items
+    (item,) = [item for item in items if item.name == "billing" and (item.source == "store") == bool(case.row)]
+    assert (item.status, case.problem in (item.problem or "")) == ("unusable" if case.problem else "ok", True)
+    assert bool(item.problem) == bool(case.problem)
+    admitted = {caller.name for digest, caller in (snapshot.callers or {}).items() if digest == sha256(TOKEN).digest()}
+    assert ("billing" in admitted) == (case.problem == "")
+    if case.row is None:
+        place = f"callers.billing.{case.problem}"
+        kinds = {kind for line, kind in findings_of(config).items() if place in line}
+        assert kinds == ({case.check} if case.check else set())
 
 
 async def test_integration_that_the_process_does_not_have_is_unknown() -> None:

@@ -111,6 +111,32 @@ def test_form_of_basic_hides_the_secret_and_says_why_to_enter_it_again(console: 
     assert console.upstream.received[-1].headers["Authorization"].startswith("Basic ")
 
 
+def test_page_after_saving_warns_of_a_host_to_which_sidekey_may_not_connect(console: Console) -> None:
+    """Also after a save that changes nothing. A saved host without the problem ends it."""
+    page = console.open("editor", "/add/integrations/basic")
+    box(page, "ID").fill("private")
+    box(page, "Endpoint prefix").fill("http://10.1.2.3")
+    box(page, "User name").fill("user")
+    box(page, "Password").fill("canary-password")
+    press(page, "Save")
+    wait_until_saved(page, "private")
+    warning = page.get_by_text("Requests to http://10.1.2.3 are denied now: ")
+    warning.wait_for()
+    assert page.get_by_text("Not used yet").is_visible()
+    assert_accessible(page)
+    for prefix, count in (("http://10.1.2.3", 1), (console.upstream.url, 0)):
+        page.get_by_role("link", name="Edit", exact=True).click()
+        box(page, "Endpoint prefix").fill(prefix)
+        if count == 0:
+            for label in ("User name", "Password"):
+                press(page, f"Replace {label}")
+                box(page, label).fill(f"canary-{label}")
+        press(page, "Save")
+        wait_until_saved(page, "private")
+        page.get_by_role("heading", name="Usage").wait_for()
+        expect(warning).to_have_count(count)
+
+
 def test_form_of_headers_starts_with_a_bearer_token_and_rows_can_be_added(console: Console) -> None:
     page = console.open("editor", "/add/integrations/headers")
     box(page, "ID").fill("keys")
@@ -185,7 +211,7 @@ def test_saving_leads_to_the_secret_that_must_be_entered_again(console: Console)
     page.get_by_text("header Authorization, with requests to https://auth.shop.example/api.").wait_for()
     press(page, "Remove row 1")
     page.get_by_text("Enter it again, because the list of fields has changed.").wait_for()
-    box(page, "Token endpoint").fill("https://login.shop.example/token")
+    box(page, "Token endpoint").fill("https://auth.shop.example/v2/token")
     page.get_by_text("Enter again: Client secret.").wait_for()
     press(page, "Save")
     page.locator("strong", has_text="Secrets must be entered again").wait_for()

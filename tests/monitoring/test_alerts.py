@@ -107,14 +107,15 @@ def test_every_reason_of_the_rules_and_of_the_dashboard_exists() -> None:
     assert {value for text in expressions for value in values_of(text, "reason")} - {*DENIAL_REASONS, ".*"} == set()
 
 
-def test_states_of_stored_integrations_exist() -> None:
-    """Rules, dashboard and docs use no other state. An alert includes the state `unusable`."""
+def test_statuses_of_integrations_exist() -> None:
+    """Rules, dashboard and docs use no other status. An alert is for the status `unusable`."""
     pages = [text for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] for text in examples_of(path)]
     dashboard = json.loads((ALERTS.parent / "dashboard.json").read_text("utf-8"))
     expressions = [*(rule["expr"] for rule in RULES), *expressions_of(dashboard), *pages]
-    compared = [values_of(text, "state") for text in expressions if "sidekey_store_integrations" in metrics_of(text)]
-    assert {value for values in compared for value in values} - {*STATUSES} == set()
-    checked = [values_of(rule["expr"], "state") for rule in RULES if "sidekey_store_integrations" in rule["expr"]]
+    for metric, label in (("sidekey_store_integrations", "state"), ("sidekey_integration_status", "status")):
+        compared = [values_of(text, label) for text in expressions if metric in metrics_of(text)]
+        assert {value for values in compared for value in values} - {*STATUSES} == set()
+    checked = [values_of(rule["expr"], "status") for rule in RULES if "sidekey_integration_status" in rule["expr"]]
     assert checked == [{"unusable"}]
 
 

@@ -309,9 +309,11 @@ class Collection(ABC, Generic[R]):
         change = ResourceChange(name, row, sent, patch, errors, request.operator.name)
         new = await service.run_validation(self.build, change, service.snapshot, service.manager.sealing_keys)
         if row is not None and not new.fields:
-            return await service.run(self._result, row, service.statuses)
-        state = await service.commit(request, [Put(new.row, None if row is None else row.version)], new.fields)
-        saved, warnings = self.rows(state)[name], await self.warnings(service, name)
+            saved = row
+        else:
+            state = await service.commit(request, [Put(new.row, None if row is None else row.version)], new.fields)
+            saved = self.rows(state)[name]
+        warnings = await self.warnings(service, name)
         status = 200 if row is not None else 201
         return await service.run(self._result, saved, service.statuses, status, new.token, warnings)
 

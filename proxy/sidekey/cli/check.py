@@ -21,6 +21,7 @@ from sidekey.network.dial import Dialer
 from sidekey.network.fetch import Fetcher
 from sidekey.network.guard import own_listeners
 from sidekey.snapshot.snapshot import Integration, Snapshot
+from sidekey.snapshot.status import status_of
 
 Reasons = dict[Keys, str]
 """Why each certificate could not be fetched, by the location of its URL in the integration."""
@@ -91,6 +92,17 @@ def check_token_files(loaded: Loaded, files: FileContent) -> None:
     loaded.sort()
 
 
+def check_expiry(loaded: Loaded, files: FileContent) -> None:
+    """Add a warning to `loaded` for each client certificate that expires soon."""
+    now = time.time()
+    for name, integration in files.integrations.items():
+        status = status_of(integration, now)
+        if status.status == "expiring":
+            raw, base = files.entries[name].source, ("integrations", name)
+            loaded.add("warning", [error_at(raw, ("auth",), status.problem, base=base)])
+    loaded.sort()
+
+
 @click.command()
 @config_option
 @json_option
@@ -105,6 +117,7 @@ def command(config: str | None, as_json: bool) -> None:
         check_urls(loaded)
     if loaded.files is not None:
         check_token_files(loaded, loaded.files)
+        check_expiry(loaded, loaded.files)
     errors, warnings = loaded.of("error", "unwritable", *DEGRADING), loaded.of("warning", "absent")
     count = len(loaded.snapshot.integrations) if loaded.snapshot is not None else 0
     if as_json:

@@ -534,14 +534,12 @@ def single_process_warnings(raw: Mapping[str, Any], store: StoreKind) -> Message
 
 
 def uncovered_prefixes(policy: Policy) -> Messages:
-    """Yield the endpoint prefixes that no allowed domain covers, so that they allow nothing.
+    """Yield the endpoint prefixes that no allowed domain covers.
 
     Saving refuses them. In a file they are a warning, because an error would keep all integrations from loading.
     """
-    for prefix in policy.prefixes if policy.domains else ():
-        if not any(domain.covers(prefix.origin) for domain in policy.domains):
-            text = f"no request passes, because {prefix.origin} is not an allowed domain: change it, or add it to"
-            yield ("endpoint_prefix",), f"{text} allowed_domains, with allow_other_domains: true"
+    for text in policy.uncovered_prefixes():
+        yield ("endpoint_prefix",), text
 
 
 def redaction_warnings(integration: Integration) -> Messages:

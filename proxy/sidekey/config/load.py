@@ -281,6 +281,7 @@ class _Loading:
                 integrations,
                 callers.by_key,
                 callers.token_digests,
+                callers.unreadable,
                 issuers,
                 trust,
                 network,

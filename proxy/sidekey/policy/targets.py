@@ -125,6 +125,15 @@ class Policy:
             return False
         return any(domain.covers(origin) for domain in self.domains) if self.domains else bool(self.prefixes)
 
+    def uncovered_prefixes(self) -> list[str]:
+        """Return a config error message for each prefix that no domain covers, so that it allows nothing."""
+        text = "is not an allowed domain: change it, or add it to allowed_domains, with allow_other_domains: true"
+        return [
+            f"no request passes, because {prefix.origin} {text}"
+            for prefix in (self.prefixes if self.domains else ())
+            if not any(domain.covers(prefix.origin) for domain in self.domains)
+        ]
+
     def move(self, target: Target, origin: Origin) -> Target:
         """Move a target at the placeholder to the discovered origin. Return any other target unchanged."""
         return target._replace(origin=origin) if target.origin == self.placeholder_origin else target

@@ -330,7 +330,8 @@ class Snapshot:
     """A whole config at run time.
 
     `callers` is keyed by the SHA-256 digest of the token's UTF-8 bytes, and by the keys of `policy.callers`. None means
-    that callers are not authenticated. `jwt_issuers` are by name.
+    that callers are not authenticated. `unreadable_callers` has the reason for each caller of a file whose token cannot
+    be read, by name. `jwt_issuers` are by name.
     `has_several_origins` is True if requests go to at least two origins, so that each gets only a share of
     `limits.in_flight`. All targets without an integration count as one origin. `needs_mozilla` is True if Mozilla's CAs
     verify any server.
@@ -361,6 +362,7 @@ class Snapshot:
     awaits_store: bool = False
     """True until the process has read its store. Until then, requests that no file covers get a temporary error."""
     jwt_issuers: Mapping[str, JwtIssuer] = field(default_factory=dict)
+    unreadable_callers: Mapping[str, str] = field(default_factory=dict)
     settings: object = field(default=None, repr=False, compare=False)
     """The global settings of the files, for comparisons. Never shown, because they may contain a secret."""
     has_several_origins: bool = field(init=False, compare=False)

@@ -92,6 +92,7 @@ def status_of(
     if integration is None:
         return IntegrationStatus("unusable", problem, reason="invalid") if problem else _OK
     certificate = integration.certificate
+    problem = problem or _find_policy_problem(integration)
     if expires_at is None and failing is None and not problem and _is_stable(integration):
         # The usual case, for almost all of ten thousand integrations.
         return _OK
@@ -128,6 +129,13 @@ def _status_and_problem(
         text = f"its client certificate expires on {_format_time(end)}: replace it and its key"
         return "expiring", "certificate_expires", text
     return "ok", "", ""
+
+
+def _find_policy_problem(integration: Integration) -> str:
+    """Return why no request passes, or "". Files and rows of older versions may have such an integration."""
+    uncovered = integration.policy.uncovered_prefixes()
+    is_partial = len(uncovered) < len(integration.policy.prefixes)
+    return "" if is_partial else "; ".join(dict.fromkeys(f"endpoint_prefix: {text}" for text in uncovered))
 
 
 def _describe_failing(integration: Integration, failing: FailingSince) -> str:

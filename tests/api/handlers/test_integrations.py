@@ -381,7 +381,7 @@ def test_certificate_of_an_unknown_version_is_refused(editor: Api, named: Named)
 
 
 def test_denied_host_is_a_warning_on_saving_and_failing_after_a_test(editor: Api, named: Named) -> None:
-    """Both name the reason. The warning is only in the response to the change."""
+    """Both name the reason. The warning is only in responses to changes, also to one that changes nothing."""
     name, prefix = named("private"), "http://10.1.2.3"
     document = {**basic(1), "endpoint_prefix": prefix, "test": {"method": "GET", "path": "/"}}
     created = editor.request("POST", "/integrations", {"id": name, **document})
@@ -389,6 +389,7 @@ def test_denied_host_is_a_warning_on_saving_and_failing_after_a_test(editor: Api
     assert (created.status, created.json["status"]) == (201, "ok")
     assert warning.startswith(f"`endpoint_prefix`: requests to {prefix} are denied now: ")
     assert "warnings" not in editor.get(f"/integrations/{name}")
+    assert editor.request("PATCH", f"/integrations/{name}", {}, match="*").json["warnings"] == [warning]
     assert editor.request("PUT", f"/integrations/{name}", {**created.json, "title": "x"}, match="*").status == 200
     wait_until(lambda: editor.request("POST", f"/integrations/{name}/test").json.get("code") == "destination_denied")
     shown = editor.get(f"/integrations/{name}")

@@ -42,6 +42,7 @@ from support.stored import (
     ids,
     mtls,
     open_secrets,
+    patched,
     previous_row,
     stored,
 )
@@ -391,6 +392,14 @@ def test_limit_of_the_config_applies_to_stored_integrations(joined: ConfigWithSt
     assert "must be at most" in stored_content(joined.load()).problems["crm"]
     joined.write("")
     assert joined.states() == {"crm": "ok"}
+
+
+def test_row_whose_prefix_is_no_allowed_domain_is_unusable(joined: ConfigWithStore) -> None:
+    """Versions that did not refuse it have saved it. Others are served."""
+    row = stored({"endpoint_prefix": "https://up.test", "auth": {"type": "headers", "headers": {"X-A": "b"}}})
+    change = {"allowed_domains": ["https://other.test"], "allow_other_domains": True}
+    joined.put(replace(row, document=patched(row.document, change)), stored(BASIC, "other"))
+    assert joined.states() == {"crm": "unusable", "other": "ok"}
 
 
 def test_changed_store_allow_private_applies_to_stored_integrations(joined: ConfigWithStore) -> None:

@@ -132,11 +132,10 @@ class CallerCollection(Collection[CallerRow]):
         if row is None:
             caller = _file_callers(statuses.snapshot)[name]
             grants = (None if ids is None else sorted(ids) for ids in (caller.integrations, caller.presets))
-            return ResourceView(CallerMembers(name=name, **members_of(None, "")), _document(*grants))
-        altered = not row.token_sha256
-        in_file = self.is_in_file(statuses.snapshot, name)
-        members = members_of(row, stored_problem("caller", altered=altered, in_file=in_file))
-        if altered:
+            members = members_of(None, _problem_of_file(name, statuses.snapshot))
+            return ResourceView(CallerMembers(name=name, **members), _document(*grants))
+        members = members_of(row, _problem_of_row(row, statuses.snapshot))
+        if not row.token_sha256:
             members |= {"created_at": None, "updated_at": None, "updated_by": None}
         return ResourceView(CallerMembers(name=name, **members), _document(row.integrations, row.presets))
 
@@ -202,6 +201,20 @@ class CallerCollection(Collection[CallerRow]):
         new = replace(row, token_sha256=digest, updated_at=int(time.time()), updated_by=request.operator.name)
         state = await service.commit(request, [Put(new, version)], ("token",))
         return await service.run(self._result, state.callers[row.id], service.statuses, 200, token)
+
+
+def _problem_of_file(name: str, snapshot: Snapshot) -> str:
+    reason = snapshot.unreadable_callers.get(name)
+    return "" if reason is None else f"token: {reason}"
+
+
+def _problem_of_row(row: CallerRow, snapshot: Snapshot) -> str:
+    files = _file_callers(snapshot)
+    problem = stored_problem("caller", altered=not row.token_sha256, in_file=row.id in files)
+    owner = (snapshot.callers or {}).get(bytes.fromhex(row.token_sha256))
+    if problem or owner is None or owner.name == row.id:
+        return problem
+    return f"caller {owner.name} of a config file has its token: rotate it"
 
 
 def _file_callers(snapshot: Snapshot) -> dict[str, ServedCaller]:

@@ -35,11 +35,13 @@ _ENCODED: Final = (
 class BuiltCallers(NamedTuple):
     """The callers by key (`policy.callers`), and the digests of known tokens by name.
 
-    `errors` reports shared keys, and short tokens of a listener that other machines can reach.
+    `unreadable` has the reason for each caller whose token is not known, by name. `errors` reports shared keys, and
+    short tokens of a listener that other machines can reach.
     """
 
     by_key: dict[bytes, Caller]
     token_digests: TokenDigests
+    unreadable: Mapping[str, str]
     errors: LocatedErrors
     warnings: LocatedErrors
 
@@ -97,7 +99,8 @@ def build_callers(
         if kept is not None:
             token_digests[name] = kept
         callers[secrets.token_bytes(32) if kept is None else kept] = built[name]
-    return BuiltCallers(callers, token_digests, errors, warnings)
+    unreadable = {name: reason for name, reason in reasons.items() if name not in token_digests}
+    return BuiltCallers(callers, token_digests, unreadable, errors, warnings)
 
 
 def _build_caller(name: str, settings: CallerSettings) -> Caller:

@@ -34,8 +34,8 @@ class FileContent:
     """The result of a load without errors, which the next load compares with.
 
     `integrations` are the valid integrations of `entries`. The keys of `callers` are those of `policy.callers`, and the
-    keys of `token_digests` are their names. `trust` is the network's. `log_file` is the last writable log file.
-    `presets` were not checked with their integrations, because some integrations may be in the store.
+    keys of `token_digests` and `unreadable_callers` are their names. `trust` is the network's. `log_file` is the last
+    writable log file. `presets` were not checked with their integrations, because some may be in the store.
     """
 
     settings: GlobalSettings
@@ -43,6 +43,7 @@ class FileContent:
     integrations: Mapping[str, Integration]
     callers: Mapping[bytes, Caller]
     token_digests: TokenDigests
+    unreadable_callers: Mapping[str, str]
     jwt_issuers: Mapping[str, JwtIssuer]
     trust: Trust
     network: NetworkRules
@@ -134,6 +135,7 @@ def build_snapshot(
         integrations=integrations,
         # With a store, the removal of the last caller must not let everybody in.
         callers=callers if callers or store is not None else None,
+        unreadable_callers=files.unreadable_callers,
         presets=check_presets({**files.presets, **({} if stored is None else stored.presets)}, integrations),
         listen=files.listen,
         network=files.network,

@@ -26,17 +26,28 @@ export async function exportAs(name, ids) {
 
 /** @typedef {{ id: string, updated_at: string | null }} Version */
 
-/** @type {Version | null} The newest version whose content this person has tested with success before it was saved. */
-let testedVersion = null;
+/** @type {Map<string, { at: string | null, isTested: boolean, warnings: string[] }>} The last version of each integration that this person saved. */
+const saves = new Map();
+
+/** @param {Version & { warnings?: string[] }} saved The response to the change. @param {boolean} isTested A test of this content succeeded before. */
+export function noteSave({ id, updated_at, warnings = [] }, isTested) {
+  saves.set(id, { at: updated_at, isTested, warnings });
+}
 
 /** @param {Version} version */
-export function markTested({ id, updated_at }) {
-  testedVersion = { id, updated_at };
+function saveOf({ id, updated_at }) {
+  const save = saves.get(id);
+  return save?.at === updated_at ? save : undefined;
 }
 
 /** @param {Version} version Return when a version was saved that was tested before, or "". */
-export function testedBeforeSaving({ id, updated_at: changed }) {
-  return changed && testedVersion?.id === id && testedVersion.updated_at === changed ? changed : "";
+export function testedBeforeSaving(version) {
+  return (saveOf(version)?.isTested && version.updated_at) || "";
+}
+
+/** @param {Version} version The warnings of the response that saved this version. */
+export function warningsOnSaving(version) {
+  return saveOf(version)?.warnings ?? [];
 }
 
 /** @param {{ result: Parameters<typeof testWords>[0], hasWorked?: boolean, children?: any }} props The result of a test, with what to do. */

@@ -9,7 +9,7 @@ import { toYaml } from "../yaml.js";
 import { Advanced, Conflict, confirmChanges } from "../forms/advanced.js";
 import { documentOf, inOrder, isSame, isStored, leaves, merge, withoutSecrets } from "../forms/document.js";
 import { FieldInput } from "../forms/inputs.js";
-import { Notes, TestBanner, markTested } from "../integration_parts.js";
+import { Notes, TestBanner, noteSave } from "../integration_parts.js";
 import { fieldsOf, isDesigned, nextId, RESPONSYS_ADVICE, suggestedTest } from "../forms/kinds.js";
 import { EMPTY_HEADER, canShow, unshownPaths, loadValues, pointersOf, rowErrors, saveValues, valueError } from "../forms/model.js";
 import { destinationText, errorText } from "../forms/sentences.js";
@@ -277,7 +277,7 @@ function Editor({ start, again }) {
       return null;
     }
     showNotice("Saved.");
-    if (tested?.ok && testedBody.current === JSON.stringify(body)) markTested(result.body);
+    noteSave(result.body, tested?.ok === true && testedBody.current === JSON.stringify(body));
     return result.body;
   };
 

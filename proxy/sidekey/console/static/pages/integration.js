@@ -3,7 +3,7 @@ import { get, post, remove, useCall } from "../api.js";
 import { Chart, count } from "../chart.js";
 import { ask } from "../dialog.js";
 import { Submit, Text, errorsAt } from "../fields.js";
-import { TestBanner, exportAs, nameOf, testedBeforeSaving } from "../integration_parts.js";
+import { TestBanner, exportAs, nameOf, testedBeforeSaving, warningsOnSaving, withCode } from "../integration_parts.js";
 import { Copy, Details, Loading, More, Page, Problem, State, Tabs, Tile, Time, showNotice, announce } from "../parts.js";
 import { go } from "../router.js";
 import { textOf } from "../sentences.js";
@@ -90,10 +90,13 @@ function Verdict({ integration, usage, failure, entries, canEdit, path, reload }
   };
   const note = usageNote(integration.status, usage && { ...usage, points: usage.points.map((point) => [point.requests, point.failed]) });
   const lastSuccess = [testedAt, testedBeforeSaving(integration)].sort()[1];
+  // A test that succeeded since then shows that the host is reached.
+  const warnings = testedAt > (integration.updated_at ?? "") ? [] : warningsOnSaving(integration);
   const reason = statusReason(integration, failure, lastSuccess) || (note && `${note}.`);
   return html`
     <div class="verdict">
       <p><${State} ...${stateOf(integration)} /> ${reason}</p>
+      ${warnings.length > 0 && html`<div class="banner">${warnings.map((warning) => html`<p>${withCode(sentence(warning))}</p>`)}</div>`}
       ${advice && html`<p>${advice}${" "}
         ${isRejected(/** @type {Failure} */ (failure)) && (canEdit ? html`<a href=${edit}>Replace the secret</a>` : integration.source === "store" && "Ask an editor to replace it.")}
       </p>`}
