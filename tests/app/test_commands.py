@@ -195,7 +195,7 @@ def test_output_that_cannot_be_used_is_named_and_counts_as_a_failure(tmp_path: P
 
 def test_integration_that_cannot_use_an_output_does_not_affect_another(tmp_path: Path) -> None:
     """Each has a metric of its own, also while the program writes the same secret with a later end."""
-    path = expiring(tmp_path, 4)
+    path = expiring(tmp_path)
     (tmp_path / "secret").write_text("a:b")
     wrong = f"""\
   wrong:

@@ -38,8 +38,8 @@ _NOT_FINISHED = f"has not finished yet: at most {PARALLEL} commands run at the s
 class _State(SecretHolder):
     """The last secret of a command, and its next run. `version` changes with the secret, and with `reason` without one.
 
-    `integrations` are those that use it, and `rejected_by` those that cannot use the last secret. `rejections` counts the
-    runs with such a secret.
+    `integrations` are those that use it, and `rejected_by` those that cannot use the last secret. `rejections` counts
+    the runs with such a secret.
     """
 
     ttl: float
