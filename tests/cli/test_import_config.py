@@ -541,7 +541,7 @@ def test_presets_are_imported_and_exported_with_their_integrations(sqlite: Site)
     assert ("import", "preset", "hook") in [(entry.action, entry.kind, entry.id) for entry in sqlite.audit()]
     assert sqlite.outcomes("in.yaml") == {"crm": "kept", "hook": "kept", "billing": "kept"}
     listed = json.loads(sqlite.run("preset", "list", "--json"))
-    assert [(item["id"], item["source"], item["status"]) for item in listed] == [("hook", "store", "ok")]
+    assert [(item["id"], item["source"], item["status"]) for item in listed] == [("hook", "store", "unknown")]
     assert "POST https://crm.example.com/v1/x" in sqlite.run("preset", "preview", "hook", "--data", '{"user": "a"}')
     sqlite.run("export", "--output", "out")
     assert sorted(path.name for path in (sqlite.folder / "out").iterdir()) == [

@@ -40,7 +40,7 @@ def test_every_key_has_a_row_with_a_meaning(key: str) -> None:
 
 @pytest.mark.parametrize("code", RESPONSE_KINDS)
 def test_every_error_has_a_row_with_its_statuses(code: str) -> None:
-    (row,) = [line for line in errors_page().splitlines() if line.startswith(f"| `{code}` |")]
+    (row,) = [line for line in errors_page().splitlines() if line.startswith(f"| [`{code}`](#{code}) |")]
     assert all(str(status) in row for status in RESPONSE_KINDS[code].statuses)
     assert all(error in row for error in RESPONSE_KINDS[code].errors)
 

@@ -193,7 +193,8 @@ class Commands(SecretHolder):
             for command, state in self._states.items():
                 limits = state.ttl, state.timeout
                 state.integrations = [name for name, _ in by_command[command]]
-                state.rejected_by = frozenset(rejected_by.get(command, ()))
+                # Without a secret, the failure of the command is the reason.
+                state.rejected_by = frozenset(rejected_by.get(command, ()) if state.value is not None else ())
                 if not state.rejected_by:
                     state.rejections = 0
                 elif not state.rejections:

@@ -17,6 +17,7 @@ export const READ_ONLY = [
   "updated_at",
   "updated_by",
   "version",
+  "warnings",
 ];
 
 /** @param {Value} integration @returns {Value} The document of an integration that was read, with its ID first. */
