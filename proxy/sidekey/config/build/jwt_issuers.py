@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from sidekey.config.build.last_load import NETWORK_CAS, Keys, LastLoad
+from sidekey.config.build.last_load import NETWORK_CAS, LastLoad
 from sidekey.config.build.trust import TrustOf, load_trust
 from sidekey.config.errors import LocatedErrors, format_loc
 from sidekey.config.models import JwtIssuerSettings
 from sidekey.config.secrets import RecordingReader, describe_source
 from sidekey.credentials.calls import parse_json_object
+from sidekey.credentials.fields import Keys
 from sidekey.snapshot.egress import Egress
 from sidekey.snapshot.jwt_issuer import JwtIssuer, JwtKeys, usable_keys
 from sidekey.snapshot.trust import Trust

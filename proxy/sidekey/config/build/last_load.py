@@ -7,11 +7,9 @@ from typing import Any, Final, TypeVar
 
 from sidekey.config.errors import FindingKind, Loc
 from sidekey.config.models import GlobalSettings
+from sidekey.credentials.fields import Keys
 
 T = TypeVar("T")
-
-Keys = tuple[str, ...]
-"""The keys that lead to an object in the config."""
 
 NETWORK_CAS: Final[Keys] = ("network", "trusted_ca")
 """The keys of the CAs that verify the servers of all objects without CAs of their own."""
